@@ -1,0 +1,41 @@
+# `make demo` sets up a bare machine, builds, and runs the whole road; `make test` checks everything.
+# Both share one cargo profile, so the second finds the first's work. CARGO_TARGET_DIR is respected.
+
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+OUTSKIRT_DATA ?= ../shared/data
+
+.PHONY: demo test setup build reference bench check-no-torch deny clean
+
+demo: build
+	$(TARGET)/debug/outskirt demo
+	@echo
+	@echo "The program is $(TARGET)/debug/outskirt; the demo's pictures and database are in outskirt-demo/."
+
+# libtorch and protoc into .deps/, and what the system lacks is installed or named
+setup:
+	@$(PYTHON) .ci/setup.py
+
+build: setup
+	$(CARGO) build --locked
+
+# formatting, lints, documentation, and every test
+test: setup
+	$(CARGO) fmt --check
+	$(CARGO) test --locked
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+# the published numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
+reference: build
+	$(PYTHON) tests/reference/compare.py --data $(OUTSKIRT_DATA) --outskirt $(TARGET)/debug/outskirt
+
+# licences and advisories of all dependencies (cargo install cargo-deny)
+deny:
+	$(CARGO) deny --all-features check
+
+clean:
+	$(CARGO) clean
+	rm -rf .deps outskirt-demo

@@ -1,0 +1,249 @@
+//! Manifests: what a network is, what it wants as input, and which weights file belongs to it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::weights::{StateDict, read_state_dict, sha256_file};
+use crate::error::{Error, Result};
+use crate::image::{Preprocess, Resize};
+use crate::schema;
+
+/// The architectures that a manifest can name, each with what it is.
+pub const ARCHITECTURES: [(&str, &str); 4] = [
+    ("resnet8-cifar", "ResNet-8 for 32×32 images, 64 numbers, weights by state dict"),
+    ("resnet20-cifar", "ResNet-20 for 32×32 images, 64 numbers, weights by state dict"),
+    ("resnet56-cifar", "ResNet-56 for 32×32 images, 64 numbers, weights by state dict"),
+    ("torchscript", "any TorchScript module that maps images (n×3×h×w) to embeddings (n×d)"),
+];
+
+/// The manifests that come with the program: (TOML, weights where they come with it too).
+const BUILT_IN: [(&str, Option<&[u8]>); 2] = [
+    (
+        include_str!("../../checkpoints/demo_shapes.toml"),
+        Some(include_bytes!("../../checkpoints/demo_shapes.safetensors")),
+    ),
+    (include_str!("../../checkpoints/resnet20_cifar10.toml"), None),
+];
+
+/// A manifest, as its TOML file gives it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The backbone's name, and that of its column in `images`.
+    pub name: String,
+    /// One line for people.
+    #[serde(default)]
+    pub description: String,
+    /// One of [`ARCHITECTURES`].
+    pub architecture: String,
+    /// Numbers per embedding.
+    pub dimension: usize,
+    /// The weights file, relative to the manifest's folder.
+    pub weights: PathBuf,
+    /// SHA-256 of the weights file, hexadecimal.
+    pub sha256: String,
+    /// How a decoded picture becomes the network's input.
+    pub input: Input,
+}
+
+/// The network's input: size in pixels, resize rule, and normalisation of RGB in [0, 1].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Scale the shorter side to this many pixels, then crop the centre; without it both sides are scaled and
+    /// the aspect ratio is ignored. Bilinear with antialiasing in both cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shorter_side: Option<u32>,
+    /// Subtracted per channel.
+    pub mean: [f32; 3],
+    /// Divided by per channel.
+    pub std: [f32; 3],
+}
+
+impl Input {
+    pub(super) fn preprocess(&self) -> Preprocess {
+        let resize = match self.shorter_side {
+            Some(side) => Resize::ShorterSide { side, width: self.width, height: self.height },
+            None => Resize::Exact { width: self.width, height: self.height },
+        };
+        Preprocess { resize, mean: self.mean, std: self.std }
+    }
+}
+
+/// A manifest and where its weights are.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// What the network is.
+    pub manifest: Manifest,
+    /// The manifest's text.
+    pub text: String,
+    /// The folder in which relative weights paths start; empty for built-in manifests.
+    pub folder: PathBuf,
+    embedded: Option<&'static [u8]>,
+}
+
+impl Checkpoint {
+    /// Parse a manifest's text. `origin` is named in errors.
+    pub fn parse(text: &str, origin: &Path, folder: &Path) -> Result<Self> {
+        let bad = |reason: String| Error::BadManifest { path: origin.into(), reason };
+        let manifest: Manifest = toml::from_str(text).map_err(|error| bad(error.message().to_string()))?;
+        if !schema::is_name(&manifest.name) {
+            return Err(Error::BadName { what: "backbone", name: manifest.name });
+        }
+        if !ARCHITECTURES.iter().any(|(known, _)| *known == manifest.architecture) {
+            let known: Vec<_> = ARCHITECTURES.iter().map(|(known, _)| *known).collect();
+            return Err(bad(format!(
+                "architecture '{}' is unknown: known are {}",
+                manifest.architecture,
+                known.join(", ")
+            )));
+        }
+        let input = &manifest.input;
+        let sizes = [input.width, input.height, input.shorter_side.unwrap_or(1)];
+        if manifest.dimension == 0 || sizes.contains(&0) || sizes.iter().any(|&size| size > 4096) {
+            return Err(bad("dimension and input sizes must be 1 to 4096 or more for the dimension".into()));
+        }
+        if input.shorter_side.is_some_and(|side| side < input.width.max(input.height)) {
+            return Err(bad("shorter_side must be at least width and height, which are cropped from it".into()));
+        }
+        if input.std.iter().any(|&std| !(std > 0.0 && std.is_finite())) || input.mean.iter().any(|m| !m.is_finite()) {
+            return Err(bad("mean must be finite and std greater than 0 in every channel".into()));
+        }
+        if manifest.sha256.len() != 64 || !manifest.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(bad("sha256 must be the 64 hexadecimal digits that 'sha256sum' prints for the weights".into()));
+        }
+        Ok(Self { manifest, text: text.into(), folder: folder.into(), embedded: None })
+    }
+
+    /// Read a manifest file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
+        Self::parse(&text, path, absolute.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// The weights file, where it is not built in.
+    pub fn weights_path(&self) -> PathBuf {
+        self.folder.join(&self.manifest.weights)
+    }
+
+    /// Whether the weights come with the program.
+    pub fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
+    }
+
+    /// Check that the weights are the manifest's: `override_path` where given, else the manifest's own.
+    ///
+    /// Gives the file's path, or `None` for embedded weights.
+    pub fn verify_weights(&self, override_path: Option<&Path>) -> Result<Option<PathBuf>> {
+        if override_path.is_none() && self.embedded.is_some() {
+            return Ok(None);
+        }
+        let path = override_path.map_or_else(|| self.weights_path(), Path::to_path_buf);
+        if !path.exists() && override_path.is_none() {
+            return Err(Error::NoWeights { backbone: self.manifest.name.clone(), path });
+        }
+        let found = sha256_file(&path)?;
+        if !found.eq_ignore_ascii_case(&self.manifest.sha256) {
+            return Err(Error::WeightsHash {
+                backbone: self.manifest.name.clone(),
+                path,
+                expected: self.manifest.sha256.clone(),
+                found,
+            });
+        }
+        Ok(Some(path))
+    }
+
+    /// Read the state dict of verified weights.
+    pub fn state_dict(&self, override_path: Option<&Path>) -> Result<StateDict> {
+        match (self.verify_weights(override_path)?, self.embedded) {
+            (Some(path), _) => read_state_dict(&path),
+            (None, Some(bytes)) => super::weights::parse_state_dict(&self.manifest.weights, bytes),
+            (None, None) => unreachable!("verify_weights gives a path for weights that are not embedded"),
+        }
+    }
+}
+
+/// The manifests that come with the program.
+pub fn built_in() -> Result<Vec<Checkpoint>> {
+    let read = |(text, embedded): (&str, Option<&'static [u8]>)| {
+        let mut checkpoint = Checkpoint::parse(text, Path::new("built in"), Path::new(""))?;
+        checkpoint.embedded = embedded;
+        Ok(checkpoint)
+    };
+    BUILT_IN.into_iter().map(read).collect()
+}
+
+/// Find a backbone: a manifest's path (with `/` or ending in `.toml`), else a name among the built-in ones and
+/// `registered`, those that a database knows.
+pub fn find(name_or_path: &str, registered: Vec<Checkpoint>) -> Result<Checkpoint> {
+    if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
+        return Checkpoint::read(Path::new(name_or_path));
+    }
+    let mut all = built_in()?;
+    all.extend(registered);
+    match all.iter().position(|checkpoint| checkpoint.manifest.name == name_or_path) {
+        Some(at) => Ok(all.swap_remove(at)),
+        None => {
+            let mut known: Vec<String> = all.into_iter().map(|checkpoint| checkpoint.manifest.name).collect();
+            known.sort();
+            known.dedup();
+            Err(Error::UnknownBackbone { name: name_or_path.into(), known })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(change: impl Fn(String) -> String) -> Result<Checkpoint> {
+        let text = change(include_str!("../../checkpoints/resnet20_cifar10.toml").to_string());
+        Checkpoint::parse(&text, Path::new("m.toml"), Path::new("/nowhere"))
+    }
+
+    #[test]
+    fn the_built_in_manifests_and_weights_are_whole() {
+        for checkpoint in built_in().unwrap() {
+            if let Some(bytes) = checkpoint.embedded {
+                use sha2::Digest;
+                let found = format!("{:x}", sha2::Sha256::digest(bytes));
+                assert_eq!(found, checkpoint.manifest.sha256, "{}", checkpoint.manifest.name);
+            }
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_is_wrong() {
+        let refused =
+            |from: &'static str, to: &'static str| manifest(|text| text.replace(from, to)).unwrap_err().to_string();
+        assert!(refused("resnet20-cifar", "resnet19").contains("known are resnet8-cifar"));
+        assert!(refused("name = \"resnet20_cifar10\"", "name = \"ResNet 20\"").contains("cannot name a backbone"));
+        assert!(refused("sha256 = \"12", "sha256 = \"zz").contains("sha256 must be"));
+        assert!(refused("std = [0.229", "std = [0.0").contains("std greater than 0"));
+        assert!(refused("dimension = 64", "dimensions = 64").contains("dimensions"));
+        assert!(refused("width = 32", "width = 32\nshorter_side = 16").contains("shorter_side"));
+    }
+
+    #[test]
+    fn unknown_names_list_the_known_ones() {
+        let error = find("resnet9000", vec![]).unwrap_err().to_string();
+        assert!(error.contains("known are demo_shapes, resnet20_cifar10"), "{error}");
+        assert!(matches!(find("no/such.toml", vec![]), Err(Error::MissingPath { .. })));
+    }
+
+    #[test]
+    fn weights_that_are_missing_or_others_are_refused() {
+        let checkpoint = manifest(|text| text).unwrap();
+        assert!(matches!(checkpoint.verify_weights(None), Err(Error::NoWeights { .. })));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = checkpoint.verify_weights(Some(file.path())).unwrap_err();
+        assert!(matches!(error, Error::WeightsHash { .. }), "{error}");
+    }
+}

@@ -1,0 +1,213 @@
+//! Making and dropping banks, and reading a bank's vectors out of its version of the table.
+
+use std::fs;
+use std::path::PathBuf;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float32Type, UInt64Type};
+use futures::TryStreamExt;
+
+use super::{Definition, list};
+use crate::error::{Error, Result};
+use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, sidecar_files};
+use crate::schema;
+use crate::store::{Store, WriteLock, now, quote};
+use crate::vectors::{Vectors, normalize};
+
+/// What a bank is to hold.
+#[derive(Debug, Clone)]
+pub struct BankSpec {
+    /// Its name.
+    pub name: String,
+    /// The backbone whose column it reads.
+    pub backbone: String,
+    /// SQL over `images`: the ID images.
+    pub predicate: String,
+    /// Default number of neighbours.
+    pub k: usize,
+    /// Share of the rows kept, in (0, 1].
+    pub alpha: f64,
+    /// Of that sampling.
+    pub seed: u64,
+    /// `Hnsw` keeps a graph beside the exact bank.
+    pub index: IndexKind,
+}
+
+/// A bank's rows in memory.
+pub(super) struct Rows {
+    /// `images.id`, in table order.
+    pub ids: Vec<u64>,
+    /// Normalised embeddings, n×d.
+    pub vectors: Vec<f32>,
+}
+
+/// Create a bank of the current version of `images`.
+///
+/// Errors: a name that exists or cannot be one, a backbone without embeddings, a predicate that fails or matches
+/// nothing, k above the number of rows, a zero or non-finite embedding.
+pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
+    if !schema::is_name(&spec.name) {
+        return Err(Error::BadName { what: "bank", name: spec.name.clone() });
+    }
+    if !(spec.alpha > 0.0 && spec.alpha <= 1.0) {
+        return Err(Error::BadAlpha { alpha: spec.alpha });
+    }
+    let lock = store.lock()?;
+    if list(store).await?.iter().any(|bank| bank.name == spec.name) {
+        return Err(Error::BankExists { name: spec.name.clone() });
+    }
+    let columns = store.embedding_columns().await?;
+    let column = columns.iter().find(|column| column.backbone == spec.backbone).ok_or_else(|| Error::NoEmbeddings {
+        name: spec.backbone.clone(),
+        known: columns.iter().map(|column| column.backbone.clone()).collect(),
+    })?;
+    let mut bank = Definition {
+        name: spec.name.clone(),
+        backbone: spec.backbone.clone(),
+        sha256: column.sha256.clone(),
+        predicate: spec.predicate.clone(),
+        k: spec.k,
+        alpha: spec.alpha,
+        seed: spec.seed,
+        index_kind: spec.index.name().into(),
+        table_version: store.version(schema::IMAGES).await?,
+        row_count: 0,
+        dimension: column.dimension,
+        created_at: now(),
+    };
+    let rows = read_rows(store, &bank).await?;
+    bank.row_count = rows.ids.len();
+    if bank.row_count == 0 {
+        return Err(Error::NoRows { predicate: spec.predicate.clone(), backbone: spec.backbone.clone() });
+    }
+    bank.check_k(i64::try_from(spec.k).unwrap_or(i64::MAX))?;
+    if spec.index == IndexKind::Hnsw {
+        build_hnsw(store, &bank, &rows, Some(&lock))?;
+    }
+    // the row last: what came before is derived, or a tag that the next attempt replaces
+    store.untag(schema::IMAGES, &bank.tag()).await?;
+    store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
+    store.write_rows(&lock, schema::BANKS, &[], std::slice::from_ref(&bank)).await?;
+    Ok(bank)
+}
+
+/// Drop a bank, its calibrations and its index file. The images stay.
+pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
+    let lock = store.lock()?;
+    let bank = super::find(store, name).await?;
+    store.delete(&lock, schema::CALIBRATIONS, &format!("bank = {}", quote(name))).await?;
+    store.delete(&lock, schema::BANKS, &format!("name = {}", quote(name))).await?;
+    store.untag(schema::IMAGES, &bank.tag()).await?;
+    for file in sidecar_files(&hnsw_path(store, &bank)) {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &file)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(bank)
+}
+
+/// Read a bank's rows from its version of `images`.
+pub(super) async fn read_rows(store: &Store, bank: &Definition) -> Result<Rows> {
+    let filter = format!("({}) AND {} IS NOT NULL", bank.predicate, bank.backbone);
+    let columns = [schema::ID, bank.backbone.as_str()];
+    let as_predicate = |error: Error| Error::BadPredicate {
+        predicate: bank.predicate.clone(),
+        reason: error.to_string().lines().next().unwrap_or_default().to_string(),
+    };
+    let mut batches =
+        store.scan(schema::IMAGES, Some(bank.table_version), &columns, Some(&filter)).await.map_err(as_predicate)?;
+    let mut rows = Rows { ids: Vec::new(), vectors: Vec::new() };
+    while let Some(batch) = batches.try_next().await.map_err(as_predicate)? {
+        for_each_embedding(&batch, bank.dimension, |id, embedding| {
+            if !is_sampled(id, bank.alpha, bank.seed) {
+                return Ok(());
+            }
+            rows.ids.push(id);
+            normalize(embedding, &mut rows.vectors).map_err(|problem| Error::BadVector {
+                what: format!("images (id {id}), column {}", bank.backbone),
+                row: rows.ids.len() - 1,
+                problem,
+            })
+        })?;
+    }
+    Ok(rows)
+}
+
+/// Call `each` with id and embedding of every row of a batch (id, embedding column).
+fn for_each_embedding(
+    batch: &RecordBatch,
+    dimension: usize,
+    mut each: impl FnMut(u64, &[f32]) -> Result<()>,
+) -> Result<()> {
+    let ids = batch.column(0).as_primitive::<UInt64Type>();
+    let embeddings = batch.column(1).as_fixed_size_list();
+    let values = embeddings.values().as_primitive::<Float32Type>().values();
+    for row in 0..batch.num_rows() {
+        if embeddings.is_valid(row) {
+            let start = embeddings.value_offset(row) as usize;
+            each(ids.value(row), &values[start..start + dimension])?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a row belongs to the sample: decided by its id and the seed alone, so growth moves no other row.
+pub(super) fn is_sampled(id: u64, alpha: f64, seed: u64) -> bool {
+    if alpha >= 1.0 {
+        return true;
+    }
+    // SplitMix64's finaliser: neighbouring ids land anywhere
+    let mut x = id ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^= x >> 31;
+    ((x >> 11) as f64) < alpha * (1u64 << 53) as f64
+}
+
+pub(super) fn hnsw_path(store: &Store, bank: &Definition) -> PathBuf {
+    store.index_folder().join(format!("{}.hnsw", bank.name))
+}
+
+/// What the graph's file must have been built from to be this bank's.
+pub(super) fn hnsw_sidecar(bank: &Definition) -> Sidecar {
+    Sidecar {
+        format: FORMAT,
+        bank: bank.name.clone(),
+        table_version: bank.table_version,
+        backbone_sha256: bank.sha256.clone(),
+        rows: bank.row_count,
+        dimension: bank.dimension,
+        options: HnswOptions::default(),
+        checksum: String::new(),
+    }
+}
+
+/// Build a bank's graph, and save it where the caller is the one writer.
+pub(super) fn build_hnsw(store: &Store, bank: &Definition, rows: &Rows, lock: Option<&WriteLock>) -> Result<Hnsw> {
+    let sidecar = hnsw_sidecar(bank);
+    let hnsw = Hnsw::build(Vectors::new(&rows.vectors, bank.dimension), &rows.ids, sidecar.options)?;
+    if lock.is_some() {
+        sidecar.commit(&hnsw_path(store, bank), |fresh| hnsw.save(fresh))?;
+    }
+    Ok(hnsw)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sampling_keeps_its_share_and_its_members() {
+        let kept = |alpha, seed| (0..100_000).filter(|&id| is_sampled(id, alpha, seed)).count();
+        for seed in [0, 1, 7] {
+            let share = kept(0.1, seed) as f64 / 1e5;
+            assert!((share - 0.1).abs() < 0.005, "seed {seed}: {share}");
+        }
+        assert_eq!(kept(1.0, 3), 100_000);
+        // a larger alpha keeps every row of the smaller one
+        assert!((0..10_000).filter(|&id| is_sampled(id, 0.1, 5)).all(|id| is_sampled(id, 0.5, 5)));
+    }
+}

@@ -1,0 +1,151 @@
+//! `outskirt bank create | calibrate | list | drop`.
+
+use std::path::Path;
+
+use clap::Subcommand;
+
+use super::{Console, table};
+use crate::bank::{self, BankSpec};
+use crate::error::Result;
+use crate::index::IndexKind;
+use crate::store::Store;
+
+/// Create, calibrate, list and drop banks.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a bank of the images for which a predicate holds
+    #[command(after_help = "\
+Example:
+  outskirt bank create cifar10 --backbone resnet20_cifar10 \\
+      --where \"dataset = 'cifar10' AND split = 'train'\" --k 50")]
+    Create(Create),
+    /// Measure the scores of held-out ID images, from which thresholds come
+    #[command(after_help = "\
+Example:
+  outskirt bank calibrate cifar10 --where \"dataset = 'cifar10' AND split = 'val'\"")]
+    Calibrate(Calibrate),
+    /// List the banks
+    List,
+    /// Drop a bank, its calibrations and its index file; the images stay
+    Drop {
+        /// The bank
+        name: String,
+    },
+}
+
+/// Arguments of `bank create`.
+#[derive(Debug, clap::Args)]
+pub struct Create {
+    /// Its name: lower-case letters, digits and '_'
+    name: String,
+    /// The backbone whose embeddings it holds
+    #[arg(long)]
+    backbone: String,
+    /// SQL over images: the in-distribution images
+    #[arg(long = "where", value_name = "SQL")]
+    predicate: String,
+    /// Neighbours counted where a query does not say otherwise
+    #[arg(long, default_value_t = 50)]
+    k: usize,
+    /// Share of the images that is kept, in (0, 1]
+    #[arg(long, default_value_t = 1.0)]
+    alpha: f64,
+    /// Seed of that sampling
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// exact, or hnsw to keep a graph as well (SET outskirt.search = 'hnsw' uses it)
+    #[arg(long, default_value = "exact", value_parser = |name: &str| name.parse::<IndexKind>())]
+    index: IndexKind,
+}
+
+/// Arguments of `bank calibrate`.
+#[derive(Debug, clap::Args)]
+pub struct Calibrate {
+    /// The bank
+    name: String,
+    /// SQL over images: held-out in-distribution images, none of them in the bank
+    #[arg(long = "where", value_name = "SQL")]
+    predicate: String,
+    /// Neighbours counted, where not the bank's own
+    #[arg(long)]
+    k: Option<usize>,
+}
+
+pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let store = Store::open(db).await?;
+    match command {
+        Command::Create(args) => {
+            let spec = BankSpec {
+                name: args.name,
+                backbone: args.backbone,
+                predicate: args.predicate,
+                k: args.k,
+                alpha: args.alpha,
+                seed: args.seed,
+                index: args.index,
+            };
+            let bar = console.progress("building the bank", 0);
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            let made = bank::create(&store, &spec).await;
+            bar.finish_and_clear();
+            let made = made?;
+            console.line(format!(
+                "bank {}: {} embeddings of dimension {} from {}, k = {}, table version {}",
+                made.name, made.row_count, made.dimension, made.backbone, made.k, made.table_version
+            ))
+        }
+        Command::Calibrate(args) => {
+            let definition = bank::find(&store, &args.name).await?;
+            let bar = console.progress("scoring held-out images", 0);
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            let made = bank::calibrate(&store, &definition, &args.predicate, args.k).await;
+            bar.finish_and_clear();
+            let made = made?;
+            let threshold = match made.threshold(0.95) {
+                Ok(threshold) => format!("threshold at 95 % TPR {threshold:.6}"),
+                Err(reason) => reason.to_string(),
+            };
+            console.line(format!(
+                "bank {}: calibrated with {} images at k = {}, {threshold}",
+                made.bank,
+                made.scores.len(),
+                made.k
+            ))
+        }
+        Command::List => list(&store, console).await,
+        Command::Drop { name } => {
+            let dropped = bank::drop_bank(&store, &name).await?;
+            console.line(format!("bank {}: dropped; its {} images stay", dropped.name, dropped.row_count))
+        }
+    }
+}
+
+async fn list(store: &Store, console: &mut Console<'_>) -> Result<()> {
+    let banks = bank::list(store).await?;
+    if banks.is_empty() {
+        return console.notice("no banks yet: 'outskirt bank create' makes one");
+    }
+    let calibrations = bank::list_calibrations(store).await?;
+    let rows: Vec<Vec<String>> = banks
+        .into_iter()
+        .map(|bank| {
+            let calibrated = calibrations
+                .iter()
+                .find(|made| made.bank == bank.name && made.k == bank.k && made.table_version == bank.table_version);
+            vec![
+                bank.name,
+                bank.backbone,
+                bank.row_count.to_string(),
+                bank.dimension.to_string(),
+                bank.k.to_string(),
+                bank.alpha.to_string(),
+                bank.index_kind,
+                bank.table_version.to_string(),
+                calibrated.map_or("no".into(), |made| format!("{} images", made.scores.len())),
+                bank.predicate,
+            ]
+        })
+        .collect();
+    let header = ["name", "backbone", "rows", "d", "k", "alpha", "index", "version", "calibrated", "where"];
+    console.line(table::render(&header, &rows, &[2, 3, 4, 5, 7]))
+}

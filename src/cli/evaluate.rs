@@ -1,0 +1,99 @@
+//! `outskirt evaluate`.
+
+use std::path::Path;
+
+use clap::ValueEnum;
+
+use super::{Console, table};
+use crate::error::Result;
+use crate::evaluate::{Evaluation, evaluate};
+use crate::metrics::Metrics;
+use crate::session::Session;
+use crate::store::Store;
+
+/// Compare ID with OOD images: the table of the paper, in percent
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  outskirt evaluate cifar10 --id \"dataset = 'cifar10' AND split = 'test'\" \\
+      --ood \"dataset = 'textures'\" --ood \"dataset = 'places'\"")]
+pub struct Args {
+    /// The bank
+    bank: String,
+    /// SQL over images: in-distribution images that are not in the bank
+    #[arg(long, value_name = "SQL")]
+    id: String,
+    /// SQL over images: one OOD set; may be given again
+    #[arg(long, required = true, value_name = "SQL")]
+    ood: Vec<String>,
+    /// Neighbours counted, where not the bank's own
+    #[arg(long)]
+    k: Option<usize>,
+    /// How the table is printed
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+/// How the evaluation is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Percent, for people
+    Table,
+    /// Fractions with all digits
+    Csv,
+    /// Fractions with all digits, one object a line
+    Json,
+}
+
+pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let session = Session::open(&Store::open(db).await?).await?;
+    let evaluation = evaluate(&session, &args.bank, args.k, &args.id, &args.ood).await?;
+    print(&evaluation, args.format, console)
+}
+
+/// Print the table.
+pub(super) fn print(evaluation: &Evaluation, format: Format, console: &mut Console<'_>) -> Result<()> {
+    if evaluation.id_inside_bank > 0 {
+        console.notice(format!(
+            "{} of the {} ID images are rows of the bank itself: their scores are too low, and the table too good",
+            evaluation.id_inside_bank, evaluation.id_rows
+        ))?;
+    }
+    let lines = evaluation.sets.iter().map(|set| (set.name.as_str(), set.rows, set.metrics));
+    let total = evaluation.sets.iter().map(|set| set.rows).sum();
+    let lines: Vec<(&str, usize, Metrics)> = lines.chain([("average", total, evaluation.mean)]).collect();
+    let numbers = |m: &Metrics| [m.fpr95, m.auroc, m.aupr_in, m.aupr_out];
+    match format {
+        Format::Table => {
+            let rows: Vec<Vec<String>> = lines
+                .iter()
+                .map(|(name, rows, metrics)| {
+                    let percent = numbers(metrics).map(|number| format!("{:.2}", 100.0 * number));
+                    [name.to_string(), rows.to_string()].into_iter().chain(percent).collect()
+                })
+                .collect();
+            console.line(table::render(
+                &["OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"],
+                &rows,
+                &[1, 2, 3, 4, 5],
+            ))
+        }
+        Format::Csv => {
+            console.line("ood_set,images,fpr95,auroc,auin,auout")?;
+            for (name, rows, metrics) in &lines {
+                let numbers = numbers(metrics).map(|number| number.to_string()).join(",");
+                console.line(format!("\"{}\",{rows},{numbers}", name.replace('"', "\"\"")))?;
+            }
+            Ok(())
+        }
+        Format::Json => {
+            for (name, rows, [fpr95, auroc, auin, auout]) in lines.iter().map(|(n, r, m)| (n, r, numbers(m))) {
+                let object = serde_json::json!({
+                    "ood_set": name, "images": rows, "fpr95": fpr95, "auroc": auroc, "auin": auin, "auout": auout,
+                });
+                console.line(object)?;
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `outskirt ingest`.
+
+use std::path::{Path, PathBuf};
+
+use super::Console;
+use crate::backbone::{self, Backbone};
+use crate::error::{Error, Result};
+use crate::image::{self, ImageFiles};
+use crate::ingest::{IngestOptions, IngestSummary, ingest};
+use crate::registry::registered_backbones;
+use crate::store::Store;
+
+/// Rejected files that are named; the rest is counted.
+const NAMED_REJECTS: usize = 10;
+
+/// Embed images with a backbone and add them to the database, which is created where there is none
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  outskirt ingest data/train --dataset pets --split train --backbone pets.toml
+  outskirt ingest cifar10/train-0.tar.gz cifar10/train-1.tar.gz --dataset cifar10 --split train \\
+      --backbone resnet20_cifar10 --weights resnet20-12fca82f.th
+
+Class folders give the column label: cats/1.png is labelled 'cats'. Files that are in the table already
+are left alone, so the same command can be run again.")]
+pub struct Args {
+    /// Folders (any depth), PNG or JPEG files, .tar and .tar.gz archives
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Value of the column dataset
+    #[arg(long)]
+    dataset: String,
+    /// Value of the column split
+    #[arg(long, default_value = "")]
+    split: String,
+    /// A name that 'outskirt backbone list' shows, or a manifest's path
+    #[arg(long)]
+    backbone: String,
+    /// The weights file, where it is not where the manifest says
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Keep the files' bytes in the table as well
+    #[arg(long)]
+    store_images: bool,
+    /// Threads that decode and embed; all cores where it is not given
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let files = image::open(&args.paths)?;
+    let registered = match Store::open(db).await {
+        Ok(store) => registered_backbones(&store).await?,
+        Err(Error::NoDatabase { .. }) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    let backbone = Backbone::load(backbone::find(&args.backbone, registered)?, args.weights.as_deref())?;
+    let store = Store::create(db).await?;
+    let options = IngestOptions {
+        dataset: args.dataset,
+        split: args.split,
+        store_images: args.store_images,
+        workers: args.threads.unwrap_or_else(rayon::current_num_threads),
+    };
+    let summary = with_progress(&store, &backbone, files, &options, console).await?;
+    console.line(describe(&options, &summary))?;
+    report_rejects(&summary, console)
+}
+
+/// Ingest under a progress bar.
+pub(super) async fn with_progress(
+    store: &Store,
+    backbone: &Backbone,
+    files: ImageFiles,
+    options: &IngestOptions,
+    console: &Console<'_>,
+) -> Result<IngestSummary> {
+    let bar = console.progress("embedding", files.total() as u64);
+    let summary = ingest(store, backbone, files, options, |done| bar.set_position(done as u64)).await;
+    bar.finish_and_clear();
+    summary
+}
+
+fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
+    let mut parts = vec![format!("{} added", summary.added)];
+    for (count, what) in [
+        (summary.replaced, "replaced (the file had changed)"),
+        (summary.filled, "embedded by this backbone too"),
+        (summary.unchanged, "there already"),
+        (summary.rejects.len(), "refused"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    let seconds = summary.wall.as_secs_f64();
+    let rate = if summary.embedded() > 0 {
+        format!(", {:.0} images/s", summary.embedded() as f64 / seconds)
+    } else {
+        String::new()
+    };
+    let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
+    format!("{}{split}: {} in {seconds:.1} s{rate}", options.dataset, parts.join(", "))
+}
+
+pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
+    for reject in summary.rejects.iter().take(NAMED_REJECTS) {
+        console.notice(format!("refused {}: {}", reject.uri, reject.reason))?;
+    }
+    if summary.rejects.len() > NAMED_REJECTS {
+        console.notice(format!("… and {} more", summary.rejects.len() - NAMED_REJECTS))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The command line: one subcommand per file, each an `Args` and a `run(args, database, console)`.
+//!
+//! Results go to [`Console::out`], everything else (progress, notices) to [`Console::err`]. This room alone
+//! prints, and names `clap` and `indicatif`.
+
+mod backbone;
+mod bank;
+mod console;
+mod demo;
+mod evaluate;
+#[cfg(feature = "torch")]
+mod ingest;
+mod sql;
+mod table;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub use console::Console;
+
+use crate::error::Result;
+
+/// Out-of-distribution detection in SQL: which of these images lie outside what my model was trained on?
+#[derive(Debug, Parser)]
+#[command(name = "outskirt", version, max_term_width = 100, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The database: a local folder
+    #[arg(long, global = true, env = "OUTSKIRT_DB", default_value = "outskirt.db", value_name = "FOLDER")]
+    pub db: PathBuf,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  outskirt demo                                  the whole road on pictures it draws itself
+  outskirt ingest photos/train --dataset shop --split train --backbone my.toml
+  outskirt bank create shop --backbone my_net --where \"dataset = 'shop' AND split = 'train'\" --k 50
+  outskirt bank calibrate shop --where \"dataset = 'shop' AND split = 'val'\"
+  outskirt sql \"SELECT uri, knn_ood_score(my_net, 'shop') AS score FROM images ORDER BY score DESC LIMIT 20\"";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Embed image files and add them to the database
+    #[cfg(feature = "torch")]
+    Ingest(ingest::Args),
+    /// Embed image files (this outskirt was built without libtorch)
+    #[cfg(not(feature = "torch"))]
+    Ingest(NeedsTorch),
+    /// Create, calibrate, list and drop banks: the in-distribution embeddings to score against
+    #[command(subcommand)]
+    Bank(bank::Command),
+    /// Run SQL over images, banks and files
+    Sql(sql::Args),
+    /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
+    Evaluate(evaluate::Args),
+    /// List and show the networks that turn images into embeddings
+    #[command(subcommand)]
+    Backbone(backbone::Command),
+    /// Draw pictures, embed them, and find the ones that do not belong
+    Demo(demo::Args),
+}
+
+/// Arguments of a command that is not there: all are taken, so that the error is about libtorch.
+#[cfg(not(feature = "torch"))]
+#[derive(Debug, clap::Args)]
+pub struct NeedsTorch {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}
+
+/// Run a command line.
+pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
+    match cli.command {
+        #[cfg(feature = "torch")]
+        Command::Ingest(args) => ingest::run(args, &cli.db, console).await,
+        #[cfg(not(feature = "torch"))]
+        Command::Ingest(_) => Err(crate::Error::NoTorch { what: "outskirt ingest".into() }),
+        Command::Bank(command) => bank::run(command, &cli.db, console).await,
+        Command::Sql(args) => sql::run(args, &cli.db, console).await,
+        Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
+        Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
+        Command::Demo(args) => demo::run(args, console).await,
+    }
+}

@@ -1,0 +1,294 @@
+//! Image files × backbone → batches of embeddings, in the files' order, on all cores.
+//!
+//! One thread reads and hashes files; as many workers as asked for each decode, preprocess and embed whole
+//! batches, so the three overlap across workers; the consumer gets the batches back in order. All queues are
+//! bounded: memory does not grow with the number of files. Not for storing: [`crate::ingest`] does that.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::backbone::{Backbone, Worker};
+use crate::error::{Error, Result};
+use crate::image::{ImageFile, content_hash, decode};
+
+/// Images per forward pass: enough for libtorch's matrix products, small enough to keep activations in cache.
+const BATCH: usize = 64;
+
+/// An image that was embedded; its numbers are in [`Batch::embeddings`].
+#[derive(Debug)]
+pub struct EmbeddedImage<T> {
+    /// What the caller decided about it before it was embedded.
+    pub purpose: T,
+    /// Absolute path, or archive path!/entry.
+    pub uri: String,
+    /// Class folder.
+    pub label: Option<String>,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// SHA-256 of the file.
+    pub content_hash: String,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// An image that could not be read, decoded or embedded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Absolute path, or archive path!/entry.
+    pub uri: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Up to 64 images in file order.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// The images that were embedded.
+    pub images: Vec<EmbeddedImage<T>>,
+    /// `images.len()` × dimension.
+    pub embeddings: Vec<f32>,
+    /// The images that were not.
+    pub rejects: Vec<Reject>,
+    /// Images that the caller wanted left out.
+    pub skipped: usize,
+}
+
+/// Busy time per stage, summed over threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Reading and hashing files.
+    pub read: Duration,
+    /// Decoding.
+    pub decode: Duration,
+    /// Resizing and normalising.
+    pub preprocess: Duration,
+    /// The network's forward pass.
+    pub forward: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Clocks {
+    read: AtomicU64,
+    decode: AtomicU64,
+    preprocess: AtomicU64,
+    forward: AtomicU64,
+}
+
+fn timed<R>(clock: &AtomicU64, work: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = work();
+    clock.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    result
+}
+
+/// A file on its way to a worker.
+struct Pending<T> {
+    purpose: T,
+    file: ImageFile,
+    content_hash: String,
+}
+
+/// A batch before it is embedded.
+struct Job<T> {
+    files: Vec<Pending<T>>,
+    rejects: Vec<Reject>,
+    skipped: usize,
+}
+
+impl<T> Job<T> {
+    fn new() -> Self {
+        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.files.len() + self.rejects.len() + self.skipped
+    }
+}
+
+type Numbered<V> = (usize, Result<V>);
+
+/// The running pipeline; dropping it stops the threads.
+#[derive(Debug)]
+pub struct Embedding<T> {
+    results: tokio::sync::mpsc::Receiver<Numbered<Batch<T>>>,
+    /// Batches that overtook an earlier one; at most as many as there are workers and places in the queue.
+    early: BTreeMap<usize, Result<Batch<T>>>,
+    next: usize,
+    clocks: Arc<Clocks>,
+}
+
+/// Start embedding `files`. `decide` sees each file and its hash in order and says what it is for, or `None` to
+/// leave it out.
+pub fn embed<T: Send + 'static>(
+    files: impl Iterator<Item = Result<ImageFile>> + Send + 'static,
+    backbone: &Backbone,
+    workers: usize,
+    decide: impl FnMut(&ImageFile, &str) -> Option<T> + Send + 'static,
+) -> Embedding<T> {
+    let workers = workers.max(1);
+    let clocks = Arc::new(Clocks::default());
+    let (job_sender, jobs) = mpsc::sync_channel(workers);
+    let (result_sender, results) = tokio::sync::mpsc::channel(workers);
+    let jobs = Arc::new(Mutex::new(jobs));
+    for _ in 0..workers {
+        let (worker, jobs) = (backbone.worker(), Arc::clone(&jobs));
+        let (clocks, results) = (Arc::clone(&clocks), result_sender.clone());
+        std::thread::spawn(move || work(worker, &jobs, &results, &clocks));
+    }
+    let reader_clocks = Arc::clone(&clocks);
+    std::thread::spawn(move || read(files, decide, &job_sender, &reader_clocks));
+    Embedding { results, early: BTreeMap::new(), next: 0, clocks }
+}
+
+impl<T> Embedding<T> {
+    /// The next batch in file order; `None` after the last.
+    ///
+    /// Errors: an archive that is cut, or a network that fails; broken images are in [`Batch::rejects`].
+    pub async fn next(&mut self) -> Option<Result<Batch<T>>> {
+        loop {
+            if let Some(batch) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Some(batch);
+            }
+            match self.results.recv().await {
+                Some((number, batch)) => {
+                    self.early.insert(number, batch);
+                }
+                // a worker that died left a hole before the batches that came after it
+                None if !self.early.is_empty() => {
+                    self.early.clear();
+                    return Some(Err(Error::WorkerDied));
+                }
+                None => return None,
+            }
+        }
+    }
+
+    /// Busy time so far.
+    pub fn times(&self) -> StageTimes {
+        let read = |clock: &AtomicU64| Duration::from_nanos(clock.load(Ordering::Relaxed));
+        StageTimes {
+            read: read(&self.clocks.read),
+            decode: read(&self.clocks.decode),
+            preprocess: read(&self.clocks.preprocess),
+            forward: read(&self.clocks.forward),
+        }
+    }
+}
+
+fn read<T>(
+    mut files: impl Iterator<Item = Result<ImageFile>>,
+    mut decide: impl FnMut(&ImageFile, &str) -> Option<T>,
+    jobs: &mpsc::SyncSender<Numbered<Job<T>>>,
+    clocks: &Clocks,
+) {
+    let mut number = 0;
+    let mut job = Job::new();
+    loop {
+        let file = timed(&clocks.read, || files.next().map(|file| file.map(|file| (content_hash(&file.bytes), file))));
+        match file {
+            Some(Ok((hash, file))) => match decide(&file, &hash) {
+                Some(purpose) => job.files.push(Pending { purpose, file, content_hash: hash }),
+                None => job.skipped += 1,
+            },
+            Some(Err(Error::BadImage { uri, reason })) => job.rejects.push(Reject { uri, reason }),
+            Some(Err(fatal)) => {
+                // what was read before it is still embedded and kept
+                let _ = jobs.send((number, Ok(job))).and_then(|()| jobs.send((number + 1, Err(fatal))));
+                return;
+            }
+            None => {
+                // the receiver is gone only where nobody waits for the rest
+                let _ = jobs.send((number, Ok(job)));
+                return;
+            }
+        }
+        // files that are left out cost nothing, but their count must reach the progress bar now and then
+        if job.files.len() == BATCH || job.len() >= 16 * BATCH {
+            if jobs.send((number, Ok(std::mem::replace(&mut job, Job::new())))).is_err() {
+                return;
+            }
+            number += 1;
+        }
+    }
+}
+
+fn work<T>(
+    mut worker: Worker,
+    jobs: &Mutex<mpsc::Receiver<Numbered<Job<T>>>>,
+    results: &tokio::sync::mpsc::Sender<Numbered<Batch<T>>>,
+    clocks: &Clocks,
+) {
+    worker.use_one_thread();
+    loop {
+        let received = jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+        let Ok((number, job)) = received else { return };
+        let batch = job.and_then(|job| run(&mut worker, job, clocks));
+        if results.blocking_send((number, batch)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Decode, preprocess and embed one batch.
+fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>> {
+    let Job { files, mut rejects, skipped } = job;
+    let mut images = Vec::with_capacity(files.len());
+    let input_len = worker.input_len();
+    let mut input = Vec::with_capacity(files.len() * input_len);
+    for Pending { purpose, file, content_hash } in files {
+        let decoded = timed(&clocks.decode, || decode(&file.uri, &file.bytes));
+        let start = input.len();
+        input.resize(start + input_len, 0.0);
+        let ready = decoded.and_then(|pixels| {
+            timed(&clocks.preprocess, || worker.preprocess(&pixels, &mut input[start..]))?;
+            Ok((pixels.width, pixels.height))
+        });
+        match ready {
+            Ok((width, height)) => {
+                let ImageFile { uri, label, bytes } = file;
+                images.push(EmbeddedImage { purpose, uri, label, width, height, content_hash, bytes });
+            }
+            Err(Error::BadImage { uri, reason }) => {
+                input.truncate(start);
+                rejects.push(Reject { uri, reason });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if images.is_empty() {
+        return Ok(Batch { images, embeddings: Vec::new(), rejects, skipped });
+    }
+    let mut embeddings = timed(&clocks.forward, || worker.embed(&input))?;
+    drop_unusable(&mut images, &mut embeddings, &mut rejects);
+    Ok(Batch { images, embeddings, rejects, skipped })
+}
+
+/// An embedding that no score can be taken of is a reject: a picture, not the run, is at fault.
+fn drop_unusable<T>(images: &mut Vec<EmbeddedImage<T>>, embeddings: &mut Vec<f32>, rejects: &mut Vec<Reject>) {
+    let dimension = embeddings.len() / images.len();
+    let problem = |row: &[f32]| crate::vectors::normalize(row, &mut Vec::with_capacity(dimension)).err();
+    let problems: Vec<Option<&str>> = embeddings.chunks(dimension).map(problem).collect();
+    if problems.iter().all(Option::is_none) {
+        return;
+    }
+    let mut kept = Vec::with_capacity(embeddings.len());
+    let mut row = 0;
+    images.retain(|image| {
+        let usable = problems[row].is_none();
+        if usable {
+            kept.extend_from_slice(&embeddings[row * dimension..(row + 1) * dimension]);
+        }
+        if let Some(problem) = problems[row] {
+            let reason = format!("the network gave an embedding that is {problem}");
+            rejects.push(Reject { uri: image.uri.clone(), reason });
+        }
+        row += 1;
+        usable
+    });
+    *embeddings = kept;
+}

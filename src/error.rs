@@ -1,0 +1,214 @@
+//! Every way Outskirt says no: one line of what failed, the facts, and the next step.
+
+use std::path::{Path, PathBuf};
+
+/// The result of everything in this crate that can fail.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// A failure: what happened, the facts, the next step. The cause, where there is one, is in `source()`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    // ---- files ----
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("no such file or folder: {}", path.display())]
+    MissingPath { path: PathBuf },
+    #[error(
+        "no images found in {paths}: PNG and JPEG files are read, in folders (any depth), .tar and .tar.gz archives"
+    )]
+    NoImages { paths: String },
+    #[error("all {count} images were refused; the first: {first}")]
+    AllImagesRefused { count: usize, first: String },
+    #[error("cannot read image {uri}: {reason}")]
+    BadImage { uri: String, reason: String },
+    #[error("cannot read archive {}: {reason}", path.display())]
+    BadArchive { path: PathBuf, reason: String },
+    #[error("{} is not among what is read by name: .png, .jpg, .jpeg, .tar, .tar.gz and .tgz files, and folders", path.display())]
+    UnknownFile { path: PathBuf },
+    #[error("cannot preprocess a picture of {width} x {height} pixels: {reason}")]
+    Preprocess { width: u32, height: u32, reason: String },
+
+    // ---- backbones ----
+    #[error("unknown backbone '{name}': known are {}; or give a manifest's path", list(known))]
+    UnknownBackbone { name: String, known: Vec<String> },
+    #[error("backbone manifest {}: {reason}", path.display())]
+    BadManifest { path: PathBuf, reason: String },
+    #[error("weights {} have sha256 {found}, manifest '{backbone}' names {expected}: put the right file there, or write a manifest of another name for this one", path.display())]
+    WeightsHash { backbone: String, path: PathBuf, expected: String, found: String },
+    #[error("backbone '{backbone}' has no weights at {}: put the file there, or name it with --weights", path.display())]
+    NoWeights { backbone: String, path: PathBuf },
+    #[error("cannot read weights {}: {reason}", path.display())]
+    BadWeights { path: PathBuf, reason: String },
+    #[error("weights {} do not fit architecture {architecture}: {problems}", path.display())]
+    WeightsMismatch { path: PathBuf, architecture: String, problems: String },
+    #[error("backbone '{backbone}' gave {found} numbers per image, its manifest says dimension = {expected}")]
+    EmbeddingDimension { backbone: String, expected: usize, found: usize },
+    #[error(
+        "backbone '{backbone}' gave a {problem} embedding for {uri}: check the weights and the manifest's mean and std"
+    )]
+    BadEmbedding { backbone: String, uri: String, problem: &'static str },
+    #[error(
+        "'{what}' needs libtorch, and this outskirt was built without it: build with the feature 'torch' (cargo's default)"
+    )]
+    NoTorch { what: String },
+    #[cfg(feature = "torch")]
+    #[error("libtorch: {}", first_line(source))]
+    Torch {
+        #[from]
+        source: tch::TchError,
+    },
+
+    #[error("a worker that embeds images died: its message is above; what was committed is kept, run the ingest again")]
+    WorkerDied,
+
+    // ---- vectors and search ----
+    #[error("row {row} of {what} is {problem}: an embedding must be finite and not all zero")]
+    BadVector { what: String, row: usize, problem: &'static str },
+    #[error("{what} has dimension {found}, bank '{bank}' has {expected}")]
+    WrongDimension { what: String, bank: String, expected: usize, found: usize },
+    #[error("k = {k} is out of range for bank '{bank}': it holds {rows} embeddings, so k must be 1 to {rows}")]
+    KOutOfRange { bank: String, k: i64, rows: usize },
+    #[error("search '{name}' is unknown: it is 'exact' or 'hnsw'")]
+    UnknownSearch { name: String },
+    #[error("bank '{bank}' has no HNSW index: create the bank with --index hnsw, or SET outskirt.search = 'exact'")]
+    NoHnsw { bank: String },
+    #[error("index file {}: {reason}", path.display())]
+    BadIndexFile { path: PathBuf, reason: String },
+    #[error("HNSW index: {reason}")]
+    Hnsw { reason: String },
+
+    // ---- database ----
+    #[error("no database at {uri}: 'outskirt ingest' creates one, --db or OUTSKIRT_DB names another")]
+    NoDatabase { uri: String },
+    #[error("the database at {uri} has schema {found}, this outskirt knows up to {known}: use a newer outskirt")]
+    NewerSchema { uri: String, found: u32, known: u32 },
+    #[error("the database at {uri} has schema {found}, this outskirt writes {known}: run 'outskirt migrate'")]
+    OlderSchema { uri: String, found: u32, known: u32 },
+    #[error("another program is writing to {uri} (lock {}): wait for it to end, then run this again", lock.display())]
+    Locked { uri: String, lock: PathBuf },
+    #[error("a database on '{scheme}://' is not supported yet: give a local folder")]
+    RemoteDatabase { scheme: String },
+    #[error("table {table}: {reason}")]
+    BadRow { table: String, reason: String },
+    #[error("migration {file}: {reason}")]
+    BadMigration { file: String, reason: String },
+    #[error(
+        "column '{column}' holds embeddings of weights {stored}, backbone '{column}' now has {given}: give the changed network another name"
+    )]
+    OtherCheckpoint { column: String, stored: String, given: String },
+    #[error(
+        "'{name}' cannot name a {what}: use lower-case letters, digits and '_', beginning with a letter, at most 63"
+    )]
+    BadName { what: &'static str, name: String },
+    #[error("'{name}' is a column of the table images already: name the backbone otherwise")]
+    ColumnTaken { name: String },
+    #[error("store: {source}")]
+    Store {
+        #[from]
+        source: lancedb::Error,
+    },
+
+    // ---- banks and calibration ----
+    #[error(
+        "unknown bank '{name}': {}",
+        known_or(known, "known are", "there is none yet, 'outskirt bank create' makes one")
+    )]
+    UnknownBank { name: String, known: Vec<String> },
+    #[error("cannot open bank '{bank}': {reason}")]
+    BankUnreadable { bank: String, reason: String },
+    #[error("bank '{name}' exists already: choose another name, or 'outskirt bank drop {name}' first")]
+    BankExists { name: String },
+    #[error(
+        "no images match ({predicate}) with an embedding of backbone '{backbone}': check the predicate, or ingest with --backbone {backbone}"
+    )]
+    NoRows { predicate: String, backbone: String },
+    #[error(
+        "no images have an embedding of backbone '{name}': known are {}; ingest with --backbone first",
+        list(known)
+    )]
+    NoEmbeddings { name: String, known: Vec<String> },
+    #[error("predicate ({predicate}): {reason}")]
+    BadPredicate { predicate: String, reason: String },
+    #[error("alpha = {alpha} is not a sampling ratio: it must lie in (0, 1]")]
+    BadAlpha { alpha: f64 },
+    #[error(
+        "{inside} of the {rows} calibration images ({predicate}) are rows of bank '{bank}', whose scores would be too low: calibrate with held-out ID images"
+    )]
+    CalibrationInsideBank { bank: String, predicate: String, inside: usize, rows: usize },
+    #[error(
+        "bank '{bank}' is not calibrated for k = {k}: run 'outskirt bank calibrate {bank} --where SQL' with held-out ID images"
+    )]
+    NotCalibrated { bank: String, k: usize },
+    #[error(
+        "tpr = {tpr} cannot be held with the {rows} calibration images of bank '{bank}': it must lie in (0, 1), and for this many at most {most:.6}"
+    )]
+    BadTpr { bank: String, tpr: f64, rows: usize, most: f64 },
+
+    // ---- queries ----
+    #[error("the query is empty")]
+    EmptyQuery,
+    #[error(
+        "column {column} holds embeddings of backbone '{found}', bank '{bank}' holds those of '{expected}' (or of other weights): distances between networks mean nothing"
+    )]
+    OtherBackbone { column: String, found: String, bank: String, expected: String },
+    #[error("{}", one_line(source))]
+    Query {
+        #[from]
+        source: datafusion::error::DataFusionError,
+    },
+    #[error("cannot write output: {source}")]
+    Output { source: std::io::Error },
+    #[error("arrow: {source}")]
+    Arrow {
+        #[from]
+        source: arrow::error::ArrowError,
+    },
+    #[error("{side} of the evaluation ({predicate}) matches no image with an embedding of backbone '{backbone}'")]
+    EmptySide { side: &'static str, predicate: String, backbone: String },
+    #[error("{}: {reason}", path.display())]
+    Demo { path: PathBuf, reason: String },
+}
+
+impl Error {
+    /// Attach the action and the path to an I/O error; a missing file becomes [`Error::MissingPath`].
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| match source.kind() {
+            std::io::ErrorKind::NotFound => Self::MissingPath { path },
+            _ => Self::Io { action, path, source },
+        }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn known_or(names: &[String], some: &str, none: &str) -> String {
+    if names.is_empty() { none.into() } else { format!("{some} {}", names.join(", ")) }
+}
+
+#[cfg(feature = "torch")]
+fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_string()
+}
+
+/// DataFusion wraps errors in layers ("External error: …"); people get the innermost one.
+fn one_line(error: &datafusion::error::DataFusionError) -> String {
+    use datafusion::error::DataFusionError as E;
+    match error.find_root() {
+        E::External(inner) => inner.to_string(),
+        E::Plan(message) | E::Execution(message) => message.lines().collect::<Vec<_>>().join(" "),
+        other => other.strip_backtrace().lines().collect::<Vec<_>>().join(" "),
+    }
+}
+
+impl From<Error> for datafusion::error::DataFusionError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Query { source } => source,
+            other => Self::External(Box::new(other)),
+        }
+    }
+}

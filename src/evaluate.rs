@@ -1,0 +1,105 @@
+//! The reference's table: how well a bank's score separates ID images from each OOD set.
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float32Type, UInt64Type};
+
+use crate::bank::Definition;
+use crate::error::{Error, Result};
+use crate::index::IndexKind;
+use crate::metrics::Metrics;
+use crate::schema;
+use crate::session::Session;
+
+/// Metrics of one bank and k.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Number of ID images scored.
+    pub id_rows: usize,
+    /// How many of them are rows of the bank itself, whose scores are too low.
+    pub id_inside_bank: usize,
+    /// One line per OOD set, in the order asked for.
+    pub sets: Vec<EvaluatedSet>,
+    /// The mean over the sets.
+    pub mean: Metrics,
+}
+
+/// Metrics of one OOD set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluatedSet {
+    /// The dataset where the predicate matches just one, else the predicate.
+    pub name: String,
+    /// Number of OOD images scored.
+    pub rows: usize,
+    /// ID against this set.
+    pub metrics: Metrics,
+}
+
+struct Scored {
+    ids: Vec<u64>,
+    scores: Vec<f64>,
+    datasets: Vec<String>,
+}
+
+/// Score the images of `id` and of each of `ood` (SQL over `images`) against a bank, and compare.
+///
+/// Errors: an unknown bank, k out of range, a predicate that fails or matches nothing.
+pub async fn evaluate(session: &Session, bank: &str, k: Option<usize>, id: &str, ood: &[String]) -> Result<Evaluation> {
+    let definition = session.banks().definition(bank)?;
+    let k = definition.check_k(k.unwrap_or(definition.k) as i64)?;
+    let id_scored = score(session, definition, k, "the ID side", id).await?;
+    let opened = session.banks().open(bank, IndexKind::Exact)?;
+    let held: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
+    let mut sets = Vec::with_capacity(ood.len());
+    for predicate in ood {
+        let scored = score(session, definition, k, "the OOD side", predicate).await?;
+        let name = match scored.datasets.as_slice() {
+            [only] => only.clone(),
+            _ => predicate.clone(),
+        };
+        let metrics = Metrics::of(&id_scored.scores, &scored.scores).ok_or_else(|| Error::EmptySide {
+            side: "the OOD side",
+            predicate: predicate.clone(),
+            backbone: definition.backbone.clone(),
+        })?;
+        sets.push(EvaluatedSet { name, rows: scored.scores.len(), metrics });
+    }
+    let all: Vec<Metrics> = sets.iter().map(|set| set.metrics).collect();
+    let mean = Metrics::mean(&all).ok_or_else(|| Error::EmptySide {
+        side: "the OOD side",
+        predicate: "none given".into(),
+        backbone: definition.backbone.clone(),
+    })?;
+    Ok(Evaluation {
+        id_rows: id_scored.scores.len(),
+        id_inside_bank: id_scored.ids.iter().filter(|id| held.contains(id)).count(),
+        sets,
+        mean,
+    })
+}
+
+async fn score(session: &Session, bank: &Definition, k: usize, side: &'static str, predicate: &str) -> Result<Scored> {
+    let column = &bank.backbone;
+    let query = format!(
+        "SELECT {id}, {dataset}, knn_ood_score({column}, '{bank}', {k}) FROM {images} \
+         WHERE ({predicate}) AND {column} IS NOT NULL",
+        id = schema::ID,
+        dataset = schema::DATASET,
+        bank = bank.name,
+        images = schema::IMAGES,
+    );
+    let failed = |error: Error| Error::BadPredicate { predicate: predicate.into(), reason: error.to_string() };
+    let batches: Vec<RecordBatch> = session.sql(&query).await.map_err(failed)?.collect().await?;
+    let mut scored = Scored { ids: Vec::new(), scores: Vec::new(), datasets: Vec::new() };
+    for batch in &batches {
+        scored.ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());
+        scored.scores.extend(batch.column(2).as_primitive::<Float32Type>().values().iter().map(|&s| f64::from(s)));
+        let names = arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Utf8)?;
+        scored.datasets.extend(names.as_string::<i32>().iter().flatten().map(str::to_owned));
+        scored.datasets.sort();
+        scored.datasets.dedup();
+    }
+    if scored.scores.is_empty() {
+        return Err(Error::EmptySide { side, predicate: predicate.into(), backbone: bank.backbone.clone() });
+    }
+    Ok(scored)
+}

@@ -1,0 +1,132 @@
+//! What stands beside an index file: format, checksum, and what it was built from.
+//!
+//! The sidecar is written last and read first: an index file without a sidecar that fits it does not exist.
+//! Both are written to a temporary name, synced and renamed, so that a crash leaves the old pair or the new.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::HnswOptions;
+use crate::error::{Error, Result};
+
+/// The format that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The contents of `<index file>.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// [`FORMAT`] of the version that wrote it.
+    pub format: u32,
+    /// The bank's name.
+    pub bank: String,
+    /// The version of `images` that the bank stands for.
+    pub table_version: u64,
+    /// SHA-256 of the backbone's weights.
+    pub backbone_sha256: String,
+    /// Number of vectors.
+    pub rows: usize,
+    /// Numbers per vector.
+    pub dimension: usize,
+    /// How the graph was built and is searched.
+    pub options: HnswOptions,
+    /// SHA-256 of the index file; empty in what the caller asks for, filled by [`Self::commit`].
+    pub checksum: String,
+}
+
+impl Sidecar {
+    /// Call `write` with a temporary path, then put the file it wrote and this sidecar in place.
+    pub fn commit(mut self, path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let fresh = beside(path, ".new");
+        write(&fresh)?;
+        self.checksum = checksum(&fresh)?;
+        let text = serde_json::to_vec_pretty(&self).map_err(|error| bad(path, error.to_string()))?;
+        let note = beside(path, ".json");
+        let fresh_note = beside(path, ".json.new");
+        fs::write(&fresh_note, text).map_err(Error::io("write", &fresh_note))?;
+        for (from, to) in [(&fresh, path), (&fresh_note, note.as_path())] {
+            File::open(from).and_then(|file| file.sync_all()).map_err(Error::io("sync", from))?;
+            fs::rename(from, to).map_err(Error::io("rename", from))?;
+        }
+        File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))
+    }
+
+    /// Check that the file at `path` is whole and was built from exactly what `self` says.
+    ///
+    /// Errors: [`Error::BadIndexFile`] with the first difference; the caller rebuilds.
+    pub fn verify(&self, path: &Path) -> Result<()> {
+        let note = beside(path, ".json");
+        let text = fs::read(&note).map_err(|error| bad(path, format!("its sidecar cannot be read ({error})")))?;
+        let found: Self = serde_json::from_slice(&text).map_err(|error| bad(path, format!("sidecar: {error}")))?;
+        if found.format != FORMAT {
+            return Err(bad(path, format!("format {}, this outskirt reads {FORMAT}", found.format)));
+        }
+        if (Self { checksum: String::new(), ..found.clone() }) != (Self { checksum: String::new(), ..self.clone() }) {
+            return Err(bad(path, "it was built for another bank, version or network".into()));
+        }
+        if checksum(path)? != found.checksum {
+            return Err(bad(path, "its checksum is wrong".into()));
+        }
+        Ok(())
+    }
+}
+
+/// The files that belong to the index at `path`.
+pub(crate) fn files(path: &Path) -> [PathBuf; 4] {
+    [path.to_path_buf(), beside(path, ".json"), beside(path, ".new"), beside(path, ".json.new")]
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn bad(path: &Path, reason: String) -> Error {
+    Error::BadIndexFile { path: path.into(), reason }
+}
+
+fn checksum(path: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    std::io::copy(&mut file, &mut digest).map_err(Error::io("read", path))?;
+    Ok(format!("{:x}", digest.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted() -> Sidecar {
+        Sidecar {
+            format: FORMAT,
+            bank: "b".into(),
+            table_version: 3,
+            backbone_sha256: "00".into(),
+            rows: 10,
+            dimension: 4,
+            options: HnswOptions::default(),
+            checksum: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_committed_file_verifies_and_a_changed_one_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.hnsw");
+        wanted().commit(&path, |fresh| fs::write(fresh, b"graph").map_err(Error::io("write", fresh))).unwrap();
+        wanted().verify(&path).unwrap();
+        let other = Sidecar { table_version: 4, ..wanted() };
+        assert!(other.verify(&path).unwrap_err().to_string().contains("another bank"));
+        fs::write(&path, b"grapH").unwrap();
+        assert!(wanted().verify(&path).unwrap_err().to_string().contains("checksum"));
+        fs::remove_file(&path).unwrap();
+        assert!(wanted().verify(&path).is_err());
+        fs::write(beside(&path, ".json"), b"{").unwrap();
+        assert!(wanted().verify(&path).unwrap_err().to_string().contains("sidecar"));
+    }
+}

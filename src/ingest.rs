@@ -1,0 +1,305 @@
+//! Ingest: image files into the table `images`, embedded by a backbone.
+//!
+//! A file is known by (dataset, split, uri). New files are appended; known and unchanged ones that this backbone
+//! has seen are left alone; known ones it has not seen get its embedding; changed ones are replaced, and what
+//! other backbones said of the old picture becomes NULL. Rows are committed some thousand at a time, so an
+//! ingest that was interrupted goes on where it was.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{
+    ArrayRef, AsArray, BinaryArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray,
+    TimestampNanosecondArray, UInt32Array, UInt64Array, new_null_array,
+};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use futures::TryStreamExt;
+
+use crate::backbone::Backbone;
+use crate::embed::{Batch, EmbeddedImage, Reject, StageTimes, embed};
+use crate::error::{Error, Result};
+use crate::image::{ImageFile, ImageFiles};
+use crate::registry::register_backbone;
+use crate::schema;
+use crate::store::{Store, WriteLock, quote};
+
+/// Rows per commit: few enough that little is lost to a crash, enough that Lance's files stay large.
+const COMMIT_ROWS: usize = 8192;
+
+/// What to ingest, and as what.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    /// `images.dataset`.
+    pub dataset: String,
+    /// `images.split`.
+    pub split: String,
+    /// Keep the files' bytes in the table.
+    pub store_images: bool,
+    /// Threads that decode and embed.
+    pub workers: usize,
+}
+
+/// What an ingest did.
+#[derive(Debug, Clone, Default)]
+pub struct IngestSummary {
+    /// New rows.
+    pub added: usize,
+    /// Rows whose file had changed.
+    pub replaced: usize,
+    /// Rows that were there and got this backbone's embedding.
+    pub filled: usize,
+    /// Files that were there, unchanged and embedded.
+    pub unchanged: usize,
+    /// Files that were refused.
+    pub rejects: Vec<Reject>,
+    /// Busy time per stage, summed over threads.
+    pub stages: StageTimes,
+    /// Committing rows.
+    pub write: Duration,
+    /// From first to last.
+    pub wall: Duration,
+}
+
+impl IngestSummary {
+    /// Files that were looked at.
+    pub fn files(&self) -> usize {
+        self.embedded() + self.unchanged + self.rejects.len()
+    }
+
+    /// Images that went through the network.
+    pub fn embedded(&self) -> usize {
+        self.added + self.replaced + self.filled
+    }
+}
+
+/// Why a file is embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Add,
+    Replace { id: u64 },
+    Fill { id: u64 },
+}
+
+/// A row that is there already.
+struct Known {
+    id: u64,
+    content_hash: String,
+    embedded: bool,
+}
+
+/// Ingest `files`. `progress(files looked at)` is called after each batch.
+///
+/// Errors: another writer; a column filled by other weights; an archive that is cut (what came before it is
+/// kept); every image refused.
+pub async fn ingest(
+    store: &Store,
+    backbone: &Backbone,
+    files: ImageFiles,
+    options: &IngestOptions,
+    mut progress: impl FnMut(usize),
+) -> Result<IngestSummary> {
+    let start = Instant::now();
+    let lock = store.lock()?;
+    register_backbone(store, &lock, backbone.checkpoint()).await?;
+    let known = known_files(store, &backbone.manifest().name, options).await?;
+    let mut writer = Writer {
+        store,
+        lock: &lock,
+        schema: store.schema(schema::IMAGES).await?,
+        backbone: &backbone.manifest().name,
+        dimension: backbone.manifest().dimension,
+        options,
+        next_id: store.largest_id().await? + 1,
+    };
+
+    let mut summary = IngestSummary::default();
+    let mut waiting = Waiting::default();
+    let mut batches = embed(files, backbone, options.workers, decide(known));
+    let mut failed = None;
+    while let Some(batch) = batches.next().await {
+        match batch {
+            Ok(batch) => waiting.push(batch, &mut summary),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+        if waiting.images.len() >= COMMIT_ROWS {
+            writer.commit(&mut waiting, &mut summary).await?;
+        }
+        progress(summary.files() + waiting.images.len());
+    }
+    writer.commit(&mut waiting, &mut summary).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    if let (Some(first), 0, 0) = (summary.rejects.first(), summary.embedded(), summary.unchanged) {
+        let first = format!("{}: {}", first.uri, first.reason);
+        return Err(Error::AllImagesRefused { count: summary.rejects.len(), first });
+    }
+    summary.stages = batches.times();
+    summary.wall = start.elapsed();
+    Ok(summary)
+}
+
+/// The rows of this dataset and split, by uri.
+async fn known_files(store: &Store, backbone: &str, options: &IngestOptions) -> Result<HashMap<String, Known>> {
+    let of_split =
+        format!("{} = {} AND {} = {}", schema::DATASET, quote(&options.dataset), schema::SPLIT, quote(&options.split));
+    let embedded_only = format!("{of_split} AND {backbone} IS NOT NULL");
+    let mut embedded: HashSet<u64> = HashSet::new();
+    let mut batches = store.scan(schema::IMAGES, None, &[schema::ID], Some(&embedded_only)).await?;
+    while let Some(batch) = batches.try_next().await? {
+        embedded.extend(batch.column(0).as_primitive::<UInt64Type>().values());
+    }
+    let columns = [schema::ID, schema::URI, schema::CONTENT_HASH];
+    let mut known = HashMap::new();
+    let mut batches = store.scan(schema::IMAGES, None, &columns, Some(&of_split)).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let ids = batch.column(0).as_primitive::<UInt64Type>();
+        let (uris, hashes) = (batch.column(1).as_string::<i32>(), batch.column(2).as_string::<i32>());
+        for row in 0..batch.num_rows() {
+            let id = ids.value(row);
+            let entry = Known { id, content_hash: hashes.value(row).into(), embedded: embedded.contains(&id) };
+            known.insert(uris.value(row).to_string(), entry);
+        }
+    }
+    Ok(known)
+}
+
+/// What each file is for; a file named twice in one ingest counts once.
+fn decide(known: HashMap<String, Known>) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
+    let mut seen = HashSet::new();
+    move |file, hash| {
+        if !seen.insert(file.uri.clone()) {
+            return None;
+        }
+        match known.get(&file.uri) {
+            None => Some(Purpose::Add),
+            Some(row) if row.content_hash != hash => Some(Purpose::Replace { id: row.id }),
+            Some(row) if !row.embedded => Some(Purpose::Fill { id: row.id }),
+            Some(_) => None,
+        }
+    }
+}
+
+/// Embedded images that are not committed yet.
+#[derive(Default)]
+struct Waiting {
+    images: Vec<EmbeddedImage<Purpose>>,
+    embeddings: Vec<f32>,
+}
+
+impl Waiting {
+    fn push(&mut self, batch: Batch<Purpose>, summary: &mut IngestSummary) {
+        self.images.extend(batch.images);
+        self.embeddings.extend(batch.embeddings);
+        summary.rejects.extend(batch.rejects);
+        summary.unchanged += batch.skipped;
+    }
+}
+
+/// Turns waiting images into commits.
+struct Writer<'a> {
+    store: &'a Store,
+    lock: &'a WriteLock,
+    schema: SchemaRef,
+    backbone: &'a str,
+    dimension: usize,
+    options: &'a IngestOptions,
+    next_id: u64,
+}
+
+impl Writer<'_> {
+    async fn commit(&mut self, waiting: &mut Waiting, summary: &mut IngestSummary) -> Result<()> {
+        let start = Instant::now();
+        let Waiting { images, embeddings } = std::mem::take(waiting);
+        let rows = |wanted: fn(&Purpose) -> bool| -> Vec<usize> {
+            (0..images.len()).filter(|&row| wanted(&images[row].purpose)).collect()
+        };
+        let added = rows(|purpose| matches!(purpose, Purpose::Add));
+        if !added.is_empty() {
+            let ids: Vec<u64> = (self.next_id..).take(added.len()).collect();
+            let batch = self.full_rows(&images, &embeddings, &added, ids)?;
+            self.store.append(self.lock, schema::IMAGES, batch).await?;
+            self.next_id += added.len() as u64;
+            summary.added += added.len();
+        }
+        let replaced = rows(|purpose| matches!(purpose, Purpose::Replace { .. }));
+        if !replaced.is_empty() {
+            let batch = self.full_rows(&images, &embeddings, &replaced, ids_of(&images, &replaced))?;
+            self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            summary.replaced += replaced.len();
+        }
+        let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
+        if !filled.is_empty() {
+            let batch = self.embeddings_only(&embeddings, &filled, ids_of(&images, &filled))?;
+            self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            summary.filled += filled.len();
+        }
+        summary.write += start.elapsed();
+        Ok(())
+    }
+
+    /// Rows with every column of the table; those of other backbones are NULL.
+    fn full_rows(
+        &self,
+        images: &[EmbeddedImage<Purpose>],
+        embeddings: &[f32],
+        rows: &[usize],
+        ids: Vec<u64>,
+    ) -> Result<RecordBatch> {
+        let of = |row: &usize| &images[*row];
+        let text = |get: fn(&EmbeddedImage<Purpose>) -> &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values(rows.iter().map(|row| get(of(row)))))
+        };
+        let constant =
+            |value: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|_| value))) };
+        let time = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0);
+        let column = |field: &Arc<Field>| -> Result<ArrayRef> {
+            Ok(match field.name().as_str() {
+                schema::ID => Arc::new(UInt64Array::from(ids.clone())),
+                schema::DATASET => constant(&self.options.dataset),
+                schema::SPLIT => constant(&self.options.split),
+                schema::URI => text(|image| &image.uri),
+                schema::LABEL => Arc::new(StringArray::from_iter(rows.iter().map(|row| of(row).label.as_deref()))),
+                schema::WIDTH => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| of(row).width))),
+                schema::HEIGHT => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| of(row).height))),
+                schema::CONTENT_HASH => text(|image| &image.content_hash),
+                schema::INGESTED_AT => Arc::new(TimestampNanosecondArray::from(vec![time; rows.len()])),
+                schema::BYTES if self.options.store_images => {
+                    Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &of(row).bytes)))
+                }
+                name if name == self.backbone => self.embedding_column(embeddings, rows)?,
+                _ => new_null_array(field.data_type(), rows.len()),
+            })
+        };
+        let columns = self.schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+
+    /// Rows of id and this backbone's embedding.
+    fn embeddings_only(&self, embeddings: &[f32], rows: &[usize], ids: Vec<u64>) -> Result<RecordBatch> {
+        let fields = [schema::ID, self.backbone].map(|name| self.schema.field_with_name(name).cloned());
+        let fields = fields.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let columns = vec![Arc::new(UInt64Array::from(ids)) as ArrayRef, self.embedding_column(embeddings, rows)?];
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    }
+
+    fn embedding_column(&self, embeddings: &[f32], rows: &[usize]) -> Result<ArrayRef> {
+        let d = self.dimension;
+        let values: Float32Array =
+            rows.iter().flat_map(|&row| embeddings[row * d..(row + 1) * d].iter().copied()).collect::<Vec<_>>().into();
+        let item = Arc::new(Field::new("item", DataType::Float32, true));
+        Ok(Arc::new(FixedSizeListArray::try_new(item, d as i32, Arc::new(values), None)?))
+    }
+}
+
+fn ids_of(images: &[EmbeddedImage<Purpose>], rows: &[usize]) -> Vec<u64> {
+    let id = |row: &usize| match images[*row].purpose {
+        Purpose::Replace { id } | Purpose::Fill { id } => id,
+        Purpose::Add => unreachable!("rows to add have no id yet"),
+    };
+    rows.iter().map(id).collect()
+}

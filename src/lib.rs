@@ -1,0 +1,91 @@
+//! # Outskirt: out-of-distribution detection in SQL
+//!
+//! Image embeddings live in Lance tables; the score of an image is the distance to its k-th nearest
+//! in-distribution (ID) embedding (Sun, Ming, Zhu, Li: *Out-of-distribution Detection with Deep Nearest
+//! Neighbors*, ICML 2022); and that score is a DataFusion function, so it joins, filters, groups and sorts with
+//! any metadata.
+//!
+//! ## The flow
+//!
+//! Data goes one way. No stage calls a later one; [`cli`] connects them.
+//!
+//! ```text
+//! files → image (find, decode, preprocess) → backbone (libtorch) → embed (batches) → ingest → store (Lance)
+//! store → bank (definition, version) → index (exact, hnsw) → functions (SQL) → session → evaluate
+//! ```
+//!
+//! | room | what it does | the crate it hides |
+//! | --- | --- | --- |
+//! | [`image`] | finds, decodes, resizes and normalises pictures | `image`, `tar` |
+//! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
+//! | `embed`, `ingest` | pictures to embeddings on all cores, committed to `images` | |
+//! | [`registry`] | the table `backbones` | |
+//! | [`store`] | the database: tables, versions, migrations, the write lock | `lancedb` |
+//! | [`vectors`] | the one place where embeddings are normalised | |
+//! | [`index`] | k-th nearest neighbour, exact or by a graph | `gemm`, `usearch` |
+//! | [`bank`] | ID embeddings of one table version, calibrations | |
+//! | [`score`], [`metrics`] | thresholds, AUROC, FPR: plain functions on slices | |
+//! | [`functions`] | the SQL functions, one file each | |
+//! | [`session`], [`mod@evaluate`] | DataFusion over a database; the reference's table | `datafusion` |
+//! | [`demo`] | draws pictures and trains the small network that the demo uses | |
+//! | [`cli`] | one subcommand per file | `clap`, `indicatif` |
+//!
+//! ## A whole example
+//!
+//! ```no_run
+//! # async fn example() -> outskirt::Result<()> {
+//! use outskirt::bank::{self, BankSpec};
+//! use outskirt::index::IndexKind;
+//! use outskirt::{session::Session, store::Store};
+//!
+//! let store = Store::open("cats.db".as_ref()).await?; // made by `outskirt ingest`
+//! let spec = BankSpec {
+//!     name: "cats".into(),
+//!     backbone: "resnet20_cifar10".into(),
+//!     predicate: "split = 'train'".into(),
+//!     k: 50,
+//!     alpha: 1.0,
+//!     seed: 0,
+//!     index: IndexKind::Exact,
+//! };
+//! let cats = bank::create(&store, &spec).await?;
+//! bank::calibrate(&store, &cats, "split = 'val'", None).await?;
+//!
+//! let session = Session::open(&store).await?;
+//! let query = "SELECT uri, knn_ood_score(resnet20_cifar10, 'cats') AS score FROM images ORDER BY score DESC LIMIT 5";
+//! session.sql(query).await?.show().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! ## What to know
+//!
+//! - Scores lie in [0, 2], and larger means more OOD. The paper's score is −r_k and its code prints −r_k²: the
+//!   ranking, AUROC and FPR are the same, thresholds are not.
+//! - Embeddings are stored as the network gives them and normalised when they are compared.
+//! - A bank stands for one version of the table: ingesting more images does not change its scores.
+//! - Exact search is the default. A graph (`SET outskirt.search = 'hnsw'`) gets the k-th neighbour wrong first.
+//! - The library never prints, exits or reads the environment.
+
+pub mod backbone;
+pub mod bank;
+pub mod cli;
+pub mod demo;
+#[cfg(feature = "torch")]
+pub mod embed;
+pub mod error;
+pub mod evaluate;
+pub mod functions;
+pub mod image;
+pub mod index;
+#[cfg(feature = "torch")]
+pub mod ingest;
+pub mod metrics;
+pub mod registry;
+pub mod schema;
+pub mod score;
+pub mod session;
+pub mod store;
+pub mod vectors;
+
+pub use error::{Error, Result};

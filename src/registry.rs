@@ -1,0 +1,57 @@
+//! The table `backbones`: which networks a database has seen, so that they can be found by name again.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::backbone::Checkpoint;
+use crate::error::Result;
+use crate::schema;
+use crate::store::{EmbeddingColumn, Store, WriteLock, now};
+
+/// One row of `backbones`.
+#[derive(Debug, Serialize, Deserialize)]
+struct Registered {
+    name: String,
+    architecture: String,
+    dimension: usize,
+    sha256: String,
+    manifest: String,
+    folder: String,
+    registered_at: String,
+}
+
+/// The backbones of a database, as checkpoints that can be loaded again.
+pub async fn registered_backbones(store: &Store) -> Result<Vec<Checkpoint>> {
+    let rows: Vec<Registered> = store.read_rows(schema::BACKBONES).await?;
+    let read = |row: &Registered| {
+        let folder = PathBuf::from(&row.folder);
+        Checkpoint::parse(&row.manifest, &folder.join(format!("{} (as registered)", row.name)), &folder)
+    };
+    rows.iter().map(read).collect()
+}
+
+/// Add a backbone's column to `images` and its row to `backbones`; nothing happens where both are there.
+///
+/// Errors: a column of that name which other weights have filled, or which holds no embeddings.
+pub async fn register_backbone(store: &Store, lock: &WriteLock, checkpoint: &Checkpoint) -> Result<()> {
+    let manifest = &checkpoint.manifest;
+    let sha256 = manifest.sha256.to_ascii_lowercase();
+    let (backbone, dimension) = (manifest.name.clone(), manifest.dimension);
+    store.add_embedding_column(lock, &EmbeddingColumn { backbone, sha256: sha256.clone(), dimension }).await?;
+    let rows: Vec<Registered> = store.read_rows(schema::BACKBONES).await?;
+    let folder = checkpoint.folder.display().to_string();
+    if rows.iter().any(|row| row.name == manifest.name && row.manifest == checkpoint.text && row.folder == folder) {
+        return Ok(());
+    }
+    let row = Registered {
+        name: manifest.name.clone(),
+        architecture: manifest.architecture.clone(),
+        dimension,
+        sha256,
+        manifest: checkpoint.text.clone(),
+        folder,
+        registered_at: now(),
+    };
+    store.write_rows(lock, schema::BACKBONES, &["name"], &[row]).await
+}

@@ -1,0 +1,284 @@
+//! The database: Lance tables in one local folder, behind one wall. `lancedb` is named in this room alone.
+//!
+//! Promises: a write is one Lance commit, so a crash leaves it whole or absent; one program writes at a time
+//! ([`WriteLock`]); reads pin the version they begin with. Knows tables, columns and versions; not for what
+//! they mean: banks, scores and SQL live elsewhere.
+
+mod lock;
+mod migrate;
+mod provider;
+mod rows;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use datafusion::catalog::TableProvider;
+use futures::{Stream, TryStreamExt};
+use lancedb::query::{ExecutableQuery, QueryBase, Select};
+use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use lock::WriteLock;
+pub use rows::now;
+
+use crate::error::{Error, Result};
+use crate::schema;
+
+/// An open database.
+#[derive(Clone)]
+pub struct Store {
+    folder: PathBuf,
+    connection: lancedb::Connection,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("folder", &self.folder).finish()
+    }
+}
+
+/// An embedding column of `images`, as its field metadata describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmbeddingColumn {
+    /// The backbone, and the column's name.
+    pub backbone: String,
+    /// SHA-256 of the weights that filled it.
+    pub sha256: String,
+    /// Numbers per embedding.
+    pub dimension: usize,
+}
+
+impl Store {
+    /// Open the database in `folder`.
+    ///
+    /// Errors: [`Error::NoDatabase`]; [`Error::NewerSchema`] or [`Error::OlderSchema`] where its migrations are
+    /// not the ones this version knows.
+    pub async fn open(folder: &Path) -> Result<Self> {
+        let store = Self::connect(folder).await?;
+        migrate::check(&store).await?;
+        Ok(store)
+    }
+
+    /// Open the database in `folder`, creating it where there is none.
+    pub async fn create(folder: &Path) -> Result<Self> {
+        if let Some(scheme) = folder.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme) {
+            return Err(Error::RemoteDatabase { scheme: scheme.into() });
+        }
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let store = Self::connect(folder).await;
+        if let Err(Error::NoDatabase { .. }) = store {
+            let _lock = WriteLock::take(folder)?;
+            migrate::create(&Self::connection(folder).await?).await?;
+            return Self::open(folder).await;
+        }
+        let store = store?;
+        migrate::check(&store).await?;
+        Ok(store)
+    }
+
+    async fn connect(folder: &Path) -> Result<Self> {
+        if !folder.join(format!("{}.lance", schema::SCHEMA_MIGRATIONS)).is_dir() {
+            return Err(Error::NoDatabase { uri: folder.display().to_string() });
+        }
+        Ok(Self { folder: folder.into(), connection: Self::connection(folder).await? })
+    }
+
+    async fn connection(folder: &Path) -> Result<lancedb::Connection> {
+        let connect = lancedb::connect(&folder.to_string_lossy())
+            // row ids that survive updates and compaction: what changed between versions can be asked later
+            .storage_option("new_table_enable_stable_row_ids", "true");
+        Ok(connect.execute().await?)
+    }
+
+    /// The database's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of index files: derived data, rebuilt where missing.
+    pub fn index_folder(&self) -> PathBuf {
+        self.folder.join("indexes")
+    }
+
+    /// Take the one writer's place; it is given back when the value is dropped or the process dies.
+    pub fn lock(&self) -> Result<WriteLock> {
+        WriteLock::take(&self.folder)
+    }
+
+    async fn table(&self, name: &str) -> Result<lancedb::Table> {
+        Ok(self.connection.open_table(name).execute().await?)
+    }
+
+    /// A table for DataFusion, read-only, pinned to its latest version or the one given.
+    pub async fn provider(&self, table: &str, version: Option<u64>) -> Result<Arc<dyn TableProvider>> {
+        let table = self.table(table).await?;
+        let version = match version {
+            Some(version) => version,
+            None => table.version().await?,
+        };
+        table.checkout(version).await?;
+        provider::read_only(table).await
+    }
+
+    /// The current version of a table.
+    pub async fn version(&self, table: &str) -> Result<u64> {
+        Ok(self.table(table).await?.version().await?)
+    }
+
+    /// Keep `version` of a table from being pruned, under a name.
+    pub async fn tag(&self, table: &str, tag: &str, version: u64) -> Result<()> {
+        Ok(self.table(table).await?.tags().await?.create(tag, version).await?)
+    }
+
+    /// Forget a tag; one that does not exist is no error.
+    pub async fn untag(&self, table: &str, tag: &str) -> Result<()> {
+        let table = self.table(table).await?;
+        let mut tags = table.tags().await?;
+        if tags.list().await?.contains_key(tag) {
+            tags.delete(tag).await?;
+        }
+        Ok(())
+    }
+
+    /// Stream columns of a table's version, row order kept, rows for which `filter` (SQL) holds.
+    pub async fn scan(
+        &self,
+        table: &str,
+        version: Option<u64>,
+        columns: &[&str],
+        filter: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+        let table = self.table(table).await?;
+        if let Some(version) = version {
+            table.checkout(version).await?;
+        }
+        let mut query = table.query().select(Select::columns(columns));
+        if let Some(filter) = filter {
+            query = query.only_if(filter);
+        }
+        Ok(query.execute().await?.map_err(Error::from))
+    }
+
+    /// The largest id of `images`, 0 where it is empty.
+    pub async fn largest_id(&self) -> Result<u64> {
+        let mut batches = self.scan(schema::IMAGES, None, &[schema::ID], None).await?;
+        let mut largest = 0;
+        while let Some(batch) = batches.try_next().await? {
+            largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
+        }
+        Ok(largest)
+    }
+
+    /// Number of rows of a table.
+    pub async fn count(&self, table: &str) -> Result<usize> {
+        Ok(self.table(table).await?.count_rows(None).await?)
+    }
+
+    /// A table's Arrow schema.
+    pub async fn schema(&self, table: &str) -> Result<SchemaRef> {
+        Ok(self.table(table).await?.schema().await?)
+    }
+
+    /// The embedding columns of `images`.
+    pub async fn embedding_columns(&self) -> Result<Vec<EmbeddingColumn>> {
+        Ok(self.schema(schema::IMAGES).await?.fields().iter().filter_map(|field| embedding_column(field)).collect())
+    }
+
+    /// Add the column of a backbone to `images`, NULL everywhere; nothing happens where it is there already.
+    ///
+    /// Errors: [`Error::OtherCheckpoint`] where the column holds embeddings of other weights,
+    /// [`Error::ColumnTaken`] where another kind of column has the name.
+    pub async fn add_embedding_column(&self, _lock: &WriteLock, column: &EmbeddingColumn) -> Result<()> {
+        let name = column.backbone.as_str();
+        let table = self.table(schema::IMAGES).await?;
+        let existing = table.schema().await?;
+        if let Ok(field) = existing.field_with_name(name) {
+            return match embedding_column(field) {
+                Some(found) if found == *column => Ok(()),
+                Some(found) => Err(Error::OtherCheckpoint {
+                    column: name.into(),
+                    stored: format!("sha256 {} (dimension {})", found.sha256, found.dimension),
+                    given: format!("sha256 {} (dimension {})", column.sha256, column.dimension),
+                }),
+                None => Err(Error::ColumnTaken { name: name.into() }),
+            };
+        }
+        let field = schema::embedding_field(name, column.dimension, &column.sha256);
+        let metadata = field.metadata().clone();
+        let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(vec![field])));
+        table.add_columns().transform(nulls).execute().await?;
+        // lance may keep the field's metadata from the transform or not: set it, so that it is there for certain
+        let update =
+            metadata.into_iter().fold(FieldMetadataUpdate::new(name), |update, (key, value)| update.set(key, value));
+        table.update_field_metadata(&[update]).await?;
+        Ok(())
+    }
+
+    /// Append rows in one commit.
+    pub async fn append(&self, _lock: &WriteLock, table: &str, batch: RecordBatch) -> Result<()> {
+        self.table(table).await?.add(batch).execute().await?;
+        Ok(())
+    }
+
+    /// Update the columns that `batch` has, in the rows whose `on` columns match; insert the others where
+    /// `insert` says so. One commit.
+    pub async fn upsert(
+        &self,
+        _lock: &WriteLock,
+        table: &str,
+        on: &[&str],
+        batch: RecordBatch,
+        insert: bool,
+    ) -> Result<()> {
+        let table = self.table(table).await?;
+        let mut merge = table.merge_insert(on);
+        merge.when_matched_update_all(None);
+        if insert {
+            merge.when_not_matched_insert_all();
+        }
+        let schema = batch.schema();
+        merge.execute(Box::new(arrow::array::RecordBatchIterator::new([Ok(batch)], schema))).await?;
+        Ok(())
+    }
+
+    /// Delete the rows for which `predicate` holds, in one commit.
+    pub async fn delete(&self, _lock: &WriteLock, table: &str, predicate: &str) -> Result<()> {
+        self.table(table).await?.delete(predicate).await?;
+        Ok(())
+    }
+
+    /// Read a small table whole, as values of `T`.
+    pub async fn read_rows<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>> {
+        let columns: Vec<String> =
+            self.schema(table).await?.fields().iter().map(|field| field.name().clone()).collect();
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let batches: Vec<RecordBatch> = self.scan(table, None, &columns, None).await?.try_collect().await?;
+        rows::from_batches(table, &batches)
+    }
+
+    /// Append values of `T` to a small table, or replace the rows that agree in the `on` columns.
+    pub async fn write_rows<T: Serialize>(&self, lock: &WriteLock, table: &str, on: &[&str], rows: &[T]) -> Result<()> {
+        let batch = rows::to_batch(table, self.schema(table).await?, rows)?;
+        if on.is_empty() {
+            return self.append(lock, table, batch).await;
+        }
+        self.upsert(lock, table, on, batch, true).await
+    }
+}
+
+fn embedding_column(field: &Field) -> Option<EmbeddingColumn> {
+    let DataType::FixedSizeList(_, dimension) = field.data_type() else { return None };
+    Some(EmbeddingColumn {
+        backbone: field.metadata().get(schema::BACKBONE_KEY)?.clone(),
+        sha256: field.metadata().get(schema::SHA256_KEY)?.clone(),
+        dimension: *dimension as usize,
+    })
+}
+
+/// `text` as a SQL string literal.
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

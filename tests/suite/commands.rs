@@ -1,0 +1,156 @@
+//! The command line on the toy database: what each command prints.
+
+use outskirt::index::IndexKind;
+
+use super::fixture::{calibrated, outskirt, toy_database};
+
+#[tokio::test]
+async fn a_bank_is_made_calibrated_listed_and_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    toy_database(db).await;
+    let train = "dataset = 'id' AND split = 'train'";
+    let create = ["bank", "create", "circle", "--backbone", "toy", "--where", train, "--k", "5", "--index", "hnsw"];
+    let (made, _) = outskirt(db, &create).await.unwrap();
+    assert!(made.starts_with("bank circle: 40 embeddings of dimension 3 from toy, k = 5, table version "), "{made}");
+    assert!(db.join("indexes/circle.hnsw").exists() && db.join("indexes/circle.hnsw.json").exists());
+
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert!(listed.lines().nth(1).is_some_and(|line| line.contains("hnsw") && line.contains("  no  ")), "{listed}");
+    let val = "dataset = 'id' AND split = 'val'";
+    let (calibrated, _) = outskirt(db, &["bank", "calibrate", "circle", "--where", val]).await.unwrap();
+    assert_eq!(calibrated, "bank circle: calibrated with 20 images at k = 5, threshold at 95 % TPR 0.021816\n");
+    // once more replaces the first
+    outskirt(db, &["bank", "calibrate", "circle", "--where", val]).await.unwrap();
+    let (count, _) = outskirt(db, &["sql", "SELECT count(*) AS n FROM calibrations", "--format", "csv"]).await.unwrap();
+    assert_eq!(count, "n\n1\n");
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert!(listed.contains("20 images"), "{listed}");
+
+    let (dropped, _) = outskirt(db, &["bank", "drop", "circle"]).await.unwrap();
+    assert_eq!(dropped, "bank circle: dropped; its 40 images stay\n");
+    assert!(!db.join("indexes/circle.hnsw").exists() && !db.join("indexes/circle.hnsw.json").exists());
+    let (listed, notice) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert_eq!((listed.as_str(), notice.contains("no banks yet")), ("", true));
+}
+
+#[tokio::test]
+async fn sql_prints_tables_csv_and_json() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let query = "SELECT dataset, count(*) AS n FROM images GROUP BY dataset ORDER BY n DESC LIMIT 2";
+    let print = async |format: &str| outskirt(folder.path(), &["sql", query, "--format", format]).await.unwrap().0;
+    assert_eq!(print("csv").await, "dataset,n\nid,80\nood,10\n");
+    assert_eq!(print("json").await, "{\"dataset\":\"id\",\"n\":80}\n{\"dataset\":\"ood\",\"n\":10}\n");
+    let table = print("table").await;
+    assert!(table.contains("| id      | 80 |"), "{table}");
+    let none = outskirt(folder.path(), &["sql", "SELECT id FROM images WHERE false"]).await.unwrap().0;
+    assert!(none.contains("| id |"), "an empty result still shows its columns: {none}");
+}
+
+#[tokio::test]
+async fn sql_reads_files_and_joins_them_with_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    calibrated(&db, IndexKind::Exact).await;
+    let cameras = folder.path().join("cameras.csv");
+    std::fs::write(&cameras, "uri,camera\n/pictures/80.png,north\n/pictures/89.png,north\n/pictures/60.png,south\n")
+        .unwrap();
+    let query = format!(
+        "SELECT camera, round(max(knn_ood_score(toy, 'circle')), 3) AS worst FROM images JOIN '{}' AS c USING (uri) \
+         GROUP BY camera ORDER BY camera;",
+        cameras.display()
+    );
+    let file = folder.path().join("worst.sql");
+    std::fs::write(&file, query).unwrap();
+    let (rows, _) = outskirt(&db, &["sql", "-f", file.to_str().unwrap(), "--format", "csv"]).await.unwrap();
+    assert_eq!(rows, "camera,worst\nnorth,1.306\nsouth,0.033\n");
+}
+
+#[tokio::test]
+async fn evaluate_prints_the_reference_table() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let arguments = ["evaluate", "circle", "--id", "dataset = 'id' AND split = 'test'", "--ood", "dataset = 'ood'"];
+    let (table, notice) = outskirt(folder.path(), &arguments).await.unwrap();
+    let expected = "\
+OOD set  images  FPR95   AUROC    AUIN   AUOUT
+ood          10   0.00  100.00  100.00  100.00
+average      10   0.00  100.00  100.00  100.00
+";
+    assert_eq!((table.as_str(), notice.as_str()), (expected, ""));
+    let (rows, _) =
+        outskirt(folder.path(), &[&arguments[..], &["--format", "csv", "--k", "1"]].concat()).await.unwrap();
+    assert_eq!(rows, "ood_set,images,fpr95,auroc,auin,auout\n\"ood\",10,0,1,1,1\n\"average\",10,0,1,1,1\n");
+    let inside = ["evaluate", "circle", "--id", "split = 'train'", "--ood", "dataset = 'ood'"];
+    let (_, notice) = outskirt(folder.path(), &inside).await.unwrap();
+    assert!(notice.starts_with("40 of the 40 ID images are rows of the bank itself"), "{notice}");
+}
+
+#[tokio::test]
+async fn a_damaged_graph_is_rebuilt_with_a_notice_and_the_same_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Hnsw).await;
+    let query = "SET outskirt.search = 'hnsw'; SELECT round(sum(knn_ood_score(toy, 'circle')), 3) AS s FROM images";
+    let print = async || outskirt(folder.path(), &["sql", query, "--format", "csv"]).await.unwrap();
+    let whole = print().await;
+    assert_eq!(whole.1, "", "nothing to report on a graph that is as it was saved");
+    let graph = folder.path().join("indexes/circle.hnsw");
+    let mut bytes = std::fs::read(&graph).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&graph, &bytes).unwrap();
+    let repaired = print().await;
+    assert_eq!(repaired.0, whole.0);
+    assert!(repaired.1.contains("its checksum is wrong; rebuilt"), "{}", repaired.1);
+    assert_eq!(print().await.1, "", "the repair was saved");
+    std::fs::remove_file(folder.path().join("indexes/circle.hnsw.json")).unwrap();
+    assert!(print().await.1.contains("rebuilt"));
+}
+
+#[tokio::test]
+async fn a_bank_keeps_its_rows_when_the_table_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, bank) = calibrated(folder.path(), IndexKind::Exact).await;
+    let query = ["sql", "SELECT round(sum(knn_ood_score(toy, 'circle')), 4) AS s FROM images", "--format", "csv"];
+    let before = outskirt(folder.path(), &query).await.unwrap().0;
+    let lock = store.lock().unwrap();
+    store.delete(&lock, "images", "dataset = 'id' AND split = 'train' AND id > 1").await.unwrap();
+    drop(lock);
+    let opened = outskirt::bank::Bank::open(&store, bank, IndexKind::Exact).await.unwrap();
+    assert_eq!(opened.ids().len(), 40);
+    let after = outskirt(folder.path(), &query).await.unwrap().0;
+    assert_ne!(before, after, "fewer rows are scored, against the same bank");
+}
+
+#[tokio::test]
+async fn backbones_are_listed_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listed, _) = outskirt(folder.path(), &["backbone", "list"]).await.unwrap();
+    assert!(listed.contains("demo_shapes") && listed.contains("built in") && listed.contains("resnet20_cifar10"));
+    let (shown, notice) = outskirt(folder.path(), &["backbone", "show", "demo_shapes"]).await.unwrap();
+    assert!(shown.contains("architecture = \"resnet8-cifar\"") && notice.contains("built in"), "{shown}{notice}");
+    let (_, notice) = outskirt(folder.path(), &["backbone", "show", "resnet20_cifar10"]).await.unwrap();
+    assert!(notice.contains("--weights"), "{notice}");
+}
+
+#[test]
+fn help_of_every_command_has_an_example_or_says_it_all() {
+    use clap::CommandFactory;
+    let mut cli = outskirt::cli::Cli::command();
+    cli.build();
+    cli.debug_assert();
+    for command in cli.get_subcommands_mut() {
+        assert!(!command.render_long_help().to_string().trim().is_empty(), "{}", command.get_name());
+    }
+}
+
+#[cfg(not(feature = "torch"))]
+#[tokio::test]
+async fn without_libtorch_ingest_and_demo_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&["ingest", "x.png", "--dataset", "d"][..], &["demo"]] {
+        let error = outskirt(folder.path(), command).await.unwrap_err();
+        assert!(error.contains("needs libtorch") && error.contains("feature 'torch'"), "{error}");
+    }
+}

@@ -1,0 +1,96 @@
+//! A small database whose scores can be checked with pencil and paper, made without a network.
+//!
+//! Embeddings of the backbone `toy` lie on the unit circle (in 3 numbers, scaled by 2): ID images at small
+//! angles, OOD images around 90°. The distance of two of them is 2·sin(half the angle between them).
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, FixedSizeListBuilder, Float32Builder, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array,
+    UInt64Array, new_null_array,
+};
+use clap::Parser;
+use outskirt::bank::{self, BankSpec, Definition};
+use outskirt::cli::{Cli, Console, run};
+use outskirt::index::IndexKind;
+use outskirt::schema;
+use outskirt::store::{EmbeddingColumn, Store};
+
+pub const TOY: &str = "toy";
+
+/// 40 training images at 0°, 0.5°, … 19.5°; 20 for calibration; 20 test images; 10 OOD images at 90°, 91°, …;
+/// and one image that `toy` has not seen.
+pub async fn toy_database(folder: &Path) -> Store {
+    let store = Store::create(folder).await.unwrap();
+    let lock = store.lock().unwrap();
+    let column = EmbeddingColumn { backbone: TOY.into(), sha256: "a".repeat(64), dimension: 3 };
+    store.add_embedding_column(&lock, &column).await.unwrap();
+    let mut rows: Vec<(&str, &str, Option<f64>)> = Vec::new();
+    rows.extend((0..40).map(|i| ("id", "train", Some(0.5 * f64::from(i)))));
+    rows.extend((0..20).map(|i| ("id", "val", Some(0.9 * f64::from(i) + 0.25))));
+    rows.extend((0..20).map(|i| ("id", "test", Some(0.95 * f64::from(i) + 0.1))));
+    rows.extend((0..10).map(|i| ("ood", "test", Some(90.0 + f64::from(i)))));
+    rows.push(("unseen", "test", None));
+    store.append(&lock, schema::IMAGES, batch(&store, &rows).await).await.unwrap();
+    store
+}
+
+async fn batch(store: &Store, rows: &[(&str, &str, Option<f64>)]) -> RecordBatch {
+    let table = store.schema(schema::IMAGES).await.unwrap();
+    let n = rows.len();
+    let mut embeddings = FixedSizeListBuilder::new(Float32Builder::new(), 3);
+    for (_, _, angle) in rows {
+        let radians = angle.unwrap_or(0.0).to_radians();
+        embeddings.values().append_slice(&[2.0 * radians.cos() as f32, 2.0 * radians.sin() as f32, 0.0]);
+        embeddings.append(angle.is_some());
+    }
+    let embeddings: ArrayRef = Arc::new(embeddings.finish());
+    let text = |get: &dyn Fn(usize) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values((0..n).map(get))) };
+    let columns = table.fields().iter().map(|field| -> ArrayRef {
+        match field.name().as_str() {
+            schema::ID => Arc::new(UInt64Array::from_iter_values(1..=n as u64)),
+            schema::DATASET => text(&|i| rows[i].0.into()),
+            schema::SPLIT => text(&|i| rows[i].1.into()),
+            schema::URI => text(&|i| format!("/pictures/{i}.png")),
+            schema::CONTENT_HASH => text(&|i| format!("{i:064x}")),
+            schema::WIDTH | schema::HEIGHT => Arc::new(UInt32Array::from(vec![32; n])),
+            schema::INGESTED_AT => Arc::new(TimestampNanosecondArray::from(vec![0; n])),
+            TOY => Arc::clone(&embeddings),
+            _ => new_null_array(field.data_type(), n),
+        }
+    });
+    RecordBatch::try_new(Arc::clone(&table), columns.collect()).unwrap()
+}
+
+/// The bank `circle`: the training images, k = 5.
+pub fn circle(index: IndexKind) -> BankSpec {
+    BankSpec {
+        name: "circle".into(),
+        backbone: TOY.into(),
+        predicate: "dataset = 'id' AND split = 'train'".into(),
+        k: 5,
+        alpha: 1.0,
+        seed: 0,
+        index,
+    }
+}
+
+/// The toy database with the bank `circle`, calibrated.
+pub async fn calibrated(folder: &Path, index: IndexKind) -> (Store, Definition) {
+    let store = toy_database(folder).await;
+    let bank = bank::create(&store, &circle(index)).await.unwrap();
+    bank::calibrate(&store, &bank, "dataset = 'id' AND split = 'val'", None).await.unwrap();
+    (store, bank)
+}
+
+/// What a command line printed: (results, everything else), or its error as the user sees it.
+pub async fn outskirt(db: &Path, arguments: &[&str]) -> Result<(String, String), String> {
+    let db = db.to_str().unwrap();
+    let line = ["outskirt", "--db", db].into_iter().chain(arguments.iter().copied());
+    let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let result = run(cli, &mut Console::new(&mut out, &mut err)).await;
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    result.map(|()| (text(out), text(err))).map_err(|error| error.to_string())
+}

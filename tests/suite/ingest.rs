@@ -1,0 +1,171 @@
+//! Ingest with real networks: the demo's on pictures it draws, and a TorchScript module made here.
+
+use std::path::{Path, PathBuf};
+
+use outskirt::demo::{Counts, write_pictures};
+
+use super::fixture::outskirt;
+
+/// A few drawn pictures: 10 classes × 6 and 5 OOD sets × 6.
+fn pictures(folder: &Path) -> PathBuf {
+    let counts = Counts { train: 6, calibration: 2, test: 2, ood: 6 };
+    write_pictures(folder, 7, counts).unwrap();
+    folder.join("id/train")
+}
+
+async fn csv(db: &Path, query: &str) -> String {
+    outskirt(db, &["sql", query, "--format", "csv"]).await.unwrap().0
+}
+
+fn arguments<'a>(path: &'a str, backbone: &'a str) -> Vec<&'a str> {
+    vec!["ingest", path, "--dataset", "shapes", "--split", "train", "--backbone", backbone]
+}
+
+#[tokio::test]
+async fn ingesting_again_adds_nothing_and_changes_are_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
+    let (first, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(first.starts_with("shapes/train: 60 added in "), "{first}");
+    let all = "SELECT id, uri, label, content_hash FROM images ORDER BY id";
+    let rows = csv(&db, all).await;
+    assert!(rows.contains(",circle,") && rows.contains("id/train/star/0003.png"), "{rows}");
+
+    let (again, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(again.starts_with("shapes/train: 0 added, 60 there already in "), "{again}");
+    assert_eq!(csv(&db, all).await, rows);
+
+    // a changed picture keeps its row and id, a new one is added
+    std::fs::copy(train.join("star/0001.png"), train.join("star/0000.png")).unwrap();
+    std::fs::copy(train.join("star/0002.png"), train.join("star/0099.png")).unwrap();
+    let (third, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(third.starts_with("shapes/train: 1 added, 1 replaced (the file had changed), 59 there already"), "{third}");
+    let twins = "SELECT count(*) AS rows, count(DISTINCT id) AS ids, count(DISTINCT content_hash) AS files, \
+                 count(demo_shapes) AS embedded FROM images";
+    assert_eq!(csv(&db, twins).await, "rows,ids,files,embedded\n61,61,59,61\n");
+}
+
+#[tokio::test]
+async fn archives_and_folders_give_the_same_embeddings() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let archive = folder.path().join("train.tar.gz");
+    let file = flate2::write::GzEncoder::new(std::fs::File::create(&archive).unwrap(), flate2::Compression::fast());
+    let mut builder = tar::Builder::new(file);
+    builder.append_dir_all("train", &train).unwrap();
+    builder.into_inner().unwrap().finish().unwrap();
+    outskirt(&db, &arguments(train.to_str().unwrap(), "demo_shapes")).await.unwrap();
+    let mut from_archive = arguments(archive.to_str().unwrap(), "demo_shapes");
+    from_archive[3] = "archived";
+    outskirt(&db, &from_archive).await.unwrap();
+    let differing = "SELECT count(*) AS pairs, count(*) FILTER (WHERE a.demo_shapes = b.demo_shapes) AS equal \
+                     FROM images a JOIN images b ON a.content_hash = b.content_hash \
+                     WHERE a.dataset = 'shapes' AND b.dataset = 'archived' AND a.label = b.label";
+    assert_eq!(csv(&db, differing).await, "pairs,equal\n60,60\n");
+}
+
+#[tokio::test]
+async fn broken_pictures_are_named_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let whole = std::fs::read(train.join("cross/0000.png")).unwrap();
+    std::fs::write(train.join("cross/0000.png"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(train.join("cross/0001.png"), b"not a picture").unwrap();
+    let (summary, notices) = outskirt(&db, &arguments(train.to_str().unwrap(), "demo_shapes")).await.unwrap();
+    assert!(summary.contains("58 added, 2 refused"), "{summary}");
+    assert!(notices.contains("cross/0000.png") && notices.contains("cross/0001.png"), "{notices}");
+}
+
+#[tokio::test]
+async fn refusals_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let train = train.to_str().unwrap();
+    let refused = async |path: &str, backbone: &str| outskirt(&db, &arguments(path, backbone)).await.unwrap_err();
+    let error = refused("no/such/folder", "demo_shapes").await;
+    assert_eq!(error, "no such file or folder: no/such/folder");
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let error = refused(empty.to_str().unwrap(), "demo_shapes").await;
+    assert!(error.starts_with("no images found in "), "{error}");
+    let error = refused(train, "resnet9000").await;
+    assert!(error.contains("unknown backbone 'resnet9000': known are demo_shapes, resnet20_cifar10"), "{error}");
+    let error = refused(train, "resnet20_cifar10").await;
+    assert!(error.contains("has no weights at") && error.contains("--weights"), "{error}");
+    let wrong = folder.path().join("wrong.th");
+    std::fs::write(&wrong, b"other weights").unwrap();
+    let with_wrong = [arguments(train, "resnet20_cifar10"), vec!["--weights", wrong.to_str().unwrap()]].concat();
+    let error = outskirt(&db, &with_wrong).await.unwrap_err();
+    assert!(error.contains("have sha256") && error.contains("12fca82f"), "{error}");
+    assert!(!db.exists(), "no database was made");
+}
+
+#[tokio::test]
+async fn only_broken_pictures_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("a.png"), b"no").unwrap();
+    let error =
+        outskirt(&folder.path().join("db"), &arguments(broken.to_str().unwrap(), "demo_shapes")).await.unwrap_err();
+    assert!(error.starts_with("all 1 images were refused; the first: ") && error.contains("a.png"), "{error}");
+}
+
+#[tokio::test]
+async fn a_torchscript_module_of_ones_own_fills_a_second_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    outskirt(&db, &arguments(train.to_str().unwrap(), "demo_shapes")).await.unwrap();
+
+    // the mean of each channel over 2×2 quarters: 12 numbers whose truth is plain
+    let module = folder.path().join("quarters.pt");
+    let input = tch::Tensor::zeros([1, 3, 16, 16], (tch::Kind::Float, tch::Device::Cpu));
+    let mut quarters = |inputs: &[tch::Tensor]| vec![inputs[0].adaptive_avg_pool2d([2, 2])];
+    tch::CModule::create_by_tracing("Quarters", "forward", &[input], &mut quarters).unwrap().save(&module).unwrap();
+    let manifest = folder.path().join("quarters.toml");
+    let sha256 = outskirt::backbone::sha256_file(&module).unwrap();
+    let text = |dimension: usize| {
+        format!(
+            "name = \"quarters\"\narchitecture = \"torchscript\"\ndimension = {dimension}\nweights = \"quarters.pt\"\n\
+             sha256 = \"{sha256}\"\n[input]\nwidth = 16\nheight = 16\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n"
+        )
+    };
+    std::fs::write(&manifest, text(10)).unwrap();
+    let ingest = arguments(train.to_str().unwrap(), manifest.to_str().unwrap());
+    let error = outskirt(&db, &ingest).await.unwrap_err();
+    assert_eq!(error, "backbone 'quarters' gave 12 numbers per image, its manifest says dimension = 10");
+    std::fs::write(&manifest, text(12)).unwrap();
+    let (filled, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(filled.contains("0 added, 60 embedded by this backbone too"), "{filled}");
+    let counts = "SELECT count(*) AS n, count(demo_shapes) AS a, count(quarters) AS b FROM images";
+    assert_eq!(csv(&db, counts).await, "n,a,b\n60,60,60\n");
+
+    // the database knows the network by name now
+    let by_name = arguments(train.to_str().unwrap(), "quarters");
+    let (known, _) = outskirt(&db, &by_name).await.unwrap();
+    assert!(known.contains("60 there already"), "{known}");
+    let (listed, _) = outskirt(&db, &["backbone", "list"]).await.unwrap();
+    assert!(listed.contains("quarters"), "{listed}");
+
+    // a changed picture drops what the other network said of the old one
+    std::fs::copy(train.join("star/0001.png"), train.join("star/0000.png")).unwrap();
+    let (replaced, _) = outskirt(&db, &by_name).await.unwrap();
+    assert!(replaced.contains("1 replaced"), "{replaced}");
+    assert_eq!(csv(&db, counts).await, "n,a,b\n60,59,60\n");
+}
+
+#[tokio::test]
+async fn the_demo_runs_from_pictures_to_outliers() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("demo");
+    let run = ["demo", "--dir", dir.to_str().unwrap(), "--seed", "3"];
+    let (printed, _) = outskirt(folder.path(), &run).await.unwrap();
+    let average = printed.lines().find(|line| line.starts_with("average")).unwrap();
+    let numbers: Vec<f64> = average.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect();
+    assert!(numbers[1] < 30.0 && numbers[2] > 90.0, "FPR95 and AUROC of the committed weights: {average}");
+    assert!(printed.contains("forward pass") && printed.contains("Go on from here"), "{printed}");
+    std::fs::remove_file(dir.join("made-by-outskirt-demo")).unwrap();
+    let error = outskirt(folder.path(), &run).await.unwrap_err();
+    assert!(error.contains("is not empty and not a demo's folder"), "{error}");
+}

@@ -1,0 +1,178 @@
+//! Real CIFAR-10 images and the published ResNet-20, against features that PyTorch gave.
+//!
+//! Runs where the data lies in `OUTSKIRT_DATA` or `../shared/data`, and says so where it does not. A subset small
+//! enough for every run: the rows whose features are known (256 test images, the last 64 of each OOD set) are
+//! embedded and compared; 192 of the test images make a bank, and the scores are compared with brute force over
+//! PyTorch's features. `make reference` compares everything.
+
+use std::collections::HashMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use outskirt::index::kth_distances_brute;
+use outskirt::vectors::{Vectors, normalize};
+
+use super::fixture::outskirt;
+
+const DIMENSION: usize = 64;
+const OOD: [&str; 4] = ["textures", "cifar100", "tinyimagenet32", "places"];
+
+fn data() -> Option<PathBuf> {
+    let folder = std::env::var_os("OUTSKIRT_DATA")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
+    if folder.join("rows-last256-resnet20.npz").exists() {
+        return Some(folder);
+    }
+    eprintln!("skipped: no real images at {} (OUTSKIRT_DATA names another folder)", folder.display());
+    None
+}
+
+#[tokio::test]
+async fn features_and_scores_equal_pytorch() {
+    let Some(data) = data() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let weights = data.join("checkpoints/resnet20-12fca82f.th");
+    let known = Npz::open(&data.join("rows-last256-resnet20.npz"));
+    let sets = OOD.map(|set| (set, format!("ood/{set}.tar"), format!("ood_{set}_")));
+    for (set, archive, prefix) in
+        [("cifar10", "cifar10/test.tar.gz".to_string(), String::new())].into_iter().chain(sets)
+    {
+        let names = known.names(&format!("{prefix}names"));
+        let subset = folder.path().join(format!("{set}.tar"));
+        copy_members(&data.join(archive), &subset, &names);
+        let (subset, weights) = (subset.to_str().unwrap(), weights.to_str().unwrap());
+        let ingest = [
+            "ingest",
+            subset,
+            "--dataset",
+            set,
+            "--split",
+            "test",
+            "--backbone",
+            "resnet20_cifar10",
+            "--weights",
+            weights,
+        ];
+        outskirt(&db, &ingest).await.unwrap();
+
+        // PNG to rounding; the two JPEG sets to what another decoder changes
+        let within = if matches!(set, "tinyimagenet32" | "places") { 0.5 } else { 1e-4 };
+        let found = features(&db, set).await;
+        let expected = known.floats(&format!("{prefix}features"));
+        assert_eq!(found.len(), names.len());
+        let mut worst = 0f32;
+        for (name, expected) in names.iter().zip(expected.chunks(DIMENSION)) {
+            let found = &found[name.rsplit('/').next().unwrap()];
+            worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
+        }
+        assert!(worst <= within, "{set}: features differ by {worst}");
+    }
+
+    let bank =
+        ["bank", "create", "part", "--backbone", "resnet20_cifar10", "--where", "dataset = 'cifar10' AND id <= 192"];
+    outskirt(&db, &[&bank[..], &["--k", "10"]].concat()).await.unwrap();
+    let query = "SELECT uri, knn_ood_score(resnet20_cifar10, 'part') AS score FROM images WHERE dataset = 'textures'";
+    let (rows, _) = outskirt(&db, &["sql", query, "--format", "json"]).await.unwrap();
+    let unit = |values: &[f32]| {
+        let mut out = Vec::new();
+        values.chunks(DIMENSION).for_each(|row| normalize(row, &mut out).unwrap());
+        out
+    };
+    let (id, ood) = (unit(&known.floats("features")[..192 * DIMENSION]), unit(&known.floats("ood_textures_features")));
+    let expected = kth_distances_brute(Vectors::new(&id, DIMENSION), Vectors::new(&ood, DIMENSION), 10);
+    let names = known.names("ood_textures_names");
+    let mut compared = 0;
+    for row in rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+        let at = names.iter().position(|name| row["uri"].as_str().unwrap().ends_with(name)).unwrap();
+        let score = row["score"].as_f64().unwrap() as f32;
+        assert!((score - expected[at]).abs() < 1e-4, "{row} is not {}", expected[at]);
+        compared += 1;
+    }
+    assert_eq!(compared, 64);
+}
+
+/// Embeddings of a dataset by file name.
+async fn features(db: &Path, dataset: &str) -> HashMap<String, Vec<f32>> {
+    let query = format!("SELECT uri, resnet20_cifar10 AS e FROM images WHERE dataset = '{dataset}'");
+    let (rows, _) = outskirt(db, &["sql", &query, "--format", "json"]).await.unwrap();
+    rows.lines()
+        .map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            let name = row["uri"].as_str().unwrap().rsplit('/').next().unwrap().to_string();
+            (name, row["e"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect())
+        })
+        .collect()
+}
+
+/// Copy the named members of an archive to a small one.
+fn copy_members(from: &Path, to: &Path, names: &[String]) {
+    let file = std::fs::File::open(from).unwrap();
+    let reader: Box<dyn Read> = if from.extension().is_some_and(|ending| ending == "gz") {
+        Box::new(flate2::read::GzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut builder = tar::Builder::new(std::fs::File::create(to).unwrap());
+    let mut copied = 0;
+    for member in tar::Archive::new(reader).entries().unwrap() {
+        let mut member = member.unwrap();
+        let name = member.path().unwrap().to_str().unwrap().to_string();
+        if names.iter().any(|wanted| name.ends_with(wanted.as_str())) {
+            let mut bytes = Vec::new();
+            member.read_to_end(&mut bytes).unwrap();
+            let mut header = tar::Header::new_ustar();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            builder.append_data(&mut header, &name, bytes.as_slice()).unwrap();
+            copied += 1;
+        }
+    }
+    assert_eq!(copied, names.len(), "{}", from.display());
+    builder.finish().unwrap();
+}
+
+/// Arrays of a NumPy archive.
+struct Npz(PathBuf);
+
+impl Npz {
+    fn open(path: &Path) -> Self {
+        Self(path.into())
+    }
+
+    /// Element type as NumPy writes it, and the array's bytes.
+    fn array(&self, name: &str) -> (String, Vec<u8>) {
+        let mut archive = zip::ZipArchive::new(std::fs::File::open(&self.0).unwrap()).unwrap();
+        let at = archive.index_for_name(&format!("{name}.npy")).unwrap_or_else(|| panic!("no array {name}"));
+        let mut member = archive.by_index_raw(at).unwrap();
+        let mut bytes = Vec::new();
+        if member.compression() == zip::CompressionMethod::Stored {
+            member.read_to_end(&mut bytes).unwrap();
+        } else {
+            flate2::read::DeflateDecoder::new(&mut member).read_to_end(&mut bytes).unwrap();
+        }
+        assert!(bytes.starts_with(b"\x93NUMPY\x01"), "{name}");
+        let header = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
+        let text = String::from_utf8(bytes[10..header].to_vec()).unwrap();
+        let kind = text.split("'descr': '").nth(1).unwrap().split('\'').next().unwrap().to_string();
+        (kind, bytes.split_off(header))
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let (kind, bytes) = self.array(name);
+        assert_eq!(kind, "<f4", "{name}");
+        bytes.chunks(4).map(|value| f32::from_le_bytes(value.try_into().unwrap())).collect()
+    }
+
+    fn names(&self, name: &str) -> Vec<String> {
+        let (kind, bytes) = self.array(name);
+        let width = 4 * kind.strip_prefix("<U").unwrap().parse::<usize>().unwrap();
+        let text = |raw: &[u8]| -> String {
+            raw.chunks(4)
+                .map(|c| char::from_u32(u32::from_le_bytes(c.try_into().unwrap())).unwrap())
+                .filter(|&c| c != '\0')
+                .collect()
+        };
+        bytes.chunks(width).map(text).collect()
+    }
+}

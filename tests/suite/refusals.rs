@@ -1,0 +1,155 @@
+//! Wrong inputs: each gets one line with the facts and the next step, and nothing is lost.
+
+use outskirt::bank::{self, BankSpec};
+use outskirt::index::IndexKind;
+use outskirt::store::Store;
+use outskirt::{Error, schema};
+
+use super::fixture::{TOY, calibrated, circle, outskirt, toy_database};
+
+async fn refused(db: &std::path::Path, arguments: &[&str]) -> String {
+    let error = outskirt(db, arguments).await.unwrap_err();
+    assert_eq!(error.lines().count(), 1, "one line: {error}");
+    error
+}
+
+#[tokio::test]
+async fn no_database() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in [&["bank", "list"][..], &["sql", "SELECT 1"], &["evaluate", "b", "--id", "x", "--ood", "y"]] {
+        let error = refused(folder.path(), command).await;
+        assert!(error.starts_with("no database at ") && error.contains("outskirt ingest"), "{error}");
+    }
+    let error = Store::create("s3://bucket/db".as_ref()).await.unwrap_err();
+    assert!(matches!(error, Error::RemoteDatabase { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = toy_database(folder.path()).await;
+    let row = serde_json::json!({"version": 99, "name": "from_the_future", "applied_at": "2030-01-01T00:00:00"});
+    let lock = store.lock().unwrap();
+    store.write_rows(&lock, schema::SCHEMA_MIGRATIONS, &[], &[row]).await.unwrap();
+    drop(lock);
+    let error = refused(folder.path(), &["bank", "list"]).await;
+    assert!(error.contains("has schema 99, this outskirt knows up to 1: use a newer outskirt"), "{error}");
+}
+
+#[tokio::test]
+async fn a_second_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = toy_database(folder.path()).await;
+    let held = store.lock().unwrap();
+    let error = bank::create(&store, &circle(IndexKind::Exact)).await.unwrap_err().to_string();
+    assert!(error.starts_with("another program is writing to ") && error.contains("run this again"), "{error}");
+    // reading goes on beside a writer
+    outskirt(folder.path(), &["sql", "SELECT count(*) FROM images"]).await.unwrap();
+    drop(held);
+    bank::create(&store, &circle(IndexKind::Exact)).await.unwrap();
+}
+
+#[tokio::test]
+async fn banks_that_cannot_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let fails = async |change: fn(&mut BankSpec)| {
+        let mut spec = BankSpec { name: "other".into(), ..circle(IndexKind::Exact) };
+        change(&mut spec);
+        bank::create(&store, &spec).await.unwrap_err().to_string()
+    };
+    let error = fails(|spec| spec.name = "circle".into()).await;
+    assert!(error.contains("bank 'circle' exists already"), "{error}");
+    let error = fails(|spec| spec.name = "My Bank".into()).await;
+    assert!(error.contains("'My Bank' cannot name a bank"), "{error}");
+    let error = fails(|spec| spec.k = 41).await;
+    assert!(error.contains("k = 41 is out of range for bank 'other': it holds 40 embeddings"), "{error}");
+    let error = fails(|spec| spec.k = 0).await;
+    assert!(error.contains("k = 0 is out of range"), "{error}");
+    let error = fails(|spec| spec.alpha = 1.5).await;
+    assert!(error.contains("alpha = 1.5"), "{error}");
+    let error = fails(|spec| spec.backbone = "vit".into()).await;
+    assert!(error.contains("no images have an embedding of backbone 'vit': known are toy"), "{error}");
+    let error = fails(|spec| spec.predicate = "dataset = 'nothing'".into()).await;
+    assert!(error.contains("no images match (dataset = 'nothing')"), "{error}");
+    let error = fails(|spec| spec.predicate = "colour = 'red'".into()).await;
+    assert!(error.starts_with("predicate (colour = 'red'): ") && error.lines().count() == 1, "{error}");
+    assert_eq!(bank::list(&store).await.unwrap().len(), 1, "nothing was written");
+}
+
+#[tokio::test]
+async fn unknown_banks_list_the_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    toy_database(folder.path()).await;
+    let error = refused(folder.path(), &["bank", "drop", "circle"]).await;
+    assert!(error.contains("unknown bank 'circle': there is none yet"), "{error}");
+    let (store, _) = (Store::open(folder.path()).await.unwrap(), ());
+    bank::create(&store, &circle(IndexKind::Exact)).await.unwrap();
+    for command in [
+        &["bank", "drop", "square"][..],
+        &["bank", "calibrate", "square", "--where", "true"],
+        &["evaluate", "square", "--id", "true", "--ood", "true"],
+    ] {
+        let error = refused(folder.path(), command).await;
+        assert!(error.contains("unknown bank 'square': known are circle"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn calibration_inside_the_bank_and_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = toy_database(folder.path()).await;
+    let bank = bank::create(&store, &circle(IndexKind::Exact)).await.unwrap();
+    let error = bank::calibrate(&store, &bank, "dataset = 'id'", None).await.unwrap_err().to_string();
+    assert!(error.starts_with("40 of the 80 calibration images (dataset = 'id') are rows of bank 'circle'"), "{error}");
+    let error = bank::calibrate(&store, &bank, "dataset = 'x'", None).await.unwrap_err().to_string();
+    assert!(error.contains("no images match"), "{error}");
+    let query = format!("SELECT is_ood({TOY}, 'circle') FROM images");
+    let error = refused(folder.path(), &["sql", &query]).await;
+    assert!(
+        error.contains("bank 'circle' is not calibrated for k = 5: run 'outskirt bank calibrate circle"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn hnsw_search_without_a_graph() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let query = format!("SET outskirt.search = 'hnsw'; SELECT knn_ood_score({TOY}, 'circle') FROM images");
+    let error = refused(folder.path(), &["sql", &query]).await;
+    assert!(error.contains("bank 'circle' has no HNSW index"), "{error}");
+}
+
+#[tokio::test]
+async fn wrong_sql_and_missing_files() {
+    let folder = tempfile::tempdir().unwrap();
+    toy_database(folder.path()).await;
+    for query in ["SELEC 1", "SELECT nothing FROM images", "SELECT * FROM 'missing.csv'", ""] {
+        refused(folder.path(), &["sql", query]).await;
+    }
+    let error = refused(folder.path(), &["sql", "-f", "missing.sql"]).await;
+    assert!(error.contains("no such file or folder: missing.sql"), "{error}");
+}
+
+#[tokio::test]
+async fn an_embedding_of_another_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let lock = store.lock().unwrap();
+    let column = |backbone: &str, sha256: &str, dimension| outskirt::store::EmbeddingColumn {
+        backbone: backbone.into(),
+        sha256: sha256.repeat(64),
+        dimension,
+    };
+    store.add_embedding_column(&lock, &column("twin", "b", 3)).await.unwrap();
+    let error = refused(folder.path(), &["sql", "SELECT knn_ood_score(twin, 'circle') FROM images"]).await;
+    assert!(
+        error.contains("column twin holds embeddings of backbone 'twin', bank 'circle' holds those of 'toy'"),
+        "{error}"
+    );
+    let error = store.add_embedding_column(&lock, &column(TOY, "b", 3)).await.unwrap_err().to_string();
+    assert!(error.contains("holds embeddings of weights sha256 aaaa"), "{error}");
+    let error = store.add_embedding_column(&lock, &column("label", "b", 3)).await.unwrap_err().to_string();
+    assert!(error.contains("'label' is a column of the table images already"), "{error}");
+}
