@@ -8,6 +8,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// A failure: what happened, the facts, the next step. The cause, where there is one, is in `source()`.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the text of each variant says what it is, and names its fields")]
 pub enum Error {
     // ---- files ----
     #[error("cannot {action} {}: {source}", path.display())]

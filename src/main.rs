@@ -16,7 +16,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut console = Console::new(&mut out, &mut err);
+    let program = std::env::args().next().unwrap_or_else(|| "outskirt".into());
+    let mut console = Console::new(&mut out, &mut err).called(program);
     match runtime.block_on(run(cli, &mut console)) {
         Ok(()) => ExitCode::SUCCESS,
         // whoever read our output has seen enough

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::weights::{StateDict, read_state_dict, sha256_file};
 use crate::error::{Error, Result};
+#[cfg(feature = "torch")]
 use crate::image::{Preprocess, Resize};
 use crate::schema;
 
@@ -65,6 +66,7 @@ pub struct Input {
     pub std: [f32; 3],
 }
 
+#[cfg(feature = "torch")]
 impl Input {
     pub(super) fn preprocess(&self) -> Preprocess {
         let resize = match self.shorter_side {

@@ -85,6 +85,12 @@ pub struct Worker {
     network: Network,
 }
 
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("backbone", &self.manifest.name).finish()
+    }
+}
+
 impl Worker {
     /// Limit libtorch to the calling thread: workers run side by side, one per core.
     pub fn use_one_thread(&self) {

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 pub struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
+    program: String,
 }
 
 impl std::fmt::Debug for Console<'_> {
@@ -21,7 +22,18 @@ impl std::fmt::Debug for Console<'_> {
 impl<'a> Console<'a> {
     /// Results to `out`, everything else to `err`.
     pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { out, err }
+        Self { out, err, program: "outskirt".into() }
+    }
+
+    /// How the program was called, for commands that are printed to be typed.
+    pub fn called(mut self, program: String) -> Self {
+        self.program = program;
+        self
+    }
+
+    /// The name given to [`Self::called`].
+    pub fn program(&self) -> &str {
+        &self.program
     }
 
     /// The stream of results.

@@ -2,10 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Console, table};
+use super::{Console, evaluate, ingest, sql, table};
+use crate::backbone::{self, Backbone};
+use crate::bank::{self, BankSpec};
+use crate::demo::{CLASSES, Counts, OOD, write_pictures};
 use crate::error::{Error, Result};
+use crate::index::IndexKind;
+use crate::ingest::{IngestOptions, IngestSummary};
+use crate::session::Session;
+use crate::store::Store;
 
 /// A folder with this file in it is a demo's, and may be made again.
 const MARKER: &str = "made-by-outskirt-demo";
@@ -28,35 +35,19 @@ pub struct Args {
     epochs: usize,
 }
 
-#[cfg(not(feature = "torch"))]
-pub(super) async fn run(_args: Args, _console: &mut Console<'_>) -> Result<()> {
-    Err(Error::NoTorch { what: "outskirt demo".into() })
-}
-
-#[cfg(feature = "torch")]
 pub(super) async fn run(args: Args, console: &mut Console<'_>) -> Result<()> {
     if let Some(file) = args.train {
         crate::demo::train(&file, args.epochs, |epoch, loss, accuracy| {
             let _ =
                 console.notice(format!("epoch {epoch}: loss {loss:.4}, held-out accuracy {:.2} %", 100.0 * accuracy));
         })?;
-        let sha256 = crate::backbone::sha256_file(&file)?;
+        let sha256 = backbone::sha256_file(&file)?;
         return console.line(format!("{}: put sha256 = \"{sha256}\" into its manifest", file.display()));
     }
     demo(&args, console).await
 }
 
-#[cfg(feature = "torch")]
 async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
-    use super::{evaluate, ingest, sql};
-    use crate::backbone::{self, Backbone};
-    use crate::bank::{self, BankSpec};
-    use crate::demo::{CLASSES, Counts, OOD, write_pictures};
-    use crate::index::IndexKind;
-    use crate::ingest::IngestOptions;
-    use crate::session::Session;
-    use crate::store::Store;
-
     let mut stages = Stages::default();
     prepare(&args.dir)?;
     let (pictures, db) = (args.dir.join("pictures"), args.dir.join("db"));
@@ -89,7 +80,7 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
     }
     stages.add("ingest", start, summaries.iter().map(|summary| summary.added).sum());
     for (what, busy) in [
-        ("  read and hash", (|s| s.stages.read) as fn(&crate::ingest::IngestSummary) -> std::time::Duration),
+        ("  read and hash", (|s| s.stages.read) as fn(&IngestSummary) -> Duration),
         ("  decode", |s| s.stages.decode),
         ("  resize and normalise", |s| s.stages.preprocess),
         ("  forward pass", |s| s.stages.forward),
@@ -135,8 +126,12 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
     sql::execute(&session, top, sql::Format::Table, console).await?;
     stages.add("top outliers by SQL", start, 0);
 
-    console.line(format!("\nTime per stage, {} threads:\n\n{}", rayon::current_num_threads(), stages.table()))?;
-    console.line(next_steps(&db))
+    console.line(format!(
+        "\nTime per stage on {} threads (of ingest also the busy time, summed over threads):\n\n{}",
+        rayon::current_num_threads(),
+        stages.table()
+    ))?;
+    console.line(next_steps(console.program(), &db))
 }
 
 /// Make the folder, or empty the parts of an earlier demo.
@@ -161,17 +156,20 @@ fn prepare(folder: &Path) -> Result<()> {
     fs::write(&marker, "outskirt demo may empty this folder\n").map_err(Error::io("write", &marker))
 }
 
-fn next_steps(db: &Path) -> String {
-    let db = db.display();
-    format!(
-        "\nGo on from here:\n  \
-         outskirt --db {db} sql \"SELECT dataset, count(*) AS images, sum(CAST(is_ood(demo_shapes, 'demo') AS INT)) AS flagged \
-         FROM images GROUP BY dataset ORDER BY dataset\"\n  \
-         outskirt --db {db} sql \"SELECT knn_ood_threshold('demo', 0.99)\"\n  \
-         outskirt --db {db} bank list\n  \
-         outskirt --db {db} ingest YOUR/PICTURES --dataset mine --backbone demo_shapes\n  \
-         outskirt ingest --help     your own network: see README.md"
-    )
+fn next_steps(program: &str, db: &Path) -> String {
+    let database = format!("{program} --db {}", db.display());
+    [
+        "\nGo on from here:".to_string(),
+        format!("{database} sql -f sql/flagged_by_dataset.sql"),
+        format!(
+            "{database} sql \"SELECT label, avg(knn_ood_score(demo_shapes, 'demo', 1)) FROM images GROUP BY label\""
+        ),
+        format!("{database} bank list"),
+        format!("{database} ingest YOUR/PICTURES --dataset mine --backbone demo_shapes"),
+        format!("{program} ingest --help"),
+        "Your own images and your own network: see README.md.".to_string(),
+    ]
+    .join("\n  ")
 }
 
 /// Seconds and images per second of each stage.
@@ -192,7 +190,7 @@ impl Stages {
         self.busy(what, start.elapsed(), images);
     }
 
-    fn busy(&mut self, what: &str, time: std::time::Duration, images: usize) {
+    fn busy(&mut self, what: &str, time: Duration, images: usize) {
         self.rows.push((what.into(), time.as_secs_f64(), images));
     }
 

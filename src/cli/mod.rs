@@ -6,6 +6,7 @@
 mod backbone;
 mod bank;
 mod console;
+#[cfg(feature = "torch")]
 mod demo;
 mod evaluate;
 #[cfg(feature = "torch")]
@@ -61,7 +62,11 @@ pub enum Command {
     #[command(subcommand)]
     Backbone(backbone::Command),
     /// Draw pictures, embed them, and find the ones that do not belong
+    #[cfg(feature = "torch")]
     Demo(demo::Args),
+    /// Draw and embed pictures (this outskirt was built without libtorch)
+    #[cfg(not(feature = "torch"))]
+    Demo(NeedsTorch),
 }
 
 /// Arguments of a command that is not there: all are taken, so that the error is about libtorch.
@@ -83,6 +88,9 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Sql(args) => sql::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
+        #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args, console).await,
+        #[cfg(not(feature = "torch"))]
+        Command::Demo(_) => Err(crate::Error::NoTorch { what: "outskirt demo".into() }),
     }
 }

@@ -31,12 +31,15 @@ pub(super) fn state_fields(args: &StateFieldsArgs<'_>) -> Vec<FieldRef> {
         .to_vec()
 }
 
+/// A metric of (ID scores, OOD scores); `None` where it is not defined.
+type Metric = dyn Fn(&[f64], &[f64]) -> Option<f64> + Send + Sync;
+
 /// Collects scores by class; `metric(id, ood)` has the last word. Rows with a NULL are left out.
 pub(super) struct Samples {
     name: &'static str,
     id: Vec<f64>,
     ood: Vec<f64>,
-    metric: Box<dyn Fn(&[f64], &[f64]) -> Option<f64> + Send + Sync>,
+    metric: Box<Metric>,
 }
 
 impl std::fmt::Debug for Samples {

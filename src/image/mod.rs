@@ -6,8 +6,8 @@
 //!   that does not change between runs, and the class that its folder stands for. Archives are streamed, never
 //!   unpacked. One broken file is one [`Error::BadImage`](crate::error::Error::BadImage) and the rest goes on.
 //! - [`decode`] gives 8-bit RGB as PIL's `Image.open(f).convert("RGB")` does, because the networks were trained on
-//!   that: the same bytes for PNG, a few levels apart for JPEG (said at [`decode`]). What it gives it has decoded
-//!   completely: a cut picture is refused, not filled with grey.
+//!   that: the same bytes, with the one exception said there. What it gives it has decoded completely: a cut picture
+//!   is refused, not filled with grey.
 //! - [`Preprocessor`] resizes and normalises as torchvision does on PIL pictures, to the bit.
 //!
 //! Everything here is a plain function on the calling thread, without global state.

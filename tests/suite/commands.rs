@@ -19,7 +19,7 @@ async fn a_bank_is_made_calibrated_listed_and_dropped() {
     assert!(listed.lines().nth(1).is_some_and(|line| line.contains("hnsw") && line.contains("  no  ")), "{listed}");
     let val = "dataset = 'id' AND split = 'val'";
     let (calibrated, _) = outskirt(db, &["bank", "calibrate", "circle", "--where", val]).await.unwrap();
-    assert_eq!(calibrated, "bank circle: calibrated with 20 images at k = 5, threshold at 95 % TPR 0.021816\n");
+    assert_eq!(calibrated, "bank circle: calibrated with 20 images at k = 5, threshold at 95 % TPR 0.021008\n");
     // once more replaces the first
     outskirt(db, &["bank", "calibrate", "circle", "--where", val]).await.unwrap();
     let (count, _) = outskirt(db, &["sql", "SELECT count(*) AS n FROM calibrations", "--format", "csv"]).await.unwrap();
@@ -73,15 +73,16 @@ async fn evaluate_prints_the_reference_table() {
     calibrated(folder.path(), IndexKind::Exact).await;
     let arguments = ["evaluate", "circle", "--id", "dataset = 'id' AND split = 'test'", "--ood", "dataset = 'ood'"];
     let (table, notice) = outskirt(folder.path(), &arguments).await.unwrap();
+    // even a perfect score stays below 100: the reference's curves end at a precision of 0
     let expected = "\
-OOD set  images  FPR95   AUROC    AUIN   AUOUT
-ood          10   0.00  100.00  100.00  100.00
-average      10   0.00  100.00  100.00  100.00
+OOD set  images  FPR95   AUROC   AUIN  AUOUT
+ood          10   0.00  100.00  97.50  95.00
+average      10   0.00  100.00  97.50  95.00
 ";
     assert_eq!((table.as_str(), notice.as_str()), (expected, ""));
     let (rows, _) =
         outskirt(folder.path(), &[&arguments[..], &["--format", "csv", "--k", "1"]].concat()).await.unwrap();
-    assert_eq!(rows, "ood_set,images,fpr95,auroc,auin,auout\n\"ood\",10,0,1,1,1\n\"average\",10,0,1,1,1\n");
+    assert!(rows.starts_with("ood_set,images,fpr95,auroc,auin,auout\n\"ood\",10,0,1,0.9"), "{rows}");
     let inside = ["evaluate", "circle", "--id", "split = 'train'", "--ood", "dataset = 'ood'"];
     let (_, notice) = outskirt(folder.path(), &inside).await.unwrap();
     assert!(notice.starts_with("40 of the 40 ID images are rows of the bank itself"), "{notice}");
@@ -139,7 +140,7 @@ fn help_of_every_command_has_an_example_or_says_it_all() {
     use clap::CommandFactory;
     let mut cli = outskirt::cli::Cli::command();
     cli.build();
-    cli.debug_assert();
+    cli.clone().debug_assert();
     for command in cli.get_subcommands_mut() {
         assert!(!command.render_long_help().to_string().trim().is_empty(), "{}", command.get_name());
     }

@@ -28,7 +28,7 @@ pub async fn toy_database(folder: &Path) -> Store {
     store.add_embedding_column(&lock, &column).await.unwrap();
     let mut rows: Vec<(&str, &str, Option<f64>)> = Vec::new();
     rows.extend((0..40).map(|i| ("id", "train", Some(0.5 * f64::from(i)))));
-    rows.extend((0..20).map(|i| ("id", "val", Some(0.9 * f64::from(i) + 0.25))));
+    rows.extend((0..20).map(|i| ("id", "val", Some(0.83 * f64::from(i) + 0.2137))));
     rows.extend((0..20).map(|i| ("id", "test", Some(0.95 * f64::from(i) + 0.1))));
     rows.extend((0..10).map(|i| ("ood", "test", Some(90.0 + f64::from(i)))));
     rows.push(("unseen", "test", None));

@@ -13,6 +13,7 @@ use super::fixture::calibrated;
 
 struct Database(Session);
 
+#[async_trait::async_trait]
 impl AsyncDB for Database {
     type Error = outskirt::Error;
     type ColumnType = DefaultColumnType;
