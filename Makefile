@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test setup build reference bench check-no-torch deny clean
+.PHONY: demo test setup build reference deny clean
 
 demo: build
 	$(TARGET)/debug/outskirt demo
@@ -24,6 +24,7 @@ build: setup
 test: setup
 	$(CARGO) fmt --check
 	$(CARGO) test --locked
+	$(CARGO) test --locked --no-default-features
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps

@@ -3,7 +3,7 @@
 
 -- one row per image
 CREATE TABLE images (
-    id           BIGINT UNSIGNED NOT NULL,  -- own key: stable across compaction, never reused
+    id           BIGINT UNSIGNED NOT NULL,  -- own key: stable across updates and compaction
     dataset      TEXT NOT NULL,
     split        TEXT NOT NULL,
     uri          TEXT NOT NULL,             -- absolute path, or archive path!/entry

@@ -5,8 +5,9 @@
 //! bounded: memory does not grow with the number of files. Not for storing: [`crate::ingest`] does that.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::backbone::{Backbone, Worker};
@@ -70,8 +71,11 @@ pub struct StageTimes {
     pub forward: Duration,
 }
 
+/// What the threads tell the consumer beside the batches.
 #[derive(Debug, Default)]
 struct Clocks {
+    /// How many batches there are, once all files are read.
+    batches: OnceLock<usize>,
     read: AtomicU64,
     decode: AtomicU64,
     preprocess: AtomicU64,
@@ -118,6 +122,7 @@ pub struct Embedding<T> {
     /// Batches that overtook an earlier one; at most as many as there are workers and places in the queue.
     early: BTreeMap<usize, Result<Batch<T>>>,
     next: usize,
+    failed: bool,
     clocks: Arc<Clocks>,
 }
 
@@ -141,7 +146,7 @@ pub fn embed<T: Send + 'static>(
     }
     let reader_clocks = Arc::clone(&clocks);
     std::thread::spawn(move || read(files, decide, &job_sender, &reader_clocks));
-    Embedding { results, early: BTreeMap::new(), next: 0, clocks }
+    Embedding { results, early: BTreeMap::new(), next: 0, failed: false, clocks }
 }
 
 impl<T> Embedding<T> {
@@ -158,12 +163,12 @@ impl<T> Embedding<T> {
                 Some((number, batch)) => {
                     self.early.insert(number, batch);
                 }
-                // a worker that died left a hole before the batches that came after it
-                None if !self.early.is_empty() => {
+                None if self.clocks.batches.get() == Some(&self.next) => return None,
+                // a thread that died: the batches after its own are of no use
+                None => {
                     self.early.clear();
-                    return Some(Err(Error::WorkerDied));
+                    return (!std::mem::replace(&mut self.failed, true)).then_some(Err(Error::WorkerDied));
                 }
-                None => return None,
             }
         }
     }
@@ -198,10 +203,12 @@ fn read<T>(
             Some(Err(Error::BadImage { uri, reason })) => job.rejects.push(Reject { uri, reason }),
             Some(Err(fatal)) => {
                 // what was read before it is still embedded and kept
+                let _ = clocks.batches.set(number + 2);
                 let _ = jobs.send((number, Ok(job))).and_then(|()| jobs.send((number + 1, Err(fatal))));
                 return;
             }
             None => {
+                let _ = clocks.batches.set(number + 1);
                 // the receiver is gone only where nobody waits for the rest
                 let _ = jobs.send((number, Ok(job)));
                 return;
@@ -227,7 +234,10 @@ fn work<T>(
     loop {
         let received = jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
         let Ok((number, job)) = received else { return };
-        let batch = job.and_then(|job| run(&mut worker, job, clocks));
+        let batch = job.and_then(|job| {
+            // a panic has said its word on stderr; the consumer gets an error in place of the batch
+            catch_unwind(AssertUnwindSafe(|| run(&mut worker, job, clocks))).unwrap_or(Err(Error::WorkerDied))
+        });
         if results.blocking_send((number, batch)).is_err() {
             return;
         }

@@ -25,7 +25,7 @@ pub enum Error {
     BadImage { uri: String, reason: String },
     #[error("cannot read archive {}: {reason}", path.display())]
     BadArchive { path: PathBuf, reason: String },
-    #[error("{} is not among what is read by name: .png, .jpg, .jpeg, .tar, .tar.gz and .tgz files, and folders", path.display())]
+    #[error("cannot ingest {}: it takes folders, and files named .png, .jpg, .jpeg, .tar, .tar.gz or .tgz", path.display())]
     UnknownFile { path: PathBuf },
     #[error("cannot preprocess a picture of {width} x {height} pixels: {reason}")]
     Preprocess { width: u32, height: u32, reason: String },
@@ -46,9 +46,9 @@ pub enum Error {
     #[error("backbone '{backbone}' gave {found} numbers per image, its manifest says dimension = {expected}")]
     EmbeddingDimension { backbone: String, expected: usize, found: usize },
     #[error(
-        "backbone '{backbone}' gave a {problem} embedding for {uri}: check the weights and the manifest's mean and std"
+        "backbone '{name}' is in this database with another architecture or input than this manifest's: embeddings of both would mix, give the changed network another name"
     )]
-    BadEmbedding { backbone: String, uri: String, problem: &'static str },
+    OtherManifest { name: String },
     #[error(
         "'{what}' needs libtorch, and this outskirt was built without it: build with the feature 'torch' (cargo's default)"
     )]
@@ -69,7 +69,7 @@ pub enum Error {
     #[error("{what} has dimension {found}, bank '{bank}' has {expected}")]
     WrongDimension { what: String, bank: String, expected: usize, found: usize },
     #[error("k = {k} is out of range for bank '{bank}': it holds {rows} embeddings, so k must be 1 to {rows}")]
-    KOutOfRange { bank: String, k: i64, rows: usize },
+    KOutOfRange { bank: String, k: i128, rows: usize },
     #[error("search '{name}' is unknown: it is 'exact' or 'hnsw'")]
     UnknownSearch { name: String },
     #[error("bank '{bank}' has no HNSW index: create the bank with --index hnsw, or SET outskirt.search = 'exact'")]
@@ -84,8 +84,8 @@ pub enum Error {
     NoDatabase { uri: String },
     #[error("the database at {uri} has schema {found}, this outskirt knows up to {known}: use a newer outskirt")]
     NewerSchema { uri: String, found: u32, known: u32 },
-    #[error("the database at {uri} has schema {found}, this outskirt writes {known}: run 'outskirt migrate'")]
-    OlderSchema { uri: String, found: u32, known: u32 },
+    #[error("{} cannot hold a database: its path must be UTF-8", path.display())]
+    NotUtf8 { path: PathBuf },
     #[error("another program is writing to {uri} (lock {}): wait for it to end, then run this again", lock.display())]
     Locked { uri: String, lock: PathBuf },
     #[error("a database on '{scheme}://' is not supported yet: give a local folder")]
@@ -104,7 +104,7 @@ pub enum Error {
     BadName { what: &'static str, name: String },
     #[error("'{name}' is a column of the table images already: name the backbone otherwise")]
     ColumnTaken { name: String },
-    #[error("store: {source}")]
+    #[error("store: {}", without_location(&source.to_string()))]
     Store {
         #[from]
         source: lancedb::Error,
@@ -116,6 +116,10 @@ pub enum Error {
         known_or(known, "known are", "there is none yet, 'outskirt bank create' makes one")
     )]
     UnknownBank { name: String, known: Vec<String> },
+    #[error(
+        "bank '{bank}' held {expected} images when it was made, and its predicate now finds {found} in the same version: drop the bank and make it again"
+    )]
+    BankChanged { bank: String, expected: usize, found: usize },
     #[error("cannot open bank '{bank}': {reason}")]
     BankUnreadable { bank: String, reason: String },
     #[error("bank '{name}' exists already: choose another name, or 'outskirt bank drop {name}' first")]
@@ -147,6 +151,10 @@ pub enum Error {
     BadTpr { bank: String, tpr: f64, rows: usize, most: f64 },
 
     // ---- queries ----
+    #[error("table '{table}' is read-only in SQL: images are written by 'outskirt ingest', banks by 'outskirt bank'")]
+    ReadOnly { table: String },
+    #[error("column {column} holds {data_type}, which CSV cannot: leave it out, or use --format json")]
+    CsvNested { column: String, data_type: String },
     #[error("the query is empty")]
     EmptyQuery,
     #[error(
@@ -200,9 +208,29 @@ fn one_line(error: &datafusion::error::DataFusionError) -> String {
     use datafusion::error::DataFusionError as E;
     match error.find_root() {
         E::External(inner) => inner.to_string(),
-        E::Plan(message) | E::Execution(message) => message.lines().collect::<Vec<_>>().join(" "),
-        other => other.strip_backtrace().lines().collect::<Vec<_>>().join(" "),
+        E::SQL(error, _) => error.to_string(),
+        E::Plan(message) | E::Execution(message) => innermost(message),
+        other => without_location(&innermost(&other.strip_backtrace())),
     }
+}
+
+/// What a message says where it quotes another one, such as our own refusal inside "coercion failed with: …".
+fn innermost(message: &str) -> String {
+    let start = message.rfind("Error during planning: ").map_or(0, |at| at + "Error during planning: ".len());
+    let text = message[start..].split(" No function matches").next().unwrap_or_default();
+    text.lines().collect::<Vec<_>>().join(" ").trim().to_string()
+}
+
+/// Lance's messages end in the source file that raised them; that is of no use to whoever reads the line.
+fn without_location(message: &str) -> String {
+    let mut text = message.to_string();
+    while let Some(ending) = text.find(".rs:") {
+        let start = text[..ending].rfind(", ").unwrap_or(ending);
+        let rest = &text[ending + ".rs:".len()..];
+        let length = rest.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(rest.len());
+        text.replace_range(start..ending + ".rs:".len() + length, "");
+    }
+    text.lines().collect::<Vec<_>>().join(" ")
 }
 
 impl From<Error> for datafusion::error::DataFusionError {

@@ -2,6 +2,7 @@
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, UInt64Type};
+use datafusion::sql::parser::DFParser;
 
 use crate::bank::Definition;
 use crate::error::{Error, Result};
@@ -45,7 +46,7 @@ struct Scored {
 /// Errors: an unknown bank, k out of range, a predicate that fails or matches nothing.
 pub async fn evaluate(session: &Session, bank: &str, k: Option<usize>, id: &str, ood: &[String]) -> Result<Evaluation> {
     let definition = session.banks().definition(bank)?;
-    let k = definition.check_k(k.unwrap_or(definition.k) as i64)?;
+    let k = definition.check_k(k.unwrap_or(definition.k) as i128)?;
     let id_scored = score(session, definition, k, "the ID side", id).await?;
     let opened = session.banks().open(bank, IndexKind::Exact)?;
     let held: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
@@ -78,6 +79,9 @@ pub async fn evaluate(session: &Session, bank: &str, k: Option<usize>, id: &str,
 }
 
 async fn score(session: &Session, bank: &Definition, k: usize, side: &'static str, predicate: &str) -> Result<Scored> {
+    let failed = |error: Error| Error::BadPredicate { predicate: predicate.into(), reason: error.to_string() };
+    // one expression, or its parentheses could close ours
+    DFParser::parse_sql_into_expr(predicate).map_err(|error| failed(error.into()))?;
     let column = &bank.backbone;
     let query = format!(
         "SELECT {id}, {dataset}, knn_ood_score({column}, '{bank}', {k}) FROM {images} \
@@ -87,12 +91,11 @@ async fn score(session: &Session, bank: &Definition, k: usize, side: &'static st
         bank = bank.name,
         images = schema::IMAGES,
     );
-    let failed = |error: Error| Error::BadPredicate { predicate: predicate.into(), reason: error.to_string() };
     let batches: Vec<RecordBatch> = session.sql(&query).await.map_err(failed)?.collect().await?;
     let mut scored = Scored { ids: Vec::new(), scores: Vec::new(), datasets: Vec::new() };
     for batch in &batches {
         scored.ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());
-        scored.scores.extend(batch.column(2).as_primitive::<Float32Type>().values().iter().map(|&s| f64::from(s)));
+        scored.scores.extend(batch.column(2).as_primitive::<Float32Type>().iter().flatten().map(f64::from));
         let names = arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Utf8)?;
         scored.datasets.extend(names.as_string::<i32>().iter().flatten().map(str::to_owned));
         scored.datasets.sort();

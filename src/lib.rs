@@ -48,8 +48,8 @@
 //!     seed: 0,
 //!     index: IndexKind::Exact,
 //! };
-//! let cats = bank::create(&store, &spec).await?;
-//! bank::calibrate(&store, &cats, "split = 'val'", None).await?;
+//! bank::create(&store, &spec).await?;
+//! bank::calibrate(&store, "cats", "split = 'val'", None).await?;
 //!
 //! let session = Session::open(&store).await?;
 //! let query = "SELECT uri, knn_ood_score(resnet20_cifar10, 'cats') AS score FROM images ORDER BY score DESC LIMIT 5";

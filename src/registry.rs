@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Checkpoint;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{EmbeddingColumn, Store, WriteLock, now};
 
@@ -33,12 +33,20 @@ pub async fn registered_backbones(store: &Store) -> Result<Vec<Checkpoint>> {
 
 /// Add a backbone's column to `images` and its row to `backbones`; nothing happens where both are there.
 ///
-/// Errors: a column of that name which other weights have filled, or which holds no embeddings.
+/// Errors: a column of that name which other weights or another manifest have filled, or which holds no embeddings.
 pub async fn register_backbone(store: &Store, lock: &WriteLock, checkpoint: &Checkpoint) -> Result<()> {
     let manifest = &checkpoint.manifest;
     let sha256 = manifest.sha256.to_ascii_lowercase();
     let (backbone, dimension) = (manifest.name.clone(), manifest.dimension);
     store.add_embedding_column(lock, &EmbeddingColumn { backbone, sha256: sha256.clone(), dimension }).await?;
+    for known in registered_backbones(store).await? {
+        let known = known.manifest;
+        if known.name == manifest.name
+            && (&known.architecture, &known.input) != (&manifest.architecture, &manifest.input)
+        {
+            return Err(Error::OtherManifest { name: known.name });
+        }
+    }
     let rows: Vec<Registered> = store.read_rows(schema::BACKBONES).await?;
     let folder = checkpoint.folder.display().to_string();
     if rows.iter().any(|row| row.name == manifest.name && row.manifest == checkpoint.text && row.folder == folder) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
+use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
 
 /// One row per image.
 pub const IMAGES: &str = "images";
@@ -56,7 +57,12 @@ pub fn embedding_field(backbone: &str, dimension: usize, sha256: &str) -> Field 
     )
 }
 
-/// Whether `name` may name a backbone or a bank: usable unquoted in SQL, and as a file name.
+/// Whether SQL gives a meaning of its own to `name`, so that a column of that name would need quotes.
+pub fn is_sql_word(name: &str) -> bool {
+    ALL_KEYWORDS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok()
+}
+
+/// Whether `name` may name a backbone or a bank: an identifier that needs no quotes, and a file name.
 pub fn is_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase())

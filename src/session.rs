@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
@@ -66,6 +67,12 @@ impl Session {
     /// Run one statement; its rows stream.
     pub async fn run(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
         let plan = self.context.state().statement_to_plan(statement).await?;
+        // a session would only forget the table, and its user believe that it is gone
+        if let LogicalPlan::Ddl(DdlStatement::DropTable(dropped)) = &plan
+            && schema::TABLES.contains(&dropped.name.table())
+        {
+            return Err(Error::ReadOnly { table: dropped.name.table().into() });
+        }
         let frame = self.context.execute_logical_plan(plan).await?;
         let plan = frame.create_physical_plan().await?;
         Ok(execute_stream(plan, self.context.task_ctx())?)

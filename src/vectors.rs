@@ -1,5 +1,8 @@
 //! Row-major n×d views of f32 vectors, and the one place where embeddings are normalised.
 
+use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray};
+use arrow::datatypes::Float32Type;
+
 /// A borrowed row-major n×d matrix of f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Vectors<'a> {
@@ -43,6 +46,28 @@ impl<'a> Vectors<'a> {
     pub fn values(&self) -> &'a [f32] {
         self.values
     }
+}
+
+/// Row `row` of a column of embeddings, `None` where it is NULL.
+///
+/// Errors: a NULL among the numbers.
+pub fn embedding(column: &FixedSizeListArray, row: usize) -> Result<Option<&[f32]>, &'static str> {
+    if column.is_null(row) {
+        return Ok(None);
+    }
+    let start = column.value_offset(row) as usize;
+    numbers(column.values(), start, start + column.value_length() as usize).map(Some)
+}
+
+/// `values[from..to]` of an array of Float32.
+///
+/// Errors: a NULL among the numbers.
+pub fn numbers(values: &ArrayRef, from: usize, to: usize) -> Result<&[f32], &'static str> {
+    let values = values.as_primitive::<Float32Type>();
+    if values.nulls().is_some_and(|nulls| nulls.slice(from, to - from).null_count() > 0) {
+        return Err("NULL in places (it holds a NULL number)");
+    }
+    Ok(&values.values()[from..to])
 }
 
 /// Append x / ‖x‖₂ to `out`. The norm is taken in f64, so that neither tiny nor huge values over- or underflow.

@@ -97,6 +97,12 @@ impl Checkpoint {
         if !schema::is_name(&manifest.name) {
             return Err(Error::BadName { what: "backbone", name: manifest.name });
         }
+        if schema::is_sql_word(&manifest.name) {
+            return Err(bad(format!(
+                "name '{}' is a word of SQL and could not name a column: choose another",
+                manifest.name
+            )));
+        }
         if !ARCHITECTURES.iter().any(|(known, _)| *known == manifest.architecture) {
             let known: Vec<_> = ARCHITECTURES.iter().map(|(known, _)| *known).collect();
             return Err(bad(format!(
@@ -182,14 +188,20 @@ pub fn built_in() -> Result<Vec<Checkpoint>> {
     BUILT_IN.into_iter().map(read).collect()
 }
 
-/// Find a backbone: a manifest's path (with `/` or ending in `.toml`), else a name among the built-in ones and
-/// `registered`, those that a database knows.
+/// Find a backbone: a manifest's path (with `/` or ending in `.toml`), else a name among `registered`, those that a
+/// database knows, and the built-in ones.
 pub fn find(name_or_path: &str, registered: Vec<Checkpoint>) -> Result<Checkpoint> {
     if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
         return Checkpoint::read(Path::new(name_or_path));
     }
-    let mut all = built_in()?;
-    all.extend(registered);
+    let built_in = built_in()?;
+    // what filled the database's columns comes first; where that is a built-in network, its weights are at hand
+    let same = |a: &Manifest, b: &Manifest| {
+        (&a.name, &a.architecture, &a.sha256, &a.input) == (&b.name, &b.architecture, &b.sha256, &b.input)
+    };
+    let own = registered.into_iter().filter(|own| !built_in.iter().any(|known| same(&known.manifest, &own.manifest)));
+    let mut all: Vec<Checkpoint> = own.collect();
+    all.extend(built_in);
     match all.iter().position(|checkpoint| checkpoint.manifest.name == name_or_path) {
         Some(at) => Ok(all.swap_remove(at)),
         None => {
@@ -227,6 +239,7 @@ mod tests {
             |from: &'static str, to: &'static str| manifest(|text| text.replace(from, to)).unwrap_err().to_string();
         assert!(refused("resnet20-cifar", "resnet19").contains("known are resnet8-cifar"));
         assert!(refused("name = \"resnet20_cifar10\"", "name = \"ResNet 20\"").contains("cannot name a backbone"));
+        assert!(refused("name = \"resnet20_cifar10\"", "name = \"true\"").contains("is a word of SQL"));
         assert!(refused("sha256 = \"12", "sha256 = \"zz").contains("sha256 must be"));
         assert!(refused("std = [0.229", "std = [0.0").contains("std greater than 0"));
         assert!(refused("dimension = 64", "dimensions = 64").contains("dimensions"));

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, UInt64Type};
+use arrow::array::AsArray;
+use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
 
 use super::{Definition, list};
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, sidecar_files};
 use crate::schema;
 use crate::store::{Store, WriteLock, now, quote};
-use crate::vectors::{Vectors, normalize};
+use crate::vectors::{Vectors, embedding, normalize};
 
 /// What a bank is to hold.
 #[derive(Debug, Clone)]
@@ -80,9 +80,9 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
     if bank.row_count == 0 {
         return Err(Error::NoRows { predicate: spec.predicate.clone(), backbone: spec.backbone.clone() });
     }
-    bank.check_k(i64::try_from(spec.k).unwrap_or(i64::MAX))?;
+    bank.check_k(spec.k as i128)?;
     if spec.index == IndexKind::Hnsw {
-        build_hnsw(store, &bank, &rows, Some(&lock))?;
+        save_hnsw(store, &bank, &build_hnsw(&bank, &rows)?, &lock)?;
     }
     // the row last: what came before is derived, or a tag that the next attempt replaces
     store.untag(schema::IMAGES, &bank.tag()).await?;
@@ -111,44 +111,45 @@ pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
 
 /// Read a bank's rows from its version of `images`.
 pub(super) async fn read_rows(store: &Store, bank: &Definition) -> Result<Rows> {
-    let filter = format!("({}) AND {} IS NOT NULL", bank.predicate, bank.backbone);
-    let columns = [schema::ID, bank.backbone.as_str()];
-    let as_predicate = |error: Error| Error::BadPredicate {
-        predicate: bank.predicate.clone(),
-        reason: error.to_string().lines().next().unwrap_or_default().to_string(),
-    };
-    let mut batches =
-        store.scan(schema::IMAGES, Some(bank.table_version), &columns, Some(&filter)).await.map_err(as_predicate)?;
     let mut rows = Rows { ids: Vec::new(), vectors: Vec::new() };
-    while let Some(batch) = batches.try_next().await.map_err(as_predicate)? {
-        for_each_embedding(&batch, bank.dimension, |id, embedding| {
-            if !is_sampled(id, bank.alpha, bank.seed) {
-                return Ok(());
-            }
+    for_each_embedding(store, bank, Some(bank.table_version), &bank.predicate, |id, unit| {
+        if is_sampled(id, bank.alpha, bank.seed) {
             rows.ids.push(id);
-            normalize(embedding, &mut rows.vectors).map_err(|problem| Error::BadVector {
-                what: format!("images (id {id}), column {}", bank.backbone),
-                row: rows.ids.len() - 1,
-                problem,
-            })
-        })?;
-    }
+            rows.vectors.extend_from_slice(unit);
+        }
+        Ok(())
+    })
+    .await?;
     Ok(rows)
 }
 
-/// Call `each` with id and embedding of every row of a batch (id, embedding column).
-fn for_each_embedding(
-    batch: &RecordBatch,
-    dimension: usize,
+/// Call `each` with id and normalised embedding of every image that has one of the bank's backbone and for which
+/// `predicate` holds, in table order.
+pub(super) async fn for_each_embedding(
+    store: &Store,
+    bank: &Definition,
+    version: Option<u64>,
+    predicate: &str,
     mut each: impl FnMut(u64, &[f32]) -> Result<()>,
 ) -> Result<()> {
-    let ids = batch.column(0).as_primitive::<UInt64Type>();
-    let embeddings = batch.column(1).as_fixed_size_list();
-    let values = embeddings.values().as_primitive::<Float32Type>().values();
-    for row in 0..batch.num_rows() {
-        if embeddings.is_valid(row) {
-            let start = embeddings.value_offset(row) as usize;
-            each(ids.value(row), &values[start..start + dimension])?;
+    store.check_predicate(predicate).await?;
+    let filter = format!("({predicate}) AND {} IS NOT NULL", bank.backbone);
+    let columns = [schema::ID, bank.backbone.as_str()];
+    let mut batches = store.scan(schema::IMAGES, version, &columns, Some(&filter)).await?;
+    let mut unit = Vec::with_capacity(bank.dimension);
+    while let Some(batch) = batches.try_next().await? {
+        let ids = batch.column(0).as_primitive::<UInt64Type>();
+        for row in 0..batch.num_rows() {
+            let id = ids.value(row);
+            let bad = |problem| {
+                let what = format!("images (id {id}), column {}", bank.backbone);
+                Error::BadVector { what, row, problem }
+            };
+            if let Some(values) = embedding(batch.column(1).as_fixed_size_list(), row).map_err(bad)? {
+                unit.clear();
+                normalize(values, &mut unit).map_err(bad)?;
+                each(id, &unit)?;
+            }
         }
     }
     Ok(())
@@ -178,6 +179,9 @@ pub(super) fn hnsw_sidecar(bank: &Definition) -> Sidecar {
         bank: bank.name.clone(),
         table_version: bank.table_version,
         backbone_sha256: bank.sha256.clone(),
+        predicate: bank.predicate.clone(),
+        alpha: bank.alpha,
+        seed: bank.seed,
         rows: bank.row_count,
         dimension: bank.dimension,
         options: HnswOptions::default(),
@@ -185,14 +189,14 @@ pub(super) fn hnsw_sidecar(bank: &Definition) -> Sidecar {
     }
 }
 
-/// Build a bank's graph, and save it where the caller is the one writer.
-pub(super) fn build_hnsw(store: &Store, bank: &Definition, rows: &Rows, lock: Option<&WriteLock>) -> Result<Hnsw> {
-    let sidecar = hnsw_sidecar(bank);
-    let hnsw = Hnsw::build(Vectors::new(&rows.vectors, bank.dimension), &rows.ids, sidecar.options)?;
-    if lock.is_some() {
-        sidecar.commit(&hnsw_path(store, bank), |fresh| hnsw.save(fresh))?;
-    }
-    Ok(hnsw)
+/// Build a bank's graph.
+pub(super) fn build_hnsw(bank: &Definition, rows: &Rows) -> Result<Hnsw> {
+    Hnsw::build(Vectors::new(&rows.vectors, bank.dimension), &rows.ids, hnsw_sidecar(bank).options)
+}
+
+/// Put a bank's graph beside the tables.
+pub(super) fn save_hnsw(store: &Store, bank: &Definition, hnsw: &Hnsw, _lock: &WriteLock) -> Result<()> {
+    hnsw_sidecar(bank).commit(&hnsw_path(store, bank), |fresh| hnsw.save(fresh))
 }
 
 #[cfg(test)]

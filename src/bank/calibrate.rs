@@ -2,18 +2,19 @@
 
 use std::collections::HashSet;
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Float32Type, UInt64Type};
-use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::{Bank, Definition};
+use super::Bank;
+use super::build::for_each_embedding;
 use crate::error::{Error, Result};
 use crate::index::IndexKind;
 use crate::schema;
 use crate::score;
 use crate::store::{Store, now};
-use crate::vectors::{Vectors, normalize};
+use crate::vectors::Vectors;
+
+/// Images per search: the block that is held in memory.
+const SCORED_AT_ONCE: usize = 8192;
 
 /// One row of `calibrations`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,7 +40,9 @@ impl Calibration {
     pub fn threshold(&self, tpr: f64) -> Result<f32> {
         let rows = self.scores.len();
         if !score::supports_tpr(rows, tpr) {
-            return Err(Error::BadTpr { bank: self.bank.clone(), tpr, rows, most: 1.0 - 1.0 / rows as f64 });
+            // rounded down, so that what the message says is taken
+            let most = ((1.0 - 1.0 / rows as f64) * 1e6).floor() / 1e6;
+            return Err(Error::BadTpr { bank: self.bank.clone(), tpr, rows, most });
         }
         Ok(score::threshold(&self.scores, tpr))
     }
@@ -47,39 +50,28 @@ impl Calibration {
 
 /// Measure the scores of held-out ID images at the bank's k (or another) and keep them, in place of earlier ones.
 ///
-/// Errors: no image matches, or some are rows of the bank, whose scores would be too low.
-pub async fn calibrate(store: &Store, bank: &Definition, predicate: &str, k: Option<usize>) -> Result<Calibration> {
+/// Errors: an unknown bank, no image that matches, or some that are rows of the bank, whose scores would be too low.
+pub async fn calibrate(store: &Store, bank: &str, predicate: &str, k: Option<usize>) -> Result<Calibration> {
     let lock = store.lock()?;
-    let k = bank.check_k(k.unwrap_or(bank.k) as i64)?;
+    let bank = super::find(store, bank).await?;
+    let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
     let opened = Bank::open(store, bank.clone(), IndexKind::Exact).await?;
     let held: HashSet<u64> = opened.ids().iter().copied().collect();
 
-    let as_predicate = |error: Error| Error::BadPredicate {
-        predicate: predicate.into(),
-        reason: error.to_string().lines().next().unwrap_or_default().to_string(),
+    let (mut queries, mut scores, mut rows, mut inside) = (Vec::new(), Vec::new(), 0, 0);
+    let mut score = |queries: &mut Vec<f32>| -> Result<()> {
+        scores.extend(opened.kth_distances(Vectors::new(queries, bank.dimension), k, IndexKind::Exact)?);
+        queries.clear();
+        Ok(())
     };
-    let filter = format!("({predicate}) AND {} IS NOT NULL", bank.backbone);
-    let columns = [schema::ID, bank.backbone.as_str()];
-    let mut batches = store.scan(schema::IMAGES, None, &columns, Some(&filter)).await.map_err(as_predicate)?;
-    let (mut scores, mut rows, mut inside) = (Vec::new(), 0, 0);
-    while let Some(batch) = batches.try_next().await.map_err(as_predicate)? {
-        let ids = batch.column(0).as_primitive::<UInt64Type>();
-        let embeddings = batch.column(1).as_fixed_size_list();
-        let mut queries = Vec::with_capacity(batch.num_rows() * bank.dimension);
-        for row in (0..batch.num_rows()).filter(|&row| embeddings.is_valid(row)) {
-            rows += 1;
-            inside += usize::from(held.contains(&ids.value(row)));
-            let embedding = embeddings.value(row);
-            normalize(embedding.as_primitive::<Float32Type>().values(), &mut queries).map_err(|problem| {
-                Error::BadVector {
-                    what: format!("images (id {}), column {}", ids.value(row), bank.backbone),
-                    row,
-                    problem,
-                }
-            })?;
-        }
-        scores.extend(opened.kth_distances(Vectors::new(&queries, bank.dimension), k, IndexKind::Exact)?);
-    }
+    for_each_embedding(store, &bank, None, predicate, |id, unit| {
+        rows += 1;
+        inside += usize::from(held.contains(&id));
+        queries.extend_from_slice(unit);
+        if queries.len() >= SCORED_AT_ONCE * bank.dimension { score(&mut queries) } else { Ok(()) }
+    })
+    .await?;
+    score(&mut queries)?;
     if rows == 0 {
         return Err(Error::NoRows { predicate: predicate.into(), backbone: bank.backbone.clone() });
     }

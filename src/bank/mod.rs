@@ -56,7 +56,7 @@ impl Definition {
     }
 
     /// Refuse a k outside 1..=rows.
-    pub fn check_k(&self, k: i64) -> Result<usize> {
+    pub fn check_k(&self, k: i128) -> Result<usize> {
         match usize::try_from(k) {
             Ok(k) if (1..=self.row_count).contains(&k) => Ok(k),
             _ => Err(Error::KOutOfRange { bank: self.name.clone(), k, rows: self.row_count }),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::build::{build_hnsw, hnsw_path, hnsw_sidecar, read_rows};
+use super::build::{Rows, build_hnsw, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
 use super::{Calibration, Definition, list, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::{Exact, Hnsw, IndexKind, NeighborIndex};
@@ -28,7 +28,7 @@ impl Bank {
         let mut bank = Self { definition, ids: Vec::new(), exact: None, hnsw: None, notice: None };
         match kind {
             IndexKind::Exact => {
-                let rows = read_rows(store, &bank.definition).await?;
+                let rows = read_whole(store, &bank.definition).await?;
                 bank.exact = Some(Exact::new(rows.vectors, bank.definition.dimension));
                 bank.ids = rows.ids;
             }
@@ -43,12 +43,15 @@ impl Bank {
                 bank.hnsw = Some(match loaded {
                     Ok(hnsw) => hnsw,
                     Err(reason) => {
-                        let rows = read_rows(store, &bank.definition).await?;
-                        // a reader may repair the file, but not beside a writer: then it keeps the graph to itself
-                        let lock = store.lock().ok();
-                        let saved = if lock.is_some() { "rebuilt" } else { "rebuilt in memory, a writer is at work" };
-                        bank.notice = Some(format!("{reason}; {saved}"));
-                        build_hnsw(store, &bank.definition, &rows, lock.as_ref())?
+                        let rows = read_whole(store, &bank.definition).await?;
+                        let hnsw = build_hnsw(&bank.definition, &rows)?;
+                        // a reader repairs the file where it may: not beside a writer, nor without the right to
+                        let saved = store.lock().and_then(|lock| save_hnsw(store, &bank.definition, &hnsw, &lock));
+                        bank.notice = Some(match saved {
+                            Ok(()) => format!("{reason}; rebuilt"),
+                            Err(unsaved) => format!("{reason}; rebuilt in memory only ({unsaved})"),
+                        });
+                        hnsw
                     }
                 });
             }
@@ -73,7 +76,7 @@ impl Bank {
 
     /// Distance of each normalised query (n×d) to its k-th nearest row, in [0, 2].
     pub fn kth_distances(&self, queries: Vectors<'_>, k: usize, kind: IndexKind) -> Result<Vec<f32>> {
-        let k = self.definition.check_k(k as i64)?;
+        let k = self.definition.check_k(k as i128)?;
         let index: &dyn NeighborIndex = match (kind, &self.exact, &self.hnsw) {
             (IndexKind::Exact, Some(exact), _) => exact,
             (IndexKind::Hnsw, _, Some(hnsw)) => hnsw,
@@ -81,6 +84,16 @@ impl Bank {
         };
         index.kth_distances(queries, k)
     }
+}
+
+/// A bank's rows, which must be as many as when it was made.
+async fn read_whole(store: &Store, bank: &Definition) -> Result<Rows> {
+    let rows = read_rows(store, bank).await?;
+    if rows.ids.len() != bank.row_count {
+        let (expected, found) = (bank.row_count, rows.ids.len());
+        return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
+    }
+    Ok(rows)
 }
 
 type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;

@@ -95,10 +95,9 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
             ))
         }
         Command::Calibrate(args) => {
-            let definition = bank::find(&store, &args.name).await?;
             let bar = console.progress("scoring held-out images", 0);
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
-            let made = bank::calibrate(&store, &definition, &args.predicate, args.k).await;
+            let made = bank::calibrate(&store, &args.name, &args.predicate, args.k).await;
             bar.finish_and_clear();
             let made = made?;
             let threshold = match made.threshold(0.95) {

@@ -6,6 +6,17 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::error::{Error, Result};
 
+/// How rows are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Aligned columns, for people
+    Table,
+    /// Comma-separated, with a header
+    Csv,
+    /// One JSON object a line
+    Json,
+}
+
 /// The two streams of a command.
 pub struct Console<'a> {
     out: &'a mut dyn Write,
@@ -36,9 +47,9 @@ impl<'a> Console<'a> {
         &self.program
     }
 
-    /// The stream of results.
-    pub fn out(&mut self) -> &mut dyn Write {
-        self.out
+    /// Results that are formatted already.
+    pub fn bytes(&mut self, text: &[u8]) -> Result<()> {
+        self.out.write_all(text).map_err(|source| Error::Output { source })
     }
 
     /// A line of results.

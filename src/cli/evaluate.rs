@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use clap::ValueEnum;
-
-use super::{Console, table};
+use super::{Console, Format, table};
 use crate::error::Result;
 use crate::evaluate::{Evaluation, evaluate};
 use crate::metrics::Metrics;
@@ -29,20 +27,9 @@ pub struct Args {
     /// Neighbours counted, where not the bank's own
     #[arg(long)]
     k: Option<usize>,
-    /// How the table is printed
+    /// How the table is printed: percent for people, fractions with all digits for machines
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-/// How the evaluation is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Percent, for people
-    Table,
-    /// Fractions with all digits
-    Csv,
-    /// Fractions with all digits, one object a line
-    Json,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {

@@ -39,12 +39,12 @@ pub struct Args {
     /// The weights file, where it is not where the manifest says
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
-    /// Keep the files' bytes in the table as well
+    /// Keep the bytes of new files in the table as well
     #[arg(long)]
     store_images: bool,
     /// Threads that decode and embed; all cores where it is not given
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
+    threads: Option<u16>,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -60,7 +60,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         dataset: args.dataset,
         split: args.split,
         store_images: args.store_images,
-        workers: args.threads.unwrap_or_else(rayon::current_num_threads),
+        workers: args.threads.map_or_else(rayon::current_num_threads, usize::from),
     };
     let summary = with_progress(&store, &backbone, files, &options, console).await?;
     console.line(describe(&options, &summary))?;

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use console::Console;
+pub use console::{Console, Format};
 
 use crate::error::Result;
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::csv::WriterBuilder;
+use arrow::datatypes::Schema;
 use arrow::json::LineDelimitedWriter;
 use arrow::util::pretty::pretty_format_batches;
-use clap::ValueEnum;
 use futures::TryStreamExt;
 
-use super::Console;
+use super::{Console, Format};
 use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::store::Store;
@@ -37,17 +37,6 @@ pub struct Args {
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-/// How rows are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// Aligned columns, for people
-    Table,
-    /// Comma-separated, with a header
-    Csv,
-    /// One JSON object a line
-    Json,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -84,18 +73,19 @@ pub(super) async fn execute(session: &Session, text: &str, format: Format, conso
                 console.line(pretty_format_batches(&batches)?)?;
             }
             Format::Csv => {
-                let mut writer = WriterBuilder::new().with_header(true).build(console.out());
-                writer.write(&RecordBatch::new_empty(schema))?;
+                refuse_nested(&schema)?;
+                console.bytes(&csv(&RecordBatch::new_empty(schema), true)?)?;
                 while let Some(batch) = rows.try_next().await? {
-                    writer.write(&batch)?;
+                    console.bytes(&csv(&batch, false)?)?;
                 }
             }
             Format::Json => {
-                let mut writer = LineDelimitedWriter::new(console.out());
                 while let Some(batch) = rows.try_next().await? {
+                    let mut writer = LineDelimitedWriter::new(Vec::new());
                     writer.write(&batch)?;
+                    writer.finish()?;
+                    console.bytes(&writer.into_inner())?;
                 }
-                writer.finish()?;
             }
         }
     }
@@ -103,4 +93,18 @@ pub(super) async fn execute(session: &Session, text: &str, format: Format, conso
         console.notice(notice)?;
     }
     Ok(())
+}
+
+fn csv(batch: &RecordBatch, header: bool) -> Result<Vec<u8>> {
+    let mut text = Vec::new();
+    WriterBuilder::new().with_header(header).build(&mut text).write(batch)?;
+    Ok(text)
+}
+
+/// CSV has no lists: say so before the header is out.
+fn refuse_nested(schema: &Schema) -> Result<()> {
+    match schema.fields().iter().find(|field| field.data_type().is_nested()) {
+        Some(field) => Err(Error::CsvNested { column: field.name().clone(), data_type: field.data_type().to_string() }),
+        None => Ok(()),
+    }
 }

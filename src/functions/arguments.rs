@@ -1,7 +1,7 @@
 //! What a call of a score function may look like, and the scores of a column of embeddings.
 
 use arrow::array::{Array, ArrayRef, AsArray, Float32Array};
-use arrow::datatypes::{DataType, Field, FieldRef, Float32Type};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::bank::{Banks, Definition};
 use crate::error::Error;
 use crate::index::IndexKind;
 use crate::schema;
-use crate::vectors::{Vectors, normalize};
+use crate::vectors::{Vectors, embedding, normalize, numbers};
 
 /// The third argument of a score function.
 #[derive(Clone, Copy)]
@@ -71,10 +71,10 @@ pub(super) fn bank<'a>(name: &str, banks: &'a Banks, literal: Option<&ScalarValu
 pub(super) fn k(name: &str, bank: &Definition, given: bool, literal: Option<&ScalarValue>) -> Result<usize> {
     match (given, literal) {
         (false, _) => Ok(bank.k),
-        (true, Some(ScalarValue::Int64(Some(k)))) => Ok(bank.check_k(*k)?),
+        (true, Some(ScalarValue::Int64(Some(k)))) => Ok(bank.check_k(i128::from(*k))?),
         (true, Some(other)) if other.data_type().is_integer() && !other.is_null() => {
             match other.cast_to(&DataType::Int64)? {
-                ScalarValue::Int64(Some(k)) => Ok(bank.check_k(k)?),
+                ScalarValue::Int64(Some(k)) => Ok(bank.check_k(i128::from(k))?),
                 _ => plan_err!("{name}: k must be a literal whole number"),
             }
         }
@@ -159,30 +159,29 @@ pub(super) fn scores(
 fn queries(bank: &Definition, column: &ArrayRef) -> Result<(Vec<f32>, Vec<bool>)> {
     let mut queries = Vec::with_capacity(column.len() * bank.dimension);
     let mut valid = Vec::with_capacity(column.len());
-    let mut push = |row: usize, values: Option<&[f32]>| -> Result<()> {
+    let mut push = |row: usize, values: Result<Option<&[f32]>, &'static str>| -> Result<()> {
+        let bad = |problem| Error::BadVector { what: "the query's batch".into(), row, problem };
+        let values = values.map_err(bad)?;
         valid.push(values.is_some());
         let Some(values) = values else { return Ok(()) };
         if values.len() != bank.dimension {
             let (what, found) = (format!("the embedding of row {row}"), values.len());
             return Err(Error::WrongDimension { what, bank: bank.name.clone(), expected: bank.dimension, found }.into());
         }
-        let bad = |problem| Error::BadVector { what: "the query's batch".into(), row, problem };
         Ok(normalize(values, &mut queries).map_err(bad)?)
     };
     match column.data_type() {
-        DataType::FixedSizeList(_, d) => {
+        DataType::FixedSizeList(..) => {
             let lists = column.as_fixed_size_list();
-            let values = lists.values().as_primitive::<Float32Type>().values();
             for row in 0..lists.len() {
-                let start = lists.value_offset(row) as usize;
-                push(row, lists.is_valid(row).then(|| &values[start..start + *d as usize]))?;
+                push(row, embedding(lists, row))?;
             }
         }
         DataType::List(_) => {
             let lists = column.as_list::<i32>();
-            let values = lists.values().as_primitive::<Float32Type>().values();
             for (row, ends) in lists.value_offsets().windows(2).enumerate() {
-                push(row, lists.is_valid(row).then(|| &values[ends[0] as usize..ends[1] as usize]))?;
+                let (from, to) = (ends[0] as usize, ends[1] as usize);
+                push(row, lists.is_valid(row).then(|| numbers(lists.values(), from, to)).transpose())?;
             }
         }
         _ => valid.resize(column.len(), false),

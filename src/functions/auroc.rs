@@ -43,7 +43,8 @@ impl AggregateUDFImpl for Auroc {
         Ok(samples::state_fields(&args))
     }
 
-    fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        samples::refuse_distinct(NAME, &args)?;
         Ok(Box::new(Samples::new(NAME, metrics::auroc)))
     }
 }

@@ -52,6 +52,7 @@ impl AggregateUDFImpl for FprAtTpr {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        samples::refuse_distinct(NAME, &args)?;
         let literal: Option<ScalarValue> = match args.exprs.get(2) {
             None => None,
             // a literal evaluates without a row; anything else gives an array

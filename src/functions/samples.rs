@@ -7,7 +7,7 @@ use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::Accumulator;
-use datafusion::logical_expr::function::StateFieldsArgs;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
 
 /// Argument types of `name(score, is_ood)`.
@@ -19,6 +19,11 @@ pub(super) fn coerce(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
         [score, is_ood] => plan_err!("{name} takes (score, is_ood): a number and a boolean, got {score} and {is_ood}"),
         _ => plan_err!("{name} takes (score, is_ood), got {} arguments", types.len()),
     }
+}
+
+/// DISTINCT would drop images that happen to score alike.
+pub(super) fn refuse_distinct(name: &str, args: &AccumulatorArgs<'_>) -> Result<()> {
+    if args.is_distinct { plan_err!("{name} takes no DISTINCT: every row counts") } else { Ok(()) }
 }
 
 /// The two lists that [`Samples`] hands from partition to partition.

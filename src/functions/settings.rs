@@ -1,16 +1,17 @@
 //! Session options: `SET outskirt.search = 'exact' | 'hnsw'`.
 
-use datafusion::common::extensions_options;
+use datafusion::common::{Result, config_field, exec_err, extensions_options};
 use datafusion::config::{ConfigExtension, ConfigOptions};
 
-use crate::error::Result;
 use crate::index::IndexKind;
+
+config_field!(IndexKind);
 
 extensions_options! {
     /// What `SET outskirt.…` sets.
     pub struct Settings {
         /// How the k-th neighbour is found: 'exact', or 'hnsw' for banks that keep a graph (approximate)
-        pub search: String, default = "exact".to_string()
+        pub search: IndexKind, default = IndexKind::Exact
     }
 }
 
@@ -20,5 +21,9 @@ impl ConfigExtension for Settings {
 
 /// The session's kind of search.
 pub(super) fn search(options: &ConfigOptions) -> Result<IndexKind> {
-    options.extensions.get::<Settings>().map_or(Ok(IndexKind::Exact), |settings| settings.search.parse())
+    match options.extensions.get::<Settings>() {
+        Some(settings) => Ok(settings.search),
+        // never a fallback: a filter that ran elsewhere, without the session's options, would ignore SET
+        None => exec_err!("the session has no outskirt settings: add them with SessionConfig::with_option_extension"),
+    }
 }

@@ -46,33 +46,33 @@ impl NeighborIndex for Exact {
         let bank = self.vectors();
         assert_eq!(queries.dimension(), self.dimension, "queries and bank of one dimension");
         assert!((1..=bank.len()).contains(&k), "1 ≤ k ≤ n");
-        let blocks: Vec<_> = ranges(queries.len(), QUERY_BLOCK);
-        // few queries: split the bank as well, so that every core has work
-        let parts = rayon::current_num_threads().div_ceil(blocks.len().max(1)).min(bank.len().div_ceil(TILE));
-        let segments = ranges(bank.len(), bank.len().div_ceil(parts.max(1)));
+        let blocks = ranges(queries.len(), QUERY_BLOCK);
         let slack = 2.0 * product_error(self.dimension);
-
-        let found: Vec<Vec<Candidates>> = blocks
-            .par_iter()
-            .flat_map_iter(|block| segments.iter().map(move |segment| (block, segment)))
-            .map(|(&(from, to), &(start, end))| {
-                search_segment(queries.rows(from, to), bank.rows(start, end), start, k, slack)
-            })
-            .collect();
-
-        let per_block: Vec<&[Vec<Candidates>]> = found.chunks(segments.len()).collect();
-        Ok((0..queries.len())
-            .into_par_iter()
-            .map(|query| {
-                let (block, within) = (query / QUERY_BLOCK, query % QUERY_BLOCK);
-                let mut all = Candidates::new(k, slack);
-                for segment in per_block[block] {
-                    all.kept.extend_from_slice(&segment[within].kept);
-                }
-                all.shrink();
-                kth_of(&all, queries.row(query), bank, k)
-            })
-            .collect())
+        let threads = rayon::current_num_threads();
+        if blocks.len() >= threads {
+            // a block is ranked by the thread that searched it: only its own candidates are held
+            let rank_block = |&(from, to): &(usize, usize)| {
+                let block = queries.rows(from, to);
+                let found = search_segment(block, bank, 0, k, slack);
+                found.into_iter().enumerate().map(move |(row, found)| kth_of(&[found], block.row(row), bank, k))
+            };
+            return Ok(blocks.par_iter().flat_map_iter(rank_block).collect());
+        }
+        // few queries: every block meets every part of the bank, so that every core has work
+        let parts = threads.div_ceil(blocks.len().max(1)).min(bank.len().div_ceil(TILE));
+        let segments = ranges(bank.len(), bank.len().div_ceil(parts));
+        let mut distances = Vec::with_capacity(queries.len());
+        for (from, to) in blocks {
+            let block = queries.rows(from, to);
+            let search = |&(start, end): &(usize, usize)| search_segment(block, bank.rows(start, end), start, k, slack);
+            let mut found: Vec<_> =
+                segments.par_iter().map(search).collect::<Vec<_>>().into_iter().map(Vec::into_iter).collect();
+            for row in 0..block.len() {
+                let parts: Vec<Candidates> = found.iter_mut().filter_map(Iterator::next).collect();
+                distances.push(kth_of(&parts, block.row(row), bank, k));
+            }
+        }
+        Ok(distances)
     }
 }
 
@@ -96,11 +96,13 @@ struct Candidates {
     /// No vector with a smaller product can be among the k nearest.
     floor: f32,
     kept: Vec<(f32, u32)>,
+    /// How many may be kept before they are thinned out.
+    limit: usize,
 }
 
 impl Candidates {
     fn new(k: usize, slack: f32) -> Self {
-        Self { k, slack, floor: f32::NEG_INFINITY, kept: Vec::new() }
+        Self { k, slack, floor: f32::NEG_INFINITY, kept: Vec::new(), limit: 2 * k + 64 }
     }
 
     /// Raise the floor to the k-th best product less the slack, and drop what lies below.
@@ -110,6 +112,8 @@ impl Candidates {
             self.floor = kth.0 - self.slack;
             let floor = self.floor;
             self.kept.retain(|&(product, _)| product >= floor);
+            // duplicates may all lie within the slack: thinning out pays only once they have doubled
+            self.limit = self.limit.max(2 * self.kept.len());
         }
     }
 }
@@ -118,8 +122,6 @@ impl Candidates {
 fn search_segment(queries: Vectors<'_>, segment: Vectors<'_>, start: usize, k: usize, slack: f32) -> Vec<Candidates> {
     let mut found: Vec<Candidates> = (0..queries.len()).map(|_| Candidates::new(k, slack)).collect();
     let mut products = vec![0f32; queries.len() * TILE.min(segment.len())];
-    // between two shrinks a query collects at most this many
-    let room = 2 * k + 64;
     for (from, to) in ranges(segment.len(), TILE) {
         let width = to - from;
         dot_products(queries, segment.rows(from, to), &mut products[..queries.len() * width]);
@@ -134,12 +136,13 @@ fn search_segment(queries: Vectors<'_>, segment: Vectors<'_>, start: usize, k: u
                         query.kept.push((product, (start + from + piece * 16 + i) as u32));
                     }
                 }
-                if query.kept.len() >= room {
+                if query.kept.len() >= query.limit {
                     query.shrink();
                 }
             }
         }
     }
+    found.iter_mut().for_each(Candidates::shrink);
     found
 }
 
@@ -175,10 +178,10 @@ fn dot_products(queries: Vectors<'_>, tile: Vectors<'_>, products: &mut [f32]) {
     }
 }
 
-/// The exact k-th distance among the candidates, which hold the k nearest for certain.
-fn kth_of(candidates: &Candidates, query: &[f32], bank: Vectors<'_>, k: usize) -> f32 {
-    let mut distances: Vec<f64> =
-        candidates.kept.iter().map(|&(_, row)| distance(query, bank.row(row as usize))).collect();
+/// The exact k-th distance among the candidates of all parts of the bank, which hold the k nearest for certain.
+fn kth_of(parts: &[Candidates], query: &[f32], bank: Vectors<'_>, k: usize) -> f32 {
+    let kept = parts.iter().flat_map(|part| &part.kept);
+    let mut distances: Vec<f64> = kept.map(|&(_, row)| distance(query, bank.row(row as usize))).collect();
     let (_, kth, _) = distances.select_nth_unstable_by(k - 1, f64::total_cmp);
     *kth as f32
 }
@@ -231,6 +234,15 @@ mod tests {
                 assert_eq!(fast, slow, "n = {n}, d = {d}, k = {k}");
             }
         }
+    }
+
+    #[test]
+    fn a_bank_of_copies_is_searched_in_one_pass() {
+        let one = unit_vectors(1, 16, 4);
+        let bank = Exact::new(one.repeat(5000), 16);
+        let query = unit_vectors(300, 16, 5);
+        let query = Vectors::new(&query, 16);
+        assert_eq!(bank.kth_distances(query, 7).unwrap(), kth_distances_brute(Vectors::new(&one, 16), query, 1));
     }
 
     #[test]

@@ -17,9 +17,10 @@ use crate::error::{Error, Result};
 use crate::vectors::Vectors;
 
 /// What a bank is searched with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IndexKind {
     /// Every vector is compared: the default.
+    #[default]
     Exact,
     /// A usearch HNSW graph: approximate, and its k-th distance can only be too large.
     Hnsw,
@@ -35,6 +36,12 @@ impl IndexKind {
             Self::Exact => "exact",
             Self::Hnsw => "hnsw",
         }
+    }
+}
+
+impl std::fmt::Display for IndexKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub const FORMAT: u32 = 1;
 
 /// The contents of `<index file>.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Sidecar {
     /// [`FORMAT`] of the version that wrote it.
     pub format: u32,
@@ -26,6 +26,12 @@ pub struct Sidecar {
     pub table_version: u64,
     /// SHA-256 of the backbone's weights.
     pub backbone_sha256: String,
+    /// The bank's predicate.
+    pub predicate: String,
+    /// The bank's sampling ratio.
+    pub alpha: f64,
+    /// The seed of that sampling.
+    pub seed: u64,
     /// Number of vectors.
     pub rows: usize,
     /// Numbers per vector.
@@ -107,6 +113,9 @@ mod tests {
             bank: "b".into(),
             table_version: 3,
             backbone_sha256: "00".into(),
+            predicate: "true".into(),
+            alpha: 1.0,
+            seed: 0,
             rows: 10,
             dimension: 4,
             options: HnswOptions::default(),
@@ -120,8 +129,13 @@ mod tests {
         let path = folder.path().join("b.hnsw");
         wanted().commit(&path, |fresh| fs::write(fresh, b"graph").map_err(Error::io("write", fresh))).unwrap();
         wanted().verify(&path).unwrap();
-        let other = Sidecar { table_version: 4, ..wanted() };
-        assert!(other.verify(&path).unwrap_err().to_string().contains("another bank"));
+        for other in [
+            Sidecar { table_version: 4, ..wanted() },
+            Sidecar { predicate: "false".into(), ..wanted() },
+            Sidecar { alpha: 0.5, ..wanted() },
+        ] {
+            assert!(other.verify(&path).unwrap_err().to_string().contains("another bank"));
+        }
         fs::write(&path, b"grapH").unwrap();
         assert!(wanted().verify(&path).unwrap_err().to_string().contains("checksum"));
         fs::remove_file(&path).unwrap();

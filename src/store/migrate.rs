@@ -4,6 +4,8 @@
 //! created in Lance with those schemas. The record of a migration is written last: a creation that was
 //! interrupted goes on at the next start.
 
+use std::path::Path;
+
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::DFParser;
 use serde::{Deserialize, Serialize};
@@ -35,31 +37,40 @@ pub(super) async fn check(store: &Store) -> Result<()> {
     match found {
         0 => Err(Error::NoDatabase { uri }),
         found if found > known => Err(Error::NewerSchema { uri, found, known }),
-        found if found < known => Err(Error::OlderSchema { uri, found, known }),
         _ => Ok(()),
     }
 }
 
-/// Create the tables of all migrations in an empty folder, or finish doing so.
-pub(super) async fn create(connection: &lancedb::Connection) -> Result<()> {
-    let existing = connection.table_names().execute().await?;
+/// Create the tables of all migrations, or finish what a creation that was interrupted left.
+pub(super) async fn create(folder: &Path, connection: &lancedb::Connection) -> Result<()> {
     for (version, name, sql) in MIGRATIONS {
+        let mut ledger = None;
         for (table, schema) in planned_tables(name, sql).await? {
-            // the ledger last: its folder is what makes the others a database
-            if table != schema::SCHEMA_MIGRATIONS && !existing.contains(&table) {
+            if table == schema::SCHEMA_MIGRATIONS {
+                ledger = Some(schema);
+            } else if connection.open_table(&table).execute().await.is_err() {
+                remove_broken(folder, &table)?;
                 connection.create_empty_table(&table, schema).execute().await?;
             }
         }
-        let (_, ledger) = planned_tables(name, sql)
-            .await?
-            .into_iter()
-            .find(|(table, _)| table == schema::SCHEMA_MIGRATIONS)
-            .ok_or_else(|| Error::BadMigration { file: name.into(), reason: "it creates no ledger".into() })?;
+        // the ledger last: a folder without it is no database yet
+        let ledger =
+            ledger.ok_or_else(|| Error::BadMigration { file: name.into(), reason: "it creates no ledger".into() })?;
         let applied = Applied { version, name: name.into(), applied_at: rows::now() };
         let row = rows::to_batch(schema::SCHEMA_MIGRATIONS, ledger, &[applied])?;
+        remove_broken(folder, schema::SCHEMA_MIGRATIONS)?;
         connection.create_table(schema::SCHEMA_MIGRATIONS, row).execute().await?;
     }
     Ok(())
+}
+
+/// Remove the folder of a table that was never committed: nothing can be in it.
+fn remove_broken(folder: &Path, table: &str) -> Result<()> {
+    let path = folder.join(format!("{table}.lance"));
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The tables that a migration's statements create, with their Arrow schemas.

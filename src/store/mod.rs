@@ -15,6 +15,10 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError};
+use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::prelude::SessionContext;
 use futures::{Stream, TryStreamExt};
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
 use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
@@ -54,8 +58,8 @@ pub struct EmbeddingColumn {
 impl Store {
     /// Open the database in `folder`.
     ///
-    /// Errors: [`Error::NoDatabase`]; [`Error::NewerSchema`] or [`Error::OlderSchema`] where its migrations are
-    /// not the ones this version knows.
+    /// Errors: [`Error::NoDatabase`]; [`Error::NewerSchema`] where it has migrations that this version does
+    /// not know.
     pub async fn open(folder: &Path) -> Result<Self> {
         let store = Self::connect(folder).await?;
         migrate::check(&store).await?;
@@ -64,14 +68,15 @@ impl Store {
 
     /// Open the database in `folder`, creating it where there is none.
     pub async fn create(folder: &Path) -> Result<Self> {
-        if let Some(scheme) = folder.to_str().and_then(|text| text.split_once("://")).map(|(scheme, _)| scheme) {
-            return Err(Error::RemoteDatabase { scheme: scheme.into() });
-        }
+        local(folder)?;
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let store = Self::connect(folder).await;
         if let Err(Error::NoDatabase { .. }) = store {
             let _lock = WriteLock::take(folder)?;
-            migrate::create(&Self::connection(folder).await?).await?;
+            // another program may have made it in the meantime
+            if let Err(Error::NoDatabase { .. }) = Self::connect(folder).await {
+                migrate::create(folder, &Self::connection(folder).await?).await?;
+            }
             return Self::open(folder).await;
         }
         let store = store?;
@@ -80,10 +85,16 @@ impl Store {
     }
 
     async fn connect(folder: &Path) -> Result<Self> {
-        if !folder.join(format!("{}.lance", schema::SCHEMA_MIGRATIONS)).is_dir() {
-            return Err(Error::NoDatabase { uri: folder.display().to_string() });
+        let none = || Error::NoDatabase { uri: folder.display().to_string() };
+        if !local(folder)?.is_dir() {
+            return Err(none());
         }
-        Ok(Self { folder: folder.into(), connection: Self::connection(folder).await? })
+        let store = Self { folder: folder.into(), connection: Self::connection(folder).await? };
+        match store.connection.open_table(schema::SCHEMA_MIGRATIONS).execute().await {
+            Ok(_) => Ok(store),
+            Err(lancedb::Error::TableNotFound { .. }) => Err(none()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn connection(folder: &Path) -> Result<lancedb::Connection> {
@@ -141,6 +152,30 @@ impl Store {
             tags.delete(tag).await?;
         }
         Ok(())
+    }
+
+    /// Refuse a predicate over `images` that is not one SQL expression, names what is not there, or would hold for
+    /// other rows tomorrow (`random()`, `now()`).
+    pub async fn check_predicate(&self, predicate: &str) -> Result<()> {
+        let bad = |reason: String| Error::BadPredicate { predicate: predicate.into(), reason };
+        let explain = |error: DataFusionError| bad(Error::from(error).to_string());
+        let columns = DFSchema::try_from(self.schema(schema::IMAGES).await?).map_err(explain)?;
+        let parsed = SessionContext::new().parse_sql_expr(predicate, &columns).map_err(explain)?;
+        let mut changing = None;
+        parsed
+            .apply(|part| {
+                if let Expr::ScalarFunction(call) = part
+                    && call.func.signature().volatility != Volatility::Immutable
+                {
+                    changing = Some(call.name().to_string());
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+            .map_err(explain)?;
+        match changing {
+            Some(name) => Err(bad(format!("{name}() gives another answer each time: write the value instead"))),
+            None => Ok(()),
+        }
     }
 
     /// Stream columns of a table's version, row order kept, rows for which `filter` (SQL) holds.
@@ -266,6 +301,15 @@ impl Store {
             return self.append(lock, table, batch).await;
         }
         self.upsert(lock, table, on, batch, true).await
+    }
+}
+
+/// Refuse what is no local folder.
+fn local(folder: &Path) -> Result<&Path> {
+    let text = folder.to_str().ok_or_else(|| Error::NotUtf8 { path: folder.into() })?;
+    match text.split_once("://") {
+        Some((scheme, _)) => Err(Error::RemoteDatabase { scheme: scheme.into() }),
+        None => Ok(folder),
     }
 }
 

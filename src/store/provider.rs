@@ -1,20 +1,32 @@
 //! Tables as DataFusion sees them: Lance's own scan (filters and projections reach the files), writing refused.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result as DataFusionResult, plan_err};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::common::tree_node::TreeNode;
+use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use lancedb::table::datafusion::BaseTableAdapter;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub(super) async fn read_only(table: lancedb::Table) -> Result<Arc<dyn TableProvider>> {
     let name = table.name().to_string();
     Ok(Arc::new(ReadOnly { name, inner: BaseTableAdapter::try_new(table.base_table().clone()).await? }))
+}
+
+/// Whether Lance can evaluate this part of a filter: it has neither the session's functions nor its settings, so
+/// only what DataFusion itself ships goes down.
+fn is_built_in(part: &Expr) -> bool {
+    static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
+        SessionStateDefaults::default_scalar_functions().iter().map(|function| function.name().to_string()).collect()
+    });
+    !matches!(part, Expr::ScalarFunction(call) if !NAMES.contains(call.name()))
 }
 
 /// Rows written around the ids, the lock and the bookkeeping would break them, so SQL only reads.
@@ -22,6 +34,12 @@ pub(super) async fn read_only(table: lancedb::Table) -> Result<Arc<dyn TableProv
 struct ReadOnly {
     name: String,
     inner: BaseTableAdapter,
+}
+
+impl ReadOnly {
+    fn refuse(&self) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        Err(Error::ReadOnly { table: self.name.clone() }.into())
+    }
 }
 
 #[async_trait::async_trait]
@@ -45,7 +63,13 @@ impl TableProvider for ReadOnly {
     }
 
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DataFusionResult<Vec<TableProviderFilterPushDown>> {
-        self.inner.supports_filters_pushdown(filters)
+        let mut answers = self.inner.supports_filters_pushdown(filters)?;
+        for (answer, filter) in answers.iter_mut().zip(filters) {
+            if filter.exists(|part| Ok(!is_built_in(part)))? {
+                *answer = TableProviderFilterPushDown::Unsupported;
+            }
+        }
+        Ok(answers)
     }
 
     async fn insert_into(
@@ -54,9 +78,23 @@ impl TableProvider for ReadOnly {
         _input: Arc<dyn ExecutionPlan>,
         _insert_op: InsertOp,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        plan_err!(
-            "table '{}' is read-only in SQL: images are written by 'outskirt ingest', banks by 'outskirt bank'",
-            self.name
-        )
+        self.refuse()
+    }
+
+    async fn delete_from(&self, _state: &dyn Session, _filters: Vec<Expr>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.refuse()
+    }
+
+    async fn update(
+        &self,
+        _state: &dyn Session,
+        _assignments: Vec<(String, Expr)>,
+        _filters: Vec<Expr>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.refuse()
+    }
+
+    async fn truncate(&self, _state: &dyn Session) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.refuse()
     }
 }

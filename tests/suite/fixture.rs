@@ -80,7 +80,7 @@ pub fn circle(index: IndexKind) -> BankSpec {
 pub async fn calibrated(folder: &Path, index: IndexKind) -> (Store, Definition) {
     let store = toy_database(folder).await;
     let bank = bank::create(&store, &circle(index)).await.unwrap();
-    bank::calibrate(&store, &bank, "dataset = 'id' AND split = 'val'", None).await.unwrap();
+    bank::calibrate(&store, "circle", "dataset = 'id' AND split = 'val'", None).await.unwrap();
     (store, bank)
 }
 

@@ -136,7 +136,12 @@ async fn a_torchscript_module_of_ones_own_fills_a_second_column() {
     let error = outskirt(&db, &ingest).await.unwrap_err();
     assert_eq!(error, "backbone 'quarters' gave 12 numbers per image, its manifest says dimension = 10");
     std::fs::write(&manifest, text(12)).unwrap();
+    // the same weights behind another preprocessing are another network
     let (filled, _) = outskirt(&db, &ingest).await.unwrap();
+    std::fs::write(&manifest, text(12).replace("std = [1, 1, 1]", "std = [2, 2, 2]")).unwrap();
+    let error = outskirt(&db, &ingest).await.unwrap_err();
+    assert!(error.contains("'quarters' is in this database with another architecture or input"), "{error}");
+    std::fs::write(&manifest, text(12)).unwrap();
     assert!(filled.contains("0 added, 60 embedded by this backbone too"), "{filled}");
     let counts = "SELECT count(*) AS n, count(demo_shapes) AS a, count(quarters) AS b FROM images";
     assert_eq!(csv(&db, counts).await, "n,a,b\n60,60,60\n");

@@ -74,6 +74,10 @@ async fn banks_that_cannot_be_made() {
     assert!(error.contains("no images match (dataset = 'nothing')"), "{error}");
     let error = fails(|spec| spec.predicate = "colour = 'red'".into()).await;
     assert!(error.starts_with("predicate (colour = 'red'): ") && error.lines().count() == 1, "{error}");
+    let error = fails(|spec| spec.predicate = "random() < 0.5".into()).await;
+    assert!(error.contains("random() gives another answer each time"), "{error}");
+    let error = fails(|spec| spec.predicate = "true) OR (true".into()).await;
+    assert!(error.starts_with("predicate (true) OR (true): "), "{error}");
     assert_eq!(bank::list(&store).await.unwrap().len(), 1, "nothing was written");
 }
 
@@ -99,10 +103,10 @@ async fn unknown_banks_list_the_known_ones() {
 async fn calibration_inside_the_bank_and_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let store = toy_database(folder.path()).await;
-    let bank = bank::create(&store, &circle(IndexKind::Exact)).await.unwrap();
-    let error = bank::calibrate(&store, &bank, "dataset = 'id'", None).await.unwrap_err().to_string();
+    bank::create(&store, &circle(IndexKind::Exact)).await.unwrap();
+    let error = bank::calibrate(&store, "circle", "dataset = 'id'", None).await.unwrap_err().to_string();
     assert!(error.starts_with("40 of the 80 calibration images (dataset = 'id') are rows of bank 'circle'"), "{error}");
-    let error = bank::calibrate(&store, &bank, "dataset = 'x'", None).await.unwrap_err().to_string();
+    let error = bank::calibrate(&store, "circle", "dataset = 'x'", None).await.unwrap_err().to_string();
     assert!(error.contains("no images match"), "{error}");
     let query = format!("SELECT is_ood({TOY}, 'circle') FROM images");
     let error = refused(folder.path(), &["sql", &query]).await;
@@ -152,4 +156,36 @@ async fn an_embedding_of_another_network() {
     assert!(error.contains("holds embeddings of weights sha256 aaaa"), "{error}");
     let error = store.add_embedding_column(&lock, &column("label", "b", 3)).await.unwrap_err().to_string();
     assert!(error.contains("'label' is a column of the table images already"), "{error}");
+}
+
+#[tokio::test]
+async fn a_creation_that_was_interrupted_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    for table in [schema::IMAGES, schema::SCHEMA_MIGRATIONS] {
+        std::fs::create_dir_all(folder.path().join(format!("{table}.lance/data"))).unwrap();
+    }
+    let error = refused(folder.path(), &["bank", "list"]).await;
+    assert!(error.starts_with("no database at "), "{error}");
+    let store = toy_database(folder.path()).await;
+    assert_eq!(store.count(schema::IMAGES).await.unwrap(), 91);
+}
+
+#[tokio::test]
+async fn csv_of_embeddings_is_refused_before_its_header() {
+    let folder = tempfile::tempdir().unwrap();
+    toy_database(folder.path()).await;
+    let error = refused(folder.path(), &["sql", "SELECT * FROM images", "--format", "csv"]).await;
+    assert!(error.contains("column toy holds") && error.contains("--format json"), "{error}");
+}
+
+#[tokio::test]
+async fn an_evaluation_cannot_be_talked_out_of_its_parentheses() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let evaluate = ["evaluate", "circle", "--id", "split = 'test'", "--ood", "dataset = 'x') OR (dataset = 'unseen'"];
+    let error = refused(folder.path(), &evaluate).await;
+    assert!(error.starts_with("predicate (dataset = 'x') OR (dataset = 'unseen'): "), "{error}");
+    let unseen = ["evaluate", "circle", "--id", "split = 'test'", "--ood", "dataset = 'unseen'"];
+    let error = refused(folder.path(), &unseen).await;
+    assert!(error.contains("matches no image with an embedding"), "{error}");
 }
