@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test setup build reference deny clean
+.PHONY: demo test setup build reference deny bench clean
 
 demo: build
 	$(TARGET)/debug/outskirt demo
@@ -32,6 +32,10 @@ test: setup
 # the published numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build
 	$(PYTHON) tests/reference/compare.py --data $(OUTSKIRT_DATA) --outskirt $(TARGET)/debug/outskirt
+
+# exact search beside its slow twin, in the development profile
+bench: setup
+	$(CARGO) bench --locked --profile dev --bench exact
 
 # licences and advisories of all dependencies (cargo install cargo-deny)
 deny:

@@ -204,7 +204,9 @@ fn read<T>(
             Some(Err(fatal)) => {
                 // what was read before it is still embedded and kept
                 let _ = clocks.batches.set(number + 2);
-                let _ = jobs.send((number, Ok(job))).and_then(|()| jobs.send((number + 1, Err(fatal))));
+                for last in [(number, Ok(job)), (number + 1, Err(fatal))] {
+                    let _ = jobs.send(last);
+                }
                 return;
             }
             None => {

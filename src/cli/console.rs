@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::error::{Error, Result};
 
@@ -69,12 +69,14 @@ impl<'a> Console<'a> {
         let bar = if total > 0 { ProgressBar::new(total) } else { ProgressBar::no_length() };
         bar.set_draw_target(target);
         let template = if total > 0 {
-            "{msg} {wide_bar} {human_pos}/{human_len}, {per_sec}, {eta} left"
+            "{msg} {wide_bar} {human_pos}/{human_len}, {rate}, {eta} left"
         } else {
-            "{msg} {spinner} {human_pos}, {per_sec}"
+            "{msg} {spinner} {human_pos}, {rate}"
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
+            bar.set_style(style.with_key("rate", |state: &ProgressState, line: &mut dyn std::fmt::Write| {
+                let _ = write!(line, "{:.0}/s", state.per_sec());
+            }));
         }
         bar.set_message(what);
         bar

@@ -1,6 +1,6 @@
 //! The command line: one subcommand per file, each an `Args` and a `run(args, database, console)`.
 //!
-//! Results go to [`Console::out`], everything else (progress, notices) to [`Console::err`]. This room alone
+//! Results go to one stream of the [`Console`], everything else (progress, notices) to the other. This room alone
 //! prints, and names `clap` and `indicatif`.
 
 mod backbone;

@@ -174,3 +174,35 @@ async fn the_demo_runs_from_pictures_to_outliers() {
     let error = outskirt(folder.path(), &run).await.unwrap_err();
     assert!(error.contains("is not empty and not a demo's folder"), "{error}");
 }
+
+#[tokio::test]
+async fn weights_of_another_shape_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let bytes: Vec<u8> = [0.5f32; 12].iter().flat_map(|value| value.to_le_bytes()).collect();
+    let tensor = |shape: Vec<usize>| {
+        let bytes = &bytes[..4 * shape.iter().product::<usize>()];
+        safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape, bytes).unwrap()
+    };
+    let weights = folder.path().join("w.safetensors");
+    let tensors = [("bn1.weight", tensor(vec![12])), ("head.weight", tensor(vec![2, 3]))];
+    safetensors::serialize_to_file(tensors, None, &weights).unwrap();
+    let manifest = folder.path().join("m.toml");
+    let sha256 = outskirt::backbone::sha256_file(&weights).unwrap();
+    let text = include_str!("../../checkpoints/demo_shapes.toml")
+        .lines()
+        .map(|line| match line.split_once(" = ") {
+            Some(("name", _)) => "name = \"mine\"".to_string(),
+            Some(("weights", _)) => "weights = \"w.safetensors\"".to_string(),
+            Some(("sha256", _)) => format!("sha256 = \"{sha256}\""),
+            _ => line.to_string(),
+        })
+        .collect::<Vec<_>>()
+        .join("\n");
+    std::fs::write(&manifest, text).unwrap();
+    let ingest = arguments(train.to_str().unwrap(), manifest.to_str().unwrap());
+    let error = outskirt(&db, &ingest).await.unwrap_err();
+    assert!(error.contains("do not fit architecture resnet8-cifar: conv1.weight is missing"), "{error}");
+    assert!(error.contains("bn1.weight has shape [12], expected [16]") && error.contains("more"), "{error}");
+    assert!(!db.exists(), "no database was made");
+}
