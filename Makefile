@@ -20,11 +20,12 @@ setup:
 build: setup
 	$(CARGO) build --locked
 
-# formatting, lints, documentation, and every test
+# formatting, lints, documentation, and every test; without libtorch first, so that the program that stays in the
+# target folder is the whole one
 test: setup
 	$(CARGO) fmt --check
-	$(CARGO) test --locked
 	$(CARGO) test --locked --no-default-features
+	$(CARGO) test --locked
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
