@@ -70,8 +70,22 @@ pub enum Error {
     WrongDimension { what: String, bank: String, expected: usize, found: usize },
     #[error("k = {k} is out of range for bank '{bank}': it holds {rows} embeddings, so k must be 1 to {rows}")]
     KOutOfRange { bank: String, k: i128, rows: usize },
-    #[error("search '{name}' is unknown: it is 'exact' or 'hnsw'")]
-    UnknownSearch { name: String },
+    #[error("outskirt.{what} cannot be '{name}': it is one of {}", list(known))]
+    UnknownSetting { what: &'static str, name: String, known: Vec<String> },
+    #[error(
+        "a memory limit cannot be '{text}': write a number and B, KB, MB, GB, KiB, MiB or GiB, such as '2GB', or 'unlimited'"
+    )]
+    BadMemoryLimit { text: String },
+    #[error("outskirt.instructions cannot be '{name}': this processor has {}", list(known))]
+    UnknownInstructions { name: String, known: Vec<String> },
+    #[error(
+        "memory limit of {limit} bytes is too small for bank '{bank}': reading {dimension} numbers a row by blocks takes {least}, SET outskirt.memory_limit higher"
+    )]
+    MemoryLimitTooSmall { bank: String, limit: u64, dimension: usize, least: u64 },
+    #[error("no CUDA: {reason}")]
+    CudaMissing { reason: String },
+    #[error("device search: {reason}")]
+    DeviceSearch { reason: String },
     #[error("bank '{bank}' has no HNSW index: create the bank with --index hnsw, or SET outskirt.search = 'exact'")]
     NoHnsw { bank: String },
     #[error("index file {}: {reason}", path.display())]

@@ -6,7 +6,7 @@ use datafusion::sql::parser::DFParser;
 
 use crate::bank::Definition;
 use crate::error::{Error, Result};
-use crate::index::IndexKind;
+use crate::index::SearchOptions;
 use crate::metrics::Metrics;
 use crate::schema;
 use crate::session::Session;
@@ -48,7 +48,7 @@ pub async fn evaluate(session: &Session, bank: &str, k: Option<usize>, id: &str,
     let definition = session.banks().definition(bank)?;
     let k = definition.check_k(k.unwrap_or(definition.k) as i128)?;
     let id_scored = score(session, definition, k, "the ID side", id).await?;
-    let opened = session.banks().open(bank, IndexKind::Exact)?;
+    let opened = session.banks().open(bank, SearchOptions::default())?;
     let held: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
     let mut sets = Vec::with_capacity(ood.len());
     for predicate in ood {

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! files → image (find, decode, preprocess) → backbone (libtorch) → embed (batches) → ingest → store (Lance)
-//! store → bank (definition, version) → index (exact, hnsw) → functions (SQL) → session → evaluate
+//! store → bank (definition, version) → index (exact, device, hnsw) → functions (SQL) → session → evaluate
 //! ```
 //!
 //! | room | what it does | the crate it hides |
@@ -21,8 +21,9 @@
 //! | `embed`, `ingest` | pictures to embeddings on all cores, committed to `images` | |
 //! | [`registry`] | the table `backbones` | |
 //! | [`store`] | the database: tables, versions, migrations, the write lock | `lancedb` |
-//! | [`vectors`] | the one place where embeddings are normalised | |
-//! | [`index`] | k-th nearest neighbour, exact or by a graph | `gemm`, `usearch` |
+//! | [`vectors`] | views of embeddings, the one place where they are normalised | |
+//! | [`outskirt_exact`] | exact search on the processor: a package of its own | `gemm`, `rayon` |
+//! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph | `usearch` |
 //! | [`bank`] | ID embeddings of one table version, calibrations | |
 //! | [`score`], [`metrics`] | thresholds, AUROC, FPR: plain functions on slices | |
 //! | [`functions`] | the SQL functions, one file each | |

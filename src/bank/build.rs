@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, sidecar_files};
 use crate::schema;
 use crate::store::{Store, WriteLock, now, quote};
-use crate::vectors::{Vectors, embedding, normalize};
+use crate::vectors::{Rows, embedding, normalize};
 
 /// What a bank is to hold.
 #[derive(Debug, Clone)]
@@ -34,11 +34,11 @@ pub struct BankSpec {
 }
 
 /// A bank's rows in memory.
-pub(super) struct Rows {
+pub(super) struct InMemory {
     /// `images.id`, in table order.
     pub ids: Vec<u64>,
-    /// Normalised embeddings, n×d.
-    pub vectors: Vec<f32>,
+    /// Normalised embeddings.
+    pub vectors: Rows,
 }
 
 /// Create a bank of the current version of `images`.
@@ -75,13 +75,21 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
         dimension: column.dimension,
         created_at: now(),
     };
-    let rows = read_rows(store, &bank).await?;
-    bank.row_count = rows.ids.len();
+    // exact search needs no file: the rows are checked and counted
+    let rows = if spec.index == IndexKind::Hnsw { Some(read_rows(store, &bank).await?) } else { None };
+    bank.row_count = match &rows {
+        Some(rows) => rows.ids.len(),
+        None => {
+            let mut count = 0;
+            for_each_row(store, &bank, |_, _| count += 1).await?;
+            count
+        }
+    };
     if bank.row_count == 0 {
         return Err(Error::NoRows { predicate: spec.predicate.clone(), backbone: spec.backbone.clone() });
     }
     bank.check_k(spec.k as i128)?;
-    if spec.index == IndexKind::Hnsw {
+    if let Some(rows) = rows {
         save_hnsw(store, &bank, &build_hnsw(&bank, &rows)?, &lock)?;
     }
     // the row last: what came before is derived, or a tag that the next attempt replaces
@@ -110,17 +118,26 @@ pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
 }
 
 /// Read a bank's rows from its version of `images`.
-pub(super) async fn read_rows(store: &Store, bank: &Definition) -> Result<Rows> {
-    let mut rows = Rows { ids: Vec::new(), vectors: Vec::new() };
-    for_each_embedding(store, bank, Some(bank.table_version), &bank.predicate, |id, unit| {
-        if is_sampled(id, bank.alpha, bank.seed) {
-            rows.ids.push(id);
-            rows.vectors.extend_from_slice(unit);
-        }
-        Ok(())
+pub(super) async fn read_rows(store: &Store, bank: &Definition) -> Result<InMemory> {
+    let vectors = Rows::with_capacity(bank.row_count, bank.dimension);
+    let mut rows = InMemory { ids: Vec::with_capacity(bank.row_count), vectors };
+    for_each_row(store, bank, |id, unit| {
+        rows.ids.push(id);
+        rows.vectors.push(unit);
     })
     .await?;
     Ok(rows)
+}
+
+/// Call `each` with id and normalised embedding of every row of a bank, in table order.
+pub(super) async fn for_each_row(store: &Store, bank: &Definition, mut each: impl FnMut(u64, &[f32])) -> Result<()> {
+    for_each_embedding(store, bank, Some(bank.table_version), &bank.predicate, |id, unit| {
+        if is_sampled(id, bank.alpha, bank.seed) {
+            each(id, unit);
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Call `each` with id and normalised embedding of every image that has one of the bank's backbone and for which
@@ -156,7 +173,7 @@ pub(super) async fn for_each_embedding(
 }
 
 /// Whether a row belongs to the sample: decided by its id and the seed alone, so growth moves no other row.
-pub(super) fn is_sampled(id: u64, alpha: f64, seed: u64) -> bool {
+fn is_sampled(id: u64, alpha: f64, seed: u64) -> bool {
     if alpha >= 1.0 {
         return true;
     }
@@ -190,8 +207,8 @@ pub(super) fn hnsw_sidecar(bank: &Definition) -> Sidecar {
 }
 
 /// Build a bank's graph.
-pub(super) fn build_hnsw(bank: &Definition, rows: &Rows) -> Result<Hnsw> {
-    Hnsw::build(Vectors::new(&rows.vectors, bank.dimension), &rows.ids, hnsw_sidecar(bank).options)
+pub(super) fn build_hnsw(bank: &Definition, rows: &InMemory) -> Result<Hnsw> {
+    Hnsw::build(&rows.vectors, &rows.ids, hnsw_sidecar(bank).options)
 }
 
 /// Put a bank's graph beside the tables.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Bank;
 use super::build::for_each_embedding;
 use crate::error::{Error, Result};
-use crate::index::IndexKind;
+use crate::index::SearchOptions;
 use crate::schema;
 use crate::score;
 use crate::store::{Store, now};
@@ -55,12 +55,12 @@ pub async fn calibrate(store: &Store, bank: &str, predicate: &str, k: Option<usi
     let lock = store.lock()?;
     let bank = super::find(store, bank).await?;
     let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
-    let opened = Bank::open(store, bank.clone(), IndexKind::Exact).await?;
+    let opened = Bank::open(store, bank.clone(), SearchOptions::default()).await?;
     let held: HashSet<u64> = opened.ids().iter().copied().collect();
 
     let (mut queries, mut scores, mut rows, mut inside) = (Vec::new(), Vec::new(), 0, 0);
     let mut score = |queries: &mut Vec<f32>| -> Result<()> {
-        scores.extend(opened.kth_distances(Vectors::new(queries, bank.dimension), k, IndexKind::Exact)?);
+        scores.extend(opened.kth_distances(Vectors::new(queries, bank.dimension), k)?);
         queries.clear();
         Ok(())
     };

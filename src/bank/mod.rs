@@ -8,6 +8,7 @@
 mod build;
 mod calibrate;
 mod open;
+mod stream;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,62 +1,64 @@
 //! Banks opened for search: vectors in memory, graphs loaded, each once.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::build::{Rows, build_hnsw, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
+use super::build::{InMemory, build_hnsw, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
 use super::{Calibration, Definition, list, list_calibrations};
+use crate::bank::stream::Streamed;
 use crate::error::{Error, Result};
-use crate::index::{Exact, Hnsw, IndexKind, NeighborIndex};
+use crate::index::{self, Device, Hnsw, IndexKind, NeighborIndex, SearchOptions, check_device, exact_bytes};
 use crate::store::Store;
 use crate::vectors::Vectors;
 
-/// A bank whose index is in memory.
+/// A bank ready to be searched.
 #[derive(Debug)]
 pub struct Bank {
     definition: Definition,
     ids: Vec<u64>,
-    exact: Option<Exact>,
-    hnsw: Option<Hnsw>,
+    index: Box<dyn NeighborIndex>,
     notice: Option<String>,
 }
 
 impl Bank {
     /// Open a bank for one kind of search. A graph that is missing or damaged is rebuilt, and [`Self::notice`]
     /// says so.
-    pub async fn open(store: &Store, definition: Definition, kind: IndexKind) -> Result<Self> {
-        let mut bank = Self { definition, ids: Vec::new(), exact: None, hnsw: None, notice: None };
-        match kind {
+    pub async fn open(store: &Store, definition: Definition, options: SearchOptions) -> Result<Self> {
+        match options.kind {
             IndexKind::Exact => {
-                let rows = read_whole(store, &bank.definition).await?;
-                bank.exact = Some(Exact::new(rows.vectors, bank.definition.dimension));
-                bank.ids = rows.ids;
+                check_device(options.device)?;
+                let rows = read_whole(store, &definition).await?;
+                let index = index::exact(rows.vectors, definition.k, options)?;
+                Ok(Self { definition, ids: rows.ids, index, notice: None })
             }
-            IndexKind::Hnsw => {
-                if bank.definition.index_kind()? != IndexKind::Hnsw {
-                    return Err(Error::NoHnsw { bank: bank.definition.name });
-                }
-                let path = hnsw_path(store, &bank.definition);
-                let wanted = hnsw_sidecar(&bank.definition);
-                let loaded =
-                    wanted.verify(&path).and_then(|()| Hnsw::load(&path, bank.definition.dimension, wanted.options));
-                bank.hnsw = Some(match loaded {
-                    Ok(hnsw) => hnsw,
-                    Err(reason) => {
-                        let rows = read_whole(store, &bank.definition).await?;
-                        let hnsw = build_hnsw(&bank.definition, &rows)?;
-                        // a reader repairs the file where it may: not beside a writer, nor without the right to
-                        let saved = store.lock().and_then(|lock| save_hnsw(store, &bank.definition, &hnsw, &lock));
-                        bank.notice = Some(match saved {
-                            Ok(()) => format!("{reason}; rebuilt"),
-                            Err(unsaved) => format!("{reason}; rebuilt in memory only ({unsaved})"),
-                        });
-                        hnsw
-                    }
-                });
-            }
+            IndexKind::Hnsw => Self::open_hnsw(store, definition).await,
         }
-        Ok(bank)
+    }
+
+    async fn open_hnsw(store: &Store, definition: Definition) -> Result<Self> {
+        if definition.index_kind()? != IndexKind::Hnsw {
+            return Err(Error::NoHnsw { bank: definition.name });
+        }
+        let path = hnsw_path(store, &definition);
+        let wanted = hnsw_sidecar(&definition);
+        let loaded = wanted.verify(&path).and_then(|()| Hnsw::load(&path, definition.dimension, wanted.options));
+        let mut notice = None;
+        let index = match loaded {
+            Ok(hnsw) => hnsw,
+            Err(reason) => {
+                let rows = read_whole(store, &definition).await?;
+                let hnsw = build_hnsw(&definition, &rows)?;
+                // a reader repairs the file where it may: not beside a writer, nor without the right to
+                let saved = store.lock().and_then(|lock| save_hnsw(store, &definition, &hnsw, &lock));
+                notice = Some(match saved {
+                    Ok(()) => format!("{reason}; rebuilt"),
+                    Err(unsaved) => format!("{reason}; rebuilt in memory only ({unsaved})"),
+                });
+                hnsw
+            }
+        };
+        Ok(Self { definition, ids: Vec::new(), index: Box::new(index), notice })
     }
 
     /// The bank's row in `banks`.
@@ -64,7 +66,7 @@ impl Bank {
         &self.definition
     }
 
-    /// `images.id` of its rows, in table order; empty where only a graph was loaded.
+    /// `images.id` of its rows, in table order; empty where only a graph was loaded, or rows stay in the table.
     pub fn ids(&self) -> &[u64] {
         &self.ids
     }
@@ -75,25 +77,48 @@ impl Bank {
     }
 
     /// Distance of each normalised query (n×d) to its k-th nearest row, in [0, 2].
-    pub fn kth_distances(&self, queries: Vectors<'_>, k: usize, kind: IndexKind) -> Result<Vec<f32>> {
-        let k = self.definition.check_k(k as i128)?;
-        let index: &dyn NeighborIndex = match (kind, &self.exact, &self.hnsw) {
-            (IndexKind::Exact, Some(exact), _) => exact,
-            (IndexKind::Hnsw, _, Some(hnsw)) => hnsw,
-            _ => return Err(Error::NoHnsw { bank: self.definition.name.clone() }),
-        };
-        index.kth_distances(queries, k)
+    pub fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
+        self.index.kth_distances(queries, self.definition.check_k(k as i128)?)
+    }
+
+    /// Whether each query's k-th nearest row is at most `cutoff` away, found as soon as k such rows are.
+    pub fn within(&self, queries: Vectors<'_>, k: usize, cutoff: f32) -> Result<Vec<bool>> {
+        self.index.within(queries, self.definition.check_k(k as i128)?, &vec![cutoff; queries.len()])
     }
 }
 
 /// A bank's rows, which must be as many as when it was made.
-async fn read_whole(store: &Store, bank: &Definition) -> Result<Rows> {
+async fn read_whole(store: &Store, bank: &Definition) -> Result<InMemory> {
     let rows = read_rows(store, bank).await?;
     if rows.ids.len() != bank.row_count {
         let (expected, found) = (bank.row_count, rows.ids.len());
         return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
     }
     Ok(rows)
+}
+
+/// Told how far a long reading has come.
+pub(super) struct Watch(Box<Tell>);
+
+type Tell = dyn Fn(&str, usize, usize) + Send + Sync;
+
+impl Watch {
+    pub(super) fn tell(&self, bank: &str, done: usize, all: usize) {
+        (self.0)(bank, done, all);
+    }
+}
+
+impl std::fmt::Debug for Watch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Watch")
+    }
+}
+
+/// Run something on the database in `folder` from any thread that is not an executor's own.
+pub(super) fn own_runtime<T>(folder: &Path, run: impl AsyncFnOnce(Store) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(Error::io("start a runtime for", folder))?;
+    runtime.block_on(async { run(Store::open(folder).await?).await })
 }
 
 type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
@@ -104,7 +129,8 @@ pub struct Banks {
     folder: PathBuf,
     definitions: Vec<Definition>,
     calibrations: Vec<Calibration>,
-    opened: Mutex<HashMap<(String, IndexKind), Opened>>,
+    opened: Mutex<HashMap<(String, SearchOptions), Opened>>,
+    watch: Arc<OnceLock<Watch>>,
 }
 
 impl Banks {
@@ -115,6 +141,7 @@ impl Banks {
             definitions: list(store).await?,
             calibrations: list_calibrations(store).await?,
             opened: Mutex::default(),
+            watch: Arc::default(),
         })
     }
 
@@ -138,24 +165,26 @@ impl Banks {
     ///
     /// Called from SQL functions, which are synchronous and may run on any executor: the reading has a thread
     /// and a runtime of its own, so it cannot block the one it is called from.
-    pub fn open(&self, name: &str, kind: IndexKind) -> Result<Arc<Bank>> {
+    pub fn open(&self, name: &str, options: SearchOptions) -> Result<Arc<Bank>> {
         let definition = self.definition(name)?;
-        let key = (name.to_string(), kind);
+        let key = (name.to_string(), options);
         let slot = {
             let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Arc::clone(opened.entry(key).or_default())
         };
         let bank = slot.get_or_init(|| {
-            let open = || -> Result<Bank> {
-                let runtime = tokio::runtime::Builder::new_multi_thread()
-                    .enable_all()
-                    .build()
-                    .map_err(Error::io("start a runtime for", &self.folder))?;
-                runtime.block_on(async {
-                    let store = Store::open(&self.folder).await?;
-                    Bank::open(&store, definition.clone(), kind).await
-                })
-            };
+            let limit = options.memory_limit.0;
+            let exact = options.kind == IndexKind::Exact && options.device == Device::Cpu;
+            if exact && limit.is_some_and(|limit| exact_bytes(definition.row_count, definition.dimension) > limit) {
+                let streamed = Streamed::new(&self.folder, definition, limit.unwrap_or(0), options, &self.watch);
+                let bank = streamed.map(|index| {
+                    let (definition, ids, index) = (definition.clone(), Vec::new(), Box::new(index));
+                    Arc::new(Bank { definition, ids, index, notice: None })
+                });
+                return bank.map_err(|error| error.to_string());
+            }
+            let open =
+                || own_runtime(&self.folder, async |store| Bank::open(&store, definition.clone(), options).await);
             let opened = std::thread::scope(|scope| scope.spawn(open).join());
             match opened {
                 Ok(bank) => bank.map(Arc::new).map_err(|error| error.to_string()),
@@ -163,6 +192,12 @@ impl Banks {
             }
         });
         bank.clone().map_err(|reason| Error::BankUnreadable { bank: name.into(), reason })
+    }
+
+    /// Be told how far a bank that is read block by block has come: its name, rows read, all rows. Once only.
+    pub fn watch(&self, watch: impl Fn(&str, usize, usize) + Send + Sync + 'static) {
+        // a second watch is not an error: the first stays
+        let _ = self.watch.set(Watch(Box::new(watch)));
     }
 
     /// Notices of the banks opened so far.

@@ -56,6 +56,14 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
 
 /// Run all statements of a text and print their rows.
 pub(super) async fn execute(session: &Session, text: &str, format: Format, console: &mut Console<'_>) -> Result<()> {
+    let bar = console.progress("reading the bank", 1);
+    session.banks().watch(move |_, done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+        if done == all {
+            bar.reset();
+        }
+    });
     for statement in session.parse(text)? {
         let mut rows = session.run(statement).await?;
         let schema = rows.schema();

@@ -1,14 +1,14 @@
 //! What a call of a score function may look like, and the scores of a column of embeddings.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float32Array};
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ReturnFieldArgs};
 use std::sync::Arc;
 
-use crate::bank::{Banks, Definition};
+use crate::bank::{Bank, Banks, Definition};
 use crate::error::Error;
-use crate::index::IndexKind;
+use crate::index::SearchOptions;
 use crate::schema;
 use crate::vectors::{Vectors, embedding, normalize, numbers};
 
@@ -143,14 +143,40 @@ pub(super) fn scores(
     banks: &Banks,
     bank: &Definition,
     k: usize,
-    search: IndexKind,
+    options: SearchOptions,
     column: &ArrayRef,
 ) -> Result<Float32Array> {
+    each(banks, bank, options, column, |opened, queries| opened.kth_distances(queries, k))
+}
+
+/// Whether the score of each embedding of a column is above `threshold`; NULL gives NULL.
+pub(super) fn above(
+    banks: &Banks,
+    bank: &Definition,
+    threshold: f32,
+    options: SearchOptions,
+    column: &ArrayRef,
+) -> Result<BooleanArray> {
+    each(banks, bank, options, column, |opened, queries| {
+        let within = opened.within(queries, bank.k, threshold)?;
+        Ok(within.into_iter().map(|within| !within).collect())
+    })
+}
+
+/// What `ask` finds for the embeddings of a column that are not NULL, in an array with NULL for the others.
+fn each<T, A: FromIterator<Option<T>>>(
+    banks: &Banks,
+    bank: &Definition,
+    options: SearchOptions,
+    column: &ArrayRef,
+    ask: impl Fn(&Bank, Vectors<'_>) -> crate::error::Result<Vec<T>>,
+) -> Result<A> {
     let (queries, valid) = queries(bank, column)?;
-    if queries.is_empty() {
-        return Ok(Float32Array::new_null(column.len()));
-    }
-    let found = banks.open(&bank.name, search)?.kth_distances(Vectors::new(&queries, bank.dimension), k, search)?;
+    let found = if queries.is_empty() {
+        Vec::new()
+    } else {
+        ask(&*banks.open(&bank.name, options)?, Vectors::new(&queries, bank.dimension))?
+    };
     let mut found = found.into_iter();
     Ok(valid.into_iter().map(|valid| if valid { found.next() } else { None }).collect())
 }

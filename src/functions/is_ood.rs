@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::ptr_eq::PtrEq;
@@ -60,11 +59,8 @@ impl ScalarUDFImpl for IsOod {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let bank = arguments::bank(NAME, &self.banks, arguments::literal(&args.args, 1))?;
         let threshold = self.threshold(bank, args.args.len() > 2, arguments::literal(&args.args, 2))?;
-        let search = settings::search(&args.config_options)?;
-        let decide = |column| -> Result<BooleanArray> {
-            let scores = arguments::scores(&self.banks, bank, bank.k, search, column)?;
-            Ok(scores.iter().map(|score| score.map(|score| score > threshold)).collect())
-        };
+        let options = settings::search(&args.config_options)?;
+        let decide = |column| arguments::above(&self.banks, bank, threshold, options, column);
         Ok(match &args.args[0] {
             ColumnarValue::Array(column) => ColumnarValue::Array(Arc::new(decide(column)?)),
             ColumnarValue::Scalar(one) => {

@@ -13,7 +13,7 @@ use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
 use super::NeighborIndex;
 use crate::error::{Error, Result};
-use crate::vectors::Vectors;
+use crate::vectors::{Rows, Vectors};
 
 /// Everything that changes a graph's results: nothing is left to usearch's own defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Hnsw {
 
 impl Hnsw {
     /// Build a graph on all cores. Ids must be unique and below u64::MAX, which usearch keeps for itself.
-    pub fn build(vectors: Vectors<'_>, ids: &[u64], options: HnswOptions) -> Result<Self> {
+    pub fn build(vectors: &Rows, ids: &[u64], options: HnswOptions) -> Result<Self> {
         assert_eq!(vectors.len(), ids.len(), "one id per vector");
         let hnsw = Self::empty(vectors.dimension(), options)?;
         // memory is taken before the first add, and as many thread slots as rayon has threads:
@@ -115,10 +115,6 @@ impl Hnsw {
 }
 
 impl NeighborIndex for Hnsw {
-    fn len(&self) -> usize {
-        self.index.size()
-    }
-
     fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
         let wanted = (self.options.expansion_per_k * k).max(64);
         let mut held = self.expansion.read().unwrap_or_else(|poisoned| poisoned.into_inner());

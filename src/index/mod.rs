@@ -1,69 +1,88 @@
-//! Nearest neighbours among normalised vectors: exact by blocks of a matrix product, or a usearch HNSW graph.
+//! Nearest neighbours among normalised vectors: exact on the processor, exact on a GPU, or a usearch HNSW graph.
 //!
 //! An index is built once and then only read. It knows vectors and their ids, not tables, banks or SQL.
 //! Vectors that come in are normalised already ([`crate::vectors::normalize`]); distances that go out are
-//! Euclidean, in [0, 2]. `usearch` and `gemm` are named in this room alone.
+//! Euclidean, in [0, 2]. `usearch` is named in this room alone; libtorch here only in `device`. Exact search on the
+//! processor is a package of its own, [`outskirt_exact`], so that its loops are optimised in every build.
 
-mod exact;
+#[cfg(feature = "torch")]
+mod device;
 mod hnsw;
+mod options;
 mod sidecar;
 
-pub use exact::{Exact, kth_distances_brute};
+#[cfg(feature = "torch")]
+pub use device::{DeviceBank, Precision, require_cuda};
 pub use hnsw::{Hnsw, HnswOptions};
+pub use options::{Device, IndexKind, Instructions, MemoryLimit, SearchOptions};
+pub use outskirt_exact::{Exact, Layout, Running, kth_distances_brute};
 pub(crate) use sidecar::files as sidecar_files;
 pub use sidecar::{FORMAT, Sidecar};
 
-use crate::error::{Error, Result};
-use crate::vectors::Vectors;
-
-/// What a bank is searched with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum IndexKind {
-    /// Every vector is compared: the default.
-    #[default]
-    Exact,
-    /// A usearch HNSW graph: approximate, and its k-th distance can only be too large.
-    Hnsw,
-}
-
-/// The one table of names.
-const KINDS: [(&str, IndexKind); 2] = [("exact", IndexKind::Exact), ("hnsw", IndexKind::Hnsw)];
-
-impl IndexKind {
-    /// The kind's name, as in SQL settings and in `banks.index_kind`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Hnsw => "hnsw",
-        }
-    }
-}
-
-impl std::fmt::Display for IndexKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl std::str::FromStr for IndexKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        let found = KINDS.iter().find(|(known, _)| *known == name);
-        found.map(|(_, kind)| *kind).ok_or_else(|| Error::UnknownSearch { name: name.into() })
-    }
-}
+#[cfg(not(feature = "torch"))]
+use crate::error::Error;
+use crate::error::Result;
+use crate::vectors::{Rows, Vectors};
 
 /// Search for the k-th nearest neighbour.
-pub trait NeighborIndex: Send + Sync {
-    /// Number of vectors.
-    fn len(&self) -> usize;
+pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
+    /// Euclidean distance of each query (normalised, n×d) to its k-th nearest vector, 1 ≤ k ≤ number of vectors.
+    fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>>;
 
-    /// Whether there is no vector.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Whether the k-th nearest vector of each query is at most as far as its cutoff: what comparing
+    /// [`Self::kth_distances`] says, at times found sooner.
+    fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Result<Vec<bool>> {
+        let distances = self.kth_distances(queries, k)?;
+        Ok(distances.iter().zip(cutoffs).map(|(distance, cutoff)| distance <= cutoff).collect())
+    }
+}
+
+impl NeighborIndex for Exact {
+    fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
+        Ok(Exact::kth_distances(self, queries, k))
     }
 
-    /// Euclidean distance of each query (normalised, n×d) to its k-th nearest vector, 1 ≤ k ≤ [`Self::len`].
-    fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>>;
+    fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Result<Vec<bool>> {
+        Ok(Exact::within(self, queries, k, cutoffs))
+    }
+}
+
+/// Bytes that [`Exact`] takes for n vectors while it is laid out: the vectors in lines, their projections and codes.
+pub(crate) fn exact_bytes(rows: usize, dimension: usize) -> u64 {
+    rows as u64 * (64 * dimension.div_ceil(16) as u64 + dimension as u64 + 640)
+}
+
+/// Exact search of normalised vectors where the options say.
+///
+/// Errors: a device that is not there.
+pub fn exact(rows: Rows, k: usize, options: SearchOptions) -> Result<Box<dyn NeighborIndex>> {
+    match options.device {
+        Device::Cpu => {
+            let layout = Layout { k, path: options.instructions, ..Layout::default() };
+            Ok(Box::new(Exact::new(rows, layout)))
+        }
+        Device::Cuda => on_cuda(&rows),
+    }
+}
+
+#[cfg(feature = "torch")]
+fn on_cuda(rows: &Rows) -> Result<Box<dyn NeighborIndex>> {
+    let values = std::sync::Arc::new(rows.to_values());
+    Ok(Box::new(DeviceBank::new(values, rows.dimension(), require_cuda(None)?, None, None)?))
+}
+
+#[cfg(not(feature = "torch"))]
+fn on_cuda(_rows: &Rows) -> Result<Box<dyn NeighborIndex>> {
+    Err(Error::NoTorch { what: "outskirt.device = 'cuda'".into() })
+}
+
+/// The device must be there before a bank is read for it.
+pub(crate) fn check_device(device: Device) -> Result<()> {
+    match device {
+        Device::Cpu => Ok(()),
+        #[cfg(feature = "torch")]
+        Device::Cuda => require_cuda(None).map(|_| ()),
+        #[cfg(not(feature = "torch"))]
+        Device::Cuda => Err(Error::NoTorch { what: "outskirt.device = 'cuda'".into() }),
+    }
 }

@@ -1,6 +1,6 @@
 //! The command line on the toy database: what each command prints.
 
-use outskirt::index::IndexKind;
+use outskirt::index::{IndexKind, SearchOptions};
 
 use super::fixture::{calibrated, outskirt, toy_database};
 
@@ -110,6 +110,22 @@ async fn a_damaged_graph_is_rebuilt_with_a_notice_and_the_same_answer() {
 }
 
 #[tokio::test]
+async fn cuda_gives_the_same_scores_or_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let query =
+        "SELECT round(knn_ood_score(toy, 'circle'), 5) AS s FROM images WHERE dataset = 'ood' ORDER BY id LIMIT 1";
+    let query = format!("SET outskirt.device = 'cuda'; {query}");
+    match outskirt(folder.path(), &["sql", &query, "--format", "csv"]).await {
+        Ok((rows, _)) => assert_eq!(rows, "s\n1.18262\n"),
+        Err(line) => {
+            let missing = line.contains("no CUDA: ") || line.contains("needs libtorch");
+            assert!(missing && line.lines().count() == 1, "{line}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bank_keeps_its_rows_when_the_table_grows() {
     let folder = tempfile::tempdir().unwrap();
     let (store, bank) = calibrated(folder.path(), IndexKind::Exact).await;
@@ -118,7 +134,7 @@ async fn a_bank_keeps_its_rows_when_the_table_grows() {
     let lock = store.lock().unwrap();
     store.delete(&lock, "images", "dataset = 'id' AND split = 'train' AND id > 1").await.unwrap();
     drop(lock);
-    let opened = outskirt::bank::Bank::open(&store, bank, IndexKind::Exact).await.unwrap();
+    let opened = outskirt::bank::Bank::open(&store, bank, SearchOptions::default()).await.unwrap();
     assert_eq!(opened.ids().len(), 40);
     let after = outskirt(folder.path(), &query).await.unwrap().0;
     assert_ne!(before, after, "fewer rows are scored, against the same bank");

@@ -1,0 +1,106 @@
+//! What one query has found so far.
+
+/// Rows that rounding cannot tell from the k-th, k and these, that are kept before f64 tells them apart.
+const UNTOLD: usize = 1024;
+
+/// The nearest rows that a query has met, and how far it still has to look.
+#[derive(Debug, Clone)]
+pub(crate) struct Best {
+    pub(crate) k: usize,
+    /// Square of τ: rows farther away are of no use. Includes the rounding of the distances it came from.
+    pub(crate) limit: f32,
+    /// k rows are nearer than the cutoff: nothing more to ask.
+    pub(crate) done: bool,
+    /// The question is only whether k rows lie within a cutoff.
+    stops: bool,
+    /// Squared distances up to this are within the cutoff for certain.
+    certain: f32,
+    within: usize,
+    /// Squared distances and positions.
+    pub(crate) kept: Vec<(f32, u32)>,
+    room: usize,
+    /// Relative error of a squared distance.
+    pub(crate) error: f32,
+}
+
+impl Best {
+    pub(crate) fn new(k: usize, cutoff: Option<f32>, error: f32) -> Self {
+        // squares of tiny distances underflow, by far less than the least normal number
+        let (limit, certain) = match cutoff {
+            Some(c) if c < 0.0 => (-1.0, -1.0),
+            Some(c) => {
+                (c * c * (1.0 + 4.0 * error) + f32::MIN_POSITIVE, c * c * (1.0 - 4.0 * error) - f32::MIN_POSITIVE)
+            }
+            None => (f32::INFINITY, -1.0),
+        };
+        let room = k + k.max(64) + if cutoff.is_some() { UNTOLD } else { 0 };
+        let (stops, kept) = (cutoff.is_some(), Vec::new());
+        Self { k, limit, done: limit < 0.0, stops, certain, within: 0, kept, room, error }
+    }
+
+    /// A row at this squared distance; says whether the limit has moved. `exact` is the distance of a row in f64.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, squared: f32, row: u32, exact: &dyn Fn(u32) -> f64) -> bool {
+        if squared > self.limit {
+            return false;
+        }
+        self.kept.push((squared, row));
+        if squared <= self.certain {
+            self.within += 1;
+            self.done = self.within >= self.k;
+        }
+        if self.kept.len() >= self.room {
+            self.shrink(exact);
+            return true;
+        }
+        false
+    }
+
+    /// Keep the k nearest and what rounding cannot tell from the k-th, and lower the limit to it.
+    #[cold]
+    #[inline(never)]
+    fn shrink(&mut self, exact: &dyn Fn(u32) -> f64) {
+        let (_, kth, _) = self.kept.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
+        self.limit = self.limit.min(kth.0 * (1.0 + 4.0 * self.error) + f32::MIN_POSITIVE);
+        let limit = self.limit;
+        self.kept.retain(|&(squared, _)| squared <= limit);
+        if self.kept.len() > 4 * self.k + UNTOLD {
+            // copies of one row are many at times: the k of them that f64 finds nearest tell as much as all
+            let mut told: Vec<_> = self.kept.iter().map(|&kept| (exact(kept.1), kept)).collect();
+            told.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
+            self.kept.clear();
+            self.kept.extend(told.into_iter().take(self.k).map(|(_, kept)| kept));
+        }
+        let beyond = self.kept.len().saturating_sub(self.k);
+        self.room = self.k + self.k.max(64).max(2 * beyond);
+    }
+
+    /// τ, rounded up.
+    #[inline(always)]
+    pub(crate) fn tau(&self) -> f32 {
+        self.limit.max(0.0).sqrt() * (1.0 + 1e-6)
+    }
+
+    /// k rows are certainly within the cutoff.
+    pub(crate) fn sure(&self) -> bool {
+        self.stops && self.within >= self.k
+    }
+
+    /// The same search in another part of the bank.
+    pub(crate) fn part(&self) -> Self {
+        Self { kept: Vec::new(), ..self.clone() }
+    }
+
+    /// How many rows are within the cutoff for certain.
+    pub(crate) fn within(&self) -> usize {
+        self.within
+    }
+
+    /// What a [`Self::part`] found, which began with `before` rows within the cutoff.
+    pub(crate) fn join(&mut self, part: Self, before: usize) {
+        self.within += part.within - before;
+        self.done |= part.done;
+        self.limit = self.limit.min(part.limit);
+        self.kept.extend(part.kept);
+    }
+}

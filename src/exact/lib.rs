@@ -1,0 +1,82 @@
+//! # Exact k-th-nearest-neighbour distances among unit vectors
+//!
+//! [`Exact`] holds n vectors of norm one and answers, for queries of norm one, how far the k-th nearest is
+//! ([`Exact::kth_distances`]), or whether it lies within a cutoff ([`Exact::within`]). The answers are those of
+//! [`kth_distances_brute`], bit for bit: what is skipped or estimated is first proven not to matter.
+//!
+//! ```
+//! use outskirt_exact::{Exact, Layout, Rows, Vectors};
+//!
+//! let mut rows = Rows::with_capacity(3, 2);
+//! [[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]].iter().for_each(|row| rows.push(row));
+//! let bank = Exact::new(rows, Layout::default());
+//! let queries = Vectors::new(&[1.0, 0.0], 2);
+//! assert_eq!(bank.kth_distances(queries, 2), [2f32.sqrt()]);
+//! assert_eq!(bank.within(queries, 2, &[1.5]), [true]);
+//! ```
+//!
+//! ## How
+//!
+//! 1. *Cells.* k-means groups the rows; a cell has a centroid c and radii [low, high]. A query q with k rows found
+//!    within τ needs a cell only where low − τ ≤ ‖q − c‖ ≤ high + τ: the triangle inequality. Rows of a cell are sorted
+//!    by radius, so inside it whole panels of sixteen are skipped the same way.
+//! 2. *Rounds.* Each query first sees its nearest cells, as many as hold k rows: τ is finite from then on. Then the
+//!    cells that may hold a row within τ/2, then within τ, while τ shrinks. A cell is shown to all queries that need it
+//!    at once, so its rows are read once and the work stays a matrix product.
+//! 3. *8 bits.* q − c and x − c are coded in 8 bits, along the first principal directions where those hold most of the
+//!    distance (the *head*; the rest, the *tail*, enters by its norm), and multiplied as integers. What the codes miss
+//!    is known: no row within τ is lost.
+//! 4. *f32.* Rows that pass are compared in f32, and the rounding of that is bounded too.
+//! 5. *f64.* Rows that f32 cannot tell from the k-th are compared in f64.
+//!
+//! On a processor without AVX-512 VNNI, step 3 is a matrix product in f32 ([`Path`]).
+//!
+//! A bank larger than memory is shown block by block to a [`Running`] search, with the same results.
+//!
+//! ## What results depend on
+//!
+//! The vectors, k, and nothing else: not threads, batches, blocks, [`Layout`] or processor. `tests.rs` holds each of them
+//! against the slow twin. Unsafe code is confined to intrinsics' loads and stores, calls of functions whose instructions
+//! were detected, and the matrix product of the crate `gemm`; `make sanitize` runs the tests under AddressSanitizer.
+//!
+//! ## Rooms
+//!
+//! `layout` builds a bank out of `kmeans` (cells), `principal` (directions), `head` (how many of them); `search` takes
+//! queries through it, `scan` shows one cell to its visitors, `best` keeps what one query has found, `running` goes block
+//! by block. `vectors`, `lanes`, `wide` and `product` are arithmetic.
+mod best;
+mod head;
+mod kmeans;
+mod lanes;
+mod layout;
+mod path;
+mod principal;
+mod product;
+mod running;
+mod scan;
+mod search;
+#[cfg(test)]
+mod tests;
+mod vectors;
+#[cfg(target_arch = "x86_64")]
+mod wide;
+mod work;
+
+pub use lanes::Rows;
+pub use layout::{Exact, Layout};
+pub use path::Path;
+pub use running::Running;
+pub use vectors::{Vectors, distance, normalize};
+pub use work::Work;
+
+/// The slow twin: every distance of every query in f64, row by row, and the k-th of them. Tests and benches compare
+/// with it. Panics where k is not in 1..=n.
+pub fn kth_distances_brute(bank: Vectors<'_>, queries: Vectors<'_>, k: usize) -> Vec<f32> {
+    (0..queries.len())
+        .map(|query| {
+            let mut all: Vec<f64> = (0..bank.len()).map(|row| distance(queries.row(query), bank.row(row))).collect();
+            all.sort_unstable_by(f64::total_cmp);
+            all[k - 1] as f32
+        })
+        .collect()
+}

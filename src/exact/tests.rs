@@ -1,0 +1,632 @@
+//! The fast searches against the slow twin, bit for bit, on easy and on adversarial data; every path of this processor.
+
+use rayon::ThreadPoolBuilder;
+
+use crate::principal::Random;
+use crate::{Exact, Layout, Path, Rows, Running, Vectors, distance, kth_distances_brute};
+
+/// Normally distributed enough: the sum of a few uniform numbers.
+fn normal(random: &mut Random) -> f32 {
+    (0..6).map(|_| random.unit() - 0.5).sum::<f32>() * 1.414
+}
+
+fn normals(random: &mut Random, count: usize) -> Vec<f32> {
+    (0..count).map(|_| normal(random)).collect()
+}
+
+/// Rows to norm one in f64, then to f32: norms a little above and a little below one.
+fn normalise(values: &mut [f32], d: usize) {
+    for row in values.chunks_exact_mut(d) {
+        let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+        if norm > 0.0 {
+            row.iter_mut().for_each(|v| *v = (f64::from(*v) / norm) as f32);
+        } else {
+            row[0] = 1.0;
+        }
+    }
+}
+
+fn units(random: &mut Random, n: usize, d: usize) -> Vec<f32> {
+    let mut values = normals(random, n * d);
+    normalise(&mut values, d);
+    values
+}
+
+/// Unit vectors around `centres` of spread `noise` per coordinate.
+fn around(random: &mut Random, centres: &[f32], n: usize, d: usize, noise: f32) -> Vec<f32> {
+    let count = centres.len() / d;
+    let mut values = Vec::with_capacity(n * d);
+    for _ in 0..n {
+        let centre = random.below(count);
+        values.extend(centres[centre * d..][..d].iter().map(|&c| c + noise * normal(random)));
+    }
+    normalise(&mut values, d);
+    values
+}
+
+fn rows(values: &[f32], d: usize) -> Rows {
+    Vectors::new(values, d).into()
+}
+
+fn row(values: &[f32], d: usize, i: usize) -> &[f32] {
+    &values[i * d..(i + 1) * d]
+}
+
+/// Every path to test, the one without special instructions always.
+fn paths() -> Vec<Path> {
+    let mut paths = Path::available();
+    if !paths.contains(&Path::Portable) {
+        paths.push(Path::Portable);
+    }
+    paths
+}
+
+/// Layouts that lead through different code, for each path.
+fn layouts(cells: &[Option<usize>], heads: &[Option<usize>]) -> Vec<Layout> {
+    let mut all = Vec::new();
+    for path in paths() {
+        // without codes of 8 bits the length of a head plays no part: one is enough
+        let heads = if path == Path::Avx512Vnni { heads } else { &heads[..1] };
+        for &cells in cells {
+            for &head in heads {
+                all.push(Layout { k: 50, cells, head, path });
+            }
+        }
+    }
+    all
+}
+
+const WHOLE: Option<usize> = Some(usize::MAX);
+const HEADS: [Option<usize>; 5] = [None, Some(16), Some(32), Some(64), WHOLE];
+
+/// All distances of each query, ascending, in f64.
+fn sorted(bank: &[f32], queries: &[f32], d: usize) -> Vec<Vec<f64>> {
+    let mut all = Vec::new();
+    for query in queries.chunks_exact(d) {
+        let mut to: Vec<f64> = bank.chunks_exact(d).map(|row| distance(query, row)).collect();
+        to.sort_unstable_by(f64::total_cmp);
+        all.push(to);
+    }
+    all
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// k-th distances for each k, with each layout, against the truth.
+fn check(name: &str, bank: &[f32], queries: &[f32], d: usize, ks: &[usize], layouts: &[Layout]) {
+    let truth = sorted(bank, queries, d);
+    let n = bank.len() / d;
+    for &layout in layouts {
+        let exact = Exact::new(rows(bank, d), layout);
+        for &k in ks {
+            let k = k.clamp(1, n);
+            let found = exact.kth_distances(Vectors::new(queries, d), k);
+            assert_eq!(found.len(), truth.len());
+            for (i, (found, truth)) in found.iter().zip(&truth).enumerate() {
+                let truth = truth[k - 1] as f32;
+                assert!(
+                    found.to_bits() == truth.to_bits(),
+                    "{name}: n {n}, d {d}, k {k}, query {i}, {layout:?}, {}: found {found:e}, true {truth:e}",
+                    exact.describe()
+                );
+            }
+        }
+    }
+}
+
+/// `within` for cutoffs at, next to and far from the k-th distance, against the truth.
+fn check_within(name: &str, bank: &[f32], queries: &[f32], d: usize, ks: &[usize], layouts: &[Layout]) {
+    let truth = sorted(bank, queries, d);
+    let n = bank.len() / d;
+    for &layout in layouts {
+        let exact = Exact::new(rows(bank, d), layout);
+        for &k in ks {
+            let k = k.clamp(1, n);
+            let kth: Vec<f32> = truth.iter().map(|all| all[k - 1] as f32).collect();
+            let cutoffs: [&dyn Fn(f32) -> f32; 14] = [
+                &|kth| kth,
+                &|kth| kth.next_up(),
+                &|kth| kth.next_down(),
+                &|kth| kth * 0.99,
+                &|kth| kth * 1.01,
+                &|kth| kth * (1.0 - 3e-6),
+                &|kth| kth * (1.0 + 3e-6),
+                &|_| 0.0,
+                &|_| -0.5,
+                &|_| 0.3,
+                &|_| 2.0,
+                &|_| f32::INFINITY,
+                &|_| f32::NEG_INFINITY,
+                &|_| f32::NAN,
+            ];
+            for (number, cutoff) in cutoffs.iter().enumerate() {
+                let asked: Vec<f32> = kth.iter().map(|&kth| cutoff(kth)).collect();
+                let found = exact.within(Vectors::new(queries, d), k, &asked);
+                // comparing with NaN is false, as with any distance
+                let expected: Vec<bool> = kth.iter().zip(&asked).map(|(kth, cutoff)| kth <= cutoff).collect();
+                assert_eq!(found, expected, "{name}: cutoff {number}, n {n}, d {d}, k {k}, {layout:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shapes() {
+    let mut random = Random(1);
+    for d in [1, 2, 3, 15, 16, 17, 31, 33, 63, 65, 100, 257, 1025, 4096] {
+        for n in [1, 7, 300, 2500] {
+            // long rows with one n each: directions take their time in a test
+            if d == 4096 && n != 300 || d > 100 && n > 300 {
+                continue;
+            }
+            let m = 7;
+            let bank = units(&mut random, n, d);
+            let mut queries = units(&mut random, m - 1, d);
+            queries.extend(row(&bank, d, n / 2));
+            let many = if d < 1000 { vec![None, Some(1), Some(n / 5)] } else { vec![Some(9)] };
+            let heads: &[Option<usize>] = if d < 1000 { &HEADS } else { &[Some(64), WHOLE] };
+            let ks = [1, 2, 50, n / 2, n.saturating_sub(1), n];
+            // all of them where they are quick to lay out, else one after the other
+            let mut layouts = layouts(&many, heads);
+            if n * d > 50_000 {
+                let keep = d % 4;
+                layouts = layouts.into_iter().enumerate().filter(|(i, _)| i % 4 == keep).map(|(_, l)| l).collect();
+                layouts.extend(paths().into_iter().map(|path| Layout { path, ..Layout::default() }));
+            }
+            check("shapes", &bank, &queries, d, &ks, &layouts);
+        }
+    }
+}
+
+/// Banks that are hard in one way or another, with queries: (name, bank, queries, d).
+fn hard(random: &mut Random) -> Vec<(&'static str, Vec<f32>, Vec<f32>, usize)> {
+    let mut all = Vec::new();
+    let (n, d) = (1500, 64);
+
+    let few = units(random, 5, d);
+    let ties: Vec<f32> = (0..n).flat_map(|i| row(&few, d, i * i % 5).to_vec()).collect();
+    let mut queries = units(random, 6, d);
+    queries.extend(row(&few, d, 0));
+    all.push(("ties", ties, queries.clone(), d));
+    all.push(("copies", row(&few, d, 0).repeat(n), queries, d));
+
+    for (name, noise) in [("near 1e-4", 1e-4), ("near 1e-6", 1e-6), ("near 1e-7", 1e-7)] {
+        // collapsed features: a few coordinates differ
+        let base = units(random, 1, d);
+        let mut bank = base.repeat(n);
+        for row in bank.chunks_exact_mut(d) {
+            for _ in 0..3 {
+                row[random.below(d)] += noise * normal(random);
+            }
+        }
+        normalise(&mut bank, d);
+        let mut queries = bank[..3 * d].to_vec();
+        queries.extend(around(random, &base, 3, d, noise));
+        queries.extend(&base);
+        queries.extend(units(random, 3, d));
+        all.push((name, bank, queries, d));
+    }
+    for (name, noise) in [("cluster 1e-3", 1e-3), ("cluster 1e-5", 1e-5)] {
+        let centres = units(random, 8, d);
+        let bank = around(random, &centres, n, d, noise);
+        let mut queries = around(random, &centres, 4, d, noise);
+        queries.extend(&centres[..2 * d]);
+        queries.extend(around(random, &centres, 3, d, 0.1));
+        queries.extend(row(&bank, d, 17));
+        all.push((name, bank, queries, d));
+    }
+
+    let mut one_hot: Vec<f32> = normals(random, n * d).iter().map(|v| 0.01 * v).collect();
+    one_hot.chunks_exact_mut(d).enumerate().for_each(|(i, row)| row[i * 7 % d] = if i % 3 == 0 { -1.0 } else { 1.0 });
+    normalise(&mut one_hot, d);
+    let mut queries = one_hot[5 * d..8 * d].to_vec();
+    queries.extend(units(random, 3, d));
+    queries.extend((0..d).map(|i| if i == 3 { 1.0 } else { 0.0 }));
+    all.push(("one-hot", one_hot, queries, d));
+
+    let axes: Vec<f32> =
+        (0..2 * d * d).map(|i| if i / d % d == i % d { [1.0, -1.0][i / (d * d)] } else { 0.0 }).collect();
+    let mut queries = axes[..4 * d].to_vec();
+    queries.extend(units(random, 2, d));
+    all.push(("axes", axes, queries, d));
+
+    let corners: Vec<f32> = (0..n * d).map(|_| if random.below(2) == 0 { 0.125 } else { -0.125 }).collect();
+    let mut queries = corners[..4 * d].to_vec();
+    queries.extend(units(random, 2, d));
+    all.push(("corners", corners, queries, d));
+
+    let bank = units(random, n, d);
+    let mut queries: Vec<f32> = bank[..6 * d].iter().map(|v| -v).collect();
+    queries.extend(&bank[10 * d..14 * d]);
+    all.push(("antipodes and bank rows", bank, queries, d));
+
+    let mut heavy: Vec<f32> = normals(random, n * d).iter().map(|v| v.powi(5)).collect();
+    normalise(&mut heavy, d);
+    let mut queries = heavy[..2 * d].to_vec();
+    let mut more: Vec<f32> = normals(random, 5 * d).iter().map(|v| v.powi(5)).collect();
+    normalise(&mut more, d);
+    queries.extend(more);
+    all.push(("heavy tails", heavy, queries, d));
+
+    let d = 128;
+    let rank = 5;
+    let basis = normals(random, rank * d);
+    let combine = |random: &mut Random, count: usize| -> Vec<f32> {
+        let mut values = Vec::new();
+        for _ in 0..count {
+            let weights = normals(random, rank);
+            values.extend((0..d).map(|j| (0..rank).map(|i| weights[i] * basis[i * d + j]).sum::<f32>()));
+        }
+        normalise(&mut values, d);
+        values
+    };
+    let bank = combine(random, n);
+    let mut queries = combine(random, 4);
+    queries.extend(units(random, 4, d));
+    all.push(("rank 5, some queries far outside", bank, queries, d));
+
+    // few directions and a little noise: heads and tails both matter
+    let centres = combine(random, 40);
+    let bank = around(random, &centres, n, d, 0.02);
+    let mut queries = around(random, &centres, 5, d, 0.02);
+    queries.extend(around(random, &centres, 3, d, 0.2));
+    all.push(("rank 5 and noise", bank, queries, d));
+
+    // a far group has the neighbours, a nearer one the rows
+    let d = 33;
+    let centre = units(random, 1, d);
+    let mut bank = around(random, &centre, n - 60, d, 0.001);
+    bank.extend(units(random, 60, d));
+    let queries = units(random, 8, d);
+    all.push(("one dense cell", bank, queries, d));
+    all
+}
+
+#[test]
+fn hard_banks() {
+    for (name, bank, queries, d) in hard(&mut Random(2)) {
+        let n = bank.len() / d;
+        let layouts = layouts(&[None, Some(1), Some(40)], &HEADS);
+        check(name, &bank, &queries, d, &[1, 2, 50, n / 2, n], &layouts);
+    }
+}
+
+#[test]
+fn within_is_kth_at_most_the_cutoff() {
+    for (name, bank, queries, d) in hard(&mut Random(3)) {
+        let n = bank.len() / d;
+        check_within(name, &bank, &queries, d, &[1, 50, n / 2], &layouts(&[None, Some(1)], &[None, Some(32), WHOLE]));
+    }
+    let mut random = Random(4);
+    let bank = units(&mut random, 7, 3);
+    let queries = units(&mut random, 5, 3);
+    check_within("small", &bank, &queries, 3, &[1, 7], &layouts(&[None], &[None]));
+}
+
+#[test]
+fn one_row_and_no_queries() {
+    let mut random = Random(5);
+    for d in [1, 16, 40] {
+        let bank = units(&mut random, 1, d);
+        let queries = units(&mut random, 70, d);
+        check("one row", &bank, &queries, d, &[1], &layouts(&[None, Some(0), Some(3)], &[None, Some(0), Some(16)]));
+        for layout in layouts(&[None], &HEADS) {
+            let exact = Exact::new(rows(&bank, d), layout);
+            assert_eq!((exact.len(), exact.dimension(), exact.is_empty()), (1, d, false));
+            assert!(exact.kth_distances(Vectors::new(&[], d), 1).is_empty());
+            assert!(exact.within(Vectors::new(&[], d), 1, &[]).is_empty());
+        }
+    }
+}
+
+/// Numbers of queries, threads and batches, cells, heads and paths: one result. Banks large enough that all threads
+/// work on few queries, and that many queries are split.
+#[test]
+fn nothing_but_the_data_matters() {
+    let mut random = Random(6);
+    let (n, d, m) = (2500, 64, 500);
+    let centres = units(&mut random, 20, d);
+    let mut bank = around(&mut random, &centres, n - 100, d, 0.07);
+    bank.extend(row(&centres, d, 0).repeat(100));
+    let mut queries = around(&mut random, &centres, m - 40, d, 0.1);
+    queries.extend(units(&mut random, 30, d));
+    queries.extend(&bank[(n - 10) * d..]);
+    let asked = Vectors::new(&queries, d);
+    let truth = sorted(&bank, &queries, d);
+    for k in [1, 50, 120] {
+        let kth: Vec<f32> = truth.iter().map(|all| all[k - 1] as f32).collect();
+        let cutoffs: Vec<f32> =
+            (0..m).map(|i| [kth[i], kth[i].next_down(), kth[i].next_up(), kth[0], 0.5][i % 5]).collect();
+        let inside: Vec<bool> = kth.iter().zip(&cutoffs).map(|(kth, cutoff)| kth <= cutoff).collect();
+        for layout in layouts(&[None, Some(70)], &[None, Some(16), WHOLE]) {
+            let exact = Exact::new(rows(&bank, d), layout);
+            for threads in [1, 2, 3, 7] {
+                let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    assert_eq!(
+                        bits(&exact.kth_distances(asked, k)),
+                        bits(&kth),
+                        "k {k}, {threads} threads, {layout:?}"
+                    );
+                    assert_eq!(exact.within(asked, k, &cutoffs), inside, "k {k}, {threads} threads, {layout:?}");
+                    for count in [1, 5, 64, 65] {
+                        let from = 7 * count;
+                        let some = asked.rows(from, from + count.min(m - from));
+                        let to = from + some.len();
+                        assert_eq!(
+                            bits(&exact.kth_distances(some, k)),
+                            bits(&kth[from..to]),
+                            "{count} queries, {layout:?}"
+                        );
+                        assert_eq!(exact.within(some, k, &cutoffs[from..to]), inside[from..to], "{count}, {layout:?}");
+                    }
+                });
+            }
+        }
+    }
+}
+
+/// Few queries, many numbers: cells are shared among threads.
+#[test]
+fn one_query_many_threads() {
+    let mut random = Random(7);
+    let (n, d) = (2600, 1030);
+    let centres = units(&mut random, 12, d);
+    let bank = around(&mut random, &centres, n, d, 0.01);
+    let queries = around(&mut random, &centres, 3, d, 0.02);
+    let truth = sorted(&bank, &queries, d);
+    for layout in layouts(&[Some(30)], &[WHOLE]) {
+        let exact = Exact::new(rows(&bank, d), layout);
+        for threads in [1, 3] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                for (k, count) in [(1, 1), (50, 1), (700, 3), (n, 2)] {
+                    let kth: Vec<f32> = truth[..count].iter().map(|all| all[k - 1] as f32).collect();
+                    let asked = Vectors::new(&queries[..count * d], d);
+                    assert_eq!(bits(&exact.kth_distances(asked, k)), bits(&kth), "k {k}, {layout:?}");
+                    assert!(exact.within(asked, k, &kth).iter().all(|&near| near));
+                    let less: Vec<f32> = kth.iter().map(|v| v.next_down()).collect();
+                    assert!(!exact.within(asked, k, &less).iter().any(|&near| near));
+                }
+            });
+        }
+    }
+}
+
+/// Rows whose codes miss them entirely: one row with a large coordinate sets the scale of the cell, and half a step
+/// of it is all that the others have. Codes alone say that they are √2 times their distance from the centroid away.
+#[test]
+fn codes_of_rows_that_miss_everything() {
+    let d = 256;
+    let mut random = Random(8);
+    let mut bank = Vec::new();
+    for i in 0..600 {
+        // coordinate 0 is one; the others ±0.45 of a step where a step is about 1/127
+        let size = 0.0030 + 0.0005 * (i as f32 / 600.0);
+        bank.extend((0..d).map(|j| {
+            if j == 0 {
+                1.0
+            } else if random.below(2) == 0 {
+                size
+            } else {
+                -size
+            }
+        }));
+    }
+    normalise(&mut bank, d);
+    for _ in 0..4 {
+        let mut far = vec![0.0; d];
+        far[0] = -1.0;
+        bank.extend(far);
+    }
+    let mut queries = bank[..8 * d].to_vec();
+    queries.extend(&bank[590 * d..600 * d]);
+    let between: Vec<f32> = (0..8)
+        .flat_map(|i| (0..d).map(move |j| (i, j)))
+        .map(|(i, j)| bank[i * d + j] + bank[(599 - i) * d + j])
+        .collect();
+    queries.extend(between);
+    let from = 18 * d;
+    normalise(&mut queries[from..], d);
+    check("missed rows", &bank, &queries, d, &[1, 2, 3, 100], &layouts(&[Some(1)], &[WHOLE, Some(16), None]));
+}
+
+/// A query whose codes miss what matters: one large coordinate that no row shares sets its scale, and what it has in
+/// common with its nearest rows is below half a step.
+#[test]
+fn codes_of_queries_that_miss_everything() {
+    let d = 256;
+    let mut random = Random(9);
+    let small: Vec<f32> = (0..d).map(|j| if j < 2 || random.below(2) == 0 { 0.0034 } else { -0.0034 }).collect();
+    let mut bank = Vec::new();
+    for i in 0..900 {
+        // coordinate 1 is one; most rows lie nearer to the centre, a few point where the query points
+        let mut x: Vec<f32> = (0..d).map(|_| 0.0002 * normal(&mut random)).collect();
+        let share = if i >= 860 { 0.5 + 0.0001 * i as f32 } else { 0.02 * random.unit() };
+        x.iter_mut().zip(&small).for_each(|(x, small)| *x += share * small);
+        (x[0], x[1]) = (0.0, 1.0);
+        bank.extend(x);
+    }
+    normalise(&mut bank, d);
+    let mut queries = Vec::new();
+    for i in 0..10 {
+        let mut q = small.clone();
+        (q[0], q[1]) = (0.9 + 0.01 * i as f32, 1.0);
+        queries.extend(q);
+    }
+    normalise(&mut queries, d);
+    check("missed queries", &bank, &queries, d, &[1, 2, 10, 40], &layouts(&[Some(1)], &[WHOLE, Some(16), None]));
+}
+
+/// Tails that decide: heads are equal, what they leave out is not.
+#[test]
+fn tails_decide() {
+    let (n, d) = (1500, 128);
+    let mut random = Random(10);
+    let basis = normals(&mut random, 16 * d);
+    let mut bank = Vec::new();
+    for _ in 0..n {
+        let weights = normals(&mut random, 16);
+        let tail = normals(&mut random, d);
+        bank.extend((0..d).map(|j| (0..16).map(|i| weights[i] * basis[i * d + j]).sum::<f32>() + 0.4 * tail[j]));
+    }
+    normalise(&mut bank, d);
+    let mut queries = bank[..4 * d].to_vec();
+    // heads of rows with tails turned round, and with none
+    let mut more = around(&mut random, &bank[..30 * d], 8, d, 0.05);
+    normalise(&mut more, d);
+    queries.extend(more);
+    check("tails", &bank, &queries, d, &[1, 5, 50], &layouts(&[None, Some(1)], &HEADS));
+}
+
+/// More rows than a query keeps, all as far away as f32 can tell, and none a copy.
+#[test]
+fn more_near_ties_than_are_kept() {
+    let (n, d) = (9000, 17);
+    let mut random = Random(11);
+    let base = units(&mut random, 1, d);
+    let mut bank = base.repeat(n);
+    for row in bank.chunks_exact_mut(d) {
+        for value in row.iter_mut() {
+            *value += 3e-7 * normal(&mut random);
+        }
+    }
+    let queries = units(&mut random, 4, d);
+    check("near ties", &bank, &queries, d, &[1, 2, 50, 3000], &layouts(&[None, Some(1)], &[None]));
+}
+
+/// Normalised in f32 with a plain sum: norms differ from one by far more than half a unit in the last place.
+#[test]
+fn norms_as_f32_leaves_them() {
+    let mut random = Random(12);
+    for (n, d) in [(700, 48), (210, 1024)] {
+        let mut values = normals(&mut random, n * d);
+        for row in values.chunks_exact_mut(d) {
+            let norm = row.iter().fold(0.0f32, |sum, v| sum + v * v).sqrt();
+            row.iter_mut().for_each(|v| *v *= 1.0 / norm);
+        }
+        let norms = |values: &[f32]| -> Vec<f64> {
+            values.chunks_exact(d).map(|row| row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>()).collect()
+        };
+        assert!(
+            norms(&values).iter().any(|&norm| norm > 1.0 + 1e-7)
+                && norms(&values).iter().any(|&norm| norm < 1.0 - 1e-7)
+        );
+        let queries = values.split_off((n - 10) * d);
+        check("norms", &values, &queries, d, &[1, 50, n], &layouts(&[Some(4), Some(1)], &[None, Some(16), WHOLE]));
+    }
+    // as long as the bounds allow: all of one side
+    let d = 40;
+    for factor in [1.0 + 8e-7, 1.0 - 8e-7] {
+        let centres = units(&mut random, 6, d);
+        let mut bank = around(&mut random, &centres, 900, d, 1e-4);
+        let mut queries = around(&mut random, &centres, 10, d, 1e-4);
+        bank.iter_mut().chain(&mut queries).for_each(|v| *v = (f64::from(*v) * factor) as f32);
+        check("long", &bank, &queries, d, &[1, 50, 900], &layouts(&[None, Some(1)], &[None, Some(16), WHOLE]));
+    }
+}
+
+/// Tiny numbers: squares that underflow must neither hide a row nor make one nearer.
+#[test]
+fn numbers_that_underflow() {
+    let d = 20;
+    let mut random = Random(13);
+    let mut bank = Vec::new();
+    for i in 0..400 {
+        let mut x = vec![0.0f32; d];
+        x[0] = 1.0;
+        x[1 + random.below(d - 1)] =
+            [1e-18, 1e-20, 1e-22, 1e-23, 1e-30, f32::MIN_POSITIVE, 1e-44, 0.0][i % 8] * normal(&mut random);
+        bank.extend(x);
+    }
+    let queries = bank[..16 * d].to_vec();
+    let layouts = layouts(&[None, Some(1)], &[None, WHOLE]);
+    check("underflow", &bank, &queries, d, &[1, 2, 50, 200, 400], &layouts);
+    check_within("underflow", &bank, &queries, d, &[1, 2, 50, 200, 400], &layouts);
+}
+
+/// A bank shown block by block, in blocks of any length, gives what the bank in memory gives.
+#[test]
+fn blocks() {
+    for (name, bank, queries, d) in hard(&mut Random(17)) {
+        let (n, m) = (bank.len() / d, queries.len() / d);
+        let truth = sorted(&bank, &queries, d);
+        let asked = Vectors::new(&queries, d);
+        for path in paths() {
+            for length in [n, 600, 130] {
+                let blocks: Vec<Exact> =
+                    bank.chunks(length * d).map(|block| Exact::block(rows(block, d), path)).collect();
+                for k in [1, 50, n / 2, n] {
+                    let mut running = Running::new(m, k);
+                    assert!(running.kth_distances().iter().all(Option::is_none));
+                    blocks.iter().for_each(|block| running.visit(block, asked));
+                    let kth: Vec<f32> = truth.iter().map(|all| all[k - 1] as f32).collect();
+                    let found: Vec<f32> = running.kth_distances().into_iter().map(|kth| kth.unwrap()).collect();
+                    assert_eq!(bits(&found), bits(&kth), "{name}: k {k}, blocks of {length}, {path:?}");
+                    let cutoffs: [&dyn Fn(f32) -> f32; 9] = [
+                        &|kth| kth,
+                        &|kth| kth.next_up(),
+                        &|kth| kth.next_down(),
+                        &|kth| kth * 1.01,
+                        &|_| 0.0,
+                        &|_| -0.5,
+                        &|_| 2.0,
+                        &|_| f32::INFINITY,
+                        &|_| f32::NAN,
+                    ];
+                    for (number, cutoff) in cutoffs.iter().enumerate() {
+                        let cutoffs: Vec<f32> = kth.iter().map(|&kth| cutoff(kth)).collect();
+                        let mut running = Running::within(k, cutoffs.clone());
+                        blocks.iter().for_each(|block| running.visit(block, asked));
+                        let expected: Vec<bool> = kth.iter().zip(&cutoffs).map(|(kth, cutoff)| kth <= cutoff).collect();
+                        assert_eq!(
+                            running.are_within(),
+                            expected,
+                            "{name}: k {k}, blocks of {length}, cutoff {number}, {path:?}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A path that the processor lacks is refused: its instructions would be undefined behaviour.
+#[test]
+fn missing_paths_are_refused() {
+    for path in [Path::Avx512Vnni, Path::Avx2, Path::Portable] {
+        let there = path == Path::Portable || Path::available().contains(&path);
+        let made = |make: &(dyn Fn() -> Exact + std::panic::RefUnwindSafe)| std::panic::catch_unwind(make).is_ok();
+        assert_eq!(made(&move || Exact::new(rows(&[1.0], 1), Layout { path, ..Layout::default() })), there);
+        assert_eq!(made(&move || Exact::block(rows(&[1.0], 1), path)), there);
+    }
+}
+
+#[test]
+fn brute_force_is_the_sorted_truth() {
+    let mut random = Random(14);
+    let bank = units(&mut random, 50, 19);
+    let queries = units(&mut random, 4, 19);
+    let truth: Vec<f32> = sorted(&bank, &queries, 19).iter().map(|all| all[6] as f32).collect();
+    assert_eq!(kth_distances_brute(Vectors::new(&bank, 19), Vectors::new(&queries, 19), 7), truth);
+}
+
+#[test]
+fn work_is_counted_and_less_than_everything() {
+    let mut random = Random(15);
+    let (n, d) = (4000, 48);
+    let centres = units(&mut random, 40, d);
+    let bank = around(&mut random, &centres, n, d, 0.01);
+    let queries = around(&mut random, &centres, 100, d, 0.01);
+    for layout in layouts(&[Some(40)], &[WHOLE]) {
+        let exact = Exact::new(rows(&bank, d), layout);
+        exact.kth_distances(Vectors::new(&queries, d), 10);
+        let work = exact.work();
+        assert_eq!(work.queries, 100);
+        assert!(work.visits >= 100 && work.visits < 100 * 20, "{work:?}");
+        assert!(work.estimated < (100 * n / 2) as u64, "{work:?}");
+        assert!(work.computed >= 100 * 10 && work.computed <= work.estimated + 100 * 16, "{work:?}");
+    }
+}

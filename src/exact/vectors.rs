@@ -1,0 +1,79 @@
+//! Row-major n×d views of f32 vectors, the one place where they are normalised, and their distance in f64.
+
+/// A borrowed row-major n×d matrix of f32.
+#[derive(Debug, Clone, Copy)]
+pub struct Vectors<'a> {
+    values: &'a [f32],
+    dimension: usize,
+}
+
+impl<'a> Vectors<'a> {
+    /// View `values` as rows of `dimension` numbers. Panics where the length is not a multiple of it.
+    pub fn new(values: &'a [f32], dimension: usize) -> Self {
+        assert!(dimension > 0 && values.len().is_multiple_of(dimension), "n×d values in rows of d");
+        Self { values, dimension }
+    }
+
+    /// Number of rows, n.
+    pub fn len(&self) -> usize {
+        self.values.len() / self.dimension
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Numbers per row, d.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Row `i`.
+    pub fn row(&self, i: usize) -> &'a [f32] {
+        &self.values[i * self.dimension..(i + 1) * self.dimension]
+    }
+
+    /// Rows `from..to` as a matrix of their own.
+    pub fn rows(&self, from: usize, to: usize) -> Vectors<'a> {
+        Vectors { values: &self.values[from * self.dimension..to * self.dimension], dimension: self.dimension }
+    }
+
+    /// All values, row after row.
+    pub fn values(&self) -> &'a [f32] {
+        self.values
+    }
+}
+
+/// Append x / ‖x‖₂ to `out`. The norm is taken in f64, so that neither tiny nor huge values over- or underflow.
+///
+/// Errors: "not finite" or "all zero"; the caller knows which row it is and says so. Nothing is appended then.
+pub fn normalize(x: &[f32], out: &mut Vec<f32>) -> Result<(), &'static str> {
+    let norm = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    if !norm.is_finite() {
+        return Err("not finite");
+    }
+    if norm == 0.0 {
+        return Err("all zero");
+    }
+    out.extend(x.iter().map(|&v| (f64::from(v) / norm) as f32));
+    Ok(())
+}
+
+/// Euclidean distance of two vectors of equal length, summed in f64.
+pub fn distance(a: &[f32], b: &[f32]) -> f64 {
+    // four sums at once: one chain of dependent additions would wait on itself
+    let mut sums = [0.0f64; 4];
+    let (a4, a_rest) = a.as_chunks::<4>();
+    let (b4, b_rest) = b.as_chunks::<4>();
+    for (x, y) in a4.iter().zip(b4) {
+        for lane in 0..4 {
+            let difference = f64::from(x[lane]) - f64::from(y[lane]);
+            sums[lane] += difference * difference;
+        }
+    }
+    for (&x, &y) in a_rest.iter().zip(b_rest) {
+        sums[0] += (f64::from(x) - f64::from(y)).powi(2);
+    }
+    sums.iter().sum::<f64>().sqrt()
+}

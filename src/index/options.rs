@@ -1,0 +1,181 @@
+//! How a bank is searched: what `SET outskirt.…` chooses.
+
+use std::fmt;
+use std::str::FromStr;
+
+pub use outskirt_exact::Path as Instructions;
+
+use crate::error::{Error, Result};
+
+/// What a bank is searched with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IndexKind {
+    /// Every vector is compared, or proven too far: the default.
+    #[default]
+    Exact,
+    /// A usearch HNSW graph: approximate, and its k-th distance can only be too large.
+    Hnsw,
+}
+
+/// Where exact search runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Device {
+    /// On the processor.
+    #[default]
+    Cpu,
+    /// On an NVIDIA GPU, through libtorch.
+    Cuda,
+}
+
+/// Bytes that a bank may take in memory; `None`: as many as it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct MemoryLimit(pub Option<u64>);
+
+/// All of it. Exact results do not depend on these, only time and memory do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SearchOptions {
+    /// Exact, or by a graph.
+    pub kind: IndexKind,
+    /// Processor or GPU, for exact search.
+    pub device: Device,
+    /// Above it a bank is read from its table block by block for each batch of queries.
+    pub memory_limit: MemoryLimit,
+    /// Instructions of the processor.
+    pub instructions: Instructions,
+}
+
+impl Default for SearchOptions {
+    fn default() -> Self {
+        Self {
+            kind: IndexKind::default(),
+            device: Device::default(),
+            memory_limit: MemoryLimit::default(),
+            instructions: Instructions::detect(),
+        }
+    }
+}
+
+impl From<IndexKind> for SearchOptions {
+    fn from(kind: IndexKind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+}
+
+/// The one table of names of each choice.
+const KINDS: [(&str, IndexKind); 2] = [("exact", IndexKind::Exact), ("hnsw", IndexKind::Hnsw)];
+const DEVICES: [(&str, Device); 2] = [("cpu", Device::Cpu), ("cuda", Device::Cuda)];
+
+fn find<T: Copy>(what: &'static str, name: &str, known: &[(&str, T)]) -> Result<T> {
+    let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| *value).ok_or_else(|| Error::UnknownSetting {
+        what,
+        name: name.into(),
+        known: known.iter().map(|(name, _)| (*name).into()).collect(),
+    })
+}
+
+impl IndexKind {
+    /// The kind's name, as in SQL settings and in `banks.index_kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Hnsw => "hnsw",
+        }
+    }
+}
+
+impl fmt::Display for IndexKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for IndexKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        find("search", name, &KINDS)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        find("device", name, &DEVICES)
+    }
+}
+
+/// Powers of ten and of two, as people write them.
+const UNITS: [(&str, u64); 8] = [
+    ("kib", 1 << 10),
+    ("mib", 1 << 20),
+    ("gib", 1 << 30),
+    ("kb", 1_000),
+    ("mb", 1_000_000),
+    ("gb", 1_000_000_000),
+    ("tb", 1_000_000_000_000),
+    ("b", 1),
+];
+
+impl fmt::Display for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("unlimited"),
+            Some(bytes) => {
+                // the largest unit that leaves a whole number, so that what is shown can be typed
+                let unit =
+                    UNITS.iter().filter(|(_, size)| bytes > 0 && bytes.is_multiple_of(*size)).max_by_key(|u| u.1);
+                let (name, size) = unit.unwrap_or(&("b", 1));
+                let name = name.to_uppercase().replace('I', "i");
+                write!(f, "{}{name}", bytes / size)
+            }
+        }
+    }
+}
+
+impl FromStr for MemoryLimit {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || Error::BadMemoryLimit { text: text.into() };
+        let lower = text.trim().to_ascii_lowercase();
+        if lower == "unlimited" {
+            return Ok(Self(None));
+        }
+        let (name, size) = UNITS.into_iter().find(|(name, _)| lower.ends_with(name)).ok_or_else(bad)?;
+        let number: f64 = lower[..lower.len() - name.len()].trim().parse().map_err(|_| bad())?;
+        if !(number.is_finite() && number > 0.0) {
+            return Err(bad());
+        }
+        Ok(Self(Some((number * size as f64) as u64)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_limits_read_as_they_are_written() {
+        let read = |text: &str| text.parse::<MemoryLimit>().map(|limit| limit.to_string()).map_err(|e| e.to_string());
+        for (text, shown) in
+            [("2GB", "2GB"), ("1.5 gb", "1500MB"), ("512MiB", "512MiB"), ("1024b", "1KiB"), ("unlimited", "unlimited")]
+        {
+            assert_eq!(read(text).as_deref(), Ok(shown));
+            assert_eq!(shown.parse::<MemoryLimit>().unwrap(), text.parse().unwrap());
+        }
+        for text in ["", "2", "GB", "-1GB", "0MB", "nanGB", "2 apples"] {
+            assert!(read(text).unwrap_err().contains("'2GB'"), "{text}");
+        }
+    }
+}
