@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test setup build reference deny bench clean
+.PHONY: demo test setup build reference bench sanitize deny clean
 
 demo: build
 	$(TARGET)/debug/outskirt demo
@@ -34,9 +34,14 @@ test: setup
 reference: build
 	$(PYTHON) tests/reference/compare.py --data $(OUTSKIRT_DATA) --outskirt $(TARGET)/debug/outskirt
 
-# exact search beside its slow twin, in the development profile
-bench: setup
-	$(CARGO) bench --locked --profile dev --bench exact
+# exact search beside faiss, on the same data and threads; fills the table of BENCHMARKS.md
+bench:
+	CARGO="$(CARGO)" $(PYTHON) benches/run.py --data $(OUTSKIRT_DATA)
+
+# the exact search's tests under AddressSanitizer: its unsafe lines are all in that package
+sanitize:
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/sanitize \
+		$(CARGO) test --locked -p outskirt-exact --lib --target $$(rustc -vV | sed -n 's/^host: //p')
 
 # licences and advisories of all dependencies (cargo install cargo-deny)
 deny:

@@ -1,0 +1,482 @@
+#!/usr/bin/env python3
+"""Exact search beside faiss, on one machine, the same data, threads and run: `make bench`. Fills the table of BENCHMARKS.md.
+
+Both sides are processes that hold the bank and answer one request at a time, in turns. Data, and Python packages that
+this Python lacks, go to the cache folder (XDG_CACHE_HOME or ~/.cache, in outskirt-bench). Nothing but Python 3.11, pip
+and cargo is needed.
+"""
+
+import argparse
+import array
+import datetime
+import json
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outskirt-bench"
+PACKAGES = {"numpy": "2.4.6", "faiss-cpu": "1.15.1"}
+FEATURE_PACKAGES = {"torch": "2.11.0", "pillow": "13.0.0", "safetensors": "0.8.0"}
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+K, SINGLE, RECHECKED = 50, 200, 100
+ALLOWED = 1e-5  # between our k-th distances and f64's
+PAUSE = 0.05  # seconds, until the threads of the side that was just measured sleep
+
+
+def say(message):
+    print(f"bench: {message}", flush=True)
+
+
+def stop(message):
+    sys.exit(f"bench: {message}")
+
+
+class Tools:
+    """What the processes of a run share: the program, an environment, and how many threads."""
+
+    def __init__(self, program, threads):
+        self.program, self.threads = program, threads
+        count = str(threads)
+        self.environment = {**os.environ, "RAYON_NUM_THREADS": count, "OMP_NUM_THREADS": count,
+                            "OPENBLAS_NUM_THREADS": count, "PYTHONPATH": str(CACHE / "packages")}
+
+    def output(self, *command):
+        return json.loads(subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, check=True).stdout)
+
+    def lacks(self, packages):
+        ask = "import importlib.metadata as m, sys\n" \
+              "for p in sys.argv[1:]:\n try: print(p, m.version(p))\n except m.PackageNotFoundError: pass"
+        command = [sys.executable, "-c", ask, *packages]
+        done = subprocess.run(command, env=self.environment, stdout=subprocess.PIPE, text=True)
+        found = dict(line.split() for line in done.stdout.splitlines())
+        return [name for name, version in packages.items() if found.get(name, "").split("+")[0] != version]
+
+    def install(self, packages):
+        if not self.lacks(packages):
+            return
+        wanted = [f"{name}=={version}" for name, version in packages.items()]
+        say(f"installing {', '.join(wanted)} into the cache folder")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade"]
+        done = subprocess.run([*command, "--target", str(CACHE / "packages"), *wanted])
+        if done.returncode != 0:
+            stop("pip could not install what the peers need: see the lines above")
+
+
+class Side:
+    """One process that holds a bank."""
+
+    def __init__(self, tools, command):
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, env=tools.environment, stdin=pipe, stdout=pipe, text=True)
+        self.ready = self.read()
+
+    def read(self):
+        line = self.process.stdout.readline()
+        if not line:
+            stop(f"a process ended early ({self.process.wait()})")
+        return json.loads(line)
+
+    def ask(self, *words):
+        self.process.stdin.write("\t".join(map(str, words)) + "\n")
+        self.process.stdin.flush()
+        reply = self.read()
+        time.sleep(PAUSE)
+        return reply
+
+    def distances(self, scratch):
+        self.ask("save", scratch)
+        values = array.array("f")
+        with open(scratch, "rb") as source:
+            values.frombytes(source.read())
+        return values
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def ours(tools, bank, k, path=0):
+    return Side(tools, [tools.program, "serve", str(bank.file), str(bank.dimension), str(k), str(path)])
+
+
+def faiss(tools, bank, k, mode="flat"):
+    numbers = map(str, (bank.dimension, k, tools.threads))
+    return Side(tools, [sys.executable, str(HERE / "peer.py"), mode, str(bank.file), *numbers])
+
+
+class Bank:
+    """A file of unit vectors, and files of queries."""
+
+    def __init__(self, label, file, rows, dimension, queries, single=None, within=None):
+        self.label, self.file, self.rows, self.dimension = label, file, rows, dimension
+        self.queries, self.single, self.within = queries, single, within
+
+
+def drawn(tools, label, rows, dimension, clusters, sigma, queries):
+    files = []
+    for count, stream in ((rows, 1), (queries, 2)):
+        file = CACHE / f"drawn-{count}x{dimension}-{clusters}-{sigma}-{stream}.f32"
+        if not file.exists():
+            part = Path(f"{file}.part")
+            CACHE.mkdir(parents=True, exist_ok=True)
+            subprocess.run([tools.program, "draw", part, *map(str, (count, dimension, clusters, sigma, 1, stream))],
+                           env=tools.environment, check=True)
+            part.rename(file)
+        files.append(file)
+    return Bank(label, files[0], rows, dimension, {"": files[1]}, single="")
+
+
+def real(tools, model, label, data):
+    """Features of real images; None where there are none."""
+    folder = CACHE / model
+    if not (folder / "shape.json").exists():
+        if not (data / "cifar10").is_dir():
+            say(f"no images at OUTSKIRT_DATA: {label} is skipped")
+            return None
+        tools.install(FEATURE_PACKAGES)
+        say(f"computing features: {label} (once; DenseNet takes long)")
+        subprocess.run([sys.executable, str(HERE / "features.py"), model, str(data), str(folder), str(tools.threads)],
+                       env=tools.environment, check=True)
+    shape = json.loads((folder / "shape.json").read_text())
+    queries = {name: folder / f"{name}.f32" for name in ("mixed", "id", "ood")}
+    rows, dimension = shape["rows"]["bank"], shape["dimension"]
+    return Bank(label, folder / "bank.f32", rows, dimension, queries, single="mixed", within="mixed")
+
+
+QUERIES = {"": "", "mixed": ", 90 % ID 10 % OOD", "id": ", ID only", "ood": ", OOD only"}
+
+
+class Row:
+    """The rounds of one piece of work: ours and the peer's."""
+
+    def __init__(self, bank, queries, describe):
+        self.bank, self.label = bank, bank.label + QUERIES[queries]
+        found = re.search(r"(\d+) cells, head (\d+) of", describe)
+        self.cells, self.head = (int(found[1]), int(found[2])) if found else (0, bank.dimension)
+        self.ours, self.peer = [], []
+
+    def rates(self, rounds):
+        return [reply["queries"] / reply["seconds"] for reply in rounds]
+
+    def rate(self, rounds):
+        return statistics.median(self.rates(rounds))
+
+    def ratio(self):
+        pairs = [a / b for a, b in zip(self.rates(self.ours), self.rates(self.peer))]
+        return f"{self.rate(self.ours) / self.rate(self.peer):.1f} ({min(pairs):.1f}–{max(pairs):.1f})"
+
+    def per_query(self, what):
+        return self.ours[-1][what] / self.ours[-1]["queries"]
+
+    def skipped(self):
+        return max(0.0, 100 * (1 - self.per_query("estimated") / self.bank.rows))  # panels are padded to sixteen rows
+
+    def shares(self, peaks, int8):
+        """Time that the products of centroids, of estimates, and of ranking would take at the peaks, in percent."""
+        rate, d = self.rate(self.ours), self.bank.dimension
+        f32 = peaks["sgemm"] * 1e9
+        along = self.head * d if int8 and self.head < d else 0
+        estimates = self.per_query("estimated") * 2 * (-(-self.head // 4) * 4 if int8 else d)
+        per_query = (2 * (self.cells * d + along) / f32, estimates / ((peaks["int8"] if int8 else peaks["sgemm"]) * 1e9),
+                     self.per_query("computed") * 2 * d / f32)
+        return [100 * seconds * rate for seconds in per_query]
+
+    def peer_share(self, peaks):
+        return 100 * self.rate(self.peer) * 2 * self.bank.rows * self.bank.dimension / (peaks["sgemm"] * 1e9)
+
+    def traffic(self):
+        """Bytes that one query reads: ours, the peer's."""
+        d = self.bank.dimension
+        return (4 * d * self.cells + self.per_query("estimated") * self.head + 4 * d * self.per_query("computed"),
+                4 * d * self.bank.rows)
+
+
+class Report:
+    def __init__(self):
+        self.batch, self.paths, self.single, self.within, self.large, self.agreement = [], [], [], [], [], []
+
+
+def largest(a, b):
+    if len(a) != len(b):
+        stop("the two sides give different numbers of distances")
+    return max(abs(x - y) for x, y in zip(a, b))
+
+
+def measure(tools, bank, names, rounds, report):
+    say(f"{bank.label}: loading")
+    paths = [ours(tools, bank, K, path) for path in range(len(names))]
+    peer, scratch = faiss(tools, bank, K), CACHE / "distances.f32"
+    us = paths[0]
+    id_distances = None
+    for name, file in bank.queries.items():
+        main_queries = name == bank.single
+        sides = paths if main_queries else paths[:1]
+        for side in (*sides, peer):
+            side.ask("queries", file)
+            side.ask("batch")  # not measured: threads start, pages and caches fill
+        row = Row(bank, name, us.ready["describe"])
+        found = us.distances(scratch)
+        if name == "id":
+            id_distances = found
+        recheck = us.ask("recheck", RECHECKED)["difference"]
+        between = max([0.0, *(largest(found, side.distances(scratch)) for side in sides[1:])])
+        report.agreement.append((row.label, largest(found, peer.distances(scratch)), recheck, between))
+        if recheck > ALLOWED or between > ALLOWED:
+            stop(f"{row.label}: k-th distances are off by {recheck:.1e} from f64's, {between:.1e} between our paths")
+        others = [[] for _ in sides[1:]]
+        for _ in range(rounds):
+            row.ours.append(us.ask("batch"))
+            row.peer.append(peer.ask("batch"))
+            for side, replies in zip(sides[1:], others):
+                if len(replies) < 3:
+                    replies.append(side.ask("batch"))
+        report.batch.append(row)
+        say(f"{row.label}: {row.rate(row.ours):.0f} and {row.rate(row.peer):.0f} queries/s, ratio {row.ratio()}")
+        if main_queries:
+            report.paths.append((names[0], row))
+            for number, replies in enumerate(others, start=1):
+                other = Row(bank, name, paths[number].ready["describe"])
+                other.ours, other.peer = replies, row.peer
+                report.paths.append((names[number], other))
+            one = Row(bank, name, us.ready["describe"])
+            for _ in range(rounds):
+                one.ours.append(us.ask("single", SINGLE))
+                one.peer.append(peer.ask("single", SINGLE))
+            report.single.append(one)
+            say(f"{row.label}, one at a time: {one.rate(one.ours):.0f} and {one.rate(one.peer):.0f} queries/s")
+    if bank.within:
+        cutoff = sorted(id_distances)[int(0.95 * len(id_distances))]
+        early = Row(bank, bank.within, us.ready["describe"])
+        for side in (us, peer):
+            side.ask("queries", bank.queries[bank.within])
+            side.ask("batch")
+        for _ in range(rounds):
+            early.ours.append(us.ask("within", cutoff))
+            early.peer.append(peer.ask("within", cutoff))
+        report.within.append(early)
+        say(f"{early.label}, stopping early: {early.rate(early.ours):.0f} and {early.rate(early.peer):.0f} queries/s")
+    for side in (*paths, peer):
+        side.close()
+
+
+def memory(what):
+    with open("/proc/meminfo") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{what}:"))
+
+
+def measure_large(tools, options, report):
+    """One side after the other: two banks of this size need not fit into memory."""
+    rows, d, k = options.large_rows, options.large_dimension, min(1000, options.large_rows)
+    size = 4 * rows * d
+    need, have = int(2.15 * size) + (1 << 28), memory("MemAvailable")
+    if need > have:
+        stop(f"--large needs {need / 1e9:.0f} GB of memory, {have / 1e9:.0f} are free: scale it down with --large-rows")
+    CACHE.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(CACHE).free < 1.2 * size:
+        stop(f"--large needs {1.2 * size / 1e9:.0f} GB in the cache folder")
+    say(f"large: drawing {rows} vectors of {d} numbers")
+    bank = drawn(tools, f"{rows:,} × {d}, {options.large_clusters} clusters, σ = 1, k = {k}", rows, d,
+                 options.large_clusters, 1.0, 1000)
+    found, sides, row, seconds, peak = [], (ours, faiss), None, [], []
+    for side in sides:
+        process = ours(tools, bank, k) if side is ours else faiss(tools, bank, k, "large")
+        process.ask("queries", bank.queries[""])
+        process.ask("batch")
+        found.append(process.distances(CACHE / "distances.f32"))
+        replies = [process.ask("batch") for _ in range(options.large_rounds)]
+        seconds.append(process.ready["seconds"])
+        peak.append(process.ask("memory")["peak_bytes"])
+        if side is ours:
+            row = Row(bank, "", process.ready["describe"])
+            row.ours = replies
+            recheck = process.ask("recheck", 20)["difference"]
+        else:
+            row.peer = replies
+        process.close()
+    report.large.append((row, peak, seconds))
+    report.agreement.append((row.label, largest(*found), recheck, 0.0))
+    say(f"{row.label}: {row.rate(row.ours):.1f} and {row.rate(row.peer):.1f} queries/s, ratio {row.ratio()}")
+    if recheck > ALLOWED:
+        stop(f"{row.label}: k-th distances are off by {recheck:.1e} from f64's")
+    bank.file.unlink()
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def table(heads, rows):
+    lines = ["| " + " | ".join(heads) + " |", "|---" + "|---:" * (len(heads) - 1) + "|"]
+    return lines + ["| " + " | ".join(cells) + " |" for cells in rows] + [""]
+
+
+def machine(tools, peaks, versions, load):
+    with open("/proc/cpuinfo") as source:
+        lines = source.read().splitlines()
+    field = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
+    flags = field.get("flags", "").split()
+    has = ", ".join(f"{name} {'yes' if flag in flags else 'no'}" for name, flag in
+                    (("AVX2", "avx2"), ("AVX-512", "avx512f"), ("VNNI", "avx512_vnni"), ("AMX int8", "amx_int8")))
+    system = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    model = ", ".join((field.get("model name", platform.machine()),
+                       f"family {field.get('cpu family', '?')} model {field.get('model', '?')}"))
+    int8 = f"{number(peaks['int8'])} GOPS of 8-bit products" if peaks["int8"] else "no 8-bit products"
+    rust = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True).stdout.split()[1:2]
+    return [
+        f"- {datetime.date.today()}; {model}; {len(os.sched_getaffinity(0))} cores; {has}; "
+        f"{memory('MemTotal') / 2**30:.0f} GiB of memory; {system.get('PRETTY_NAME', 'Linux').strip(chr(34))}",
+        f"- {tools.threads} threads on both sides; load of the machine before the run {load:.1f}; "
+        f"Rust {' '.join(rust)}; faiss-cpu {versions['faiss']} ({' '.join(versions['faiss_options'])}); "
+        f"NumPy {versions['numpy']}; Python {platform.python_version()}",
+        f"- Peaks in the same run: {number(peaks['sgemm'])} GFLOPS of f32 matrix product (crate gemm "
+        f"{number(peaks['gemm'])}, NumPy {number(peaks['numpy'])}), {int8}, {peaks['memory']:.1f} GB/s from memory",
+        "",
+    ]
+
+
+def in_int8(path):
+    """Whether this path estimates in 8 bits."""
+    return re.search("int8|vnni|amx", path.lower()) is not None
+
+
+def rates(row):
+    return [row.label, number(row.rate(row.ours)), number(row.rate(row.peer)), row.ratio()]
+
+
+def render(tools, report, peaks, versions, rounds, names, load):
+    int8 = in_int8(names[0]) and peaks["int8"] is not None
+    shares = f"of our time at the peaks: cells, {'int8' if int8 else 'f32'} estimates, ranking"
+    heads = ["bank and queries", "ours, queries/s", "faiss, queries/s", "ratio"]
+    out = [BEGIN, "", *machine(tools, peaks, versions, load)]
+    out += [f"Medians of {rounds} rounds; in brackets the least and the largest ratio of a round.", ""]
+
+    def bounds(row):
+        return [", ".join(f"{share:.0f} %" for share in row.shares(peaks, int8)), f"{row.peer_share(peaks):.0f} %"]
+
+    def section(title, heads, cells):
+        if cells:
+            out.extend([f"### {title}", "", *table(heads, cells)])
+
+    section(f"All queries at once, k = {K}",
+            [*heads, "rows not estimated", "rows ranked per query", shares, "faiss, of its peak"],
+            [[*rates(row), f"{row.skipped():.0f} %", number(row.per_query("computed")), *bounds(row)]
+             for row in report.batch])
+    section(f"Each path of this processor, k = {K}",
+            ["bank and queries", "path", "queries/s", "times faiss", "layout", "rows not estimated",
+             "estimates, of their peak"],
+            [[row.label, name, number(row.rate(row.ours)), f"{row.rate(row.ours) / row.rate(row.peer):.1f}",
+              f"{row.cells} cells, " + (f"head {row.head} of {row.bank.dimension}" if in_int8(name) else "no codes"),
+              f"{row.skipped():.0f} %", f"{row.shares(peaks, in_int8(name))[1]:.0f} %"] for name, row in report.paths])
+    cells = []
+    for row in report.single:
+        mine, theirs = (f"{rate * size / 1e9:.1f} GB/s" for rate, size in
+                        zip((row.rate(row.ours), row.rate(row.peer)), row.traffic()))
+        cells.append([*rates(row), f"{1e6 / row.rate(row.ours):,.0f} µs", mine, f"{theirs}, {row.peer[-1]['how']}"])
+    section(f"One query at a time, k = {K}, {SINGLE} queries",
+            [*heads, "ours, one query", "ours reads", "faiss reads"], cells)
+    section(f"Is it OOD? The threshold of 95 % of the ID queries, k = {K}",
+            ["bank and queries", "ours (`within`), queries/s", "faiss (search, compare), queries/s", "ratio",
+             "rows not estimated"], [[*rates(row), f"{row.skipped():.0f} %"] for row in report.within])
+    section("Large",
+            [*heads, "rows not estimated", "most memory, ours and faiss", "time to lay out, and to load into faiss", shares,
+             "faiss, of its peak"],
+            [[*rates(row), f"{row.skipped():.0f} %", " and ".join(f"{size / 1e9:.1f} GB" for size in peak),
+              " and ".join(f"{s:.0f} s" for s in seconds), *bounds(row)] for row, peak, seconds in report.large])
+    section("Do they agree? Largest differences of k-th distances",
+            ["bank and queries", "to faiss", f"to f64 ({RECHECKED} queries; large: 20)", "between our paths"],
+            [[label, *(f"{value:.1e}" if value else "0" for value in differences)]
+             for label, *differences in report.agreement])
+    return "\n".join([*out, END])
+
+
+def write(out, text):
+    """Put the text between the two markers."""
+    before, after = "# Benchmarks\n\n", "\n"
+    if out.exists():
+        parts = re.split(f"{BEGIN}.*?{END}", out.read_text(), flags=re.DOTALL)
+        if len(parts) != 2:
+            stop(f"{out.name} should hold {BEGIN} and {END} once")
+        before, after = parts
+    out.write_text(before + text + after)
+
+
+def build():
+    """Build the bench program and say where it is."""
+    command = [os.environ.get("CARGO", "cargo"), "bench", "--locked", "--profile", "dev", "--package", "outskirt-exact",
+               "--bench", "exact", "--no-run", "--message-format", "json-render-diagnostics"]
+    done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        stop("the bench program does not build: see the lines above")
+    messages = map(json.loads, done.stdout.splitlines())
+    programs = [m["executable"] for m in messages if m.get("target", {}).get("name") == "exact" and m.get("executable")]
+    return programs[-1]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a smoke run in seconds: prints its table and writes no file")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    data = os.environ.get("OUTSKIRT_DATA") or HERE.parent.parent / "shared/data"
+    parser.add_argument("--data", type=Path, default=data, help="real images (OUTSKIRT_DATA)")
+    parser.add_argument("--only", default="", help="only banks whose name holds this; prints and writes no file without --out")
+    parser.add_argument("--out", type=Path, help="the file with the two markers (BENCHMARKS.md)")
+    parser.add_argument("--program", help="a bench program that is built already")
+    parser.add_argument("--large", action="store_true", help="the large bank too: 23 GB of memory, 13 GB in the cache folder")
+    parser.add_argument("--large-rows", type=int, default=1_281_167)
+    parser.add_argument("--large-dimension", type=int, default=2048)
+    parser.add_argument("--large-clusters", type=int, default=1000)
+    parser.add_argument("--large-rounds", type=int, default=3)
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds = 2
+    start, load = time.time(), os.getloadavg()[0]  # before the build
+    tools = Tools(options.program or build(), options.threads)
+    tools.install(PACKAGES)
+    if load > 0.5:
+        say(f"other programs use the processor (load {load:.1f}): these numbers will not be worth much")
+    names = tools.output(tools.program, "paths")
+    say("measuring what the machine can do")
+    rust = tools.output(tools.program, "peaks")
+    versions = tools.output(sys.executable, str(HERE / "peer.py"), "peaks")
+    peaks = {"gemm": rust["sgemm_gflops"], "numpy": versions["sgemm_gflops"], "int8": rust["int8_gops"],
+             "memory": rust["memory_gbytes"], "sgemm": max(rust["sgemm_gflops"], versions["sgemm_gflops"])}
+
+    if options.quick:
+        makers = [lambda: drawn(tools, "5,000 × 128, 100 clusters, σ = 0.5", 5000, 128, 100, 0.5, 500)]
+    else:
+        makers = [
+            lambda: drawn(tools, "50,000 × 512, 100 clusters, σ = 0.5", 50_000, 512, 100, 0.5, 10_000),
+            lambda: drawn(tools, "50,000 × 512, 100 clusters, σ = 1", 50_000, 512, 100, 1.0, 10_000),
+            lambda: drawn(tools, "50,000 × 512, no structure", 50_000, 512, 0, 1.0, 4000),
+            lambda: real(tools, "resnet20", "CIFAR-10, ResNet-20, 50,000 × 64", options.data),
+            lambda: real(tools, "densenet", "CIFAR-10, DenseNet, 50,000 × 342", options.data),
+        ]
+    labels = ["5,000", "σ = 0.5", "σ = 1", "no structure", "ResNet-20", "DenseNet"][0 if options.quick else 1:]
+    report = Report()
+    for label, make in zip(labels, makers):
+        if options.only.lower() in label.lower():
+            bank = make()
+            if bank:
+                measure(tools, bank, names, options.rounds, report)
+    if options.large:
+        measure_large(tools, options, report)
+    text = render(tools, report, peaks, versions, options.rounds, names, load)
+    out = options.out or (None if options.quick or options.only else HERE.parent / "BENCHMARKS.md")
+    if out:
+        write(out, text)
+        say(f"{out.name} is written")
+    else:
+        print(text)
+    say(f"done in {(time.time() - start) / 60:.1f} minutes")
+
+
+if __name__ == "__main__":
+    main()
