@@ -275,7 +275,7 @@ def measure_large(tools, options, report):
     """One side after the other: two banks of this size need not fit into memory."""
     rows, d, k = options.large_rows, options.large_dimension, min(1000, options.large_rows)
     size = 4 * rows * d
-    need, have = int(2.15 * size) + (1 << 28), memory("MemAvailable")
+    need, have = int(1.3 * size) + (1 << 28), memory("MemAvailable")
     if need > have:
         stop(f"--large needs {need / 1e9:.0f} GB of memory, {have / 1e9:.0f} are free: scale it down with --large-rows")
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -429,7 +429,7 @@ def main():
     parser.add_argument("--only", default="", help="only banks whose name holds this; prints and writes no file without --out")
     parser.add_argument("--out", type=Path, help="the file with the two markers (BENCHMARKS.md)")
     parser.add_argument("--program", help="a bench program that is built already")
-    parser.add_argument("--large", action="store_true", help="the large bank too: 23 GB of memory, 13 GB in the cache folder")
+    parser.add_argument("--large", action="store_true", help="the large bank too: 14 GB of memory, 13 GB in the cache folder")
     parser.add_argument("--large-rows", type=int, default=1_281_167)
     parser.add_argument("--large-dimension", type=int, default=2048)
     parser.add_argument("--large-clusters", type=int, default=1000)
