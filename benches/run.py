@@ -200,7 +200,7 @@ class Row:
 
 class Report:
     def __init__(self):
-        self.batch, self.paths, self.single, self.within, self.large, self.agreement = [], [], [], [], [], []
+        self.batch, self.paths, self.single, self.within, self.large, self.layers, self.agreement = ([] for _ in range(7))
 
 
 def largest(a, b):
@@ -308,6 +308,22 @@ def measure_large(tools, options, report):
     bank.file.unlink()
 
 
+def measure_layers(tools, bank, rounds, report):
+    """SQL, streaming and the graph beside what they stand on; one process does both sides."""
+    say(f"{bank.label}: Outskirt's layers")
+    command = [tools.layers, bank.file, bank.queries[""], *map(str, (bank.dimension, K, rounds))]
+    done = subprocess.run(command, env=tools.environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        stop("the layers could not be measured: see the lines above")
+    for line in done.stdout.splitlines():
+        found = json.loads(line)
+        pairs = [b / a for a, b in zip(found["ours"], found["peer"])]
+        ours_s, peer_s = statistics.median(found["ours"]), statistics.median(found["peer"])
+        report.layers.append([found["row"], f"{found['queries']:,}", f"{1e3 * ours_s:,.0f} ms", f"{1e3 * peer_s:,.0f} ms",
+                              f"{peer_s / ours_s:.2f} ({min(pairs):.2f}–{max(pairs):.2f})"])
+        say(", ".join(report.layers[-1]))
+
+
 def number(value):
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
 
@@ -389,6 +405,8 @@ def render(tools, report, peaks, versions, rounds, names, load):
              "faiss, of its peak"],
             [[*rates(row), f"{row.skipped():.0f} %", " and ".join(f"{size / 1e9:.1f} GB" for size in peak),
               " and ".join(f"{s:.0f} s" for s in seconds), *bounds(row)] for row, peak, seconds in report.large])
+    section(f"Outskirt's layers, 50,000 × 512, 100 clusters, σ = 0.5, k = {K}" if rounds > 2 else "Outskirt's layers",
+            ["row", "queries, or rows built", "Outskirt", "beside", "times as fast"], report.layers)
     section("Do they agree? Largest differences of k-th distances",
             ["bank and queries", "to faiss", f"to f64 ({RECHECKED} queries; large: 20)", "between our paths"],
             [[label, *(f"{value:.1e}" if value else "0" for value in differences)]
@@ -407,15 +425,15 @@ def write(out, text):
     out.write_text(before + text + after)
 
 
-def build():
-    """Build the bench program and say where it is."""
-    command = [os.environ.get("CARGO", "cargo"), "bench", "--locked", "--profile", "dev", "--package", "outskirt-exact",
-               "--bench", "exact", "--no-run", "--message-format", "json-render-diagnostics"]
+def build(package, bench):
+    """Build a bench program and say where it is."""
+    command = [os.environ.get("CARGO", "cargo"), "bench", "--locked", "--profile", "dev", "--package", package,
+               "--bench", bench, "--no-run", "--message-format", "json-render-diagnostics"]
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         stop("the bench program does not build: see the lines above")
     messages = map(json.loads, done.stdout.splitlines())
-    programs = [m["executable"] for m in messages if m.get("target", {}).get("name") == "exact" and m.get("executable")]
+    programs = [m["executable"] for m in messages if m.get("target", {}).get("name") == bench and m.get("executable")]
     return programs[-1]
 
 
@@ -438,7 +456,8 @@ def main():
     if options.quick:
         options.rounds = 2
     start, load = time.time(), os.getloadavg()[0]  # before the build
-    tools = Tools(options.program or build(), options.threads)
+    tools = Tools(options.program or build("outskirt-exact", "exact"), options.threads)
+    tools.layers = None if options.only else build("outskirt", "layers")
     tools.install(PACKAGES)
     if load > 0.5:
         say(f"other programs use the processor (load {load:.1f}): these numbers will not be worth much")
@@ -466,6 +485,8 @@ def main():
             bank = make()
             if bank:
                 measure(tools, bank, names, options.rounds, report)
+                if tools.layers and not report.layers:
+                    measure_layers(tools, bank, options.rounds, report)
     if options.large:
         measure_large(tools, options, report)
     text = render(tools, report, peaks, versions, options.rounds, names, load)

@@ -35,7 +35,7 @@ CREATE TABLE banks (
     k             INT UNSIGNED NOT NULL,    -- neighbours counted by default
     alpha         DOUBLE NOT NULL,          -- share of the matching rows that is kept
     seed          BIGINT UNSIGNED NOT NULL, -- of that sampling
-    index_kind    TEXT NOT NULL,            -- exact | hnsw
+    index_kind    TEXT NOT NULL,            -- exact | hnsw | hnsw-bf16 | hnsw-i8
     table_version BIGINT UNSIGNED NOT NULL, -- version of images that the bank stands for
     row_count     BIGINT UNSIGNED NOT NULL,
     dimension     INT UNSIGNED NOT NULL,

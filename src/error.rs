@@ -70,7 +70,7 @@ pub enum Error {
     WrongDimension { what: String, bank: String, expected: usize, found: usize },
     #[error("k = {k} is out of range for bank '{bank}': it holds {rows} embeddings, so k must be 1 to {rows}")]
     KOutOfRange { bank: String, k: i128, rows: usize },
-    #[error("outskirt.{what} cannot be '{name}': it is one of {}", list(known))]
+    #[error("{what} cannot be '{name}': it is one of {}", list(known))]
     UnknownSetting { what: &'static str, name: String, known: Vec<String> },
     #[error(
         "a memory limit cannot be '{text}': write a number and B, KB, MB, GB, KiB, MiB or GiB, such as '2GB', or 'unlimited'"

@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 
 use super::{Definition, list};
 use crate::error::{Error, Result};
-use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, sidecar_files};
+use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, Storage, sidecar_files};
 use crate::schema;
 use crate::store::{Store, WriteLock, now, quote};
 use crate::vectors::{Rows, embedding, normalize};
@@ -29,7 +29,7 @@ pub struct BankSpec {
     pub alpha: f64,
     /// Of that sampling.
     pub seed: u64,
-    /// `Hnsw` keeps a graph beside the exact bank.
+    /// A graph that is kept beside the exact bank, or none.
     pub index: IndexKind,
 }
 
@@ -69,14 +69,14 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
         k: spec.k,
         alpha: spec.alpha,
         seed: spec.seed,
-        index_kind: spec.index.name().into(),
+        index_kind: spec.index.to_string(),
         table_version: store.version(schema::IMAGES).await?,
         row_count: 0,
         dimension: column.dimension,
         created_at: now(),
     };
     // exact search needs no file: the rows are checked and counted
-    let rows = if spec.index == IndexKind::Hnsw { Some(read_rows(store, &bank).await?) } else { None };
+    let rows = if spec.index != IndexKind::Exact { Some(read_rows(store, &bank).await?) } else { None };
     bank.row_count = match &rows {
         Some(rows) => rows.ids.len(),
         None => {
@@ -177,12 +177,15 @@ fn is_sampled(id: u64, alpha: f64, seed: u64) -> bool {
     if alpha >= 1.0 {
         return true;
     }
-    // SplitMix64's finaliser: neighbouring ids land anywhere
+    ((mixed(id, seed) >> 11) as f64) < alpha * (1u64 << 53) as f64
+}
+
+/// SplitMix64's finaliser: neighbouring ids land anywhere.
+pub(super) fn mixed(id: u64, seed: u64) -> u64 {
     let mut x = id ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    x ^= x >> 31;
-    ((x >> 11) as f64) < alpha * (1u64 << 53) as f64
+    x ^ (x >> 31)
 }
 
 pub(super) fn hnsw_path(store: &Store, bank: &Definition) -> PathBuf {
@@ -190,8 +193,12 @@ pub(super) fn hnsw_path(store: &Store, bank: &Definition) -> PathBuf {
 }
 
 /// What the graph's file must have been built from to be this bank's.
-pub(super) fn hnsw_sidecar(bank: &Definition) -> Sidecar {
-    Sidecar {
+pub(super) fn hnsw_sidecar(bank: &Definition) -> Result<Sidecar> {
+    let storage = match bank.index_kind()? {
+        IndexKind::Hnsw(storage) => storage,
+        IndexKind::Exact => Storage::default(),
+    };
+    Ok(Sidecar {
         format: FORMAT,
         bank: bank.name.clone(),
         table_version: bank.table_version,
@@ -201,19 +208,20 @@ pub(super) fn hnsw_sidecar(bank: &Definition) -> Sidecar {
         seed: bank.seed,
         rows: bank.row_count,
         dimension: bank.dimension,
-        options: HnswOptions::default(),
+        options: HnswOptions { storage, ..HnswOptions::default() },
+        step: 0.0,
         checksum: String::new(),
-    }
+    })
 }
 
 /// Build a bank's graph.
 pub(super) fn build_hnsw(bank: &Definition, rows: &InMemory) -> Result<Hnsw> {
-    Hnsw::build(&rows.vectors, &rows.ids, hnsw_sidecar(bank).options)
+    Hnsw::build(&rows.vectors, &rows.ids, hnsw_sidecar(bank)?.options)
 }
 
 /// Put a bank's graph beside the tables.
 pub(super) fn save_hnsw(store: &Store, bank: &Definition, hnsw: &Hnsw, _lock: &WriteLock) -> Result<()> {
-    hnsw_sidecar(bank).commit(&hnsw_path(store, bank), |fresh| hnsw.save(fresh))
+    Sidecar { step: hnsw.step(), ..hnsw_sidecar(bank)? }.commit(&hnsw_path(store, bank), |fresh| hnsw.save(fresh))
 }
 
 #[cfg(test)]

@@ -9,12 +9,14 @@ mod build;
 mod calibrate;
 mod open;
 mod stream;
+mod verify;
 
 use serde::{Deserialize, Serialize};
 
 pub use build::{BankSpec, create, drop_bank};
 pub use calibrate::{Calibration, calibrate};
 pub use open::{Bank, Banks};
+pub use verify::{Verification, verify};
 
 use crate::error::{Error, Result};
 use crate::index::IndexKind;
@@ -38,7 +40,7 @@ pub struct Definition {
     pub alpha: f64,
     /// Of that sampling.
     pub seed: u64,
-    /// `exact`, or `hnsw` where a graph is kept as well.
+    /// `exact`, or `hnsw`, `hnsw-bf16` or `hnsw-i8` where a graph is kept as well.
     pub index_kind: String,
     /// The version of `images` that it stands for.
     pub table_version: u64,
@@ -51,7 +53,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// What the bank is searched with, as `banks.index_kind` says.
+    /// What the bank keeps beside the table, as `banks.index_kind` says.
     pub fn index_kind(&self) -> Result<IndexKind> {
         self.index_kind.parse()
     }

@@ -8,7 +8,7 @@ use super::build::{InMemory, build_hnsw, hnsw_path, hnsw_sidecar, read_rows, sav
 use super::{Calibration, Definition, list, list_calibrations};
 use crate::bank::stream::Streamed;
 use crate::error::{Error, Result};
-use crate::index::{self, Device, Hnsw, IndexKind, NeighborIndex, SearchOptions, check_device, exact_bytes};
+use crate::index::{self, Device, Hnsw, IndexKind, NeighborIndex, Search, SearchOptions, check_device, exact_bytes};
 use crate::store::Store;
 use crate::vectors::Vectors;
 
@@ -26,23 +26,24 @@ impl Bank {
     /// says so.
     pub async fn open(store: &Store, definition: Definition, options: SearchOptions) -> Result<Self> {
         match options.kind {
-            IndexKind::Exact => {
+            Search::Exact => {
                 check_device(options.device)?;
                 let rows = read_whole(store, &definition).await?;
                 let index = index::exact(rows.vectors, definition.k, options)?;
                 Ok(Self { definition, ids: rows.ids, index, notice: None })
             }
-            IndexKind::Hnsw => Self::open_hnsw(store, definition).await,
+            Search::Hnsw => Self::open_hnsw(store, definition).await,
         }
     }
 
     async fn open_hnsw(store: &Store, definition: Definition) -> Result<Self> {
-        if definition.index_kind()? != IndexKind::Hnsw {
+        if definition.index_kind()? == IndexKind::Exact {
             return Err(Error::NoHnsw { bank: definition.name });
         }
         let path = hnsw_path(store, &definition);
-        let wanted = hnsw_sidecar(&definition);
-        let loaded = wanted.verify(&path).and_then(|()| Hnsw::load(&path, definition.dimension, wanted.options));
+        let wanted = hnsw_sidecar(&definition)?;
+        let loaded =
+            wanted.verify(&path).and_then(|step| Hnsw::load(&path, definition.dimension, wanted.options, step));
         let mut notice = None;
         let index = match loaded {
             Ok(hnsw) => hnsw,
@@ -174,7 +175,7 @@ impl Banks {
         };
         let bank = slot.get_or_init(|| {
             let limit = options.memory_limit.0;
-            let exact = options.kind == IndexKind::Exact && options.device == Device::Cpu;
+            let exact = options.kind == Search::Exact && options.device == Device::Cpu;
             if exact && limit.is_some_and(|limit| exact_bytes(definition.row_count, definition.dimension) > limit) {
                 let streamed = Streamed::new(&self.folder, definition, limit.unwrap_or(0), options, &self.watch);
                 let bank = streamed.map(|index| {

@@ -1,16 +1,16 @@
-//! `outskirt bank create | calibrate | list | drop`.
+//! `outskirt bank create | calibrate | verify | list | drop`.
 
 use std::path::Path;
 
 use clap::Subcommand;
 
 use super::{Console, table};
-use crate::bank::{self, BankSpec};
+use crate::bank::{self, BankSpec, Verification};
 use crate::error::Result;
 use crate::index::IndexKind;
 use crate::store::Store;
 
-/// Create, calibrate, list and drop banks.
+/// Create, calibrate, verify, list and drop banks.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a bank of the images for which a predicate holds
@@ -24,6 +24,11 @@ Example:
 Example:
   outskirt bank calibrate cifar10 --where \"dataset = 'cifar10' AND split = 'val'\"")]
     Calibrate(Calibrate),
+    /// Compare a bank's graph with exact search on a sample of images
+    #[command(after_help = "\
+Example:
+  outskirt bank verify cifar10 --ood \"dataset = 'textures'\"")]
+    Verify(Verify),
     /// List the banks
     List,
     /// Drop a bank, its calibrations and its index file; the images stay
@@ -53,7 +58,8 @@ pub struct Create {
     /// Seed of that sampling
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// exact, or hnsw to keep a graph as well (SET outskirt.search = 'hnsw' uses it)
+    /// exact; or hnsw, hnsw-bf16, hnsw-i8 to keep a graph as well, its vectors in 4, 2 or 1 bytes per number (SET
+    /// outskirt.search = 'hnsw' uses it)
     #[arg(long, default_value = "exact", value_parser = |name: &str| name.parse::<IndexKind>())]
     index: IndexKind,
 }
@@ -69,6 +75,22 @@ pub struct Calibrate {
     /// Neighbours counted, where not the bank's own
     #[arg(long)]
     k: Option<usize>,
+}
+
+/// Arguments of `bank verify`.
+#[derive(Debug, clap::Args)]
+pub struct Verify {
+    /// The bank
+    name: String,
+    /// Images of each side that are searched for in both ways
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    sample: u32,
+    /// SQL over images: in-distribution images; without it those of the calibration, or else the bank's own
+    #[arg(long, value_name = "SQL")]
+    id: Option<String>,
+    /// SQL over images: out-of-distribution images, to see what FPR95 and AUROC lose
+    #[arg(long, value_name = "SQL")]
+    ood: Option<String>,
 }
 
 pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -111,12 +133,46 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
                 made.k
             ))
         }
+        Command::Verify(args) => {
+            let bar = console.progress("searching in both ways", 0);
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            let sample = args.sample as usize;
+            let found = bank::verify(&store, &args.name, sample, args.id.as_deref(), args.ood.as_deref()).await;
+            bar.finish_and_clear();
+            verified(&found?, console)
+        }
         Command::List => list(&store, console).await,
         Command::Drop { name } => {
             let dropped = bank::drop_bank(&store, &name).await?;
             console.line(format!("bank {}: dropped; its {} images stay", dropped.name, dropped.row_count))
         }
     }
+}
+
+fn verified(found: &Verification, console: &mut Console<'_>) -> Result<()> {
+    let bank = &found.bank;
+    if let Some(notice) = &found.notice {
+        console.notice(notice)?;
+    }
+    console.line(format!(
+        "bank {}: {} embeddings, {}, k = {}; {} ID images ({}), {} OOD images",
+        bank.name, bank.row_count, bank.index_kind, bank.k, found.id_images, found.id_predicate, found.ood_images
+    ))?;
+    console.line(format!(
+        "k-th distance equal to the exact one: {:.2} % of the images; error {:.6} on average, {:.6} at most",
+        100.0 * found.recall,
+        found.mean_error,
+        found.largest_error
+    ))?;
+    if let Some((exact, graph)) = &found.metrics {
+        let row = |name: &str, exact: f64, graph: f64| {
+            let drift = format!("{:+.2}", 100.0 * (graph - exact));
+            vec![name.into(), format!("{:.2}", 100.0 * exact), format!("{:.2}", 100.0 * graph), drift]
+        };
+        let rows = [row("FPR95", exact.fpr95, graph.fpr95), row("AUROC", exact.auroc, graph.auroc)];
+        console.line(table::render(&["percent", "exact", "graph", "drift"], &rows, &[1, 2, 3]))?;
+    }
+    Ok(())
 }
 
 async fn list(store: &Store, console: &mut Console<'_>) -> Result<()> {

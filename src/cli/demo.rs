@@ -9,7 +9,7 @@ use crate::backbone::{self, Backbone};
 use crate::bank::{self, BankSpec};
 use crate::demo::{CLASSES, Counts, OOD, write_pictures};
 use crate::error::{Error, Result};
-use crate::index::IndexKind;
+use crate::index::{IndexKind, Storage};
 use crate::ingest::{IngestOptions, IngestSummary};
 use crate::session::Session;
 use crate::store::Store;
@@ -98,7 +98,7 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
         k: 10, // the paper takes 50 for 50,000 images; this bank has 3,000
         alpha: 1.0,
         seed: 0,
-        index: IndexKind::Hnsw,
+        index: IndexKind::Hnsw(Storage::F32),
     };
     let bank = bank::create(&store, &spec).await?;
     stages.add("build the bank and its HNSW graph", start, bank.row_count);

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::best::Best;
 use crate::layout::Exact;
-use crate::search::QUERIES;
+use crate::search::step;
 use crate::vectors::{Vectors, distance};
 
 /// One search through a bank that is shown block by block: each block is an [`Exact`] of its own, and may be forgotten
@@ -34,9 +34,9 @@ impl Running {
         assert_eq!(queries.len(), self.nearest.len(), "as many queries as at first");
         assert_eq!(queries.dimension(), block.dimension, "queries and bank of one dimension");
         let (k, cutoffs, error) = (self.k, self.cutoffs.as_deref(), block.slack.distance);
-        let here = k.min(block.len());
+        let (here, step) = (k.min(block.len()), step(queries.len(), k));
         let visit = |(number, nearest): (usize, &mut [Vec<f64>])| {
-            let first = number * QUERIES;
+            let first = number * step;
             let asked = block.prepare(queries.rows(first, first + nearest.len()), first);
             let mut bests: Vec<Best> = nearest
                 .iter()
@@ -61,7 +61,7 @@ impl Running {
                 nearest.truncate(k);
             }
         };
-        self.nearest.par_chunks_mut(QUERIES).enumerate().for_each(visit);
+        self.nearest.par_chunks_mut(step).enumerate().for_each(visit);
     }
 
     /// The k-th distances; `None` where fewer than k rows were shown, or lie within the cutoff.

@@ -15,7 +15,7 @@ use crate::vectors::{Vectors, distance};
 use crate::work::Work;
 
 /// Queries that one thread takes through the bank together.
-pub(crate) const QUERIES: usize = 2048;
+const QUERIES: usize = 2048;
 /// Queries up to which all threads work on the same ones, each in its own cells.
 const FEW: usize = 64;
 /// Numbers of a bank below which a thread pool costs more than it saves.
@@ -36,6 +36,11 @@ impl Queries<'_> {
     pub(crate) fn heads(&self) -> &[Line] {
         self.heads.as_deref().unwrap_or(&self.lines)
     }
+}
+
+/// How many of m queries one thread takes: all threads have some, and what they keep stays small.
+pub(crate) fn step(m: usize, k: usize) -> usize {
+    m.div_ceil(rayon::current_num_threads()).min(QUERIES).min((1 << 23) / (k + 64)).max(FEW)
 }
 
 impl Exact {
@@ -83,7 +88,7 @@ impl Exact {
         if m <= FEW || small {
             return run(0, m, if small { 1 } else { threads });
         }
-        let step = m.div_ceil(threads).min(QUERIES).min((1 << 23) / (k + 64)).max(FEW);
+        let step = step(m, k);
         let chunks: Vec<(usize, usize)> = (0..m).step_by(step).map(|from| (from, (from + step).min(m))).collect();
         chunks.par_iter().flat_map_iter(|&(from, to)| run(from, to, 1)).collect()
     }

@@ -8,7 +8,7 @@ use datafusion::common::{DataFusionError, Result, config_err, exec_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 
 use crate::error::Error;
-use crate::index::{Device, IndexKind, Instructions, MemoryLimit, SearchOptions};
+use crate::index::{Device, Instructions, MemoryLimit, Search, SearchOptions};
 
 /// [`Instructions`] by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,7 @@ impl std::str::FromStr for Processor {
 /// What `SET outskirt.…` sets, and `SHOW outskirt.…` shows.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    search: IndexKind,
+    search: Search,
     device: Device,
     memory_limit: MemoryLimit,
     instructions: Processor,

@@ -1,7 +1,8 @@
 //! Approximate search by usearch's HNSW graph.
 //!
-//! The graph's k-th distance can only be too large: a missed neighbour is replaced by a farther one. So the
-//! search keeps [`HnswOptions::expansion_per_k`] × k candidates, and exact search stays the default.
+//! A missed neighbour is replaced by a farther one, so the graph's k-th distance is too large where it is wrong (rounding
+//! of [`Storage`] apart). So the search keeps [`HnswOptions::expansion_per_k`] × k candidates, and exact search stays the
+//! default.
 //! Not for scores that must be exact, nor for k in the thousands, where the graph loses its advantage.
 
 use std::path::Path;
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use super::NeighborIndex;
+use super::{NeighborIndex, Storage};
 use crate::error::{Error, Result};
 use crate::vectors::{Rows, Vectors};
 
@@ -24,20 +25,25 @@ pub struct HnswOptions {
     pub expansion_add: usize,
     /// Candidates while searching, per neighbour asked for: ef = this × k, at least 64.
     pub expansion_per_k: usize,
+    /// How vectors are held.
+    #[serde(default)]
+    pub storage: Storage,
 }
 
 impl Default for HnswOptions {
     fn default() -> Self {
-        Self { connectivity: 16, expansion_add: 128, expansion_per_k: 4 }
+        Self { connectivity: 16, expansion_add: 128, expansion_per_k: 4, storage: Storage::F32 }
     }
 }
 
-/// A graph of normalised f32 vectors under squared Euclidean distance.
+/// A graph of normalised vectors under squared Euclidean distance.
 pub struct Hnsw {
     /// Held shared while searching with the expansion it names, exclusively to change that.
     expansion: RwLock<usize>,
     index: Index,
     options: HnswOptions,
+    /// What one step of an 8-bit code stands for.
+    step: f32,
     threads: usize,
 }
 
@@ -51,13 +57,22 @@ impl Hnsw {
     /// Build a graph on all cores. Ids must be unique and below u64::MAX, which usearch keeps for itself.
     pub fn build(vectors: &Rows, ids: &[u64], options: HnswOptions) -> Result<Self> {
         assert_eq!(vectors.len(), ids.len(), "one id per vector");
-        let hnsw = Self::empty(vectors.dimension(), options)?;
+        let mut hnsw = Self::empty(vectors.dimension(), options)?;
+        if options.storage == Storage::I8 {
+            let largest = |row| vectors.row(row).iter().fold(0.0f32, |most, value| most.max(value.abs()));
+            hnsw.step = (0..vectors.len()).into_par_iter().map(largest).reduce(|| f32::MIN_POSITIVE, f32::max) / 127.0;
+        }
         // memory is taken before the first add, and as many thread slots as rayon has threads:
         // usearch refuses one caller too many instead of letting it wait
         hnsw.reserve(ids.len())?;
-        (0..ids.len())
-            .into_par_iter()
-            .try_for_each(|row| hnsw.index.add(ids[row], vectors.row(row)).map_err(failed))?;
+        (0..ids.len()).into_par_iter().try_for_each(|row| {
+            let (id, vector) = (ids[row], vectors.row(row));
+            match options.storage {
+                Storage::I8 => hnsw.index.add(id, &hnsw.codes(vector)),
+                Storage::F32 | Storage::Bf16 => hnsw.index.add(id, vector),
+            }
+            .map_err(failed)
+        })?;
         Ok(hnsw)
     }
 
@@ -66,16 +81,21 @@ impl Hnsw {
         self.index.save(&path_text(path)?).map_err(failed)
     }
 
-    /// Read a graph that [`Self::save`] wrote with the same options.
-    pub fn load(path: &Path, dimension: usize, options: HnswOptions) -> Result<Self> {
-        let hnsw = Self::empty(dimension, options)?;
+    /// What one step of an 8-bit code stands for, to be given to [`Self::load`]; 0 where numbers are stored otherwise.
+    pub fn step(&self) -> f32 {
+        self.step
+    }
+
+    /// Read a graph that [`Self::save`] wrote with the same options and step.
+    pub fn load(path: &Path, dimension: usize, options: HnswOptions, step: f32) -> Result<Self> {
+        let hnsw = Self { step, ..Self::empty(dimension, options)? };
         hnsw.index.load(&path_text(path)?).map_err(failed)?;
         let refuse = |reason: String| Err(Error::BadIndexFile { path: path.into(), reason });
         if hnsw.index.dimensions() != dimension {
             return refuse(format!("dimension {}, expected {dimension}", hnsw.index.dimensions()));
         }
-        if hnsw.index.scalar_kind() != ScalarKind::F32 || hnsw.index.metric_kind() != MetricKind::L2sq {
-            return refuse("it does not hold f32 vectors under squared Euclidean distance".into());
+        if hnsw.index.scalar_kind() != scalar(options.storage) || hnsw.index.metric_kind() != MetricKind::L2sq {
+            return refuse("it holds other numbers, or another distance than squared Euclidean".into());
         }
         hnsw.reserve(hnsw.index.size())?;
         Ok(hnsw)
@@ -85,14 +105,14 @@ impl Hnsw {
         let index = Index::new(&IndexOptions {
             dimensions: dimension,
             metric: MetricKind::L2sq,
-            quantization: ScalarKind::F32,
+            quantization: scalar(options.storage),
             connectivity: options.connectivity,
             expansion_add: options.expansion_add,
             expansion_search: 64,
             multi: false,
         })
         .map_err(failed)?;
-        Ok(Self { expansion: RwLock::new(64), index, options, threads: rayon::current_num_threads() })
+        Ok(Self { expansion: RwLock::new(64), index, options, step: 0.0, threads: rayon::current_num_threads() })
     }
 
     fn reserve(&self, rows: usize) -> Result<()> {
@@ -100,10 +120,19 @@ impl Hnsw {
         self.index.reserve_capacity_and_threads(rows, self.threads + 1).map_err(failed)
     }
 
+    /// Numbers in steps; usearch's own conversion cuts off instead of rounding, and loses a part of every distance.
+    fn codes(&self, vector: &[f32]) -> Vec<i8> {
+        vector.iter().map(|value| (value / self.step).round().clamp(-127.0, 127.0) as i8).collect()
+    }
+
     fn kth_distance(&self, row: usize, query: &[f32], k: usize) -> Result<f32> {
-        let found = self.index.search(query, k).map_err(failed)?;
+        let (found, unit) = match self.options.storage {
+            Storage::I8 => (self.index.search(&self.codes(query), k), self.step),
+            Storage::F32 | Storage::Bf16 => (self.index.search(query, k), 1.0),
+        };
+        let found = found.map_err(failed)?;
         match found.distances.get(k - 1) {
-            Some(squared) => Ok(squared.max(0.0).sqrt()),
+            Some(squared) => Ok(unit * squared.max(0.0).sqrt()),
             None => Err(Error::Hnsw {
                 reason: format!(
                     "reached {} of k = {k} neighbours for row {row} of the batch: SET outskirt.search = 'exact'",
@@ -126,6 +155,14 @@ impl NeighborIndex for Hnsw {
             held = std::sync::RwLockWriteGuard::downgrade(change);
         }
         (0..queries.len()).into_par_iter().map(|row| self.kth_distance(row, queries.row(row), k)).collect()
+    }
+}
+
+fn scalar(storage: Storage) -> ScalarKind {
+    match storage {
+        Storage::F32 => ScalarKind::F32,
+        Storage::Bf16 => ScalarKind::BF16,
+        Storage::I8 => ScalarKind::I8,
     }
 }
 

@@ -14,7 +14,7 @@ mod sidecar;
 #[cfg(feature = "torch")]
 pub use device::{DeviceBank, Precision, require_cuda};
 pub use hnsw::{Hnsw, HnswOptions};
-pub use options::{Device, IndexKind, Instructions, MemoryLimit, SearchOptions};
+pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Storage};
 pub use outskirt_exact::{Exact, Layout, Running, kth_distances_brute};
 pub(crate) use sidecar::files as sidecar_files;
 pub use sidecar::{FORMAT, Sidecar};

@@ -3,18 +3,43 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 pub use outskirt_exact::Path as Instructions;
 
 use crate::error::{Error, Result};
 
 /// What a bank is searched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum IndexKind {
+pub enum Search {
     /// Every vector is compared, or proven too far: the default.
     #[default]
     Exact,
-    /// A usearch HNSW graph: approximate, and its k-th distance can only be too large.
+    /// A usearch HNSW graph: approximate.
     Hnsw,
+}
+
+/// What a bank keeps beside the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum IndexKind {
+    /// Nothing: exact search needs no file.
+    #[default]
+    Exact,
+    /// A usearch HNSW graph, with its vectors in this form.
+    Hnsw(Storage),
+}
+
+/// How a graph holds its vectors: the smaller, the less memory and the rougher its distances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// 4 bytes per number. The k-th distance can only be too large: a missed neighbour is replaced by a farther one.
+    #[default]
+    F32,
+    /// 2 bytes per number: bfloat16, whose distances are off by less than 1 %.
+    Bf16,
+    /// 1 byte per number, in equal steps up to the largest number of the bank.
+    I8,
 }
 
 /// Where exact search runs.
@@ -35,7 +60,7 @@ pub struct MemoryLimit(pub Option<u64>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SearchOptions {
     /// Exact, or by a graph.
-    pub kind: IndexKind,
+    pub kind: Search,
     /// Processor or GPU, for exact search.
     pub device: Device,
     /// Above it a bank is read from its table block by block for each batch of queries.
@@ -47,7 +72,7 @@ pub struct SearchOptions {
 impl Default for SearchOptions {
     fn default() -> Self {
         Self {
-            kind: IndexKind::default(),
+            kind: Search::default(),
             device: Device::default(),
             memory_limit: MemoryLimit::default(),
             instructions: Instructions::detect(),
@@ -55,14 +80,20 @@ impl Default for SearchOptions {
     }
 }
 
-impl From<IndexKind> for SearchOptions {
-    fn from(kind: IndexKind) -> Self {
+impl From<Search> for SearchOptions {
+    fn from(kind: Search) -> Self {
         Self { kind, ..Self::default() }
     }
 }
 
 /// The one table of names of each choice.
-const KINDS: [(&str, IndexKind); 2] = [("exact", IndexKind::Exact), ("hnsw", IndexKind::Hnsw)];
+const SEARCHES: [(&str, Search); 2] = [("exact", Search::Exact), ("hnsw", Search::Hnsw)];
+const KINDS: [(&str, IndexKind); 4] = [
+    ("exact", IndexKind::Exact),
+    ("hnsw", IndexKind::Hnsw(Storage::F32)),
+    ("hnsw-bf16", IndexKind::Hnsw(Storage::Bf16)),
+    ("hnsw-i8", IndexKind::Hnsw(Storage::I8)),
+];
 const DEVICES: [(&str, Device); 2] = [("cpu", Device::Cpu), ("cuda", Device::Cuda)];
 
 fn find<T: Copy>(what: &'static str, name: &str, known: &[(&str, T)]) -> Result<T> {
@@ -74,19 +105,27 @@ fn find<T: Copy>(what: &'static str, name: &str, known: &[(&str, T)]) -> Result<
     })
 }
 
-impl IndexKind {
-    /// The kind's name, as in SQL settings and in `banks.index_kind`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Hnsw => "hnsw",
-        }
+fn name_of<T: PartialEq>(value: &T, known: &'static [(&'static str, T)]) -> &'static str {
+    known.iter().find(|(_, known)| known == value).map_or("", |(name, _)| name)
+}
+
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(self, &SEARCHES))
+    }
+}
+
+impl FromStr for Search {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        find("outskirt.search", name, &SEARCHES)
     }
 }
 
 impl fmt::Display for IndexKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(name_of(self, &KINDS))
     }
 }
 
@@ -94,16 +133,13 @@ impl FromStr for IndexKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        find("search", name, &KINDS)
+        find("an index", name, &KINDS)
     }
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-        })
+        f.write_str(name_of(self, &DEVICES))
     }
 }
 
@@ -111,7 +147,7 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        find("device", name, &DEVICES)
+        find("outskirt.device", name, &DEVICES)
     }
 }
 

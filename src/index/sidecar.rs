@@ -38,6 +38,10 @@ pub struct Sidecar {
     pub dimension: usize,
     /// How the graph was built and is searched.
     pub options: HnswOptions,
+    /// What one step of the codes stands for, where numbers are stored in 8 bits; like the checksum, the caller's is not
+    /// compared.
+    #[serde(default)]
+    pub step: f32,
     /// SHA-256 of the index file; empty in what the caller asks for, filled by [`Self::commit`].
     pub checksum: String,
 }
@@ -61,23 +65,23 @@ impl Sidecar {
         File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))
     }
 
-    /// Check that the file at `path` is whole and was built from exactly what `self` says.
+    /// Check that the file at `path` is whole and was built from exactly what `self` says; gives its step.
     ///
     /// Errors: [`Error::BadIndexFile`] with the first difference; the caller rebuilds.
-    pub fn verify(&self, path: &Path) -> Result<()> {
+    pub fn verify(&self, path: &Path) -> Result<f32> {
         let note = beside(path, ".json");
         let text = fs::read(&note).map_err(|error| bad(path, format!("its sidecar cannot be read ({error})")))?;
         let found: Self = serde_json::from_slice(&text).map_err(|error| bad(path, format!("sidecar: {error}")))?;
         if found.format != FORMAT {
             return Err(bad(path, format!("format {}, this outskirt reads {FORMAT}", found.format)));
         }
-        if (Self { checksum: String::new(), ..found.clone() }) != (Self { checksum: String::new(), ..self.clone() }) {
+        if (Self { checksum: self.checksum.clone(), step: self.step, ..found.clone() }) != *self {
             return Err(bad(path, "it was built for another bank, version or network".into()));
         }
         if checksum(path)? != found.checksum {
             return Err(bad(path, "its checksum is wrong".into()));
         }
-        Ok(())
+        Ok(found.step)
     }
 }
 
@@ -119,6 +123,7 @@ mod tests {
             rows: 10,
             dimension: 4,
             options: HnswOptions::default(),
+            step: 0.0,
             checksum: String::new(),
         }
     }

@@ -1,6 +1,6 @@
 //! The command line on the toy database: what each command prints.
 
-use outskirt::index::{IndexKind, SearchOptions};
+use outskirt::index::{IndexKind, SearchOptions, Storage};
 
 use super::fixture::{calibrated, outskirt, toy_database};
 
@@ -32,6 +32,37 @@ async fn a_bank_is_made_calibrated_listed_and_dropped() {
     assert!(!db.join("indexes/circle.hnsw").exists() && !db.join("indexes/circle.hnsw.json").exists());
     let (listed, notice) = outskirt(db, &["bank", "list"]).await.unwrap();
     assert_eq!((listed.as_str(), notice.contains("no banks yet")), ("", true));
+}
+
+#[tokio::test]
+async fn a_graph_is_compared_with_exact_search() {
+    for (storage, name, error) in [
+        (Storage::F32, "hnsw", "error 0.000000 on average, 0.000000 at most"),
+        (Storage::Bf16, "hnsw-bf16", "% of the images; error 0.00"),
+        (Storage::I8, "hnsw-i8", "% of the images; error 0.00"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        calibrated(folder.path(), IndexKind::Hnsw(storage)).await;
+        let verify = ["bank", "verify", "circle", "--ood", "dataset = 'ood'"];
+        let (found, notice) = outskirt(folder.path(), &verify).await.unwrap();
+        let head =
+            format!("bank circle: 40 embeddings, {name}, k = 5; 20 ID images (dataset = 'id' AND split = 'val'), 10");
+        assert!(found.starts_with(&head) && found.contains(error), "{found}");
+        // all OOD images are far outside: rounding does not change that
+        assert!(found.contains("FPR95      0.00    0.00  +0.00\nAUROC"), "{found}");
+        assert_eq!(notice, "");
+        let query = "SET outskirt.search = 'hnsw'; SELECT round(avg(knn_ood_score(toy, 'circle')), 1) AS s FROM images \
+                     WHERE dataset = 'ood'";
+        let (mean, _) = outskirt(folder.path(), &["sql", query, "--format", "csv"]).await.unwrap();
+        assert_eq!(mean, "s\n1.2\n");
+
+        let none = outskirt(folder.path(), &["bank", "verify", "circle", "--ood", "dataset = 'nowhere'"]).await;
+        assert!(none.unwrap_err().contains("dataset = 'nowhere'"));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let error = outskirt(folder.path(), &["bank", "verify", "circle"]).await.unwrap_err();
+    assert!(error.contains("has no HNSW index"), "{error}");
 }
 
 #[tokio::test]
@@ -91,7 +122,7 @@ average      10   0.00  100.00  97.50  95.00
 #[tokio::test]
 async fn a_damaged_graph_is_rebuilt_with_a_notice_and_the_same_answer() {
     let folder = tempfile::tempdir().unwrap();
-    calibrated(folder.path(), IndexKind::Hnsw).await;
+    calibrated(folder.path(), IndexKind::Hnsw(Storage::F32)).await;
     let query = "SET outskirt.search = 'hnsw'; SELECT round(sum(knn_ood_score(toy, 'circle')), 3) AS s FROM images";
     let print = async || outskirt(folder.path(), &["sql", query, "--format", "csv"]).await.unwrap();
     let whole = print().await;

@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
-use outskirt::index::IndexKind;
+use outskirt::index::{IndexKind, Storage};
 use outskirt::session::Session;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
@@ -49,7 +49,7 @@ async fn every_slt_file_holds() {
     files.sort();
     assert!(files.len() >= 5, "{files:?}");
     let database = tempfile::tempdir().unwrap();
-    let (store, _) = calibrated(database.path(), IndexKind::Hnsw).await;
+    let (store, _) = calibrated(database.path(), IndexKind::Hnsw(Storage::F32)).await;
     for file in files {
         let mut runner = Runner::new(|| {
             let store = store.clone();

@@ -1,0 +1,229 @@
+//! What Outskirt's layers cost beside what they stand on, in one run: SQL beside the engine, a bank read block by block
+//! beside reading alone, the HNSW graph beside usearch called directly. Run by `make bench` (benches/run.py).
+//!
+//! `layers BANK QUERIES DIMENSION K ROUNDS`, files of unit vectors in f32; prints a line of JSON per row of the table:
+//! seconds of both sides, round by round.
+
+use std::error::Error;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{
+    ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, StringArray, TimestampNanosecondArray,
+    UInt32Array, UInt64Array, new_null_array,
+};
+use arrow::datatypes::{DataType, Field, Float64Type};
+use futures::TryStreamExt;
+use outskirt::bank::{self, BankSpec};
+use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex};
+use outskirt::schema;
+use outskirt::session::Session;
+use outskirt::store::{EmbeddingColumn, Store};
+use outskirt::vectors::{Rows, Vectors};
+use rayon::prelude::*;
+use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+const COLUMN: &str = "drawn";
+/// Queries against a bank that is read block by block, and the share of its f32 bytes that the memory limit is.
+const STREAMED_QUERIES: usize = 1000;
+const STREAMED_SHARE: usize = 4;
+/// Rows of the graph: building one takes its time.
+const GRAPH_ROWS: usize = 10_000;
+const GRAPH_QUERIES: usize = 2000;
+/// Rows per commit.
+const BATCH: usize = 8192;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let [bank, queries, dimension, k, rounds] = arguments.as_slice() else {
+        writeln!(std::io::stdout(), "run by `make bench`: layers BANK QUERIES DIMENSION K ROUNDS")?;
+        return Ok(());
+    };
+    let (dimension, k, rounds) = (dimension.parse()?, k.parse()?, rounds.parse()?);
+    let (bank, queries) = (read(Path::new(bank))?, read(Path::new(queries))?);
+    let folder = tempfile::tempdir()?;
+    let store = database(&folder.path().join("db"), dimension, &bank, &queries).await?;
+    let spec = BankSpec {
+        name: "bank".into(),
+        backbone: COLUMN.into(),
+        predicate: "split = 'bank'".into(),
+        k,
+        alpha: 1.0,
+        seed: 0,
+        index: IndexKind::Exact,
+    };
+    bank::create(&store, &spec).await?;
+    sql(&store, &bank, &queries, dimension, k, rounds).await?;
+    streamed(&store, &bank, dimension, rounds).await?;
+    graph(&bank, &queries, dimension, k, rounds)
+}
+
+fn read(file: &Path) -> Result<Vec<f32>> {
+    let bytes = fs::read(file)?;
+    Ok(bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+}
+
+/// `images` with the bank's and the queries' embeddings, told apart by `split`.
+async fn database(folder: &Path, dimension: usize, bank: &[f32], queries: &[f32]) -> Result<Store> {
+    let store = Store::create(folder).await?;
+    let lock = store.lock()?;
+    let column = EmbeddingColumn { backbone: COLUMN.into(), sha256: "0".repeat(64), dimension };
+    store.add_embedding_column(&lock, &column).await?;
+    let table = store.schema(schema::IMAGES).await?;
+    let mut id = 0u64;
+    for (split, values) in [("bank", bank), ("query", queries)] {
+        for values in values.chunks(BATCH * dimension) {
+            let n = values.len() / dimension;
+            let item = Arc::new(Field::new("item", DataType::Float32, true));
+            let numbers = Arc::new(Float32Array::from(values.to_vec()));
+            let embeddings: ArrayRef = Arc::new(FixedSizeListArray::new(item, dimension as i32, numbers, None));
+            let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; n])) };
+            let columns = table.fields().iter().map(|field| -> ArrayRef {
+                match field.name().as_str() {
+                    schema::ID => Arc::new(UInt64Array::from_iter_values(id + 1..=id + n as u64)),
+                    schema::DATASET => text("drawn"),
+                    schema::SPLIT => text(split),
+                    schema::URI => text("drawn"),
+                    schema::CONTENT_HASH => text(""),
+                    schema::WIDTH | schema::HEIGHT => Arc::new(UInt32Array::from(vec![32; n])),
+                    schema::INGESTED_AT => Arc::new(TimestampNanosecondArray::from(vec![0; n])),
+                    COLUMN => Arc::clone(&embeddings),
+                    _ => new_null_array(field.data_type(), n),
+                }
+            });
+            let columns: Vec<ArrayRef> = columns.collect();
+            let columns: std::result::Result<Vec<ArrayRef>, _> = columns
+                .iter()
+                .zip(table.fields())
+                .map(|(array, field)| arrow::compute::cast(array, field.data_type()))
+                .collect();
+            let batch = RecordBatch::try_new(Arc::clone(&table), columns?)?;
+            store.append(&lock, schema::IMAGES, batch).await?;
+            id += n as u64;
+        }
+    }
+    Ok(store)
+}
+
+/// One row of the table.
+fn report(row: &str, queries: usize, ours: &[f64], peer: &[f64]) -> Result<()> {
+    writeln!(
+        std::io::stdout(),
+        "{{\"row\": {row:?}, \"queries\": {queries}, \"ours\": {ours:?}, \"peer\": {peer:?}}}"
+    )?;
+    Ok(())
+}
+
+fn seconds<T>(run: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
+    let start = Instant::now();
+    let found = run()?;
+    Ok((start.elapsed().as_secs_f64(), found))
+}
+
+/// The sum of all scores by SQL.
+async fn sum(session: &Session, condition: &str) -> Result<(f64, f64)> {
+    let start = Instant::now();
+    let query = format!("SELECT sum(knn_ood_score({COLUMN}, 'bank')) FROM images WHERE split = 'query' {condition}");
+    let batches = session.sql(&query).await?.collect().await?;
+    Ok((start.elapsed().as_secs_f64(), batches[0].column(0).as_primitive::<Float64Type>().value(0)))
+}
+
+fn same(a: f64, b: f64) -> Result<()> {
+    if (a - b).abs() > 1e-6 * b.abs() { Err(format!("{a} and {b} should be one sum of scores").into()) } else { Ok(()) }
+}
+
+async fn sql(store: &Store, bank: &[f32], queries: &[f32], dimension: usize, k: usize, rounds: usize) -> Result<()> {
+    let session = Session::open(store).await?;
+    let exact = Exact::new(Vectors::new(bank, dimension).into(), Layout { k, ..Layout::default() });
+    let queries = Vectors::new(queries, dimension);
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let (in_sql, sum) = sum(&session, "").await?;
+        let (direct, found) = seconds(|| Ok(Exact::kth_distances(&exact, queries, k)))?;
+        same(sum, found.iter().copied().map(f64::from).sum())?;
+        if round > 0 {
+            ours.push(in_sql);
+            peer.push(direct);
+        }
+    }
+    report("SQL over the table, beside the engine called directly", queries.len(), &ours, &peer)
+}
+
+async fn streamed(store: &Store, bank: &[f32], dimension: usize, rounds: usize) -> Result<()> {
+    let session = Session::open(store).await?;
+    let condition = format!("AND id <= {}", bank.len() / dimension + STREAMED_QUERIES);
+    let (_, whole) = sum(&session, &condition).await?;
+    session
+        .sql(&format!("SET outskirt.memory_limit = '{}B'", 4 * bank.len() / STREAMED_SHARE))
+        .await?
+        .collect()
+        .await?;
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let (streaming, found) = sum(&session, &condition).await?;
+        same(found, whole)?;
+        let start = Instant::now();
+        let columns = [schema::ID, COLUMN];
+        let mut batches = store.scan(schema::IMAGES, None, &columns, Some("split = 'bank'")).await?;
+        let mut rows = 0;
+        while let Some(batch) = batches.try_next().await? {
+            rows += batch.num_rows();
+        }
+        if rows != bank.len() / dimension {
+            return Err("the table should hold the bank".into());
+        }
+        if round > 0 {
+            ours.push(streaming);
+            peer.push(start.elapsed().as_secs_f64());
+        }
+    }
+    report("bank read block by block under a quarter of its size, beside reading it", STREAMED_QUERIES, &ours, &peer)
+}
+
+fn graph(bank: &[f32], queries: &[f32], dimension: usize, k: usize, rounds: usize) -> Result<()> {
+    let cut = |values: &[f32], rows: usize| values[..values.len().min(rows * dimension)].to_vec();
+    let (bank, queries) = (cut(bank, GRAPH_ROWS), cut(queries, GRAPH_QUERIES));
+    let (rows, queries) = (Rows::from(Vectors::new(&bank, dimension)), Vectors::new(&queries, dimension));
+    let ids: Vec<u64> = (1..=rows.len() as u64).collect();
+    let options = HnswOptions::default();
+    let expansion = options.expansion_per_k * k;
+    let (mut built, mut built_by_usearch, mut searched, mut searched_by_usearch) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds.min(3) {
+        let (took, hnsw) = seconds(|| Ok(Hnsw::build(&rows, &ids, options)?))?;
+        built.push(took);
+        let (took, index) = seconds(|| {
+            let index = Index::new(&IndexOptions {
+                dimensions: dimension,
+                metric: MetricKind::L2sq,
+                quantization: ScalarKind::F32,
+                connectivity: options.connectivity,
+                expansion_add: options.expansion_add,
+                expansion_search: expansion,
+                multi: false,
+            })?;
+            index.reserve_capacity_and_threads(rows.len(), rayon::current_num_threads() + 1)?;
+            ids.par_iter().enumerate().try_for_each(|(row, &id)| index.add(id, rows.row(row)))?;
+            Ok(index)
+        })?;
+        built_by_usearch.push(took);
+        for round in 0..2 {
+            let (ours, _) = seconds(|| Ok(hnsw.kth_distances(queries, k)?))?;
+            let (direct, _) = seconds(|| {
+                let search = |query| index.search(queries.row(query), k).map(|found| found.distances[k - 1].sqrt());
+                Ok((0..queries.len()).into_par_iter().map(search).collect::<std::result::Result<Vec<f32>, _>>()?)
+            })?;
+            if round > 0 {
+                searched.push(ours);
+                searched_by_usearch.push(direct);
+            }
+        }
+    }
+    report("HNSW graph built, beside usearch called directly", rows.len(), &built, &built_by_usearch)?;
+    report("HNSW graph searched, beside usearch called directly", queries.len(), &searched, &searched_by_usearch)
+}

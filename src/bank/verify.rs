@@ -1,0 +1,113 @@
+//! How a bank's graph answers beside exact search, on a sample of images.
+
+use super::build::{for_each_embedding, mixed};
+use super::{Bank, Definition, find, list_calibrations};
+use crate::error::{Error, Result};
+use crate::index::{IndexKind, Search};
+use crate::metrics::Metrics;
+use crate::store::Store;
+use crate::vectors::{Rows, Vectors};
+
+/// Distances that differ by no more are the same neighbour's.
+const SAME: f32 = 1e-5;
+
+/// What a graph gives beside what exact search gives.
+#[derive(Debug, Clone)]
+pub struct Verification {
+    /// The bank.
+    pub bank: Definition,
+    /// What happened to the index file while it was opened, where something did.
+    pub notice: Option<String>,
+    /// SQL over `images`: where the ID sample comes from.
+    pub id_predicate: String,
+    /// Images of the ID sample, and of the OOD sample.
+    pub id_images: usize,
+    /// As above.
+    pub ood_images: usize,
+    /// Share of the images whose k-th distance is the exact one, to 1e-5.
+    pub recall: f64,
+    /// Mean and largest difference of a k-th distance.
+    pub mean_error: f64,
+    /// As above.
+    pub largest_error: f64,
+    /// ID against OOD by exact search, and by the graph; `None` without OOD images.
+    pub metrics: Option<(Metrics, Metrics)>,
+}
+
+/// Search for up to `sample` ID images, and as many OOD images where a predicate gives some, in both ways.
+///
+/// ID images are those of `id`; without it, those that the bank was calibrated with; without a calibration, its own rows.
+///
+/// Errors: an unknown bank, one without a graph, predicates that fail or match nothing.
+pub async fn verify(
+    store: &Store,
+    name: &str,
+    sample: usize,
+    id: Option<&str>,
+    ood: Option<&str>,
+) -> Result<Verification> {
+    let bank = find(store, name).await?;
+    if bank.index_kind()? == IndexKind::Exact {
+        return Err(Error::NoHnsw { bank: bank.name });
+    }
+    let graph = Bank::open(store, bank.clone(), Search::Hnsw.into()).await?;
+    let exact = Bank::open(store, bank.clone(), Search::Exact.into()).await?;
+    let id_predicate = match id {
+        Some(id) => id.to_owned(),
+        None => {
+            let calibrations = list_calibrations(store).await?;
+            let of_bank = calibrations.into_iter().find(|made| made.bank == bank.name && made.k == bank.k);
+            of_bank.map_or_else(|| bank.predicate.clone(), |made| made.predicate)
+        }
+    };
+    let id_sample = draw(store, &bank, &id_predicate, sample).await?;
+    let ood_sample = match ood {
+        Some(predicate) => draw(store, &bank, predicate, sample).await?,
+        None => Rows::with_capacity(0, bank.dimension),
+    };
+    let both = |rows: &Rows| -> Result<(Vec<f32>, Vec<f32>)> {
+        let values = rows.to_values();
+        let queries = Vectors::new(&values, bank.dimension);
+        Ok((exact.kth_distances(queries, bank.k)?, graph.kth_distances(queries, bank.k)?))
+    };
+    let ((id_exact, id_graph), (ood_exact, ood_graph)) = (both(&id_sample)?, both(&ood_sample)?);
+    let exact_all = id_exact.iter().chain(&ood_exact);
+    let errors: Vec<f32> = exact_all.zip(id_graph.iter().chain(&ood_graph)).map(|(a, b)| (a - b).abs()).collect();
+    let wide = |scores: &[f32]| -> Vec<f64> { scores.iter().copied().map(f64::from).collect() };
+    let metrics =
+        Metrics::of(&wide(&id_exact), &wide(&ood_exact)).zip(Metrics::of(&wide(&id_graph), &wide(&ood_graph)));
+    let count = errors.len() as f64;
+    Ok(Verification {
+        notice: graph.notice().map(str::to_owned),
+        id_predicate,
+        id_images: id_exact.len(),
+        ood_images: ood_exact.len(),
+        recall: errors.iter().filter(|&&error| error <= SAME).count() as f64 / count,
+        mean_error: errors.iter().copied().map(f64::from).sum::<f64>() / count,
+        largest_error: errors.iter().copied().map(f64::from).fold(0.0, f64::max),
+        metrics,
+        bank,
+    })
+}
+
+/// Up to `count` of the images for which a predicate holds, the same ones each time.
+async fn draw(store: &Store, bank: &Definition, predicate: &str, count: usize) -> Result<Rows> {
+    let mut drawn: Vec<(u64, Vec<f32>)> = Vec::new();
+    for_each_embedding(store, bank, None, predicate, |id, unit| {
+        drawn.push((mixed(id, 0), unit.to_vec()));
+        if drawn.len() >= 2 * count.max(1024) {
+            drawn.select_nth_unstable_by_key(count, |(order, _)| *order);
+            drawn.truncate(count);
+        }
+        Ok(())
+    })
+    .await?;
+    drawn.sort_unstable_by_key(|(order, _)| *order);
+    drawn.truncate(count);
+    if drawn.is_empty() {
+        return Err(Error::NoRows { predicate: predicate.into(), backbone: bank.backbone.clone() });
+    }
+    let mut rows = Rows::with_capacity(drawn.len(), bank.dimension);
+    drawn.iter().for_each(|(_, unit)| rows.push(unit));
+    Ok(rows)
+}
