@@ -26,7 +26,9 @@ Examples:
   outskirt sql -f sql/top_outliers.sql
 
 Functions: knn_ood_score(embedding, bank [, k]), is_ood(embedding, bank [, tpr]), knn_ood_threshold(bank [, tpr]),
-auroc(score, is_ood), fpr_at_tpr(score, is_ood [, tpr]), and all of DataFusion's.")]
+auroc(score, is_ood), fpr_at_tpr(score, is_ood [, tpr]), and all of DataFusion's.
+Settings (SET name = 'value', SHOW name): outskirt.search, outskirt.memory_limit, outskirt.device,
+outskirt.instructions. All of it: sql/REFERENCE.md")]
 pub struct Args {
     /// Statements, separated by semicolons
     #[arg(required_unless_present = "file", conflicts_with = "file")]

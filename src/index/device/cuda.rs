@@ -25,7 +25,10 @@ pub fn require_cuda(folder: Option<&Path>) -> Result<Device> {
         let mut failed = Vec::new();
         if !names.any(|name| load(name, libc::RTLD_NOW | libc::RTLD_GLOBAL).map_err(|text| failed.push(text)).is_ok()) {
             let tried = failed.join("; ");
-            let reason = format!("the CUDA half of libtorch cannot be loaded, name its folder ({tried})");
+            let reason = format!(
+                "the CUDA half of libtorch cannot be loaded: put the folder of a CUDA build of libtorch 2.11.0 (of \
+                 PyTorch, torch/lib) into LD_LIBRARY_PATH ({tried})"
+            );
             return Err(Error::CudaMissing { reason });
         }
     }
