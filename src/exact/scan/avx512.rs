@@ -185,16 +185,7 @@ impl<const Q: usize> Meeting<'_, Q> {
         let steps = bank.head.div_ceil(4);
         let first = cell.first_panel + from;
         let panels: [&[Code]; R] = std::array::from_fn(|r| &bank.codes[(first + r) * steps..][..steps]);
-        let mut sums: [[__m512i; R]; Q] = std::array::from_fn(|q| [_mm512_set1_epi32(-visitors[q].offset); R]);
-        for step in 0..steps {
-            let rows: [__m512i; R] = std::array::from_fn(|r| load_codes(&panels[r][step]));
-            for (sums, codes) in sums.iter_mut().zip(&codes) {
-                let code = _mm512_set1_epi32(codes[step]);
-                for (sum, row) in sums.iter_mut().zip(&rows) {
-                    *sum = _mm512_dpbusd_epi32(*sum, *row, code);
-                }
-            }
-        }
+        let sums = products(panels, codes, std::array::from_fn(|q| -visitors[q].offset));
         for r in 0..R {
             let (norms, tails) = (load(&bank.norms[first + r]), load(&bank.tails[first + r]));
             for (visitor, sums) in visitors.iter_mut().zip(&sums) {
@@ -221,6 +212,31 @@ impl<const Q: usize> Meeting<'_, Q> {
             }
         }
     }
+}
+
+/// Products of the codes of Q visitors and R panels, beginning with an integer per visitor. A function of its own, so that
+/// the sums stay in registers: what is indexed by a variable afterwards lives in memory.
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+fn products<const Q: usize, const R: usize>(
+    panels: [&[Code]; R],
+    codes: [&[i32]; Q],
+    from: [i32; Q],
+) -> [[__m512i; R]; Q] {
+    let steps = codes[0].len();
+    let panels: [&[Code]; R] = std::array::from_fn(|r| &panels[r][..steps]);
+    let codes: [&[i32]; Q] = std::array::from_fn(|q| &codes[q][..steps]);
+    let mut sums: [[__m512i; R]; Q] = std::array::from_fn(|q| [_mm512_set1_epi32(from[q]); R]);
+    for step in 0..steps {
+        let rows: [__m512i; R] = std::array::from_fn(|r| load_codes(&panels[r][step]));
+        for (sums, codes) in sums.iter_mut().zip(&codes) {
+            let code = _mm512_set1_epi32(codes[step]);
+            for (sum, row) in sums.iter_mut().zip(&rows) {
+                *sum = _mm512_dpbusd_epi32(*sum, *row, code);
+            }
+        }
+    }
+    sums
 }
 
 #[inline]
