@@ -19,7 +19,7 @@ const QUERIES: usize = 2048;
 /// Queries up to which all threads work on the same ones, each in its own cells.
 const FEW: usize = 64;
 /// Numbers of a bank below which a thread pool costs more than it saves.
-const SMALL: usize = 1 << 21;
+const SMALL: usize = 1 << 23;
 
 /// Queries as a search needs them.
 pub(crate) struct Queries<'a> {

@@ -370,19 +370,19 @@ fn nothing_but_the_data_matters() {
 
 /// Few queries, many numbers: cells are shared among threads.
 #[test]
-fn one_query_many_threads() {
+fn few_queries_many_threads() {
     let mut random = Random(7);
     let (n, d) = (2600, 1030);
     let centres = units(&mut random, 12, d);
     let bank = around(&mut random, &centres, n, d, 0.01);
-    let queries = around(&mut random, &centres, 3, d, 0.02);
+    let queries = around(&mut random, &centres, 5, d, 0.02);
     let truth = sorted(&bank, &queries, d);
     for layout in layouts(&[Some(30)], &[WHOLE]) {
         let exact = Exact::new(rows(&bank, d), layout);
         for threads in [1, 3] {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
-                for (k, count) in [(1, 1), (50, 1), (700, 3), (n, 2)] {
+                for (k, count) in [(1, 1), (1, 4), (50, 5), (700, 4), (n, 5)] {
                     let kth: Vec<f32> = truth[..count].iter().map(|all| all[k - 1] as f32).collect();
                     let asked = Vectors::new(&queries[..count * d], d);
                     assert_eq!(bits(&exact.kth_distances(asked, k)), bits(&kth), "k {k}, {layout:?}");
