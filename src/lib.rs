@@ -22,7 +22,7 @@
 //! | [`registry`] | the table `backbones` | |
 //! | [`store`] | the database: tables, versions, migrations, the write lock | `lancedb` |
 //! | [`vectors`] | views of embeddings, the one place where they are normalised | |
-//! | [`outskirt_exact`] | exact search on the processor: a package of its own | `gemm`, `rayon` |
+//! | [`outskirt_exact`] | exact search on the processor: a package of its own | `rayon` |
 //! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph | `usearch` |
 //! | [`bank`] | ID embeddings of one table version, calibrations | |
 //! | [`score`], [`metrics`] | thresholds, AUROC, FPR: plain functions on slices | |

@@ -1,12 +1,11 @@
-//! What the machine can do at most, all threads at once: f32 matrix products, products of small integers, memory.
+//! What the machine can do at most, all threads at once: products of small integers, memory. (NumPy measures matrix
+//! products in f32.)
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
-/// Rows, columns and depth of a matrix product.
-const SIDE: usize = 1024;
 /// Bytes that are summed; no cache holds them.
 const BYTES: usize = 1 << 30;
 
@@ -14,11 +13,7 @@ const BYTES: usize = 1 << 30;
 pub(crate) fn measure() -> String {
     let threads = rayon::current_num_threads();
     let int8 = int8().map_or("null".to_owned(), |gops| format!("{gops:.1}"));
-    format!(
-        "{{\"threads\": {threads}, \"sgemm_gflops\": {:.1}, \"int8_gops\": {int8}, \"memory_gbytes\": {:.2}}}",
-        sgemm(),
-        memory()
-    )
+    format!("{{\"threads\": {threads}, \"int8_gops\": {int8}, \"memory_gbytes\": {:.2}}}", memory())
 }
 
 /// The best of five: seconds for all threads to run `work` once.
@@ -30,44 +25,6 @@ fn best(work: impl Fn() + Sync) -> f64 {
     };
     round();
     (0..5).map(|_| round()).fold(f64::INFINITY, f64::min)
-}
-
-/// GFLOPS of the crate `gemm`, one product per thread.
-fn sgemm() -> f64 {
-    const TIMES: usize = 8;
-    let seconds = best(|| {
-        let a: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 13) as f32 - 6.0).collect();
-        let b: Vec<f32> = (0..SIDE * SIDE).map(|i| (i % 11) as f32 - 5.0).collect();
-        let mut out = vec![0.0f32; SIDE * SIDE];
-        for _ in 0..TIMES {
-            // SAFETY: all three are SIDE × SIDE, and `out` borrows nothing else.
-            unsafe {
-                gemm::gemm(
-                    SIDE,
-                    SIDE,
-                    SIDE,
-                    out.as_mut_ptr(),
-                    1,
-                    SIDE as isize,
-                    false,
-                    a.as_ptr(),
-                    1,
-                    SIDE as isize,
-                    b.as_ptr(),
-                    1,
-                    SIDE as isize,
-                    0.0f32,
-                    1.0f32,
-                    false,
-                    false,
-                    false,
-                    gemm::Parallelism::None,
-                );
-            }
-            black_box(&mut out);
-        }
-    });
-    (rayon::current_num_threads() * TIMES * 2 * SIDE.pow(3)) as f64 / seconds / 1e9
 }
 
 /// Gigabytes per second that are read when a large array is summed.

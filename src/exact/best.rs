@@ -75,10 +75,10 @@ impl Best {
         self.room = self.k + self.k.max(64).max(2 * beyond);
     }
 
-    /// τ, rounded up.
+    /// τ, rounded up; NaN where there is nothing more to ask.
     #[inline(always)]
     pub(crate) fn tau(&self) -> f32 {
-        self.limit.max(0.0).sqrt() * (1.0 + 1e-6)
+        if self.done { f32::NAN } else { self.limit.max(0.0).sqrt() * (1.0 + 1e-6) }
     }
 
     /// k rows are certainly within the cutoff.

@@ -2,17 +2,17 @@
 
 use rayon::prelude::*;
 
+use crate::lanes::Line;
+use crate::path::Path;
 use crate::principal::Random;
-use crate::product::{Matrix, product};
+use crate::product::{Table, panel, products};
 
 const ROUNDS: usize = 8;
 /// Rows of the training sample per cell.
 const SAMPLE_PER_CELL: usize = 48;
-/// Rows per matrix product.
-const BLOCK: usize = 512;
 
 /// The cell of each of the row-major n×d points; at most `cells` of them, numbered from 0, none empty.
-pub(crate) fn assign(points: &[f32], d: usize, cells: usize, seed: u64) -> Vec<u32> {
+pub(crate) fn assign(path: Path, points: &[f32], d: usize, cells: usize, seed: u64) -> Vec<u32> {
     let n = points.len() / d;
     if cells <= 1 || n <= 1 {
         return vec![0; n];
@@ -25,7 +25,7 @@ pub(crate) fn assign(points: &[f32], d: usize, cells: usize, seed: u64) -> Vec<u
         random.sample(sampled, cells).iter().flat_map(|&row| &sample[row * d..(row + 1) * d]).copied().collect();
     let cells = centres.len() / d;
     for _ in 0..ROUNDS {
-        let nearest = nearest(&sample, &centres, d);
+        let nearest = nearest(path, &sample, &centres, d);
         let mut sums = vec![0.0f64; cells * d];
         let mut counts = vec![0u32; cells];
         for (row, &cell) in sample.chunks_exact(d).zip(&nearest) {
@@ -45,7 +45,7 @@ pub(crate) fn assign(points: &[f32], d: usize, cells: usize, seed: u64) -> Vec<u
             }
         }
     }
-    let mut nearest = nearest(points, &centres, d);
+    let mut nearest = nearest(path, points, &centres, d);
     let mut number = vec![u32::MAX; cells];
     let mut used = 0;
     for cell in &mut nearest {
@@ -60,25 +60,23 @@ pub(crate) fn assign(points: &[f32], d: usize, cells: usize, seed: u64) -> Vec<u
 }
 
 /// The nearest centre of each point.
-fn nearest(points: &[f32], centres: &[f32], d: usize) -> Vec<u32> {
+fn nearest(path: Path, points: &[f32], centres: &[f32], d: usize) -> Vec<u32> {
     let count = centres.len() / d;
     let half_norms: Vec<f32> =
         centres.chunks_exact(d).map(|centre| centre.iter().map(|v| v * v).sum::<f32>() / 2.0).collect();
-    let block = |points: &[f32]| -> Vec<u32> {
-        let rows = points.len() / d;
-        let mut products = vec![0.0; rows * count];
-        product(Matrix::new(points, rows, d, d), Matrix::new(centres, count, d, d).transposed(), &mut products);
-        let nearest = |products: &[f32]| {
-            let mut best = (f32::INFINITY, 0);
-            for (cell, (&product, &half)) in products.iter().zip(&half_norms).enumerate() {
-                let distance = half - product;
-                if distance < best.0 {
-                    best = (distance, cell as u32);
-                }
+    let sixteen = |points: &[f32]| {
+        let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); count]);
+        panel(points.chunks_exact(d), d, &mut lines);
+        products(path, Table::new(centres, count, d, d), &lines, &mut sums);
+        let (mut least, mut cells) = ([f32::INFINITY; 16], [0u32; 16]);
+        for (cell, (sums, half)) in sums.iter().zip(&half_norms).enumerate() {
+            for ((least, nearest), sum) in least.iter_mut().zip(&mut cells).zip(&sums.0) {
+                let distance = half - sum;
+                *nearest = if distance < *least { cell as u32 } else { *nearest };
+                *least = least.min(distance);
             }
-            best.1
-        };
-        products.chunks_exact(count).map(nearest).collect()
+        }
+        cells.into_iter().take(points.len() / d)
     };
-    points.par_chunks(BLOCK * d).flat_map_iter(block).collect()
+    points.par_chunks(16 * d).with_min_len(16).flat_map_iter(sixteen).collect()
 }

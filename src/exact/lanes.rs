@@ -20,7 +20,7 @@ pub(crate) fn floats(lines: &[Line]) -> &[f32] {
 }
 
 /// Unit roundoff of f32.
-const U: f64 = 1.0 / (1u64 << 24) as f64;
+pub(crate) const U: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// Lines per row of d numbers.
 pub(crate) fn lines_of(d: usize) -> usize {
@@ -130,12 +130,6 @@ impl From<Vectors<'_>> for Rows {
 /// takes at most ⌈d/16⌉ additions, joining them 6 more, a difference and a product 2 each).
 pub(crate) fn sum_error(d: usize) -> f64 {
     let nu = (lines_of(d) + 12) as f64 * U;
-    nu / (1.0 - nu)
-}
-
-/// γ_d: the same for a sum of d products in any order, as a matrix product may choose.
-pub(crate) fn product_error(d: usize) -> f64 {
-    let nu = (d + 8) as f64 * U;
     nu / (1.0 - nu)
 }
 

@@ -2,15 +2,15 @@
 
 use rayon::prelude::*;
 
-use crate::lanes::{Line, Rows, floats, lines_of, product_error, squared_distance, sum_error, to_lines};
+use crate::code::{CellRows, CodedCell};
+use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, sum_error, to_lines};
 use crate::path::Path;
-use crate::principal::{Random, defect, principal};
+use crate::principal::{Random, defect, principal, spread};
+use crate::product::{product_error, project};
 use crate::vectors::Vectors;
 use crate::work::Counters;
 use crate::{head, kmeans};
 
-/// Rows that are coded and compared together.
-pub(crate) const PANEL: usize = 16;
 /// Rows of the sample from which directions are found.
 const SAMPLE: usize = 16_384;
 /// Rows per cell of a block.
@@ -42,22 +42,10 @@ impl Default for Layout {
 pub(crate) struct Cell {
     pub(crate) first_row: usize,
     pub(crate) rows: usize,
-    pub(crate) first_panel: usize,
-    pub(crate) panels: usize,
     /// Distances of its rows to its centroid lie in [low, high].
     pub(crate) low: f32,
     pub(crate) high: f32,
-    /// A code times this is a coordinate.
-    pub(crate) scale: f32,
-    /// Largest norm of a head, and of what its code misses.
-    pub(crate) head_norm: f32,
-    pub(crate) code_error: f32,
 }
-
-/// Sixteen rows, four numbers of each: what one instruction multiplies. Codes are offset by 128.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-pub(crate) struct Code(pub(crate) [u8; 64]);
 
 /// Bounds of rounding, all absolute, for vectors of norm at most one.
 #[derive(Debug, Clone, Copy)]
@@ -85,18 +73,14 @@ pub struct Exact {
     /// Numbers per head, and lines.
     pub(crate) head: usize,
     pub(crate) width: usize,
-    pub(crate) centroids: Vec<f32>,
+    pub(crate) centroids: Vec<Line>,
     pub(crate) centroid_norms: Vec<f32>,
     pub(crate) centroid_heads: Vec<Line>,
+    /// The mean of all heads.
+    pub(crate) mean_head: Vec<Line>,
     pub(crate) cells: Vec<Cell>,
-    /// head/4 per panel.
-    pub(crate) codes: Vec<Code>,
-    /// Per panel: ‖x − c‖² of its rows, NaN where there is none (no comparison with it holds).
-    pub(crate) norms: Vec<Line>,
-    /// Per panel: norm of what the head leaves out.
-    pub(crate) tails: Vec<Line>,
-    /// Per panel: least and largest radius.
-    pub(crate) radii: Vec<(f32, f32)>,
+    /// Per cell, where the path estimates in 8 bits.
+    pub(crate) coded: Vec<CodedCell>,
     pub(crate) slack: Slack,
     pub(crate) counters: Counters,
 }
@@ -118,7 +102,7 @@ impl Exact {
 
         // directions, rows along them, cells
         let count = DIRECTIONS.min(d / 2).min(n);
-        let directions = (count >= 16).then(|| principal(&gathered, d, count, random.next()));
+        let directions = (count >= 16).then(|| principal(layout.path, &gathered, d, count, random.next()));
         drop(gathered);
         let along = directions.as_ref().map(|directions| {
             let directions = to_lines(Vectors::new(directions, d));
@@ -126,7 +110,7 @@ impl Exact {
             let (rows, out) = (rows.lines.par_chunks(256 * lines_of(d)), along.par_chunks_mut(256 * count));
             rows.zip(out).for_each(|(rows, out)| {
                 let mut lines = vec![Line([0.0; 16]); out.len() / count * lines_of(count)];
-                layout.path.project(rows, &directions, d, &mut lines);
+                project(layout.path, rows, &directions, d, &mut lines);
                 for (out, lines) in out.chunks_exact_mut(count).zip(lines.chunks_exact(lines_of(count))) {
                     out.copy_from_slice(&floats(lines)[..count]);
                 }
@@ -135,8 +119,8 @@ impl Exact {
         });
         let cells = layout.cells.unwrap_or_else(|| cells_for(n));
         let cell_of = match &along {
-            Some(along) => kmeans::assign(along, count, cells, random.next()),
-            None => kmeans::assign(&rows.to_values(), d, cells, random.next()),
+            Some(along) => kmeans::assign(layout.path, along, count, cells, random.next()),
+            None => kmeans::assign(layout.path, &rows.to_values(), d, cells, random.next()),
         };
         let head = {
             let along = along.as_ref();
@@ -184,6 +168,7 @@ impl Exact {
         let (head, directions) = match head {
             Some((head, mut directions)) => {
                 directions.truncate(head * d);
+                spread(&mut directions, d);
                 (head, Some(directions))
             }
             None => (d, None),
@@ -191,6 +176,27 @@ impl Exact {
         let slack = slack(d, head, directions.as_ref().map(|directions| defect(directions, d)));
         let directions = directions.map(|directions| to_lines(Vectors::new(&directions, d)));
         let width = lines_of(head);
+        let centroid_norms = centroid_lines.chunks_exact(stride).map(squared_norm).collect();
+        let centroid_heads = match &directions {
+            Some(directions) => {
+                let mut heads = vec![Line([0.0; 16]); cells * width];
+                project(path, &centroid_lines, directions, d, &mut heads);
+                heads
+            }
+            None => centroid_lines.clone(),
+        };
+        let squares: Vec<f32> = order.iter().map(|&row| squares[row as usize]).collect();
+        let mut all = Vec::with_capacity(cells);
+        for cell in order.chunk_by(|&a, &b| cell_of[a as usize] == cell_of[b as usize]) {
+            let first_row = all.last().map_or(0, |last: &Cell| last.first_row + last.rows);
+            let radius = |position: usize| squares[position].sqrt();
+            all.push(Cell {
+                first_row,
+                rows: cell.len(),
+                low: radius(first_row) * (1.0 - 1e-6),
+                high: radius(first_row + cell.len() - 1) * (1.0 + 1e-6),
+            });
+        }
         let mut bank = Self {
             dimension: d,
             stride,
@@ -198,43 +204,16 @@ impl Exact {
             rows,
             head,
             width,
-            centroid_norms: centroid_lines.chunks_exact(stride).map(squared_norm).collect(),
-            centroid_heads: match &directions {
-                Some(directions) => {
-                    let mut heads = vec![Line([0.0; 16]); cells * width];
-                    path.project(&centroid_lines, directions, d, &mut heads);
-                    heads
-                }
-                None => centroid_lines,
-            },
+            mean_head: mean_head(&centroid_heads, &all, width),
+            centroid_norms,
+            centroid_heads,
             directions,
-            centroids,
-            cells: Vec::with_capacity(cells),
-            codes: Vec::new(),
-            norms: Vec::new(),
-            tails: Vec::new(),
-            radii: Vec::new(),
+            centroids: centroid_lines,
+            cells: all,
+            coded: Vec::new(),
             slack,
             counters: Counters::default(),
         };
-        let mut first_row = 0;
-        for cell in 0..cells {
-            let rows = order[first_row..].iter().take_while(|&&row| cell_of[row as usize] as usize == cell).count();
-            let radius = |position: usize| squares[order[position] as usize].sqrt();
-            bank.cells.push(Cell {
-                first_row,
-                rows,
-                first_panel: bank.cells.last().map_or(0, |last: &Cell| last.first_panel + last.panels),
-                panels: rows.div_ceil(PANEL),
-                low: radius(first_row) * (1.0 - 1e-6),
-                high: radius(first_row + rows - 1) * (1.0 + 1e-6),
-                scale: 0.0,
-                head_norm: 0.0,
-                code_error: 0.0,
-            });
-            first_row += rows;
-        }
-        let squares: Vec<f32> = order.iter().map(|&row| squares[row as usize]).collect();
         bank.code(&squares);
         bank
     }
@@ -271,82 +250,60 @@ impl Exact {
         self.rows.lines(position)
     }
 
-    /// Heads in 8 bits, panel by panel.
+    /// Heads in 8 bits, cell by cell, where the path estimates in them.
+    #[cfg(target_arch = "x86_64")]
     fn code(&mut self, squares: &[f32]) {
-        struct Coded {
-            scale: f32,
-            head_norm: f32,
-            code_error: f32,
-            codes: Vec<Code>,
-            norms: Vec<Line>,
-            tails: Vec<Line>,
-            radii: Vec<(f32, f32)>,
-        }
         if self.path != Path::Avx512Vnni {
             return;
         }
-        let steps = self.head.div_ceil(4);
-        let coded = |number: usize| -> Coded {
-            let cell = self.cells[number];
+        let width = self.width;
+        let coded = |(cell, centre): (&Cell, &[Line])| -> CodedCell {
             let rows = &self.rows.lines[cell.first_row * self.stride..][..cell.rows * self.stride];
             let mut heads = match &self.directions {
                 Some(directions) => {
-                    let mut heads = vec![Line([0.0; 16]); cell.rows * self.width];
-                    self.path.project(rows, directions, self.dimension, &mut heads);
+                    let mut heads = vec![Line([0.0; 16]); cell.rows * width];
+                    project(self.path, rows, directions, self.dimension, &mut heads);
                     heads
                 }
                 None => rows.to_vec(),
             };
-            let centre = &self.centroid_heads[number * self.width..][..self.width];
-            for head in heads.chunks_exact_mut(self.width) {
-                for (line, centre) in head.iter_mut().zip(centre) {
-                    line.0.iter_mut().zip(&centre.0).for_each(|(value, centre)| *value -= centre);
-                }
-            }
-            let largest = heads.iter().flat_map(|line| line.0).fold(0.0f32, |most, value| most.max(value.abs()));
-            let scale = largest / 127.0;
-            let inverse = if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
-            let mut out = Coded {
-                scale,
-                head_norm: 0.0,
-                code_error: 0.0,
-                codes: vec![Code([128; 64]); cell.panels * steps],
-                norms: vec![Line([f32::NAN; 16]); cell.panels],
-                tails: vec![Line([0.0; 16]); cell.panels],
-                radii: vec![(f32::INFINITY, 0.0); cell.panels],
+            heads.chunks_exact_mut(width).for_each(|head| subtract(head, centre));
+            let mut offset = centre.to_vec();
+            subtract(&mut offset, &self.mean_head);
+            let rows = CellRows {
+                head: self.head,
+                heads: &heads,
+                offset: &offset,
+                squares: &squares[cell.first_row..][..cell.rows],
+                tail: self.directions.as_ref().map(|_| self.slack.tail),
             };
-            for (i, head) in heads.chunks_exact(self.width).enumerate() {
-                let (panel, lane) = (i / PANEL, i % PANEL);
-                let (mut norm, mut missed) = (0.0f64, 0.0f64);
-                for (j, value) in head.iter().flat_map(|line| line.0).take(self.head).enumerate() {
-                    let code = (value * inverse).round().clamp(-127.0, 127.0);
-                    out.codes[panel * steps + j / 4].0[lane * 4 + j % 4] = (code as i32 + 128) as u8;
-                    norm += f64::from(value).powi(2);
-                    missed += (f64::from(value) - f64::from(code) * f64::from(scale)).powi(2);
-                }
-                let square = squares[cell.first_row + i];
-                let tail = match self.directions {
-                    Some(_) => (f64::from(square) - norm + f64::from(self.slack.tail)).max(0.0).sqrt(),
-                    None => 0.0,
-                };
-                out.norms[panel].0[lane] = square;
-                out.tails[panel].0[lane] = (tail * (1.0 + 1e-6)) as f32;
-                out.head_norm = out.head_norm.max((norm.sqrt() * (1.0 + 1e-6)) as f32);
-                out.code_error = out.code_error.max((missed.sqrt() * (1.0 + 1e-6)) as f32);
-                let radii = &mut out.radii[panel];
-                *radii = (radii.0.min(square.sqrt() * (1.0 - 1e-6)), radii.1.max(square.sqrt() * (1.0 + 1e-6)));
-            }
-            out
+            // SAFETY: a path is only used where the processor has its features.
+            unsafe { crate::code::cell(rows) }
         };
-        let all: Vec<Coded> = (0..self.cells.len()).into_par_iter().map(coded).collect();
-        for (cell, coded) in self.cells.iter_mut().zip(all) {
-            (cell.scale, cell.head_norm, cell.code_error) = (coded.scale, coded.head_norm, coded.code_error);
-            self.codes.extend(coded.codes);
-            self.norms.extend(coded.norms);
-            self.tails.extend(coded.tails);
-            self.radii.extend(coded.radii);
+        self.coded = self.cells.par_iter().zip(self.centroid_heads.par_chunks_exact(width)).map(coded).collect();
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn code(&mut self, _squares: &[f32]) {}
+}
+
+fn subtract(from: &mut [Line], what: &[Line]) {
+    for (line, what) in from.iter_mut().zip(what) {
+        line.0.iter_mut().zip(&what.0).for_each(|(value, what)| *value -= what);
+    }
+}
+
+/// Mean of the heads of all rows, by those of the centroids. Any vector would do: near the rows, codes miss least.
+fn mean_head(centroid_heads: &[Line], cells: &[Cell], width: usize) -> Vec<Line> {
+    let rows: usize = cells.iter().map(|cell| cell.rows).sum();
+    let mut mean = vec![Line([0.0; 16]); width];
+    for (head, cell) in centroid_heads.chunks_exact(width).zip(cells) {
+        let share = cell.rows as f32 / rows as f32;
+        for (mean, line) in mean.iter_mut().zip(head) {
+            mean.0.iter_mut().zip(&line.0).for_each(|(mean, value)| *mean += share * value);
         }
     }
+    mean
 }
 
 /// Cells enough that most can be skipped, and rows enough in each that asking for one is worth a product.
@@ -377,11 +334,11 @@ fn squared_norm(row: &[Line]) -> f32 {
 fn slack(d: usize, head: usize, defect: Option<f64>) -> Slack {
     let (sum, any) = (sum_error(d), product_error(d));
     // coordinates along V: one rounded sum each, for the vector and for the centroid, and their difference
-    let coordinates = if defect.is_some() { 3.0 * (head as f64).sqrt() * sum } else { 16.0 * 2f64.powi(-24) };
+    let coordinates = if defect.is_some() { 3.0 * (head as f64).sqrt() * any } else { 16.0 * 2f64.powi(-24) };
     let defect = defect.unwrap_or(0.0);
     let centroid = 4.0 * any;
     let tail = centroid + 5.0 * coordinates + 5.0 * defect + 4.0 * sum;
-    let estimate = centroid + 10.0 * coordinates + 16.0 * defect + 8e-6;
+    let estimate = centroid + 10.0 * coordinates + 16.0 * defect + 1.2e-5;
     let up = |value: f64| (value * 1.01) as f32;
     Slack { centroid: up(centroid), tail: up(tail), estimate: up(estimate), distance: up(2.0 * sum) }
 }

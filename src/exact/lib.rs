@@ -23,7 +23,7 @@
 //! 2. *Rounds.* Each query first sees its nearest cells, as many as hold k rows: τ is finite from then on. Then the
 //!    cells that may hold a row within τ/2, then within τ, while τ shrinks. A cell is shown to all queries that need it
 //!    at once, so its rows are read once and the work stays a matrix product.
-//! 3. *8 bits.* q − c and x − c are coded in 8 bits, along the first principal directions where those hold most of the
+//! 3. *8 bits.* q and x − c are coded in 8 bits, along the first principal directions where those hold most of the
 //!    distance (the *head*; the rest, the *tail*, enters by its norm), and multiplied as integers. What the codes miss
 //!    is known: no row within τ is lost.
 //! 4. *f32.* Rows that pass are compared in f32, and the rounding of that is bounded too.
@@ -36,15 +36,16 @@
 //! ## What results depend on
 //!
 //! The vectors, k, and nothing else: not threads, batches, blocks, [`Layout`] or processor. `tests.rs` holds each of them
-//! against the slow twin. Unsafe code is confined to intrinsics' loads and stores, calls of functions whose instructions
-//! were detected, and the matrix product of the crate `gemm`; `make sanitize` runs the tests under AddressSanitizer.
+//! against the slow twin. Unsafe code is confined to intrinsics' loads and stores and calls of functions whose
+//! instructions were detected; `make sanitize` runs the tests under AddressSanitizer.
 //!
 //! ## Rooms
 //!
-//! `layout` builds a bank out of `kmeans` (cells), `principal` (directions), `head` (how many of them); `search` takes
-//! queries through it, `scan` shows one cell to its visitors, `best` keeps what one query has found, `running` goes block
-//! by block. `vectors`, `lanes`, `wide` and `product` are arithmetic.
+//! `layout` builds a bank out of `kmeans` (cells), `principal` (directions), `head` (how many of them) and `code` (in
+//! 8 bits); `search` takes queries through it, `scan` shows one cell to its visitors, `best` keeps what one query has
+//! found, `running` goes block by block. `vectors`, `lanes`, `wide` and `product` are arithmetic.
 mod best;
+mod code;
 mod head;
 mod kmeans;
 mod lanes;

@@ -1,29 +1,64 @@
 //! The directions in which a sample of vectors varies most: its leading principal components.
 
-use crate::product::{Matrix, product};
+use rayon::prelude::*;
+
+use crate::lanes::{Line, lines_of, to_lines};
+use crate::path::Path;
+use crate::product::{Table, panel, products};
+use crate::vectors::Vectors;
 
 /// Rounds of orthogonal iteration: the directions need not be exact, only good, for they only order the work.
 const ROUNDS: usize = 5;
 
 /// `count` orthonormal directions (row-major count×d) of the row-major n×d sample, those of most variance first.
-pub(crate) fn principal(sample: &[f32], d: usize, count: usize, seed: u64) -> Vec<f32> {
+pub(crate) fn principal(path: Path, sample: &[f32], d: usize, count: usize, seed: u64) -> Vec<f32> {
     let n = sample.len() / d;
     let mean: Vec<f64> = (0..d).map(|j| sample.iter().skip(j).step_by(d).map(|&v| f64::from(v)).sum::<f64>()).collect();
     let mut centred = sample.to_vec();
     for row in centred.chunks_exact_mut(d) {
         row.iter_mut().zip(&mean).for_each(|(value, sum)| *value -= (sum / n as f64) as f32);
     }
+    let rows = to_lines(Vectors::new(&centred, d));
     let mut random = Random(seed);
     let mut directions: Vec<f32> = (0..count * d).map(|_| random.unit() - 0.5).collect();
     orthonormalize(&mut directions, d, &mut random);
-    let rows = Matrix::new(&centred, n, d, d);
-    let mut along = vec![0.0; n * count];
     for _ in 0..ROUNDS {
-        product(rows, Matrix::new(&directions, count, d, d).transposed(), &mut along);
-        product(Matrix::new(&along, n, count, count).transposed(), rows, &mut directions);
+        // coordinates of the sample along the directions, count×n, and the sample's sum weighted by them
+        let along = transposed_product(path, Table::new(&directions, count, d, d), &centred);
+        let columns: Vec<Vec<Line>> = (0..lines_of(d))
+            .into_par_iter()
+            .map(|column| {
+                let panel: Vec<Line> = rows.iter().skip(column).step_by(lines_of(d)).copied().collect();
+                let mut sums = vec![Line([0.0; 16]); count];
+                products(path, Table::new(&along, count, n, n), &panel, &mut sums);
+                sums
+            })
+            .collect();
+        for (i, direction) in directions.chunks_exact_mut(d).enumerate() {
+            direction
+                .chunks_mut(16)
+                .zip(&columns)
+                .for_each(|(out, column)| out.copy_from_slice(&column[i].0[..out.len()]));
+        }
         orthonormalize(&mut directions, d, &mut random);
     }
     directions
+}
+
+/// ⟨rowᵢ, pointⱼ⟩ at i·n + j, for n row-major points.
+fn transposed_product(path: Path, rows: Table<'_>, points: &[f32]) -> Vec<f32> {
+    let (d, count) = (rows.dimension(), rows.len());
+    let n = points.len() / d;
+    let found: Vec<Vec<Line>> = points
+        .par_chunks(16 * d)
+        .map(|points| {
+            let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); count]);
+            panel(points.chunks_exact(d), d, &mut lines);
+            products(path, rows, &lines, &mut sums);
+            sums
+        })
+        .collect();
+    (0..count).flat_map(|i| found.iter().flat_map(move |sums| sums[i].0).take(n)).collect()
 }
 
 /// Gram–Schmidt, twice for each row so that rounding leaves no overlap; a row that vanishes is drawn anew.
@@ -48,6 +83,25 @@ fn orthonormalize(directions: &mut [f32], d: usize, random: &mut Random) {
         }
         let scale = 1.0 / left.max(f64::MIN_POSITIVE);
         row.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+    }
+}
+
+/// Rotate directions among themselves so that each holds about as much of a vector as the others, where their number is
+/// a power of two (a Walsh–Hadamard transform): codes of equal steps then miss less.
+pub(crate) fn spread(directions: &mut [f32], d: usize) {
+    let count = directions.len() / d;
+    if !count.is_power_of_two() {
+        return;
+    }
+    let mut half = 1;
+    while half < count {
+        for block in directions.chunks_exact_mut(2 * half * d) {
+            let (a, b) = block.split_at_mut(half * d);
+            for (a, b) in a.iter_mut().zip(b) {
+                (*a, *b) = ((*a + *b) * std::f32::consts::FRAC_1_SQRT_2, (*a - *b) * std::f32::consts::FRAC_1_SQRT_2);
+            }
+        }
+        half *= 2;
     }
 }
 

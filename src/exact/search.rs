@@ -7,9 +7,13 @@
 use rayon::prelude::*;
 
 use crate::best::Best;
-use crate::lanes::{Line, dot, to_lines};
+#[cfg(target_arch = "x86_64")]
+use crate::code;
+use crate::code::Asked;
+use crate::lanes::{Line, dot, floats, to_lines};
 use crate::layout::Exact;
-use crate::product::{Matrix, product};
+use crate::path::Path;
+use crate::product::{FEW as FEW_VECTORS, Table, dots, panel, products, project};
 use crate::scan;
 use crate::vectors::{Vectors, distance};
 use crate::work::Work;
@@ -28,14 +32,9 @@ pub(crate) struct Queries<'a> {
     pub(crate) values: Vectors<'a>,
     pub(crate) lines: Vec<Line>,
     /// Along the bank's directions; none where it has none: the head is the whole row.
-    heads: Option<Vec<Line>>,
-}
-
-impl Queries<'_> {
-    /// Heads, one query after the other.
-    pub(crate) fn heads(&self) -> &[Line] {
-        self.heads.as_deref().unwrap_or(&self.lines)
-    }
+    pub(crate) heads: Option<Vec<Line>>,
+    /// In 8 bits, four codes to an integer, where the bank's path estimates in them.
+    pub(crate) coded: (Vec<i32>, Vec<Asked>),
 }
 
 /// How many of m queries one thread takes: all threads have some, and what they keep stays small.
@@ -93,40 +92,92 @@ impl Exact {
         chunks.par_iter().flat_map_iter(|&(from, to)| run(from, to, 1)).collect()
     }
 
-    /// Queries in lines, and along the directions.
+    /// Queries in lines, along the directions, and in 8 bits.
     pub(crate) fn prepare<'a>(&self, values: Vectors<'a>, first: usize) -> Queries<'a> {
         let lines = to_lines(values);
         let heads = self.directions.as_ref().map(|directions| {
             let mut heads = vec![Line([0.0; 16]); values.len() * self.width];
-            self.path.project(&lines, directions, self.dimension, &mut heads);
+            project(self.path, &lines, directions, self.dimension, &mut heads);
             heads
         });
-        Queries { first, values, lines, heads }
+        let coded = match self.path {
+            // SAFETY: a path is only used where the processor has its features.
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512Vnni => unsafe { code::queries(heads.as_deref().unwrap_or(&lines), &self.mean_head) },
+            _ => Default::default(),
+        };
+        Queries { first, values, lines, heads, coded }
     }
 
     /// Squared distance of centroid c to query i, at c·m + i.
+    #[inline(always)]
     fn to_centroids(&self, queries: &Queries<'_>) -> Vec<f32> {
         let (m, d, cells) = (queries.values.len(), self.dimension, self.cells.len());
-        let mut squares = vec![0.0; cells * m];
-        if m == 0 {
-            return squares;
-        }
         let norms: Vec<f32> = queries.lines.chunks_exact(self.stride).map(|row| dot::<false>(row, row)).collect();
-        let asked = Matrix::new(queries.values.values(), m, d, d).transposed();
-        product(Matrix::new(&self.centroids, cells, d, d), asked, &mut squares);
-        for (squares, norm) in squares.chunks_exact_mut(m).zip(&self.centroid_norms) {
-            squares.iter_mut().zip(&norms).for_each(|(square, of_query)| *square = norm + of_query - 2.0 * *square);
+        let mut squares = vec![0.0; cells * m];
+        let table = Table::new(floats(&self.centroids), cells, d, self.stride * 16);
+        let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); cells]);
+        let mut one = vec![0.0; cells];
+        for first in (0..m).step_by(16) {
+            let norms = &norms[first..m.min(first + 16)];
+            if norms.len() <= FEW_VECTORS {
+                for (i, of_query) in (first..).zip(norms) {
+                    dots(self.path, &self.centroids, queries.line(self, i), &mut one);
+                    for (cell, (sum, norm)) in one.iter().zip(&self.centroid_norms).enumerate() {
+                        squares[cell * m + i] = norm + of_query - 2.0 * sum;
+                    }
+                }
+                continue;
+            }
+            panel((first..m).map(|i| queries.values.row(i)), d, &mut lines);
+            products(self.path, table, &lines, &mut sums);
+            for (cell, (sums, norm)) in sums.iter().zip(&self.centroid_norms).enumerate() {
+                let squares = squares[cell * m + first..].iter_mut();
+                squares
+                    .zip(norms)
+                    .zip(&sums.0)
+                    .for_each(|((square, of_query), sum)| *square = norm + of_query - 2.0 * sum);
+            }
         }
         squares
     }
 
     /// Take queries to every cell that may hold one of their k nearest rows.
     pub(crate) fn travel(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
+        match self.path {
+            // SAFETY: a path is only used where the processor has its features.
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx512Vnni => unsafe { self.travel_avx512(queries, bests, parts) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Path::Avx2 => unsafe { self.travel_avx2(queries, bests, parts) },
+            _ => self.travel_with(queries, bests, parts),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
+    fn travel_avx512(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
+        self.travel_with(queries, bests, parts);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    fn travel_avx2(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
+        self.travel_with(queries, bests, parts);
+    }
+
+    /// What follows is `inline(always)`, so that its loops use the instructions of the path.
+    #[inline(always)]
+    fn travel_with(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
         let m = bests.len();
+        if m == 0 {
+            return;
+        }
         let mut work = Work { queries: m as u64, ..Work::default() };
         let mut squares = self.to_centroids(queries);
         self.first_round(queries, &mut squares, bests, &mut work);
-        if parts == 1 || m == 0 {
+        if parts == 1 {
             self.next_rounds(queries, 0, &mut squares, bests, &mut work);
         } else {
             let step = self.cells.len().div_ceil(parts * 4).max(1);
@@ -150,47 +201,60 @@ impl Exact {
     }
 
     /// The nearest cells of each query, as many as hold k rows. A cell that was seen is marked with NaN.
+    #[inline(always)]
     fn first_round(&self, queries: &Queries<'_>, squares: &mut [f32], bests: &mut [Best], work: &mut Work) {
         let m = bests.len();
-        let mut nearest = vec![(f32::INFINITY, 0usize); m];
-        for (cell, squares) in squares.chunks_exact(m.max(1)).enumerate() {
-            for (nearest, &square) in nearest.iter_mut().zip(squares) {
-                if square < nearest.0 {
-                    *nearest = (square, cell);
-                }
+        let (mut reach, mut nearest) = (vec![f32::INFINITY; m], vec![0u32; m]);
+        for (cell, squares) in squares.chunks_exact(m).enumerate() {
+            for ((reach, nearest), &square) in reach.iter_mut().zip(&mut nearest).zip(squares) {
+                let nearer = square < *reach;
+                *nearest = if nearer { cell as u32 } else { *nearest };
+                *reach = if nearer { square } else { *reach };
             }
         }
-        let mut reach = Vec::with_capacity(m);
-        let mut order: Vec<(f32, usize)> = Vec::new();
-        for (i, (&(square, cell), best)) in nearest.iter().zip(bests.iter()).enumerate() {
-            if self.cells[cell].rows >= best.k {
-                reach.push(square);
-                continue;
+        let mut order = Vec::new();
+        for (i, ((reach, &nearest), best)) in reach.iter_mut().zip(&nearest).zip(&*bests).enumerate() {
+            if self.cells[nearest as usize].rows < best.k {
+                order.clear();
+                order
+                    .extend(squares[i..].iter().step_by(m).zip(&self.cells).map(|(&square, cell)| (square, cell.rows)));
+                *reach = self.reach(best.k, &mut order);
             }
-            order.clear();
-            order.extend(self.cells.iter().enumerate().map(|(cell, found)| (squares[cell * m + i], found.rows)));
-            order.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-            let mut rows = 0;
-            let enough = order.iter().find(|&&(_, more)| {
-                rows += more;
-                rows >= best.k
-            });
-            reach.push(enough.map_or(f32::INFINITY, |&(square, _)| square));
         }
+        let mut taus: Vec<f32> = bests.iter().map(Best::tau).collect();
         let mut visitors = Vec::new();
-        for (number, squares) in squares.chunks_exact_mut(m.max(1)).enumerate() {
+        for (number, squares) in squares.chunks_exact_mut(m).enumerate() {
             visitors.clear();
-            for (i, (square, &reach)) in squares.iter_mut().zip(&reach).enumerate() {
-                if *square <= reach && !bests[i].done && self.reaches(number, *square, bests[i].tau()) {
-                    visitors.push((i as u32, *square));
-                    *square = f32::NAN;
-                }
-            }
-            self.visit(number, &visitors, queries, bests, work);
+            let near = |i: usize, square: f32| square <= reach[i] && self.reaches(number, square, taus[i]);
+            take(squares, near, |i, square| visitors.push((i as u32, square)));
+            self.visit(number, &visitors, queries, bests, &mut taus, work);
         }
     }
 
+    /// Squared distance within which centroids, of the given distances and rows, have k rows.
+    fn reach(&self, k: usize, order: &mut [(f32, usize)]) -> f32 {
+        let by_distance = |a: &(f32, usize), b: &(f32, usize)| a.0.total_cmp(&b.0);
+        // seldom does it take many
+        let some = (8 + 2 * k * order.len() / self.len()).min(order.len());
+        if some < order.len() {
+            order.select_nth_unstable_by(some, by_distance);
+        }
+        let (near, all) = if order[..some].iter().map(|cell| cell.1).sum::<usize>() < k {
+            (order.len(), order)
+        } else {
+            (some, order)
+        };
+        all[..near].sort_unstable_by(by_distance);
+        let mut rows = 0;
+        let enough = all.iter().find(|&&(_, more)| {
+            rows += more;
+            rows >= k
+        });
+        enough.map_or(f32::INFINITY, |&(square, _)| square)
+    }
+
     /// Cells from `first` on that may hold a row within τ/2, then within τ.
+    #[inline(always)]
     fn next_rounds(
         &self,
         queries: &Queries<'_>,
@@ -200,17 +264,14 @@ impl Exact {
         work: &mut Work,
     ) {
         let m = bests.len();
+        let mut taus: Vec<f32> = bests.iter().map(Best::tau).collect();
         let mut visitors = Vec::new();
         for share in [0.5, 1.0] {
-            for (number, squares) in squares.chunks_exact_mut(m.max(1)).enumerate() {
+            for (number, squares) in squares.chunks_exact_mut(m).enumerate() {
                 visitors.clear();
-                for (i, (square, best)) in squares.iter_mut().zip(&*bests).enumerate() {
-                    if self.reaches(first + number, *square, share * best.tau()) && !best.done {
-                        visitors.push((i as u32, *square));
-                        *square = f32::NAN;
-                    }
-                }
-                self.visit(first + number, &visitors, queries, bests, work);
+                let near = |i: usize, square: f32| self.reaches(first + number, square, share * taus[i]);
+                take(squares, near, |i, square| visitors.push((i as u32, square)));
+                self.visit(first + number, &visitors, queries, bests, &mut taus, work);
             }
         }
     }
@@ -224,10 +285,20 @@ impl Exact {
         (square + slack >= near * near * (1.0 - 1e-6)) & (square - slack <= far * far * (1.0 + 1e-6))
     }
 
-    fn visit(&self, cell: usize, visitors: &[(u32, f32)], queries: &Queries<'_>, bests: &mut [Best], work: &mut Work) {
+    #[inline(always)]
+    fn visit(
+        &self,
+        cell: usize,
+        visitors: &[(u32, f32)],
+        queries: &Queries<'_>,
+        bests: &mut [Best],
+        taus: &mut [f32],
+        work: &mut Work,
+    ) {
         if !visitors.is_empty() {
             work.visits += visitors.len() as u64;
             scan::scan(self, cell, visitors, queries, bests, work);
+            visitors.iter().for_each(|&(i, _)| taus[i as usize] = bests[i as usize].tau());
         }
     }
 
@@ -255,7 +326,37 @@ impl Exact {
     }
 }
 
+/// Call `each` for the squares that are wanted, and mark them with NaN.
+#[inline(always)]
+fn take(squares: &mut [f32], wanted: impl Fn(usize, f32) -> bool, mut each: impl FnMut(usize, f32)) {
+    for (number, squares) in squares.chunks_mut(16).enumerate() {
+        let first = number * 16;
+        // most cells are wanted by few: one vectorised look tells
+        if let Ok(squares) = <&[f32; 16]>::try_from(&*squares) {
+            let mut any = false;
+            for (lane, &square) in squares.iter().enumerate() {
+                any |= wanted(first + lane, square);
+            }
+            if !any {
+                continue;
+            }
+        }
+        for (i, square) in (first..).zip(squares) {
+            if wanted(i, *square) {
+                each(i, *square);
+                *square = f32::NAN;
+            }
+        }
+    }
+}
+
 impl Queries<'_> {
+    /// A query in lines.
+    #[inline(always)]
+    pub(crate) fn line(&self, bank: &Exact, query: usize) -> &[Line] {
+        &self.lines[query * bank.stride..][..bank.stride]
+    }
+
     /// The distance in f64 of a query to the row at a position.
     pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(u32) -> f64 + 'a {
         move |row| distance(self.values.row(query), bank.values(row as usize))

@@ -630,3 +630,35 @@ fn work_is_counted_and_less_than_everything() {
         assert!(work.computed >= 100 * 10 && work.computed <= work.estimated + 100 * 16, "{work:?}");
     }
 }
+
+/// Sums of products are off by no more than is said, whatever the path, the number of rows and the number of vectors.
+#[test]
+fn products_keep_their_bound() {
+    use crate::lanes::{Line, floats, to_lines};
+    use crate::product::{Table, dots, panel, product_error, products};
+    let mut random = Random(18);
+    for (n, d) in [(1, 1), (5, 17), (13, 64), (30, 65), (25, 700), (7, 4096)] {
+        let (rows, vectors) = (units(&mut random, n, d), units(&mut random, 16, d));
+        let truth = |i: usize, j: usize| -> f64 {
+            row(&rows, d, i).iter().zip(row(&vectors, d, j)).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+        };
+        for path in paths() {
+            for count in [1, 3, 16] {
+                let (mut lines, mut sums) = (Vec::new(), vec![Line([f32::NAN; 16]); n]);
+                panel(vectors.chunks_exact(d).take(count), d, &mut lines);
+                products(path, Table::new(&rows, n, d, d), &lines, &mut sums);
+                let (in_lines, vector) = (to_lines(Vectors::new(&rows, d)), to_lines(Vectors::new(&vectors[..d], d)));
+                let mut one = vec![f32::NAN; n];
+                dots(path, &in_lines, &vector, &mut one);
+                for (i, &one) in one.iter().enumerate() {
+                    for j in 0..16 {
+                        let expected = if j < count { truth(i, j) } else { 0.0 };
+                        let found = f64::from(floats(&sums)[i * 16 + j]);
+                        assert!((found - expected).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}, vector {j}");
+                    }
+                    assert!((f64::from(one) - truth(i, 0)).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}");
+                }
+            }
+        }
+    }
+}

@@ -31,7 +31,6 @@ pub(crate) fn squared_distance(a: &[Line], b: &[Line]) -> f32 {
     }
     _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)))
 }
-
 /// Σ aᵢbᵢ, for one a and four b.
 #[inline]
 #[target_feature(enable = "avx512f")]

@@ -1,14 +1,10 @@
-//! Candidates by int8 products on AVX-512 VNNI, distances in f32.
-//!
-//! With y = q − c and z = x − c, c the cell's centroid: ‖q − x‖² = ‖y‖² + ‖z‖² − 2⟨y_head, z_head⟩ − 2⟨y_tail, z_tail⟩.
-//! Heads are coded in 8 bits: y_head = s·a + e, z_head = t·b + f with integers a, b, so that
-//! ⟨y_head, z_head⟩ ≤ s·t·⟨a, b⟩ + ‖e‖·‖z_head‖ + ‖s·a‖·‖f‖; and ⟨y_tail, z_tail⟩ ≤ ‖y_tail‖·‖z_tail‖. Every norm is
-//! known, so a row whose distance so estimated from below exceeds τ is not among the k nearest: nothing is lost.
+//! Candidates by int8 products on AVX-512 VNNI ([`crate::code`] says why none is lost), distances in f32.
 
 use std::arch::x86_64::*;
 
 use crate::best::Best;
-use crate::layout::{Cell, Code, Exact, PANEL};
+use crate::code::{Code, CodedCell, PANEL};
+use crate::layout::Exact;
 use crate::search::Queries;
 use crate::wide::{load, squared_distance};
 use crate::work::Work;
@@ -21,7 +17,6 @@ const PANELS: usize = 4;
 #[derive(Clone, Copy)]
 struct Visitor {
     query: usize,
-    /// 128·Σa: what the offset of the rows' codes adds to a product.
     offset: i32,
     /// 2·s·t and 2·‖y_tail‖.
     scale: f32,
@@ -43,135 +38,88 @@ pub(super) fn scan(
     bests: &mut [Best],
     work: &mut Work,
 ) {
-    let mut codes = vec![0; GROUP * bank.width * 4];
-    for group in visitors.chunks(GROUP) {
-        let mut here = [None; GROUP];
-        let mut count = 0;
-        for &(query, square) in group {
-            if bests[query as usize].done {
-                continue;
-            }
-            let codes = &mut codes[count * bank.width * 4..][..bank.width * 4];
-            let visitor = arrive(bank, cell, query as usize, square, queries, &bests[query as usize], codes);
-            if visitor.from < visitor.to {
-                here[count] = Some(visitor);
-                count += 1;
-            }
+    let mut here =
+        [Visitor { query: 0, offset: 0, scale: 0.0, tail: 0.0, slack: 0.0, limit: 0.0, from: 0, to: 0 }; GROUP];
+    let place = Place { bank, cell, queries };
+    let mut count = 0;
+    for &(query, square) in visitors {
+        if bests[query as usize].done {
+            continue;
         }
-        let mut here: Vec<Visitor> = here.into_iter().flatten().collect();
-        let (here, place) = (here.as_mut_slice(), (bank, cell, queries, codes.as_slice()));
-        match count {
-            0 => {}
-            1 => meeting::<1>(place).walk(here, bests, work),
-            2 => meeting::<2>(place).walk(here, bests, work),
-            3 => meeting::<3>(place).walk(here, bests, work),
-            4 => meeting::<4>(place).walk(here, bests, work),
-            5 => meeting::<5>(place).walk(here, bests, work),
-            _ => meeting::<GROUP>(place).walk(here, bests, work),
+        here[count] = place.arrive(query as usize, square, &bests[query as usize]);
+        count += usize::from(here[count].from < here[count].to);
+        if count == GROUP {
+            place.walk::<GROUP>(&mut here, bests, work);
+            count = 0;
         }
     }
-}
-
-/// Code the head of q − c, and find the panels that may hold a row within τ.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-fn arrive(
-    bank: &Exact,
-    number: usize,
-    query: usize,
-    square: f32,
-    queries: &Queries<'_>,
-    best: &Best,
-    codes: &mut [i32],
-) -> Visitor {
-    let cell = &bank.cells[number];
-    let head = &queries.heads()[query * bank.width..][..bank.width];
-    let centre = &bank.centroid_heads[number * bank.width..][..bank.width];
-    let mut most = _mm512_setzero_ps();
-    for (head, centre) in head.iter().zip(centre) {
-        let y = _mm512_sub_ps(load(head), load(centre));
-        most = _mm512_max_ps(most, _mm512_abs_ps(y));
-    }
-    let most = _mm512_reduce_max_ps(most);
-    let scale = most / 127.0;
-    let inverse = _mm512_set1_ps(if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 });
-    let scales = _mm512_set1_ps(scale);
-    let (mut sum, mut norm, mut coded, mut missed) =
-        (_mm512_setzero_si512(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps());
-    for ((head, centre), code) in head.iter().zip(centre).zip(codes.as_chunks_mut::<4>().0) {
-        let y = _mm512_sub_ps(load(head), load(centre));
-        let a = _mm512_cvtps_epi32(_mm512_mul_ps(y, inverse));
-        let decoded = _mm512_mul_ps(_mm512_cvtepi32_ps(a), scales);
-        let left = _mm512_sub_ps(y, decoded);
-        sum = _mm512_add_epi32(sum, a);
-        norm = _mm512_fmadd_ps(y, y, norm);
-        coded = _mm512_fmadd_ps(decoded, decoded, coded);
-        missed = _mm512_fmadd_ps(left, left, missed);
-        let bytes = _mm512_cvtsepi32_epi8(a);
-        // SAFETY: 16 bytes fit into the four integers.
-        unsafe { _mm_storeu_si128(code.as_mut_ptr().cast(), bytes) };
-    }
-    let norm = _mm512_reduce_add_ps(norm);
-    let up = 1.0 + 1e-5;
-    let (coded, missed) = (_mm512_reduce_add_ps(coded).sqrt() * up, _mm512_reduce_add_ps(missed).sqrt() * up);
-    let square = square.max(0.0);
-    let tail = match bank.directions {
-        Some(_) => ((square - norm).max(0.0) + bank.slack.tail).sqrt() * up,
-        None => 0.0,
-    };
-    let slack = 2.0 * (missed * cell.head_norm + coded * cell.code_error) + bank.slack.estimate - square;
-    // rows of a panel have about one radius, and radii grow from panel to panel
-    let (tau, radii) = (best.tau(), &bank.radii[cell.first_panel..][..cell.panels]);
-    let (near, far) = ((square - bank.slack.centroid).max(0.0).sqrt(), (square + bank.slack.centroid).sqrt());
-    let from = radii.partition_point(|&(_, high)| high < near - tau);
-    let to = radii.partition_point(|&(low, _)| low <= far + tau);
-    Visitor {
-        query,
-        offset: 128 * _mm512_reduce_add_epi32(sum),
-        scale: 2.0 * scale * cell.scale,
-        tail: 2.0 * tail,
-        slack,
-        limit: best.limit + slack,
-        from,
-        to,
+    match count {
+        0 => {}
+        1 => place.walk::<1>(&mut here, bests, work),
+        2 => place.walk::<2>(&mut here, bests, work),
+        3 => place.walk::<3>(&mut here, bests, work),
+        4 => place.walk::<4>(&mut here, bests, work),
+        _ => place.walk::<5>(&mut here, bests, work),
     }
 }
 
-type Place<'a> = (&'a Exact, usize, &'a Queries<'a>, &'a [i32]);
-
-fn meeting<const Q: usize>((bank, cell, queries, codes): Place<'_>) -> Meeting<'_, Q> {
-    let codes = std::array::from_fn(|i| &codes[i * bank.width * 4..][..bank.head.div_ceil(4)]);
-    Meeting { bank, cell: &bank.cells[cell], queries, codes }
-}
-
-/// What Q visitors and the panels of a cell need to meet.
+/// A cell, and the queries of which some visit it.
 #[derive(Clone, Copy)]
-struct Meeting<'a, const Q: usize> {
+struct Place<'a> {
     bank: &'a Exact,
-    cell: &'a Cell,
+    cell: usize,
     queries: &'a Queries<'a>,
-    /// Codes of each visitor, four to an integer.
-    codes: [&'a [i32]; Q],
 }
 
-impl<const Q: usize> Meeting<'_, Q> {
-    /// Take the visitors along the panels of their cell.
+impl Place<'_> {
+    /// What the cell's estimates need of a query, and the panels that may hold a row within τ.
+    #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-    fn walk(self, visitors: &mut [Visitor], bests: &mut [Best], work: &mut Work) {
-        let visitors: &mut [Visitor; Q] = match visitors.try_into() {
-            Ok(visitors) => visitors,
-            Err(_) => unreachable!("as many visitors as the caller says"),
+    fn arrive(self, query: usize, square: f32, best: &Best) -> Visitor {
+        let Self { bank, cell, queries } = self;
+        let (coded, asked) = (&bank.coded[cell], &queries.coded.1[query]);
+        let square = square.max(0.0);
+        let tail = match &queries.heads {
+            Some(heads) => {
+                let centre = &bank.centroid_heads[cell * bank.width..][..bank.width];
+                let head = squared_distance(&heads[query * bank.width..][..bank.width], centre);
+                ((square - head).max(0.0) + bank.slack.tail).sqrt() * (1.0 + 1e-5)
+            }
+            None => 0.0,
         };
-        let from = visitors.iter().map(|visitor| visitor.from).min().unwrap_or(0);
-        let to = visitors.iter().map(|visitor| visitor.to).max().unwrap_or(0);
+        let missed = asked.missed * coded.head_norm + asked.coded * coded.code_error;
+        let slack = 2.0 * missed + bank.slack.estimate - square;
+        // rows of a panel have about one radius, and radii grow from panel to panel
+        let tau = best.tau();
+        let (near, far) = ((square - bank.slack.centroid).max(0.0).sqrt(), (square + bank.slack.centroid).sqrt());
+        let from = coded.radii.partition_point(|&(_, high)| high < near - tau);
+        let to = coded.radii.partition_point(|&(low, _)| low <= far + tau);
+        Visitor {
+            query,
+            offset: asked.offset,
+            scale: 2.0 * asked.scale * coded.scale,
+            tail: 2.0 * tail,
+            slack,
+            limit: best.limit + slack,
+            from,
+            to,
+        }
+    }
+
+    /// Take the first Q visitors along the panels of their cell.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+    fn walk<const Q: usize>(self, visitors: &mut [Visitor; GROUP], bests: &mut [Best], work: &mut Work) {
+        let from = visitors[..Q].iter().map(|visitor| visitor.from).min().unwrap_or(0);
+        let to = visitors[..Q].iter().map(|visitor| visitor.to).max().unwrap_or(0);
         work.estimated += ((to - from) * PANEL * Q) as u64;
         let mut panel = from;
         while panel < to {
             match to - panel {
-                1 => self.meet::<1>(panel, visitors, bests, work),
-                2 => self.meet::<2>(panel, visitors, bests, work),
-                3 => self.meet::<3>(panel, visitors, bests, work),
-                _ => self.meet::<PANELS>(panel, visitors, bests, work),
+                1 => self.meet::<Q, 1>(panel, visitors, bests, work),
+                2 => self.meet::<Q, 2>(panel, visitors, bests, work),
+                3 => self.meet::<Q, 3>(panel, visitors, bests, work),
+                _ => self.meet::<Q, PANELS>(panel, visitors, bests, work),
             }
             panel += PANELS.min(to - panel);
         }
@@ -180,27 +128,29 @@ impl<const Q: usize> Meeting<'_, Q> {
     /// The visitors meet R panels, from one of the cell on.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-    fn meet<const R: usize>(self, from: usize, visitors: &mut [Visitor; Q], bests: &mut [Best], work: &mut Work) {
-        let Self { bank, cell, queries, codes } = self;
-        let steps = bank.head.div_ceil(4);
-        let first = cell.first_panel + from;
-        let panels: [&[Code]; R] = std::array::from_fn(|r| &bank.codes[(first + r) * steps..][..steps]);
-        let sums = products(panels, codes, std::array::from_fn(|q| -visitors[q].offset));
+    fn meet<const Q: usize, const R: usize>(
+        self,
+        from: usize,
+        visitors: &mut [Visitor; GROUP],
+        bests: &mut [Best],
+        work: &mut Work,
+    ) {
+        let Self { bank, cell, queries } = self;
+        let length = bank.width * 4;
+        let codes = std::array::from_fn(|q| &queries.coded.0[visitors[q].query * length..][..length]);
+        let masks = near::<Q, R>(&bank.coded[cell], from, codes, visitors);
         for r in 0..R {
-            let (norms, tails) = (load(&bank.norms[first + r]), load(&bank.tails[first + r]));
-            for (visitor, sums) in visitors.iter_mut().zip(&sums) {
-                let left = _mm512_fnmadd_ps(_mm512_set1_ps(visitor.tail), tails, norms);
-                let estimate = _mm512_fnmadd_ps(_mm512_set1_ps(visitor.scale), _mm512_cvtepi32_ps(sums[r]), left);
-                let mut near = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(estimate, _mm512_set1_ps(visitor.limit));
+            for (visitor, masks) in visitors.iter_mut().zip(&masks) {
+                let mut near = masks[r];
                 if near == 0 {
                     continue;
                 }
                 work.computed += u64::from(near.count_ones());
                 let best = &mut bests[visitor.query];
-                let line = &queries.lines[visitor.query * bank.stride..][..bank.stride];
+                let line = queries.line(bank, visitor.query);
                 let exact = queries.exact(bank, visitor.query);
                 while near != 0 {
-                    let row = cell.first_row + (from + r) * PANEL + near.trailing_zeros() as usize;
+                    let row = bank.cells[cell].first_row + (from + r) * PANEL + near.trailing_zeros() as usize;
                     near &= near - 1;
                     if best.add(squared_distance(line, bank.row(row)), row as u32, &exact) {
                         visitor.limit = best.limit + visitor.slack;
@@ -214,19 +164,20 @@ impl<const Q: usize> Meeting<'_, Q> {
     }
 }
 
-/// Products of the codes of Q visitors and R panels, beginning with an integer per visitor. A function of its own, so that
-/// the sums stay in registers: what is indexed by a variable afterwards lives in memory.
+/// Which rows of R panels may be near enough for each of Q visitors. A function of its own, so that the sums stay in
+/// registers.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-fn products<const Q: usize, const R: usize>(
-    panels: [&[Code]; R],
+fn near<const Q: usize, const R: usize>(
+    cell: &CodedCell,
+    from: usize,
     codes: [&[i32]; Q],
-    from: [i32; Q],
-) -> [[__m512i; R]; Q] {
-    let steps = codes[0].len();
-    let panels: [&[Code]; R] = std::array::from_fn(|r| &panels[r][..steps]);
+    visitors: &[Visitor; GROUP],
+) -> [[u16; R]; Q] {
+    let steps = cell.codes.len() / cell.bases.len();
+    let panels: [&[Code]; R] = std::array::from_fn(|r| &cell.codes[(from + r) * steps..][..steps]);
     let codes: [&[i32]; Q] = std::array::from_fn(|q| &codes[q][..steps]);
-    let mut sums: [[__m512i; R]; Q] = std::array::from_fn(|q| [_mm512_set1_epi32(from[q]); R]);
+    let mut sums: [[__m512i; R]; Q] = std::array::from_fn(|q| [_mm512_set1_epi32(visitors[q].offset); R]);
     for step in 0..steps {
         let rows: [__m512i; R] = std::array::from_fn(|r| load_codes(&panels[r][step]));
         for (sums, codes) in sums.iter_mut().zip(&codes) {
@@ -236,7 +187,18 @@ fn products<const Q: usize, const R: usize>(
             }
         }
     }
-    sums
+    let (bases, tails) = (&cell.bases[from..from + R], &cell.tails[from..from + R]);
+    let mut masks = [[0; R]; Q];
+    for ((masks, sums), visitor) in masks.iter_mut().zip(&sums).zip(visitors) {
+        let (scale, tail) = (_mm512_set1_ps(visitor.scale), _mm512_set1_ps(visitor.tail));
+        let limit = _mm512_set1_ps(visitor.limit);
+        for (((mask, sum), base), of_row) in masks.iter_mut().zip(sums).zip(bases).zip(tails) {
+            let left = _mm512_fnmadd_ps(tail, load(of_row), load(base));
+            let estimate = _mm512_fnmadd_ps(scale, _mm512_cvtepi32_ps(*sum), left);
+            *mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(estimate, limit);
+        }
+    }
+    masks
 }
 
 #[inline]

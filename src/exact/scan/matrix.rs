@@ -1,15 +1,14 @@
-//! Candidates by a matrix product in f32: for processors without fast products of small integers.
+//! Candidates by products in f32: for processors without fast products of small integers.
 
 use crate::best::Best;
-use crate::lanes::{floats, product_error, squared_distance};
+use crate::lanes::{Line, floats, squared_distance};
 use crate::layout::Exact;
-use crate::product::{Matrix, product};
+use crate::product::{FEW, Table, dots, panel, product_error, products};
 use crate::search::Queries;
 use crate::work::Work;
 
-/// Rows and visitors per product: their products stay in the cache.
-const ROWS: usize = 256;
-const VISITORS: usize = 256;
+/// Rows per product: their products stay in the cache.
+const ROWS: usize = 192;
 
 pub(super) fn scan(
     bank: &Exact,
@@ -35,7 +34,7 @@ pub(super) fn scan_avx2(
     scan_with::<true>(bank, cell, visitors, queries, bests, work);
 }
 
-/// For vectors of norm one ‖q − x‖² = 2 − 2⟨q, x⟩, and a product in f32 is off by γ_d at most.
+/// For vectors of norm one ‖q − x‖² = 2 − 2⟨q, x⟩, and a product in f32 is off by γ at most.
 #[inline(always)]
 fn scan_with<const FMA: bool>(
     bank: &Exact,
@@ -48,46 +47,43 @@ fn scan_with<const FMA: bool>(
     let cell = &bank.cells[cell];
     let (d, stride) = (bank.dimension, bank.stride * 16);
     let slack = (2.0 * product_error(d) + 4e-6) as f32;
-    let values = floats(&bank.rows.lines);
-    let mut asked = Vec::new();
-    let mut products = Vec::new();
-    for visitors in visitors.chunks(VISITORS) {
-        asked.clear();
-        for &(query, _) in visitors {
-            asked.extend_from_slice(&floats(&queries.lines)[query as usize * stride..][..stride]);
+    let least = |best: &Best| if best.done { f32::INFINITY } else { 1.0 - (best.limit + slack) / 2.0 };
+    let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); ROWS.min(cell.rows)]);
+    let mut one = vec![0.0; sums.len()];
+    for visitors in visitors.chunks(16) {
+        if visitors.len() > FEW {
+            panel(visitors.iter().map(|&(query, _)| queries.values.row(query as usize)), d, &mut lines);
         }
-        let asked = Matrix::new(&asked, visitors.len(), d, stride);
+        // a product below this tells that a row is too far; nobody stands at lanes beyond the last
+        let mut limits = [f32::INFINITY; 16];
+        visitors.iter().zip(&mut limits).for_each(|(&(query, _), limit)| *limit = least(&bests[query as usize]));
         for from in (0..cell.rows).step_by(ROWS) {
-            let rows = ROWS.min(cell.rows - from);
+            let sums = &mut sums[..ROWS.min(cell.rows - from)];
             let first = cell.first_row + from;
-            products.resize(visitors.len() * rows, 0.0);
-            let shown = Matrix::new(&values[first * stride..(first + rows) * stride], rows, d, stride);
-            product(asked, shown.transposed(), &mut products);
-            for (&(query, _), products) in visitors.iter().zip(products.chunks_exact(rows)) {
-                let best = &mut bests[query as usize];
-                if best.done {
+            let rows = &bank.rows.lines[first * bank.stride..(first + sums.len()) * bank.stride];
+            if visitors.len() > FEW {
+                products(bank.path, Table::new(floats(rows), sums.len(), d, stride), &lines, sums);
+            } else {
+                for (lane, &(query, _)) in visitors.iter().enumerate() {
+                    dots(bank.path, rows, queries.line(bank, query as usize), &mut one[..sums.len()]);
+                    sums.iter_mut().zip(&one).for_each(|(sums, &sum)| sums.0[lane] = sum);
+                }
+            }
+            work.estimated += (sums.len() * visitors.len()) as u64;
+            for (i, sums) in sums.iter().enumerate() {
+                // most rows are near nobody: one vectorised count tells
+                if sums.0.iter().zip(&limits).map(|(sum, limit)| u32::from(sum >= limit)).sum::<u32>() == 0 {
                     continue;
                 }
-                work.estimated += rows as u64;
-                let exact = queries.exact(bank, query as usize);
-                let line = &queries.lines[query as usize * bank.stride..][..bank.stride];
-                let mut least = 1.0 - (best.limit + slack) / 2.0;
-                for (run, products) in products.chunks(16).enumerate() {
-                    // most runs hold nothing: one vectorised count tells
-                    if products.iter().map(|&product| u32::from(product >= least)).sum::<u32>() == 0 {
-                        continue;
-                    }
-                    for (i, &product) in products.iter().enumerate() {
-                        if product >= least {
-                            let row = first + run * 16 + i;
-                            work.computed += 1;
-                            if best.add(squared_distance::<FMA>(line, bank.row(row)), row as u32, &exact) {
-                                least = 1.0 - (best.limit + slack) / 2.0;
-                            }
+                for (lane, &(query, _)) in visitors.iter().enumerate() {
+                    if sums.0[lane] >= limits[lane] {
+                        let best = &mut bests[query as usize];
+                        let (row, exact) = (first + i, queries.exact(bank, query as usize));
+                        let squared = squared_distance::<FMA>(queries.line(bank, query as usize), bank.row(row));
+                        work.computed += 1;
+                        if best.add(squared, row as u32, &exact) || best.done {
+                            limits[lane] = least(best);
                         }
-                    }
-                    if best.done {
-                        break;
                     }
                 }
             }

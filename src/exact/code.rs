@@ -1,0 +1,178 @@
+//! Heads in 8 bits, of rows and of queries, and what the codes miss: AVX-512.
+//!
+//! A row x of a cell with centroid c, z = x − c, is coded as z_head = t·b + f with integers b. A query q is coded once,
+//! whatever cells it visits: q_head − μ = s·a + e, μ the mean of all heads. With y = q − c
+//!
+//! ‖q − x‖² = ‖y‖² + ‖z‖² − 2⟨y_head, z_head⟩ − 2⟨y_tail, z_tail⟩, and
+//! ⟨y_head, z_head⟩ = ⟨q_head − μ, z_head⟩ − ⟨c_head − μ, z_head⟩, where the second depends on the row alone:
+//! its *base* is ‖z‖² + 2⟨c_head − μ, z_head⟩.
+//!
+//! ⟨q_head − μ, z_head⟩ ≤ s·t·⟨a, b⟩ + ‖e‖·‖z_head‖ + ‖s·a‖·‖f‖, and ⟨y_tail, z_tail⟩ ≤ ‖y_tail‖·‖z_tail‖. Every norm
+//! is known, so that a row whose distance is estimated from below is not lost.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+use crate::lanes::{Line, sum_error};
+use crate::wide::load;
+
+/// Rows that are coded and compared together.
+pub(crate) const PANEL: usize = 16;
+
+/// Sixteen rows, four numbers of each: what one instruction multiplies. Codes are offset by 128.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Code(pub(crate) [u8; 64]);
+
+/// The rows of one cell, sixteen to a panel.
+#[derive(Debug)]
+pub(crate) struct CodedCell {
+    /// A code times this is a coordinate.
+    pub(crate) scale: f32,
+    /// Largest norm of a head, and of what its code misses.
+    pub(crate) head_norm: f32,
+    pub(crate) code_error: f32,
+    /// head/4 per panel.
+    pub(crate) codes: Vec<Code>,
+    /// Per panel: the base of its rows, NaN where there is none (no comparison with it holds).
+    pub(crate) bases: Vec<Line>,
+    /// Per panel: norm of what the head leaves out.
+    pub(crate) tails: Vec<Line>,
+    /// Per panel: least and largest radius.
+    pub(crate) radii: Vec<(f32, f32)>,
+}
+
+/// A query in 8 bits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) scale: f32,
+    /// −128·Σa: takes back what the offset of the rows' codes adds to a product.
+    pub(crate) offset: i32,
+    /// ‖s·a‖ and ‖e‖, from above.
+    pub(crate) coded: f32,
+    pub(crate) missed: f32,
+}
+
+/// What [`cell`] codes: rows by radius, their heads less the centroid's, and squares of their radii.
+pub(crate) struct CellRows<'a> {
+    /// Numbers per head.
+    pub(crate) head: usize,
+    /// z_head of each row, in whole lines.
+    pub(crate) heads: &'a [Line],
+    /// c_head − μ.
+    pub(crate) offset: &'a [Line],
+    /// ‖z‖² of each row.
+    pub(crate) squares: &'a [f32],
+    /// Whether the head leaves something out, and the rounding of what it says is left.
+    pub(crate) tail: Option<f32>,
+}
+
+/// Code the rows of a cell.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
+    let CellRows { head, heads, offset, squares, tail } = rows;
+    let (width, steps, panels) = (offset.len(), head.div_ceil(4), squares.len().div_ceil(PANEL));
+    let up = 1.0 + 2.0 * sum_error(head) as f32;
+    let mut most = _mm512_setzero_ps();
+    for line in heads {
+        most = _mm512_max_ps(most, _mm512_abs_ps(load(line)));
+    }
+    let scale = _mm512_reduce_max_ps(most) / 127.0;
+    let mut out = CodedCell {
+        scale,
+        head_norm: 0.0,
+        code_error: 0.0,
+        codes: vec![Code([128; 64]); panels * steps],
+        bases: vec![Line([f32::NAN; 16]); panels],
+        tails: vec![Line([0.0; 16]); panels],
+        radii: vec![(f32::INFINITY, 0.0); panels],
+    };
+    let mut codes = vec![0u8; width * 16];
+    for (i, (row, &square)) in heads.chunks_exact(width).zip(squares).enumerate() {
+        let (panel, lane) = (i / PANEL, i % PANEL);
+        let Norms { norm, missed, .. } = round(row.iter().map(|line| load(line)), scale, &mut codes);
+        for (step, code) in codes.as_chunks::<4>().0.iter().take(steps).enumerate() {
+            let signed = u32::from_ne_bytes(*code);
+            // from −127..=127 to 1..=255
+            out.codes[panel * steps + step].0[lane * 4..][..4].copy_from_slice(&(signed ^ 0x8080_8080).to_ne_bytes());
+        }
+        let (mut low, mut high) = (_mm512_setzero_pd(), _mm512_setzero_pd());
+        for (row, offset) in row.iter().zip(offset) {
+            let (a, b) = (halves(load(row)), halves(load(offset)));
+            low = _mm512_fmadd_pd(a[0], b[0], low);
+            high = _mm512_fmadd_pd(a[1], b[1], high);
+        }
+        let along = _mm512_reduce_add_pd(_mm512_add_pd(low, high));
+        let left = match tail {
+            Some(slack) => (square - norm * (2.0 - up) + slack).max(0.0).sqrt() * (1.0 + 1e-6),
+            None => 0.0,
+        };
+        out.bases[panel].0[lane] = (f64::from(square) + 2.0 * along) as f32;
+        out.tails[panel].0[lane] = left;
+        out.head_norm = out.head_norm.max(norm.sqrt() * up);
+        out.code_error = out.code_error.max(missed.sqrt() * up);
+        let radii = &mut out.radii[panel];
+        *radii = (radii.0.min(square.sqrt() * (1.0 - 1e-6)), radii.1.max(square.sqrt() * (1.0 + 1e-6)));
+    }
+    out
+}
+
+/// Code queries, given in heads of whole lines: four codes to an integer, and what they are worth.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+pub(crate) fn queries(heads: &[Line], mean: &[Line]) -> (Vec<i32>, Vec<Asked>) {
+    let width = mean.len();
+    let mut codes = vec![0i32; heads.len() * 4];
+    let up = 1.0 + 2.0 * sum_error(width * 16) as f32;
+    let asked = heads.chunks_exact(width).zip(codes.chunks_exact_mut(width * 4)).map(|(head, codes)| {
+        let less = || head.iter().zip(mean).map(|(head, mean)| _mm512_sub_ps(load(head), load(mean)));
+        let most = less().fold(_mm512_setzero_ps(), |most, y| _mm512_max_ps(most, _mm512_abs_ps(y)));
+        let scale = _mm512_reduce_max_ps(most) / 127.0;
+        let Norms { coded, missed, sum, .. } = round(less(), scale, bytemuck::cast_slice_mut(codes));
+        Asked { scale, offset: -128 * sum, coded: coded.sqrt() * up, missed: missed.sqrt() * up }
+    });
+    let asked = asked.collect();
+    (codes, asked)
+}
+
+/// Squared norms of what was coded, of its code, and of what that misses; and the sum of the codes.
+struct Norms {
+    norm: f32,
+    coded: f32,
+    missed: f32,
+    sum: i32,
+}
+
+/// Numbers as multiples of a scale, −127..=127.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn round(lines: impl Iterator<Item = __m512>, scale: f32, codes: &mut [u8]) -> Norms {
+    let inverse = _mm512_set1_ps(if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 });
+    let scale = _mm512_set1_ps(scale);
+    let (mut sum, mut norm, mut coded, mut missed) =
+        (_mm512_setzero_si512(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps());
+    for (y, bytes) in lines.zip(codes.as_chunks_mut::<16>().0) {
+        let code = _mm512_cvtps_epi32(_mm512_mul_ps(y, inverse));
+        let decoded = _mm512_mul_ps(_mm512_cvtepi32_ps(code), scale);
+        let left = _mm512_sub_ps(y, decoded);
+        sum = _mm512_add_epi32(sum, code);
+        norm = _mm512_fmadd_ps(y, y, norm);
+        coded = _mm512_fmadd_ps(decoded, decoded, coded);
+        missed = _mm512_fmadd_ps(left, left, missed);
+        // SAFETY: sixteen bytes fit into sixteen bytes.
+        unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(code)) };
+    }
+    Norms {
+        norm: _mm512_reduce_add_ps(norm),
+        coded: _mm512_reduce_add_ps(coded),
+        missed: _mm512_reduce_add_ps(missed),
+        sum: _mm512_reduce_add_epi32(sum),
+    }
+}
+
+/// Sixteen numbers in f64.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves(line: __m512) -> [__m512d; 2] {
+    let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(line)));
+    [_mm512_cvtps_pd(_mm512_castps512_ps256(line)), _mm512_cvtps_pd(high)]
+}
