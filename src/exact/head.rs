@@ -2,74 +2,126 @@
 
 use rayon::prelude::*;
 
-use crate::lanes::{Line, Rows, lines_of, squared_distance};
+use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, to_lines};
+use crate::path::Path;
 use crate::principal::Random;
+use crate::product::project;
+use crate::vectors::Vectors;
 
 /// Lengths that are tried, besides the whole row.
-const LENGTHS: [usize; 4] = [16, 32, 64, 128];
+const LENGTHS: [usize; 13] = [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768, 1024];
 /// Rows of the sample that stand for the bank, and queries that stand for those to come.
 const ROWS: usize = 4096;
 const QUERIES: usize = 64;
 
 /// What the layout knows when it asks.
 pub(crate) struct Sampled<'a> {
+    pub(crate) path: Path,
+    /// Rows that stand for all, and the cell of each.
     pub(crate) rows: &'a Rows,
-    /// Rows along the directions.
-    pub(crate) along: &'a [f32],
-    /// Some of the rows.
-    pub(crate) sample: &'a [usize],
-    pub(crate) directions: usize,
-    pub(crate) k: usize,
+    pub(crate) cell_of: &'a [u32],
+    /// Cells×d.
+    pub(crate) centroids: &'a [f32],
+    /// Directions, row-major, d numbers each.
+    pub(crate) directions: &'a [f32],
+    /// How many of the rows a search is to find.
+    pub(crate) k: f64,
+}
+
+/// A row or a query less a centroid: along the directions, squared norm, and squared norm of what each length leaves out.
+struct Centred {
+    cell: usize,
+    along: Vec<f32>,
+    square: f32,
+    left: Vec<f32>,
 }
 
 /// The length with the least estimated cost; `None`: the whole row.
 pub(crate) fn choose(from: &Sampled<'_>) -> Option<usize> {
     let d = from.rows.dimension();
-    let width = from.directions;
-    let row = |i: usize| from.rows.lines(i);
+    let count = from.directions.len() / d;
+    let lengths: Vec<usize> = LENGTHS.into_iter().filter(|&length| length <= count && length < d).collect();
+    let directions = to_lines(Vectors::new(from.directions, d));
+    let along = |rows: &[Line]| -> Vec<Vec<f32>> {
+        let mut out = vec![Line([0.0; 16]); rows.len() / lines_of(d) * lines_of(count)];
+        project(from.path, rows, &directions, d, &mut out);
+        out.chunks_exact(lines_of(count)).map(|row| floats(row)[..count].to_vec()).collect()
+    };
+    let left = |square: f32, along: &[f32]| -> Vec<f32> {
+        let mut from = 0;
+        let mut left = square;
+        let each = lengths.iter().map(|&length| {
+            left -= along[from..length].iter().map(|v| v * v).sum::<f32>();
+            from = length;
+            left.max(0.0)
+        });
+        each.collect()
+    };
+    let minus = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
+
     let mut random = Random(7);
-    let rows: Vec<usize> = random.sample(from.sample.len(), ROWS).iter().map(|&i| from.sample[i]).collect();
-    let n = from.rows.len();
-    let rank = (from.k * rows.len()).div_ceil(n).clamp(1, rows.len());
-    let lengths: Vec<usize> = LENGTHS.into_iter().filter(|&length| length <= from.directions).collect();
-    // half of the queries are rows, half lie between two rows, where out-of-distribution ones may be
-    let pairs: Vec<(usize, usize, bool)> = (0..QUERIES)
-        .map(|query| (rows[random.below(rows.len())], rows[random.below(rows.len())], query % 2 == 1))
+    let rows: Vec<usize> = random.sample(from.rows.len(), ROWS);
+    let centroids = to_lines(Vectors::new(from.centroids, d));
+    let centroid = |cell: usize| &centroids[cell * lines_of(d)..][..lines_of(d)];
+    let centroids_along = along(&centroids);
+    let centre = |lines: &[Line], along: &[f32], cell: usize| -> Centred {
+        let (along, square) = (minus(along, &centroids_along[cell]), squared_distance::<false>(lines, centroid(cell)));
+        Centred { cell, square, left: left(square, &along), along }
+    };
+    let centred: Vec<Centred> = rows
+        .par_iter()
+        .map(|&row| {
+            let lines = from.rows.lines(row);
+            centre(lines, &along(lines)[0], from.cell_of[row] as usize)
+        })
         .collect();
-    let along = |i: usize| &from.along[i * width..(i + 1) * width];
-    let pass = |&(a, b, between): &(usize, usize, bool)| -> Vec<u64> {
-        let mix = |a: f32, b: f32| if between { 0.6 * a + 0.6 * b } else { a };
-        let mixed = |(a, b): (&Line, &Line)| Line(std::array::from_fn(|lane| mix(a.0[lane], b.0[lane])));
-        let q: Vec<Line> = row(a).iter().zip(row(b)).map(mixed).collect();
-        let q_along: Vec<f32> = along(a).iter().zip(along(b)).map(|(&a, &b)| mix(a, b)).collect();
-        let q_norm: f32 = q.iter().flat_map(|line| line.0).map(|v| v * v).sum();
-        let mut distances: Vec<f32> = rows.iter().map(|&x| squared_distance::<false>(&q, row(x))).collect();
-        let radius = *distances.select_nth_unstable_by(rank - 1, f32::total_cmp).1;
-        let mut passed = vec![0; lengths.len()];
-        for &x in &rows {
-            // ‖tail‖² of both from the whole difference is not at hand: norms of what the directions leave out are
-            let (mut head, mut done) = (0.0f32, 0);
-            let (mut q_left, mut x_left) = (q_norm, 1.0);
-            for (length, passed) in lengths.iter().zip(&mut passed) {
-                for (a, b) in q_along[done..*length].iter().zip(&along(x)[done..*length]) {
-                    head += (a - b) * (a - b);
-                    q_left -= a * a;
-                    x_left -= b * b;
-                }
-                done = *length;
-                let tails = q_left.max(0.0).sqrt() - x_left.max(0.0).sqrt();
-                *passed += u64::from(head + tails * tails <= radius * 1.1 + 0.002);
+
+    let rank = (from.k * rows.len() as f64 / from.rows.len() as f64).ceil().clamp(1.0, rows.len() as f64) as usize;
+    // three of four queries are rows, the fourth lies between two rows, where out-of-distribution ones may be
+    let pairs: Vec<(usize, usize, bool)> = (0..QUERIES)
+        .map(|query| (rows[random.below(rows.len())], rows[random.below(rows.len())], query % 4 == 3))
+        .collect();
+    let search = |&(a, b, between): &(usize, usize, bool)| -> (u64, Vec<u64>) {
+        let mixed = |(a, b): (&Line, &Line)| {
+            Line(std::array::from_fn(|lane| if between { a.0[lane] + b.0[lane] } else { a.0[lane] }))
+        };
+        let mut q: Vec<Line> = from.rows.lines(a).iter().zip(from.rows.lines(b)).map(mixed).collect();
+        let norm = floats(&q).iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+        q.iter_mut().for_each(|line| line.0.iter_mut().for_each(|v| *v /= norm));
+        let mut distances: Vec<f32> = rows.iter().map(|&x| squared_distance::<false>(&q, from.rows.lines(x))).collect();
+        // τ is somewhat larger while it is being found
+        let limit = *distances.select_nth_unstable_by(rank - 1, f32::total_cmp).1 * 1.05 + 0.001;
+        let q_along = &along(&q)[0];
+        let mut cells: Vec<Option<Centred>> = (0..centroids_along.len()).map(|_| None).collect();
+        let (mut scanned, mut passed) = (0, vec![0; lengths.len()]);
+        for row in &centred {
+            let from_cell = cells[row.cell].get_or_insert_with(|| centre(&q, q_along, row.cell));
+            if (from_cell.square.sqrt() - row.square.sqrt()).powi(2) > limit {
+                continue;
+            }
+            scanned += 1;
+            let (mut product, mut done) = (0.0, 0);
+            for (i, &length) in lengths.iter().enumerate() {
+                let (a, b) = (&from_cell.along[done..length], &row.along[done..length]);
+                product += a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+                done = length;
+                let tails = (from_cell.left[i] * row.left[i]).sqrt();
+                let estimate = from_cell.square + row.square - 2.0 * (product + tails);
+                passed[i] += u64::from(estimate <= limit);
             }
         }
-        passed
+        (scanned, passed)
     };
-    let each: Vec<Vec<u64>> = pairs.par_iter().map(pass).collect();
-    let passed: Vec<u64> = (0..lengths.len()).map(|length| each.iter().map(|passed| passed[length]).sum()).collect();
-    // in units of one 16-lane instruction: the codes of a panel for one query, where cells skip half of them; a row
-    // compared in f32
-    let scanned = 0.5 * (QUERIES * rows.len()) as f64;
-    let cost = |length: f64, passed: f64| scanned * (length / 64.0 + 0.4) + passed * (2.0 * lines_of(d) as f64 + 24.0);
-    let all = cost(d as f64, (QUERIES * rank) as f64);
-    let costs = lengths.iter().zip(&passed).map(|(&length, &passed)| (length, cost(length as f64, passed as f64)));
+    let found: Vec<(u64, Vec<u64>)> = pairs.par_iter().map(search).collect();
+    let scanned = found.iter().map(|(scanned, _)| scanned).sum::<u64>() as f64;
+    // in units of one 16-lane instruction: the codes of a panel for one query; a row compared in f32
+    let cost = |length: usize, passed: f64| {
+        scanned * (length as f64 / 64.0 + 0.4) + passed * (2.0 * lines_of(d) as f64 + 24.0)
+    };
+    let all = cost(d, (QUERIES * rank) as f64);
+    let costs = lengths
+        .iter()
+        .enumerate()
+        .map(|(i, &length)| (length, cost(length, found.iter().map(|(_, passed)| passed[i]).sum::<u64>() as f64)));
     costs.min_by(|a, b| a.1.total_cmp(&b.1)).filter(|&(_, cost)| cost < all).map(|(length, _)| length)
 }

@@ -15,8 +15,9 @@ use crate::{head, kmeans};
 const SAMPLE: usize = 16_384;
 /// Rows per cell of a block.
 const BLOCK_CELL: usize = 256;
-/// Directions looked for: more never pays as a head, and cells are found in these.
-const DIRECTIONS: usize = 128;
+/// Directions looked for, and those of them in which cells are found.
+const DIRECTIONS: usize = 1024;
+const CELL_DIRECTIONS: usize = 128;
 
 /// How to lay a bank out; none of it changes a result.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +90,8 @@ impl Exact {
     /// A block of a larger bank, to be shown once: quick to lay out, cells are rows that came together.
     pub fn block(rows: Rows, path: Path) -> Self {
         let cell_of: Vec<u32> = (0..rows.len()).map(|row| (row / BLOCK_CELL) as u32).collect();
-        Self::laid_out(rows, path, &cell_of, None)
+        let centroids = means(&rows, &cell_of);
+        Self::laid_out(rows, path, &cell_of, centroids, None)
     }
 
     /// Take normalised vectors, n ≥ 1, all finite and of norm one (but for rounding).
@@ -98,55 +100,48 @@ impl Exact {
         assert!(n > 0 && n <= u32::MAX as usize, "1 ≤ n < 2³²");
         let mut random = Random(0x5eed);
         let sample = random.sample(n, SAMPLE);
-        let gathered: Vec<f32> = sample.iter().flat_map(|&row| rows.row(row)).copied().collect();
+        let mut sampled = Rows::with_capacity(sample.len(), d);
+        sample.iter().for_each(|&row| sampled.push(rows.row(row)));
 
-        // directions, rows along them, cells
+        // directions, and cells along the first of them
         let count = DIRECTIONS.min(d / 2).min(n);
-        let directions = (count >= 16).then(|| principal(layout.path, &gathered, d, count, random.next()));
-        drop(gathered);
-        let along = directions.as_ref().map(|directions| {
-            let directions = to_lines(Vectors::new(directions, d));
-            let mut along = vec![0.0; n * count];
-            let (rows, out) = (rows.lines.par_chunks(256 * lines_of(d)), along.par_chunks_mut(256 * count));
-            rows.zip(out).for_each(|(rows, out)| {
-                let mut lines = vec![Line([0.0; 16]); out.len() / count * lines_of(count)];
-                project(layout.path, rows, &directions, d, &mut lines);
-                for (out, lines) in out.chunks_exact_mut(count).zip(lines.chunks_exact(lines_of(count))) {
-                    out.copy_from_slice(&floats(lines)[..count]);
-                }
-            });
-            along
-        });
+        let directions = (count >= 16).then(|| principal(layout.path, &sampled, count, random.next()));
         let cells = layout.cells.unwrap_or_else(|| cells_for(n));
-        let cell_of = match &along {
-            Some(along) => kmeans::assign(layout.path, along, count, cells, random.next()),
+        let cell_of = match &directions {
+            Some(directions) => {
+                let (along, count) = along(layout.path, &rows, directions);
+                kmeans::assign(layout.path, &along, count, cells, random.next())
+            }
             None => kmeans::assign(layout.path, &rows.to_values(), d, cells, random.next()),
         };
-        let head = {
-            let along = along.as_ref();
-            layout.head.or_else(|| {
-                head::choose(&head::Sampled {
-                    rows: &rows,
-                    along: along?,
-                    sample: &sample,
-                    directions: count,
-                    k: layout.k,
-                })
+        let centroids = means(&rows, &cell_of);
+        let head = layout.head.or_else(|| {
+            head::choose(&head::Sampled {
+                path: layout.path,
+                rows: &sampled,
+                cell_of: &sample.iter().map(|&row| cell_of[row]).collect::<Vec<u32>>(),
+                centroids: &centroids,
+                directions: directions.as_ref()?,
+                k: layout.k as f64 * sample.len() as f64 / n as f64,
             })
-        };
-        drop(along);
+        });
+        drop(sampled);
         let chosen = head.filter(|&head| head <= count).zip(directions);
-        Self::laid_out(rows, layout.path, &cell_of, chosen)
+        Self::laid_out(rows, layout.path, &cell_of, centroids, chosen)
     }
 
     /// Rows in cells, along a head of the given length and directions; none: the head is the whole row.
-    fn laid_out(mut rows: Rows, path: Path, cell_of: &[u32], head: Option<(usize, Vec<f32>)>) -> Self {
+    fn laid_out(
+        mut rows: Rows,
+        path: Path,
+        cell_of: &[u32],
+        centroids: Vec<f32>,
+        head: Option<(usize, Vec<f32>)>,
+    ) -> Self {
         assert!(path.is_available(), "this processor has no {}", path.name());
         let (n, d) = (rows.len(), rows.dimension());
         let stride = lines_of(d);
-        let cells = cell_of.iter().max().map_or(0, |&last| last as usize + 1);
-
-        let centroids = means(&rows, cell_of, cells);
+        let cells = centroids.len() / d;
         let centroid_lines = to_lines(Vectors::new(&centroids, d));
         let squares: Vec<f32> = (0..n)
             .into_par_iter()
@@ -311,17 +306,38 @@ fn cells_for(n: usize) -> usize {
     (n / 192).clamp(1, 4096)
 }
 
-/// Mean of the rows of each cell, in f64.
-fn means(rows: &Rows, cell_of: &[u32], cells: usize) -> Vec<f32> {
+/// Rows along the first directions, row-major, and how many directions these are.
+fn along(path: Path, rows: &Rows, directions: &[f32]) -> (Vec<f32>, usize) {
     let d = rows.dimension();
-    let mut sums = vec![0.0f64; cells * d];
-    let mut counts = vec![0u32; cells];
-    for (row, &cell) in cell_of.iter().enumerate() {
-        counts[cell as usize] += 1;
-        let sum = &mut sums[cell as usize * d..][..d];
-        sum.iter_mut().zip(rows.row(row)).for_each(|(sum, &value)| *sum += f64::from(value));
-    }
-    sums.chunks_exact(d).zip(&counts).flat_map(|(sum, &n)| sum.iter().map(move |s| (s / f64::from(n)) as f32)).collect()
+    let count = (directions.len() / d).min(CELL_DIRECTIONS);
+    let directions = to_lines(Vectors::new(&directions[..count * d], d));
+    let mut along = vec![0.0; rows.len() * count];
+    let (rows, out) = (rows.lines.par_chunks(256 * lines_of(d)), along.par_chunks_mut(256 * count));
+    rows.zip(out).for_each(|(rows, out)| {
+        let mut lines = vec![Line([0.0; 16]); out.len() / count * lines_of(count)];
+        project(path, rows, &directions, d, &mut lines);
+        for (out, lines) in out.chunks_exact_mut(count).zip(lines.chunks_exact(lines_of(count))) {
+            out.copy_from_slice(&floats(lines)[..count]);
+        }
+    });
+    (along, count)
+}
+
+/// Mean of the rows of each cell, in f64.
+fn means(rows: &Rows, cell_of: &[u32]) -> Vec<f32> {
+    let d = rows.dimension();
+    let cells = cell_of.iter().max().map_or(0, |&last| last as usize + 1);
+    let mut members = vec![Vec::new(); cells];
+    (0u32..).zip(cell_of).for_each(|(row, &cell)| members[cell as usize].push(row));
+    let mean = |rows_of: &Vec<u32>| {
+        let mut sums = vec![0.0f64; d];
+        for &row in rows_of {
+            sums.iter_mut().zip(rows.row(row as usize)).for_each(|(sum, &value)| *sum += f64::from(value));
+        }
+        let count = rows_of.len() as f64;
+        sums.into_iter().map(move |sum| (sum / count) as f32)
+    };
+    members.par_iter().flat_map_iter(mean).collect()
 }
 
 fn squared_norm(row: &[Line]) -> f32 {

@@ -2,29 +2,34 @@
 
 use rayon::prelude::*;
 
-use crate::lanes::{Line, lines_of, to_lines};
+use crate::lanes::{Line, Rows, floats, lines_of, to_lines};
 use crate::path::Path;
-use crate::product::{Table, panel, products};
-use crate::vectors::Vectors;
+use crate::product::{Table, dots, panel, products};
+use crate::vectors::{Vectors, product as product_f64};
 
 /// Rounds of orthogonal iteration: the directions need not be exact, only good, for they only order the work.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 
-/// `count` orthonormal directions (row-major count×d) of the row-major n×d sample, those of most variance first.
-pub(crate) fn principal(path: Path, sample: &[f32], d: usize, count: usize, seed: u64) -> Vec<f32> {
-    let n = sample.len() / d;
-    let mean: Vec<f64> = (0..d).map(|j| sample.iter().skip(j).step_by(d).map(|&v| f64::from(v)).sum::<f64>()).collect();
-    let mut centred = sample.to_vec();
-    for row in centred.chunks_exact_mut(d) {
-        row.iter_mut().zip(&mean).for_each(|(value, sum)| *value -= (sum / n as f64) as f32);
+/// `count` orthonormal directions (row-major count×d) of a sample, those of most variance first.
+pub(crate) fn principal(path: Path, sample: &Rows, count: usize, seed: u64) -> Vec<f32> {
+    let (n, d) = (sample.len(), sample.dimension());
+    let mut mean = vec![0.0f64; d];
+    for row in 0..n {
+        mean.iter_mut().zip(sample.row(row)).for_each(|(sum, &value)| *sum += f64::from(value) / n as f64);
     }
-    let rows = to_lines(Vectors::new(&centred, d));
+    let mut rows = sample.lines.clone();
+    for row in rows.chunks_exact_mut(lines_of(d)) {
+        bytemuck::cast_slice_mut(row)
+            .iter_mut()
+            .zip(&mean)
+            .for_each(|(value, mean): (&mut f32, _)| *value -= *mean as f32);
+    }
     let mut random = Random(seed);
     let mut directions: Vec<f32> = (0..count * d).map(|_| random.unit() - 0.5).collect();
-    orthonormalize(&mut directions, d, &mut random);
+    orthonormalize(path, &mut directions, d, &mut random);
     for _ in 0..ROUNDS {
         // coordinates of the sample along the directions, count×n, and the sample's sum weighted by them
-        let along = transposed_product(path, Table::new(&directions, count, d, d), &centred);
+        let along = transposed_product(path, Table::new(&directions, count, d, d), &rows);
         let columns: Vec<Vec<Line>> = (0..lines_of(d))
             .into_par_iter()
             .map(|column| {
@@ -35,25 +40,24 @@ pub(crate) fn principal(path: Path, sample: &[f32], d: usize, count: usize, seed
             })
             .collect();
         for (i, direction) in directions.chunks_exact_mut(d).enumerate() {
-            direction
-                .chunks_mut(16)
-                .zip(&columns)
-                .for_each(|(out, column)| out.copy_from_slice(&column[i].0[..out.len()]));
+            let parts = direction.chunks_mut(16).zip(&columns);
+            parts.for_each(|(out, column)| out.copy_from_slice(&column[i].0[..out.len()]));
         }
-        orthonormalize(&mut directions, d, &mut random);
+        orthonormalize(path, &mut directions, d, &mut random);
     }
     directions
 }
 
-/// ⟨rowᵢ, pointⱼ⟩ at i·n + j, for n row-major points.
-fn transposed_product(path: Path, rows: Table<'_>, points: &[f32]) -> Vec<f32> {
+/// ⟨rowᵢ, pointⱼ⟩ at i·n + j, for n points in lines.
+fn transposed_product(path: Path, rows: Table<'_>, points: &[Line]) -> Vec<f32> {
     let (d, count) = (rows.dimension(), rows.len());
-    let n = points.len() / d;
+    let stride = lines_of(d);
+    let n = points.len() / stride;
     let found: Vec<Vec<Line>> = points
-        .par_chunks(16 * d)
+        .par_chunks(16 * stride)
         .map(|points| {
             let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); count]);
-            panel(points.chunks_exact(d), d, &mut lines);
+            panel(floats(points).chunks_exact(16 * stride).map(|point| &point[..d]), d, &mut lines);
             products(path, rows, &lines, &mut sums);
             sums
         })
@@ -61,40 +65,45 @@ fn transposed_product(path: Path, rows: Table<'_>, points: &[f32]) -> Vec<f32> {
     (0..count).flat_map(|i| found.iter().flat_map(move |sums| sums[i].0).take(n)).collect()
 }
 
-/// Gram–Schmidt, twice for each row so that rounding leaves no overlap; a row that vanishes is drawn anew.
-fn orthonormalize(directions: &mut [f32], d: usize, random: &mut Random) {
-    for i in 0..directions.len() / d {
-        let (before, rest) = directions.split_at_mut(i * d);
-        let row = &mut rest[..d];
+/// Gram–Schmidt, twice for each row so that rounding leaves little overlap; a row that vanishes is drawn anew.
+fn orthonormalize(path: Path, directions: &mut [f32], d: usize, random: &mut Random) {
+    let (count, stride) = (directions.len() / d, lines_of(d));
+    let mut lines = to_lines(Vectors::new(directions, d));
+    let mut overlaps = vec![0.0f32; count];
+    let norm = |row: &[Line]| floats(row).iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+    for i in 0..count {
+        let (before, rest) = lines.split_at_mut(i * stride);
+        let row = &mut rest[..stride];
         let mut left = 0.0;
         for attempt in 0.. {
-            let length = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            let length = norm(row);
             for _ in 0..2 {
-                for other in before.chunks_exact(d) {
-                    let overlap: f64 = row.iter().zip(other).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-                    row.iter_mut().zip(other).for_each(|(a, b)| *a -= (overlap * f64::from(*b)) as f32);
+                dots(path, before, row, &mut overlaps[..i]);
+                for (other, &overlap) in before.chunks_exact(stride).zip(&overlaps) {
+                    for (line, other) in row.iter_mut().zip(other) {
+                        line.0.iter_mut().zip(&other.0).for_each(|(a, b)| *a -= overlap * b);
+                    }
                 }
             }
-            left = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+            left = norm(row);
             if left > 1e-3 * length || attempt == 8 {
                 break;
             }
-            row.iter_mut().for_each(|v| *v = random.unit() - 0.5);
+            bytemuck::cast_slice_mut::<Line, f32>(row)[..d].iter_mut().for_each(|v| *v = random.unit() - 0.5);
         }
         let scale = 1.0 / left.max(f64::MIN_POSITIVE);
-        row.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32);
+        row.iter_mut().for_each(|line| line.0.iter_mut().for_each(|v| *v = (f64::from(*v) * scale) as f32));
     }
+    let rows = lines.chunks_exact(stride).zip(directions.chunks_exact_mut(d));
+    rows.for_each(|(line, direction)| direction.copy_from_slice(&floats(line)[..d]));
 }
 
-/// Rotate directions among themselves so that each holds about as much of a vector as the others, where their number is
-/// a power of two (a Walsh–Hadamard transform): codes of equal steps then miss less.
+/// Rotate directions among themselves so that each holds about as much of a vector as its neighbours (Walsh–Hadamard
+/// transforms of as many as their number has factors of two): codes of equal steps then miss less.
 pub(crate) fn spread(directions: &mut [f32], d: usize) {
     let count = directions.len() / d;
-    if !count.is_power_of_two() {
-        return;
-    }
     let mut half = 1;
-    while half < count {
+    while count.is_multiple_of(2 * half) && count > half {
         for block in directions.chunks_exact_mut(2 * half * d) {
             let (a, b) = block.split_at_mut(half * d);
             for (a, b) in a.iter_mut().zip(b) {
@@ -107,15 +116,15 @@ pub(crate) fn spread(directions: &mut [f32], d: usize) {
 
 /// ‖VVᵀ − I‖ of directions V (rows): how far from orthonormal they are, measured in f64.
 pub(crate) fn defect(directions: &[f32], d: usize) -> f64 {
-    let mut sum = 0.0;
-    for (i, a) in directions.chunks_exact(d).enumerate() {
-        for (j, b) in directions.chunks_exact(d).enumerate().skip(i) {
-            let product: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-            let off = if i == j { (product - 1.0).powi(2) } else { 2.0 * product.powi(2) };
-            sum += off;
-        }
-    }
-    sum.sqrt()
+    let rows: Vec<&[f32]> = directions.chunks_exact(d).collect();
+    let sum = |(i, a): (usize, &&[f32])| -> f64 {
+        let others = rows[i..].iter().enumerate().map(|(j, b)| {
+            let product = product_f64(a, b);
+            if j == 0 { (product - 1.0).powi(2) } else { 2.0 * product.powi(2) }
+        });
+        others.sum()
+    };
+    rows.par_iter().enumerate().map(sum).sum::<f64>().sqrt()
 }
 
 /// Splitmix64: the same numbers for the same seed, everywhere.

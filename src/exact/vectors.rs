@@ -77,3 +77,15 @@ pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     }
     sums.iter().sum::<f64>().sqrt()
 }
+
+/// Inner product of two vectors of equal length, summed in f64.
+pub(crate) fn product(a: &[f32], b: &[f32]) -> f64 {
+    let mut sums = [0.0f64; 4];
+    let (a4, a_rest) = a.as_chunks::<4>();
+    let (b4, b_rest) = b.as_chunks::<4>();
+    for (x, y) in a4.iter().zip(b4) {
+        (0..4).for_each(|lane| sums[lane] += f64::from(x[lane]) * f64::from(y[lane]));
+    }
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+    sums.iter().sum::<f64>() + rest
+}
