@@ -85,10 +85,14 @@ pub(crate) fn read(file: &Path) -> Result<Vec<f32>> {
     Ok(values)
 }
 
+/// How many rows a file has.
+pub(crate) fn count(file: &Path, dimension: usize) -> Result<usize> {
+    Ok((file.metadata()?.len() / 4) as usize / dimension)
+}
+
 /// All rows of a file.
 pub(crate) fn rows(file: &Path, dimension: usize) -> Result<Rows> {
-    let count = (file.metadata()?.len() / 4) as usize / dimension;
-    let mut rows = Rows::with_capacity(count, dimension);
+    let mut rows = Rows::with_capacity(count(file, dimension)?, dimension);
     stream(file, dimension, |some| some.chunks_exact(dimension).for_each(|row| rows.push(row)))?;
     Ok(rows)
 }
@@ -96,7 +100,7 @@ pub(crate) fn rows(file: &Path, dimension: usize) -> Result<Rows> {
 /// Show a file to `visit`, some rows at a time.
 pub(crate) fn stream(file: &Path, dimension: usize, mut visit: impl FnMut(&[f32])) -> Result<()> {
     let mut from = File::open(file)?;
-    let rows = (from.metadata()?.len() / 4) as usize / dimension;
+    let rows = count(file, dimension)?;
     let mut values = vec![0.0f32; 4096 * dimension];
     for first in (0..rows).step_by(4096) {
         let values = &mut values[..(rows - first).min(4096) * dimension];

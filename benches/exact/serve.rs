@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use outskirt_exact::{Exact, Layout, Vectors, Work, distance};
+use outskirt_exact::{Exact, Layout, Sampling, Vectors, Work, distance};
 use rayon::prelude::*;
 
 use crate::data;
@@ -20,17 +20,29 @@ struct Server {
 }
 
 /// Load a bank, say so, and answer until the input ends. Paths are numbered as `paths` lists them.
-pub(crate) fn serve(file: &Path, dimension: usize, k: usize, path: usize) -> Result<(), Box<dyn Error>> {
+pub(crate) fn serve(file: &Path, dimension: usize, k: usize, path: usize, packed: bool) -> Result<(), Box<dyn Error>> {
     let path = *outskirt_exact::Path::available().get(path).ok_or("this processor has no such path")?;
-    let rows = data::rows(file, dimension)?;
+    let layout = Layout { k, path, ..Layout::default() };
+    let rows = if packed { None } else { Some(data::rows(file, dimension)?) };
     let start = Instant::now();
-    let exact = Exact::new(rows, Layout { k, path, ..Layout::default() });
+    let exact = match rows {
+        Some(rows) => Exact::new(rows, layout),
+        None => {
+            // rows that stay in their file: it is read twice, and that is part of laying out
+            let mut sampling = Sampling::new(data::count(file, dimension)?, dimension, layout);
+            data::stream(file, dimension, |rows| rows.chunks_exact(dimension).for_each(|row| sampling.see(row)))?;
+            let mut packing = sampling.packing();
+            data::stream(file, dimension, |rows| rows.chunks_exact(dimension).for_each(|row| packing.add(row)))?;
+            packing.finish()
+        }
+    };
     let seconds = start.elapsed().as_secs_f64();
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{{\"seconds\": {seconds}, \"rows\": {}, \"describe\": {:?}, \"path\": {:?}, \"threads\": {}}}",
+        "{{\"seconds\": {seconds}, \"rows\": {}, \"error\": {:e}, \"describe\": {:?}, \"path\": {:?}, \"threads\": {}}}",
         exact.len(),
+        exact.error(),
         exact.describe(),
         path.name(),
         rayon::current_num_threads()

@@ -14,6 +14,7 @@
 use std::arch::x86_64::*;
 
 use crate::lanes::{Line, sum_error};
+#[cfg(target_arch = "x86_64")]
 use crate::wide::load;
 
 /// Rows that are coded and compared together.
@@ -27,13 +28,13 @@ pub(crate) struct Code(pub(crate) [u8; 64]);
 /// The rows of one cell, sixteen to a panel.
 #[derive(Debug)]
 pub(crate) struct CodedCell {
-    /// A code times this is a coordinate.
-    pub(crate) scale: f32,
     /// Largest norm of a head, and of what its code misses.
     pub(crate) head_norm: f32,
     pub(crate) code_error: f32,
-    /// head/4 per panel.
-    pub(crate) codes: Vec<Code>,
+    /// Per panel, head/4 or a few more whose codes are zero.
+    pub(crate) codes: Vec<Box<[Code]>>,
+    /// Per panel: a code of a row times this is a coordinate.
+    pub(crate) scales: Vec<Line>,
     /// Per panel: the base of its rows, NaN where there is none (no comparison with it holds).
     pub(crate) bases: Vec<Line>,
     /// Per panel: norm of what the head leaves out.
@@ -67,35 +68,52 @@ pub(crate) struct CellRows<'a> {
     pub(crate) tail: Option<f32>,
 }
 
+/// Codes that rows have already, panel by panel, and their scales.
+pub(crate) type Given = (Vec<Box<[Code]>>, Vec<f32>);
+
 /// Code the rows of a cell.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
+pub(crate) fn cell(rows: CellRows<'_>, given: Option<Given>) -> CodedCell {
     let CellRows { head, heads, offset, squares, tail } = rows;
-    let (width, steps, panels) = (offset.len(), head.div_ceil(4), squares.len().div_ceil(PANEL));
+    let (width, panels) = (offset.len(), squares.len().div_ceil(PANEL));
     let up = 1.0 + 2.0 * sum_error(head) as f32;
-    let mut most = _mm512_setzero_ps();
-    for line in heads {
-        most = _mm512_max_ps(most, _mm512_abs_ps(load(line)));
-    }
-    let scale = _mm512_reduce_max_ps(most) / 127.0;
+    let (codes, known) = match given {
+        Some((codes, scales)) => (codes, Some(scales)),
+        None => ((0..panels).map(|_| vec![Code([128; 64]); head.div_ceil(4)].into()).collect(), None),
+    };
     let mut out = CodedCell {
-        scale,
         head_norm: 0.0,
         code_error: 0.0,
-        codes: vec![Code([128; 64]); panels * steps],
+        codes,
+        scales: vec![Line([0.0; 16]); panels],
         bases: vec![Line([f32::NAN; 16]); panels],
         tails: vec![Line([0.0; 16]); panels],
         radii: vec![(f32::INFINITY, 0.0); panels],
     };
-    let mut codes = vec![0u8; width * 16];
+    let mut bytes = vec![0u8; width * 16];
     for (i, (row, &square)) in heads.chunks_exact(width).zip(squares).enumerate() {
         let (panel, lane) = (i / PANEL, i % PANEL);
-        let Norms { norm, missed, .. } = round(row.iter().map(|line| load(line)), scale, &mut codes);
-        for (step, code) in codes.as_chunks::<4>().0.iter().take(steps).enumerate() {
-            let signed = u32::from_ne_bytes(*code);
-            // from −127..=127 to 1..=255
-            out.codes[panel * steps + step].0[lane * 4..][..4].copy_from_slice(&(signed ^ 0x8080_8080).to_ne_bytes());
-        }
+        let row_lines = || row.iter().map(|line| load(line));
+        let places = out.codes[panel].iter_mut().map(|code| &mut code.0[lane * 4..lane * 4 + 4]);
+        let (scale, Norms { norm, missed, .. }) = match &known {
+            Some(scales) => {
+                // from 1..=255 to −127..=127, and back below
+                places.zip(bytes.as_chunks_mut::<4>().0).for_each(|(place, bytes)| {
+                    bytes.copy_from_slice(place);
+                    *bytes = bytes.map(|byte| byte ^ 0x80);
+                });
+                (scales[i], read(row_lines(), scales[i], &bytes))
+            }
+            None => {
+                let most = row_lines().fold(_mm512_setzero_ps(), |most, y| _mm512_max_ps(most, _mm512_abs_ps(y)));
+                let scale = _mm512_reduce_max_ps(most) / 127.0;
+                let norms = round(row_lines(), scale, &mut bytes);
+                places.zip(bytes.as_chunks::<4>().0).for_each(|(place, bytes)| {
+                    place.copy_from_slice(&bytes.map(|byte| byte ^ 0x80));
+                });
+                (scale, norms)
+            }
+        };
         let (mut low, mut high) = (_mm512_setzero_pd(), _mm512_setzero_pd());
         for (row, offset) in row.iter().zip(offset) {
             let (a, b) = (halves(load(row)), halves(load(offset)));
@@ -107,6 +125,7 @@ pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
             Some(slack) => (square - norm * (2.0 - up) + slack).max(0.0).sqrt() * (1.0 + 1e-6),
             None => 0.0,
         };
+        out.scales[panel].0[lane] = scale;
         out.bases[panel].0[lane] = (f64::from(square) + 2.0 * along) as f32;
         out.tails[panel].0[lane] = left;
         out.head_norm = out.head_norm.max(norm.sqrt() * up);
@@ -147,25 +166,65 @@ struct Norms {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn round(lines: impl Iterator<Item = __m512>, scale: f32, codes: &mut [u8]) -> Norms {
     let inverse = _mm512_set1_ps(if scale > f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 });
-    let scale = _mm512_set1_ps(scale);
-    let (mut sum, mut norm, mut coded, mut missed) =
-        (_mm512_setzero_si512(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps());
+    let mut sums = Sums::new(scale);
     for (y, bytes) in lines.zip(codes.as_chunks_mut::<16>().0) {
         let code = _mm512_cvtps_epi32(_mm512_mul_ps(y, inverse));
-        let decoded = _mm512_mul_ps(_mm512_cvtepi32_ps(code), scale);
-        let left = _mm512_sub_ps(y, decoded);
-        sum = _mm512_add_epi32(sum, code);
-        norm = _mm512_fmadd_ps(y, y, norm);
-        coded = _mm512_fmadd_ps(decoded, decoded, coded);
-        missed = _mm512_fmadd_ps(left, left, missed);
+        sums.add(y, code);
         // SAFETY: sixteen bytes fit into sixteen bytes.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(code)) };
     }
-    Norms {
-        norm: _mm512_reduce_add_ps(norm),
-        coded: _mm512_reduce_add_ps(coded),
-        missed: _mm512_reduce_add_ps(missed),
-        sum: _mm512_reduce_add_epi32(sum),
+    sums.norms()
+}
+
+/// What multiples that are there already are worth.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn read(lines: impl Iterator<Item = __m512>, scale: f32, codes: &[u8]) -> Norms {
+    let mut sums = Sums::new(scale);
+    for (y, bytes) in lines.zip(codes.as_chunks::<16>().0) {
+        // SAFETY: sixteen bytes are there.
+        let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
+        sums.add(y, _mm512_cvtepi8_epi32(bytes));
+    }
+    sums.norms()
+}
+
+struct Sums {
+    scale: __m512,
+    sum: __m512i,
+    norm: __m512,
+    coded: __m512,
+    missed: __m512,
+}
+
+impl Sums {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(scale: f32) -> Self {
+        let zero = _mm512_setzero_ps();
+        Self { scale: _mm512_set1_ps(scale), sum: _mm512_setzero_si512(), norm: zero, coded: zero, missed: zero }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn add(&mut self, y: __m512, code: __m512i) {
+        let decoded = _mm512_mul_ps(_mm512_cvtepi32_ps(code), self.scale);
+        let left = _mm512_sub_ps(y, decoded);
+        self.sum = _mm512_add_epi32(self.sum, code);
+        self.norm = _mm512_fmadd_ps(y, y, self.norm);
+        self.coded = _mm512_fmadd_ps(decoded, decoded, self.coded);
+        self.missed = _mm512_fmadd_ps(left, left, self.missed);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn norms(self) -> Norms {
+        Norms {
+            norm: _mm512_reduce_add_ps(self.norm),
+            coded: _mm512_reduce_add_ps(self.coded),
+            missed: _mm512_reduce_add_ps(self.missed),
+            sum: _mm512_reduce_add_epi32(self.sum),
+        }
     }
 }
 

@@ -46,10 +46,12 @@
 //! found, `running` goes block by block. `vectors`, `lanes`, `wide` and `product` are arithmetic.
 mod best;
 mod code;
+mod frame;
 mod head;
 mod kmeans;
 mod lanes;
 mod layout;
+mod packed;
 mod path;
 mod principal;
 mod product;
@@ -65,6 +67,7 @@ mod work;
 
 pub use lanes::Rows;
 pub use layout::{Exact, Layout};
+pub use packed::{Packing, Sampling};
 pub use path::Path;
 pub use running::Running;
 pub use vectors::{Vectors, distance, normalize};

@@ -56,7 +56,8 @@ impl Running {
             for ((i, nearest), best) in nearest.iter_mut().enumerate().zip(bests) {
                 let query = asked.values.row(i);
                 let near = best.kept.iter().filter(|&&(squared, _)| squared <= best.limit);
-                nearest.extend(near.map(|&(_, row)| distance(query, block.values(row as usize))));
+                let mut scratch = Vec::new();
+                nearest.extend(near.map(|&(_, row)| distance(query, block.values(row as usize, &mut scratch))));
                 nearest.sort_unstable_by(f64::total_cmp);
                 nearest.truncate(k);
             }

@@ -315,14 +315,11 @@ impl Exact {
         let (low, high) = (kth * (1.0 - window) - f32::MIN_POSITIVE, kth * (1.0 + window) + f32::MIN_POSITIVE);
         let below = kept.iter().filter(|&&(squared, _)| squared < low).count();
         let near = kept.iter().filter(|&&(squared, _)| (low..=high).contains(&squared));
-        let mut near: Vec<f64> = near.map(|&(_, row)| distance(query, self.values(row as usize))).collect();
+        let mut scratch = Vec::new();
+        let mut near: Vec<f64> =
+            near.map(|&(_, row)| distance(query, self.values(row as usize, &mut scratch))).collect();
         let (_, kth, _) = near.select_nth_unstable_by(k - 1 - below, f64::total_cmp);
         Some(*kth as f32)
-    }
-
-    /// The vector at a position.
-    pub(crate) fn values(&self, position: usize) -> &[f32] {
-        self.rows.row(position)
     }
 }
 
@@ -359,6 +356,6 @@ impl Queries<'_> {
 
     /// The distance in f64 of a query to the row at a position.
     pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(u32) -> f64 + 'a {
-        move |row| distance(self.values.row(query), bank.values(row as usize))
+        move |row| distance(self.values.row(query), bank.values(row as usize, &mut Vec::new()))
     }
 }

@@ -3,7 +3,7 @@
 use rayon::ThreadPoolBuilder;
 
 use crate::principal::Random;
-use crate::{Exact, Layout, Path, Rows, Running, Vectors, distance, kth_distances_brute};
+use crate::{Exact, Layout, Path, Rows, Running, Sampling, Vectors, distance, kth_distances_brute};
 
 /// Normally distributed enough: the sum of a few uniform numbers.
 fn normal(random: &mut Random) -> f32 {
@@ -657,6 +657,48 @@ fn products_keep_their_bound() {
                         assert!((found - expected).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}, vector {j}");
                     }
                     assert!((f64::from(one) - truth(i, 0)).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}");
+                }
+            }
+        }
+    }
+}
+
+/// A packed bank is exact among the rows that it keeps, and those are as near to the rows that came as it says.
+#[test]
+fn packed() {
+    let mut banks = hard(&mut Random(19));
+    let mut random = Random(20);
+    for (n, d) in [(1, 1), (3, 5), (40, 17), (300, 100), (700, 31)] {
+        let queries = units(&mut random, 4, d);
+        banks.push(("shapes", units(&mut random, n, d), queries, d));
+    }
+    let centres = units(&mut random, 9, 600);
+    let bank = around(&mut random, &centres, 500, 600, 0.02);
+    let queries = around(&mut random, &centres, 5, 600, 0.03);
+    banks.push(("wide", bank, queries, 600));
+    for (name, bank, queries, d) in banks {
+        let n = bank.len() / d;
+        for layout in layouts(&[None, Some(1), Some(40)], &[None, Some(16), WHOLE]) {
+            let mut sampling = Sampling::new(n, d, layout);
+            bank.chunks_exact(d).for_each(|row| sampling.see(row));
+            let mut packing = sampling.packing();
+            bank.chunks_exact(d).for_each(|row| packing.add(row));
+            let exact = packing.finish();
+            assert_eq!(exact.len(), n, "{name}");
+            let mut scratch = Vec::new();
+            let kept: Vec<f32> = (0..n).flat_map(|i| exact.values(i, &mut scratch).to_vec()).collect();
+            // one large coordinate among many small ones is the worst
+            assert!(exact.error() <= 2e-5, "{name}: {}", exact.error());
+            let (among_kept, among_given) = (sorted(&kept, &queries, d), sorted(&bank, &queries, d));
+            for k in [1, 2, 50, n / 2, n].map(|k| k.clamp(1, n)) {
+                let kth: Vec<f32> = among_kept.iter().map(|all| all[k - 1] as f32).collect();
+                let asked = Vectors::new(&queries, d);
+                let found = exact.kth_distances(asked, k);
+                assert_eq!(bits(&found), bits(&kth), "{name}: k {k}, {layout:?}, {}", exact.describe());
+                assert!(exact.within(asked, k, &kth).into_iter().all(|near| near), "{name}: k {k}, {layout:?}");
+                for (found, truth) in found.iter().zip(&among_given) {
+                    let off = (f64::from(*found) - truth[k - 1]).abs();
+                    assert!(off <= f64::from(exact.error()) + 1.2e-7, "{name}: k {k}, off by {off:e}, {layout:?}");
                 }
             }
         }

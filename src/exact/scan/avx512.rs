@@ -4,6 +4,7 @@ use std::arch::x86_64::*;
 
 use crate::best::Best;
 use crate::code::{Code, CodedCell, PANEL};
+use crate::lanes::Line;
 use crate::layout::Exact;
 use crate::search::Queries;
 use crate::wide::{load, squared_distance};
@@ -18,7 +19,7 @@ const PANELS: usize = 4;
 struct Visitor {
     query: usize,
     offset: i32,
-    /// 2·s·t and 2·‖y_tail‖.
+    /// 2·s and 2·‖y_tail‖.
     scale: f32,
     tail: f32,
     /// An estimate above the limit of the query plus this is too far.
@@ -41,7 +42,7 @@ pub(super) fn scan(
     let mut here =
         [Visitor { query: 0, offset: 0, scale: 0.0, tail: 0.0, slack: 0.0, limit: 0.0, from: 0, to: 0 }; GROUP];
     let place = Place { bank, cell, queries };
-    let mut count = 0;
+    let (mut count, mut scratch) = (0, Vec::new());
     for &(query, square) in visitors {
         if bests[query as usize].done {
             continue;
@@ -49,17 +50,17 @@ pub(super) fn scan(
         here[count] = place.arrive(query as usize, square, &bests[query as usize]);
         count += usize::from(here[count].from < here[count].to);
         if count == GROUP {
-            place.walk::<GROUP>(&mut here, bests, work);
+            place.walk::<GROUP>(&mut here, bests, work, &mut scratch);
             count = 0;
         }
     }
     match count {
         0 => {}
-        1 => place.walk::<1>(&mut here, bests, work),
-        2 => place.walk::<2>(&mut here, bests, work),
-        3 => place.walk::<3>(&mut here, bests, work),
-        4 => place.walk::<4>(&mut here, bests, work),
-        _ => place.walk::<5>(&mut here, bests, work),
+        1 => place.walk::<1>(&mut here, bests, work, &mut scratch),
+        2 => place.walk::<2>(&mut here, bests, work, &mut scratch),
+        3 => place.walk::<3>(&mut here, bests, work, &mut scratch),
+        4 => place.walk::<4>(&mut here, bests, work, &mut scratch),
+        _ => place.walk::<5>(&mut here, bests, work, &mut scratch),
     }
 }
 
@@ -97,7 +98,7 @@ impl Place<'_> {
         Visitor {
             query,
             offset: asked.offset,
-            scale: 2.0 * asked.scale * coded.scale,
+            scale: 2.0 * asked.scale,
             tail: 2.0 * tail,
             slack,
             limit: best.limit + slack,
@@ -109,17 +110,23 @@ impl Place<'_> {
     /// Take the first Q visitors along the panels of their cell.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-    fn walk<const Q: usize>(self, visitors: &mut [Visitor; GROUP], bests: &mut [Best], work: &mut Work) {
+    fn walk<const Q: usize>(
+        self,
+        visitors: &mut [Visitor; GROUP],
+        bests: &mut [Best],
+        work: &mut Work,
+        scratch: &mut Vec<Line>,
+    ) {
         let from = visitors[..Q].iter().map(|visitor| visitor.from).min().unwrap_or(0);
         let to = visitors[..Q].iter().map(|visitor| visitor.to).max().unwrap_or(0);
         work.estimated += ((to - from) * PANEL * Q) as u64;
         let mut panel = from;
         while panel < to {
             match to - panel {
-                1 => self.meet::<Q, 1>(panel, visitors, bests, work),
-                2 => self.meet::<Q, 2>(panel, visitors, bests, work),
-                3 => self.meet::<Q, 3>(panel, visitors, bests, work),
-                _ => self.meet::<Q, PANELS>(panel, visitors, bests, work),
+                1 => self.meet::<Q, 1>(panel, visitors, bests, work, scratch),
+                2 => self.meet::<Q, 2>(panel, visitors, bests, work, scratch),
+                3 => self.meet::<Q, 3>(panel, visitors, bests, work, scratch),
+                _ => self.meet::<Q, PANELS>(panel, visitors, bests, work, scratch),
             }
             panel += PANELS.min(to - panel);
         }
@@ -134,6 +141,7 @@ impl Place<'_> {
         visitors: &mut [Visitor; GROUP],
         bests: &mut [Best],
         work: &mut Work,
+        scratch: &mut Vec<Line>,
     ) {
         let Self { bank, cell, queries } = self;
         let length = bank.width * 4;
@@ -150,9 +158,10 @@ impl Place<'_> {
                 let line = queries.line(bank, visitor.query);
                 let exact = queries.exact(bank, visitor.query);
                 while near != 0 {
-                    let row = bank.cells[cell].first_row + (from + r) * PANEL + near.trailing_zeros() as usize;
+                    let index = (from + r) * PANEL + near.trailing_zeros() as usize;
                     near &= near - 1;
-                    if best.add(squared_distance(line, bank.row(row)), row as u32, &exact) {
+                    let squared = squared_distance(line, bank.row(cell, index, scratch));
+                    if best.add(squared, (bank.cells[cell].first_row + index) as u32, &exact) {
                         visitor.limit = best.limit + visitor.slack;
                     }
                 }
@@ -174,8 +183,8 @@ fn near<const Q: usize, const R: usize>(
     codes: [&[i32]; Q],
     visitors: &[Visitor; GROUP],
 ) -> [[u16; R]; Q] {
-    let steps = cell.codes.len() / cell.bases.len();
-    let panels: [&[Code]; R] = std::array::from_fn(|r| &cell.codes[(from + r) * steps..][..steps]);
+    let steps = cell.codes[from].len();
+    let panels: [&[Code]; R] = std::array::from_fn(|r| &cell.codes[from + r][..steps]);
     let codes: [&[i32]; Q] = std::array::from_fn(|q| &codes[q][..steps]);
     let mut sums: [[__m512i; R]; Q] = std::array::from_fn(|q| [_mm512_set1_epi32(visitors[q].offset); R]);
     for step in 0..steps {
@@ -188,13 +197,14 @@ fn near<const Q: usize, const R: usize>(
         }
     }
     let (bases, tails) = (&cell.bases[from..from + R], &cell.tails[from..from + R]);
+    let scales = &cell.scales[from..from + R];
     let mut masks = [[0; R]; Q];
     for ((masks, sums), visitor) in masks.iter_mut().zip(&sums).zip(visitors) {
         let (scale, tail) = (_mm512_set1_ps(visitor.scale), _mm512_set1_ps(visitor.tail));
         let limit = _mm512_set1_ps(visitor.limit);
-        for (((mask, sum), base), of_row) in masks.iter_mut().zip(sums).zip(bases).zip(tails) {
+        for ((((mask, sum), base), of_row), unit) in masks.iter_mut().zip(sums).zip(bases).zip(tails).zip(scales) {
             let left = _mm512_fnmadd_ps(tail, load(of_row), load(base));
-            let estimate = _mm512_fnmadd_ps(scale, _mm512_cvtepi32_ps(*sum), left);
+            let estimate = _mm512_fnmadd_ps(_mm512_mul_ps(scale, load(unit)), _mm512_cvtepi32_ps(*sum), left);
             *mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(estimate, limit);
         }
     }

@@ -34,7 +34,7 @@ pub(super) fn scan_avx2(
     scan_with::<true>(bank, cell, visitors, queries, bests, work);
 }
 
-/// For vectors of norm one ‖q − x‖² = 2 − 2⟨q, x⟩, and a product in f32 is off by γ at most.
+/// For vectors of norm one ‖q − x‖² = 2 − 2⟨q, x⟩; how far norms and products in f32 are off is bounded.
 #[inline(always)]
 fn scan_with<const FMA: bool>(
     bank: &Exact,
@@ -44,12 +44,12 @@ fn scan_with<const FMA: bool>(
     bests: &mut [Best],
     work: &mut Work,
 ) {
-    let cell = &bank.cells[cell];
+    let (number, cell) = (cell, &bank.cells[cell]);
     let (d, stride) = (bank.dimension, bank.stride * 16);
-    let slack = (2.0 * product_error(d) + 4e-6) as f32;
+    let slack = 2.0 * product_error(d) as f32 + bank.slack.norm;
     let least = |best: &Best| if best.done { f32::INFINITY } else { 1.0 - (best.limit + slack) / 2.0 };
     let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); ROWS.min(cell.rows)]);
-    let mut one = vec![0.0; sums.len()];
+    let (mut one, mut scratch) = (vec![0.0; sums.len()], Vec::new());
     for visitors in visitors.chunks(16) {
         if visitors.len() > FEW {
             panel(visitors.iter().map(|&(query, _)| queries.values.row(query as usize)), d, &mut lines);
@@ -60,7 +60,7 @@ fn scan_with<const FMA: bool>(
         for from in (0..cell.rows).step_by(ROWS) {
             let sums = &mut sums[..ROWS.min(cell.rows - from)];
             let first = cell.first_row + from;
-            let rows = &bank.rows.lines[first * bank.stride..(first + sums.len()) * bank.stride];
+            let rows = bank.some_rows(number, from, sums.len(), &mut scratch);
             if visitors.len() > FEW {
                 products(bank.path, Table::new(floats(rows), sums.len(), d, stride), &lines, sums);
             } else {
@@ -79,7 +79,10 @@ fn scan_with<const FMA: bool>(
                     if sums.0[lane] >= limits[lane] {
                         let best = &mut bests[query as usize];
                         let (row, exact) = (first + i, queries.exact(bank, query as usize));
-                        let squared = squared_distance::<FMA>(queries.line(bank, query as usize), bank.row(row));
+                        let squared = squared_distance::<FMA>(
+                            queries.line(bank, query as usize),
+                            &rows[i * bank.stride..][..bank.stride],
+                        );
                         work.computed += 1;
                         if best.add(squared, row as u32, &exact) || best.done {
                             limits[lane] = least(best);
