@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::build::{InMemory, build_hnsw, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
+use super::build::{InMemory, build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
 use super::{Calibration, Definition, list, list_calibrations};
 use crate::bank::stream::Streamed;
 use crate::error::{Error, Result};
-use crate::index::{self, Device, Hnsw, IndexKind, NeighborIndex, Search, SearchOptions, check_device, exact_bytes};
+use crate::index::{
+    self, Device, Exact, Hnsw, IndexKind, Layout, NeighborIndex, Sampling, Search, SearchOptions, check_device,
+};
 use crate::store::Store;
 use crate::vectors::Vectors;
+
+/// How far distances of a packed bank may be off.
+const TOLERANCE: f32 = 1e-5;
 
 /// A bank ready to be searched.
 #[derive(Debug)]
@@ -34,6 +39,45 @@ impl Bank {
             }
             Search::Hnsw => Self::open_hnsw(store, definition).await,
         }
+    }
+
+    /// Open a bank with its vectors in 20 bits a number; `None` where that would move a distance too far.
+    async fn open_packed(
+        store: &Store,
+        definition: &Definition,
+        options: SearchOptions,
+        tell: impl Fn(usize, usize),
+    ) -> Result<Option<Self>> {
+        let (n, d) = (definition.row_count, definition.dimension);
+        let layout = Layout { k: definition.k, path: options.instructions, ..Layout::default() };
+        let all_there = |found: usize| match found {
+            found if found == n => Ok(()),
+            found => Err(Error::BankChanged { bank: definition.name.clone(), expected: n, found }),
+        };
+        let (mut sampling, mut seen) = (Sampling::new(n, d, layout), 0);
+        for_each_row(store, definition, |_, unit| {
+            sampling.see(unit);
+            seen += 1;
+            tell(seen, 2 * n);
+        })
+        .await?;
+        all_there(seen)?;
+        let (mut packing, mut ids) = (sampling.packing(), Vec::with_capacity(n));
+        for_each_row(store, definition, |id, unit| {
+            packing.add(unit);
+            ids.push(id);
+            tell(n + ids.len(), 2 * n);
+        })
+        .await?;
+        all_there(ids.len())?;
+        let exact = packing.finish();
+        if exact.error() > TOLERANCE {
+            return Ok(None);
+        }
+        let (name, error) = (&definition.name, exact.error());
+        let notice =
+            format!("outskirt.memory_limit: {name} is held in 20 bits a number, its scores are exact to {error:.1e}");
+        Ok(Some(Self { definition: definition.clone(), ids, index: Box::new(exact), notice: Some(notice) }))
     }
 
     async fn open_hnsw(store: &Store, definition: Definition) -> Result<Self> {
@@ -174,19 +218,7 @@ impl Banks {
             Arc::clone(opened.entry(key).or_default())
         };
         let bank = slot.get_or_init(|| {
-            let limit = options.memory_limit.0;
-            let exact = options.kind == Search::Exact && options.device == Device::Cpu;
-            if exact && limit.is_some_and(|limit| exact_bytes(definition.row_count, definition.dimension) > limit) {
-                let streamed = Streamed::new(&self.folder, definition, limit.unwrap_or(0), options, &self.watch);
-                let bank = streamed.map(|index| {
-                    let (definition, ids, index) = (definition.clone(), Vec::new(), Box::new(index));
-                    Arc::new(Bank { definition, ids, index, notice: None })
-                });
-                return bank.map_err(|error| error.to_string());
-            }
-            let open =
-                || own_runtime(&self.folder, async |store| Bank::open(&store, definition.clone(), options).await);
-            let opened = std::thread::scope(|scope| scope.spawn(open).join());
+            let opened = std::thread::scope(|scope| scope.spawn(|| self.open_anew(definition, options)).join());
             match opened {
                 Ok(bank) => bank.map(Arc::new).map_err(|error| error.to_string()),
                 Err(_) => Err("a thread panicked".into()),
@@ -195,7 +227,30 @@ impl Banks {
         bank.clone().map_err(|reason| Error::BankUnreadable { bank: name.into(), reason })
     }
 
-    /// Be told how far a bank that is read block by block has come: its name, rows read, all rows. Once only.
+    /// A bank in f32 where the memory limit allows that, else packed, else read from its table when it is searched.
+    fn open_anew(&self, definition: &Definition, options: SearchOptions) -> Result<Bank> {
+        let (limit, n, d) = (options.memory_limit.0, definition.row_count, definition.dimension);
+        let on_processor = options.kind == Search::Exact && options.device == Device::Cpu;
+        let Some(limit) = limit.filter(|&limit| on_processor && Exact::bytes(n, d) > limit) else {
+            return own_runtime(&self.folder, async |store| Bank::open(&store, definition.clone(), options).await);
+        };
+        if Sampling::bytes(n, d) <= limit {
+            let watch = self.watch.get();
+            let tell = |done, all| {
+                if let Some(watch) = watch.filter(|_| done % 1024 == 0 || done == all) {
+                    watch.tell(&definition.name, done, all);
+                }
+            };
+            let open = async |store| Bank::open_packed(&store, definition, options, tell).await;
+            if let Some(bank) = own_runtime(&self.folder, open)? {
+                return Ok(bank);
+            }
+        }
+        let index = Streamed::new(&self.folder, definition, limit, options, &self.watch)?;
+        Ok(Bank { definition: definition.clone(), ids: Vec::new(), index: Box::new(index), notice: None })
+    }
+
+    /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.
     pub fn watch(&self, watch: impl Fn(&str, usize, usize) + Send + Sync + 'static) {
         // a second watch is not an error: the first stays
         let _ = self.watch.set(Watch(Box::new(watch)));

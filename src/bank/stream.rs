@@ -8,7 +8,7 @@ use super::Definition;
 use super::build::for_each_row;
 use super::open::{Watch, own_runtime};
 use crate::error::{Error, Result};
-use crate::index::{Exact, NeighborIndex, Running, SearchOptions, exact_bytes};
+use crate::index::{Exact, NeighborIndex, Running, SearchOptions};
 use crate::vectors::{Rows, Vectors};
 
 /// Rows per block below which reading by blocks makes no sense, and above which a block brings nothing.
@@ -34,7 +34,7 @@ impl Streamed {
         options: SearchOptions,
         watch: &Arc<OnceLock<Watch>>,
     ) -> Result<Self> {
-        let per_row = 2 * exact_bytes(1, bank.dimension);
+        let per_row = 2 * Exact::block_bytes(bank.dimension);
         let rows = (limit / 2 / per_row) as usize;
         if rows < LEAST_ROWS {
             let least = 2 * per_row * LEAST_ROWS as u64;

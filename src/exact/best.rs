@@ -3,6 +3,11 @@
 /// Rows that rounding cannot tell from the k-th, k and these, that are kept before f64 tells them apart.
 const UNTOLD: usize = 1024;
 
+/// Rows beyond k after which the k nearest are sorted out: often enough that the limit follows.
+fn spare(k: usize) -> usize {
+    (k / 4).max(64)
+}
+
 /// The nearest rows that a query has met, and how far it still has to look.
 #[derive(Debug, Clone)]
 pub(crate) struct Best {
@@ -33,7 +38,7 @@ impl Best {
             }
             None => (f32::INFINITY, -1.0),
         };
-        let room = k + k.max(64) + if cutoff.is_some() { UNTOLD } else { 0 };
+        let room = k + spare(k) + if cutoff.is_some() { UNTOLD } else { 0 };
         let (stops, kept) = (cutoff.is_some(), Vec::new());
         Self { k, limit, done: limit < 0.0, stops, certain, within: 0, kept, room, error }
     }
@@ -56,6 +61,13 @@ impl Best {
         false
     }
 
+    /// Lower the limit to what was found so far.
+    pub(crate) fn settle(&mut self, exact: &dyn Fn(u32) -> f64) {
+        if self.kept.len() > self.k && !self.done {
+            self.shrink(exact);
+        }
+    }
+
     /// Keep the k nearest and what rounding cannot tell from the k-th, and lower the limit to it.
     #[cold]
     #[inline(never)]
@@ -72,7 +84,7 @@ impl Best {
             self.kept.extend(told.into_iter().take(self.k).map(|(_, kept)| kept));
         }
         let beyond = self.kept.len().saturating_sub(self.k);
-        self.room = self.k + self.k.max(64).max(2 * beyond);
+        self.room = self.k + spare(self.k).max(2 * beyond);
     }
 
     /// τ, rounded up; NaN where there is nothing more to ask.

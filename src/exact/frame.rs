@@ -2,26 +2,30 @@
 
 use rayon::prelude::*;
 
-use crate::lanes::{Line, Rows, floats, lines_of, to_lines};
+use crate::lanes::{Rows, floats, lines_of};
 use crate::layout::Layout;
 use crate::path::Path;
 use crate::principal::{Random, principal};
-use crate::product::project;
-use crate::vectors::Vectors;
+use crate::product::Directions;
 use crate::{head, kmeans};
 
 /// Rows of the sample, at least, and per cell; directions are found from the former.
 const SAMPLE: usize = 16_384;
 const SAMPLE_PER_CELL: usize = 16;
 /// Directions looked for, and those of them in which cells are found.
-const DIRECTIONS: usize = 1024;
-const CELL_DIRECTIONS: usize = 128;
+pub(crate) const DIRECTIONS: usize = 1024;
+pub(crate) const CELL_DIRECTIONS: usize = 128;
 
 /// Which of n rows are the sample, ascending.
 pub(crate) fn sample(n: usize, layout: Layout) -> Vec<usize> {
     assert!(n > 0 && n <= u32::MAX as usize, "1 ≤ n < 2³²");
     let cells = layout.cells.unwrap_or_else(|| cells_for(n));
     Random(0x5eed).sample(n, SAMPLE.max(cells * SAMPLE_PER_CELL))
+}
+
+/// How many rows a sample of n has, at most, with as many cells as [`cells_for`] says.
+pub(crate) fn most_sampled(n: usize) -> usize {
+    SAMPLE.max(cells_for(n) * SAMPLE_PER_CELL).min(n)
 }
 
 /// What a sample tells.
@@ -86,12 +90,11 @@ impl Frame {
         let d = rows.dimension();
         let Some(directions) = &self.directions else { return (rows.to_values(), d) };
         let count = (directions.len() / d).min(CELL_DIRECTIONS);
-        let directions = to_lines(Vectors::new(&directions[..count * d], d));
+        let directions = Directions::new(self.path, &directions[..count * d], d);
         let mut along = vec![0.0; rows.len() * count];
         let (rows, out) = (rows.lines.par_chunks(256 * lines_of(d)), along.par_chunks_mut(256 * count));
         rows.zip(out).for_each(|(rows, out)| {
-            let mut lines = vec![Line([0.0; 16]); out.len() / count * lines_of(count)];
-            project(self.path, rows, &directions, d, &mut lines);
+            let lines = directions.project(self.path, rows);
             for (out, lines) in out.chunks_exact_mut(count).zip(lines.chunks_exact(lines_of(count))) {
                 out.copy_from_slice(&floats(lines)[..count]);
             }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, to_lines};
 use crate::path::Path;
 use crate::principal::Random;
-use crate::product::project;
+use crate::product::{Directions, dots};
 use crate::vectors::Vectors;
 
 /// Lengths that are tried, besides the whole row.
@@ -41,10 +41,9 @@ pub(crate) fn choose(from: &Sampled<'_>) -> Option<usize> {
     let d = from.rows.dimension();
     let count = from.directions.len() / d;
     let lengths: Vec<usize> = LENGTHS.into_iter().filter(|&length| length <= count && length < d).collect();
-    let directions = to_lines(Vectors::new(from.directions, d));
+    let directions = Directions::new(from.path, from.directions, d);
     let along = |rows: &[Line]| -> Vec<Vec<f32>> {
-        let mut out = vec![Line([0.0; 16]); rows.len() / lines_of(d) * lines_of(count)];
-        project(from.path, rows, &directions, d, &mut out);
+        let out = directions.project(from.path, rows);
         out.chunks_exact(lines_of(count)).map(|row| floats(row)[..count].to_vec()).collect()
     };
     let left = |square: f32, along: &[f32]| -> Vec<f32> {
@@ -76,10 +75,10 @@ pub(crate) fn choose(from: &Sampled<'_>) -> Option<usize> {
         })
         .collect();
 
-    let rank = (from.k * rows.len() as f64 / from.rows.len() as f64).ceil().clamp(1.0, rows.len() as f64) as usize;
-    // three of four queries are rows, the fourth lies between two rows, where out-of-distribution ones may be
+    let rank = from.k.ceil().clamp(1.0, from.rows.len() as f64) as usize;
+    // seven of eight queries are rows, the eighth lies between two rows, where out-of-distribution ones may be
     let pairs: Vec<(usize, usize, bool)> = (0..QUERIES)
-        .map(|query| (rows[random.below(rows.len())], rows[random.below(rows.len())], query % 4 == 3))
+        .map(|query| (rows[random.below(rows.len())], rows[random.below(rows.len())], query % 8 == 7))
         .collect();
     let search = |&(a, b, between): &(usize, usize, bool)| -> (u64, Vec<u64>) {
         let mixed = |(a, b): (&Line, &Line)| {
@@ -88,9 +87,11 @@ pub(crate) fn choose(from: &Sampled<'_>) -> Option<usize> {
         let mut q: Vec<Line> = from.rows.lines(a).iter().zip(from.rows.lines(b)).map(mixed).collect();
         let norm = floats(&q).iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
         q.iter_mut().for_each(|line| line.0.iter_mut().for_each(|v| *v /= norm));
-        let mut distances: Vec<f32> = rows.iter().map(|&x| squared_distance::<false>(&q, from.rows.lines(x))).collect();
+        let mut products = vec![0.0; from.rows.len()];
+        dots(from.path, &from.rows.lines, &q, &mut products);
+        let nearest = *products.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1;
         // τ is somewhat larger while it is being found
-        let limit = *distances.select_nth_unstable_by(rank - 1, f32::total_cmp).1 * 1.05 + 0.001;
+        let limit = (2.0 - 2.0 * nearest).max(0.0) * 1.05 + 0.001;
         let q_along = &along(&q)[0];
         let mut cells: Vec<Option<Centred>> = (0..centroids_along.len()).map(|_| None).collect();
         let (mut scanned, mut passed) = (0, vec![0; lengths.len()]);
@@ -118,7 +119,8 @@ pub(crate) fn choose(from: &Sampled<'_>) -> Option<usize> {
     let cost = |length: usize, passed: f64| {
         scanned * (length as f64 / 64.0 + 0.4) + passed * (2.0 * lines_of(d) as f64 + 24.0)
     };
-    let all = cost(d, (QUERIES * rank) as f64);
+    let found_at_least = from.k * rows.len() as f64 / from.rows.len() as f64;
+    let all = cost(d, QUERIES as f64 * found_at_least);
     let costs = lengths
         .iter()
         .enumerate()

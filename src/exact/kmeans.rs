@@ -55,10 +55,11 @@ pub(crate) fn nearest(path: Path, points: &[f32], centres: &[f32], d: usize) -> 
     let count = centres.len() / d;
     let half_norms: Vec<f32> =
         centres.chunks_exact(d).map(|centre| centre.iter().map(|v| v * v).sum::<f32>() / 2.0).collect();
+    let table = Table::new(path, centres.chunks_exact(d), d);
     let sixteen = |points: &[f32]| {
         let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); count]);
         panel(points.chunks_exact(d), d, &mut lines);
-        products(path, Table::new(centres, count, d, d), &lines, &mut sums);
+        products(path, &table, &lines, &mut sums);
         let (mut least, mut cells) = ([f32::INFINITY; 16], [0u32; 16]);
         for (cell, (sums, half)) in sums.iter().zip(&half_norms).enumerate() {
             for ((least, nearest), sum) in least.iter_mut().zip(&mut cells).zip(&sums.0) {

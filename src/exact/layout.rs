@@ -3,12 +3,12 @@
 use rayon::prelude::*;
 
 use crate::code::{CellRows, CodedCell, Given, PANEL};
-use crate::frame::{Frame, compact, means, sample};
+use crate::frame::{CELL_DIRECTIONS, Frame, compact, means, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, sum_error, to_lines};
 use crate::packed::PackedCell;
 use crate::path::Path;
 use crate::principal::{defect, spread};
-use crate::product::{product_error, project};
+use crate::product::{Directions, Table, product_error};
 use crate::vectors::Vectors;
 use crate::work::Counters;
 
@@ -83,11 +83,12 @@ pub struct Exact {
     pub(crate) rows: Kept,
     error: f32,
     /// Orthonormal directions onto which heads are projected; none: the head is the whole row.
-    pub(crate) directions: Option<Vec<Line>>,
+    pub(crate) directions: Option<Directions>,
     /// Numbers per head, and lines.
     pub(crate) head: usize,
     pub(crate) width: usize,
     pub(crate) centroids: Vec<Line>,
+    pub(crate) centroid_table: Table,
     pub(crate) centroid_norms: Vec<f32>,
     pub(crate) centroid_heads: Vec<Line>,
     /// The mean of all heads.
@@ -170,14 +171,10 @@ impl Exact {
             None => (d, None),
         };
         let slack = slack(d, head, directions.as_ref().map(|directions| defect(directions, d)), error);
-        let directions = directions.map(|directions| to_lines(Vectors::new(&directions, d)));
+        let directions = directions.map(|directions| Directions::new(path, &directions, d));
         let (stride, width) = (lines_of(d), lines_of(head));
         let centroid_heads = match &directions {
-            Some(directions) => {
-                let mut heads = vec![Line([0.0; 16]); cells.len() * width];
-                project(path, &centroids, directions, d, &mut heads);
-                heads
-            }
+            Some(directions) => directions.project(path, &centroids),
             None => centroids.clone(),
         };
         Self {
@@ -192,12 +189,25 @@ impl Exact {
             centroid_norms: centroids.chunks_exact(stride).map(squared_norm).collect(),
             centroid_heads,
             directions,
+            centroid_table: Table::new(path, floats(&centroids).chunks_exact(stride * 16).map(|row| &row[..d]), d),
             centroids,
             cells,
             coded: Vec::new(),
             slack,
             counters: Counters::default(),
         }
+    }
+
+    /// Most bytes that n vectors of d numbers take while they are laid out: in f32, in 8 bits, along directions, and the
+    /// copies of a sample.
+    pub fn bytes(n: usize, d: usize) -> u64 {
+        let (line, sample) = (64 * lines_of(d) as u64, most_sampled(n) as u64);
+        n as u64 * (line + d as u64 + 4 * d.min(CELL_DIRECTIONS) as u64 + 128) + 3 * sample * line
+    }
+
+    /// Most bytes that each vector of a [`Self::block`] takes.
+    pub fn block_bytes(d: usize) -> u64 {
+        64 * lines_of(d) as u64 + d as u64 + 128
     }
 
     /// Number of vectors.
@@ -286,11 +296,7 @@ impl Exact {
             let cell = &self.cells[number];
             let rows = &rows.lines[cell.first_row * self.stride..][..cell.rows * self.stride];
             let heads = match &self.directions {
-                Some(directions) => {
-                    let mut heads = vec![Line([0.0; 16]); cell.rows * self.width];
-                    project(self.path, rows, directions, self.dimension, &mut heads);
-                    heads
-                }
+                Some(directions) => directions.project(self.path, rows),
                 None => rows.to_vec(),
             };
             self.code_cell(number, heads, &squares[cell.first_row..][..cell.rows], None)

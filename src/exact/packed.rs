@@ -13,11 +13,10 @@ use std::arch::x86_64::*;
 use rayon::prelude::*;
 
 use crate::code::{Code, CodedCell, PANEL};
-use crate::frame::{Frame, sample};
+use crate::frame::{DIRECTIONS, Frame, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, to_lines};
 use crate::layout::{Cell, Exact, Kept, Layout};
 use crate::path::Path;
-use crate::product::project;
 use crate::vectors::Vectors;
 #[cfg(target_arch = "x86_64")]
 use crate::wide::load;
@@ -246,6 +245,13 @@ pub struct Sampling {
 }
 
 impl Sampling {
+    /// Most bytes that packing n vectors of d numbers takes: the copies of a sample, or later all that is packed.
+    pub fn bytes(n: usize, d: usize) -> u64 {
+        let (lines, heads) = (lines_of(d) as u64, (d / 2).min(DIRECTIONS) as u64);
+        let packed = n as u64 * (lines * (16 + LOW as u64) + heads + 64);
+        packed.max(3 * most_sampled(n) as u64 * 64 * lines) + BATCH as u64 * 128 * lines
+    }
+
     /// For n ≥ 1 rows of d numbers.
     pub fn new(n: usize, d: usize, layout: Layout) -> Self {
         let wanted = sample(n, layout);
@@ -309,10 +315,13 @@ impl Packing {
         let mut low = vec![0u8; cell_of.len() * stride * LOW];
         let rows = self.waiting.lines.par_chunks(stride).zip(&cell_of);
         let bytes = high.par_chunks_mut(stride * 16).zip(low.par_chunks_mut(stride * LOW));
-        let pack = |((row, &cell), (high, low)): ((&[Line], &u32), (&mut [u8], &mut [u8]))| {
-            pack_on(path, row, &self.centroids[cell as usize * stride..][..stride], high, low)
-        };
-        let kept: Vec<(f32, f64)> = rows.zip(bytes).with_min_len(16).map(pack).collect();
+        let kept: Vec<(f32, f64)> = rows
+            .zip(bytes)
+            .with_min_len(16)
+            .map(|((row, &cell), (high, low))| {
+                pack_on(path, row, &self.centroids[cell as usize * stride..][..stride], high, low)
+            })
+            .collect();
         let bytes = high.chunks(stride * 16).zip(low.chunks(stride * LOW));
         for ((&cell, &(step, square)), (high, low)) in cell_of.iter().zip(&kept).zip(bytes) {
             self.square = self.square.max(square);
@@ -357,11 +366,7 @@ impl Packing {
             }
             let mut given = None;
             match &bank.directions {
-                Some(directions) => {
-                    let mut heads = vec![Line([0.0; 16]); squares.len() * bank.width];
-                    project(bank.path, &lines, directions, d, &mut heads);
-                    lines = heads;
-                }
+                Some(directions) => lines = directions.project(bank.path, &lines),
                 None => {
                     let high = cell.panels.iter_mut().map(|panel| std::mem::take(&mut panel.high)).collect();
                     given = Some((high, cell.steps.iter().map(|step| step * LOWER as f32).collect()));

@@ -29,13 +29,14 @@ pub(crate) fn principal(path: Path, sample: &Rows, count: usize, seed: u64) -> V
     orthonormalize(path, &mut directions, d, &mut random);
     for _ in 0..ROUNDS {
         // coordinates of the sample along the directions, count×n, and the sample's sum weighted by them
-        let along = transposed_product(path, Table::new(&directions, count, d, d), &rows);
+        let along = transposed_product(path, &Table::new(path, directions.chunks_exact(d), d), &rows, d);
+        let along = Table::new(path, along.chunks_exact(n), n);
         let columns: Vec<Vec<Line>> = (0..lines_of(d))
             .into_par_iter()
             .map(|column| {
                 let panel: Vec<Line> = rows.iter().skip(column).step_by(lines_of(d)).copied().collect();
                 let mut sums = vec![Line([0.0; 16]); count];
-                products(path, Table::new(&along, count, n, n), &panel, &mut sums);
+                products(path, &along, &panel, &mut sums);
                 sums
             })
             .collect();
@@ -49,8 +50,8 @@ pub(crate) fn principal(path: Path, sample: &Rows, count: usize, seed: u64) -> V
 }
 
 /// ⟨rowᵢ, pointⱼ⟩ at i·n + j, for n points in lines.
-fn transposed_product(path: Path, rows: Table<'_>, points: &[Line]) -> Vec<f32> {
-    let (d, count) = (rows.dimension(), rows.len());
+fn transposed_product(path: Path, rows: &Table, points: &[Line], d: usize) -> Vec<f32> {
+    let count = rows.len();
     let stride = lines_of(d);
     let n = points.len() / stride;
     let found: Vec<Vec<Line>> = points

@@ -4,38 +4,45 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use crate::lanes::{Line, U, dot, floats, lines_of, sum_error};
+use crate::lanes::{Line, U, dot, floats, lines_of, sum_error, to_lines};
 use crate::path::Path;
+use crate::vectors::Vectors;
 
 /// Products that are summed before their sum joins the others: short sums round little.
 const RUN: usize = 64;
 
-/// Rows of a matrix, `stride` floats from one to the next, the first `d` of each.
-#[derive(Clone, Copy)]
-pub(crate) struct Table<'a> {
-    values: &'a [f32],
+/// Rows of d numbers, some beside each other, number by number, as the kernel of a path reads them. (Read row by row,
+/// rows whose length is a power of two fall on the same few places of the first cache.)
+#[derive(Debug)]
+pub(crate) struct Table {
+    values: Vec<f32>,
     rows: usize,
     d: usize,
-    stride: usize,
 }
 
-impl<'a> Table<'a> {
-    pub(crate) fn new(values: &'a [f32], rows: usize, d: usize, stride: usize) -> Self {
-        assert!(d > 0 && d <= stride && (rows == 0 || (rows - 1) * stride + d <= values.len()));
-        Self { values, rows, d, stride }
+/// Rows beside each other: their sums, and what is multiplied, fill the registers.
+const WIDE: usize = 12;
+const NARROW: usize = 6;
+
+fn beside(path: Path) -> usize {
+    if path == Path::Avx512Vnni { WIDE } else { NARROW }
+}
+
+impl Table {
+    /// Of rows in order; where the last ones have no others beside them, zeros stand there.
+    pub(crate) fn new<'a>(path: Path, rows: impl ExactSizeIterator<Item = &'a [f32]>, d: usize) -> Self {
+        let (count, beside) = (rows.len(), beside(path));
+        let mut values = vec![0.0; count.div_ceil(beside) * beside * d];
+        for (i, row) in rows.enumerate() {
+            let group = &mut values[i / beside * beside * d..][..beside * d];
+            group.iter_mut().skip(i % beside).step_by(beside).zip(row).for_each(|(value, &number)| *value = number);
+        }
+        Self { values, rows: count, d }
     }
 
+    /// Number of rows.
     pub(crate) fn len(&self) -> usize {
         self.rows
-    }
-
-    pub(crate) fn dimension(&self) -> usize {
-        self.d
-    }
-
-    #[inline(always)]
-    fn row(&self, i: usize) -> &'a [f32] {
-        &self.values[i * self.stride..][..self.d]
     }
 }
 
@@ -49,7 +56,7 @@ pub(crate) fn panel<'a>(vectors: impl Iterator<Item = &'a [f32]>, d: usize, out:
 }
 
 /// `out[i]` = the products of row i with the sixteen vectors of a panel.
-pub(crate) fn products(path: Path, rows: Table<'_>, panel: &[Line], out: &mut [Line]) {
+pub(crate) fn products(path: Path, rows: &Table, panel: &[Line], out: &mut [Line]) {
     assert_eq!(panel.len(), rows.d);
     assert_eq!(out.len(), rows.rows);
     match path {
@@ -59,7 +66,7 @@ pub(crate) fn products(path: Path, rows: Table<'_>, panel: &[Line], out: &mut [L
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Path::Avx2 => unsafe { products_avx2(rows, panel, out) },
-        _ => each::<4>(rows, out, |rows| portable(rows, panel)),
+        _ => products_portable(rows, panel, out),
     }
 }
 
@@ -104,82 +111,64 @@ fn dots_avx512(rows: &[Line], vector: &[Line], out: &mut [f32]) {
     }
 }
 
-/// Q rows at a time, the last ones with repetition.
+/// Runs of a panel, and of Q rows beside each other.
 #[inline(always)]
-fn each<const Q: usize>(rows: Table<'_>, out: &mut [Line], some: impl Fn([&[f32]; Q]) -> [Line; Q]) {
-    for (number, out) in out.chunks_mut(Q).enumerate() {
-        let first = number * Q;
-        let found = some(std::array::from_fn(|q| rows.row((first + q).min(rows.rows - 1))));
-        out.copy_from_slice(&found[..out.len()]);
-    }
+fn runs<'a, const Q: usize>(group: &'a [f32], panel: &'a [Line]) -> impl Iterator<Item = (&'a [[f32; Q]], &'a [Line])> {
+    group.as_chunks::<Q>().0.chunks(RUN).zip(panel.chunks(RUN))
 }
 
-/// One run of a panel, and the same numbers of each row.
-#[inline(always)]
-fn runs<'a, const Q: usize>(
-    rows: [&'a [f32]; Q],
-    panel: &'a [Line],
-) -> impl Iterator<Item = ([&'a [f32]; Q], &'a [Line])> {
-    panel
-        .chunks(RUN)
-        .enumerate()
-        .map(move |(run, lines)| (std::array::from_fn(|q| &rows[q][run * RUN..][..lines.len()]), lines))
-}
-
-#[inline(always)]
-fn portable<const Q: usize>(rows: [&[f32]; Q], panel: &[Line]) -> [Line; Q] {
-    let mut all = [Line([0.0; 16]); Q];
-    for (rows, lines) in runs(rows, panel) {
-        let mut sums = [[0.0f32; 16]; Q];
-        for (j, line) in lines.iter().enumerate() {
-            for (sums, row) in sums.iter_mut().zip(&rows) {
-                let value = row[j];
-                sums.iter_mut().zip(&line.0).for_each(|(sum, of_panel)| *sum += value * of_panel);
+fn products_portable(rows: &Table, panel: &[Line], out: &mut [Line]) {
+    for (group, out) in rows.values.chunks_exact(NARROW * rows.d).zip(out.chunks_mut(NARROW)) {
+        let mut all = [Line([0.0; 16]); NARROW];
+        for (values, lines) in runs::<NARROW>(group, panel) {
+            let mut sums = [[0.0f32; 16]; NARROW];
+            for (values, line) in values.iter().zip(lines) {
+                for (sums, value) in sums.iter_mut().zip(values) {
+                    sums.iter_mut().zip(&line.0).for_each(|(sum, of_panel)| *sum += value * of_panel);
+                }
+            }
+            for (all, sums) in all.iter_mut().zip(&sums) {
+                all.0.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
             }
         }
-        for (all, sums) in all.iter_mut().zip(&sums) {
-            all.0.iter_mut().zip(sums).for_each(|(all, sum)| *all += sum);
-        }
+        out.copy_from_slice(&all[..out.len()]);
     }
-    all
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn products_avx512(rows: Table<'_>, panel: &[Line], out: &mut [Line]) {
-    each::<12>(rows, out, |rows| {
-        let mut all = [_mm512_setzero_ps(); 12];
-        for (rows, lines) in runs(rows, panel) {
-            let mut sums = [_mm512_setzero_ps(); 12];
-            for (j, line) in lines.iter().enumerate() {
+fn products_avx512(rows: &Table, panel: &[Line], out: &mut [Line]) {
+    for (group, out) in rows.values.chunks_exact(WIDE * rows.d).zip(out.chunks_mut(WIDE)) {
+        let mut all = [_mm512_setzero_ps(); WIDE];
+        for (values, lines) in runs::<WIDE>(group, panel) {
+            let mut sums = [_mm512_setzero_ps(); WIDE];
+            for (values, line) in values.iter().zip(lines) {
                 let line = crate::wide::load(line);
-                for (sum, row) in sums.iter_mut().zip(&rows) {
-                    *sum = _mm512_fmadd_ps(_mm512_set1_ps(row[j]), line, *sum);
+                for (sum, &value) in sums.iter_mut().zip(values) {
+                    *sum = _mm512_fmadd_ps(_mm512_set1_ps(value), line, *sum);
                 }
             }
             all.iter_mut().zip(sums).for_each(|(all, sum)| *all = _mm512_add_ps(*all, sum));
         }
-        all.map(|sums| {
-            let mut line = Line([0.0; 16]);
+        for (out, sums) in out.iter_mut().zip(all) {
             // SAFETY: a line is 64 bytes at an address divisible by 64.
-            unsafe { _mm512_store_ps(line.0.as_mut_ptr(), sums) };
-            line
-        })
-    });
+            unsafe { _mm512_store_ps(out.0.as_mut_ptr(), sums) };
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn products_avx2(rows: Table<'_>, panel: &[Line], out: &mut [Line]) {
-    each::<6>(rows, out, |rows| {
-        let mut all = [[_mm256_setzero_ps(); 2]; 6];
-        for (rows, lines) in runs(rows, panel) {
-            let mut sums = [[_mm256_setzero_ps(); 2]; 6];
-            for (j, line) in lines.iter().enumerate() {
+fn products_avx2(rows: &Table, panel: &[Line], out: &mut [Line]) {
+    for (group, out) in rows.values.chunks_exact(NARROW * rows.d).zip(out.chunks_mut(NARROW)) {
+        let mut all = [[_mm256_setzero_ps(); 2]; NARROW];
+        for (values, lines) in runs::<NARROW>(group, panel) {
+            let mut sums = [[_mm256_setzero_ps(); 2]; NARROW];
+            for (values, line) in values.iter().zip(lines) {
                 // SAFETY: a line is 64 bytes at an address divisible by 64: two halves.
                 let line = unsafe { [_mm256_load_ps(line.0.as_ptr()), _mm256_load_ps(line.0[8..].as_ptr())] };
-                for (sums, row) in sums.iter_mut().zip(&rows) {
-                    let value = _mm256_set1_ps(row[j]);
+                for (sums, &value) in sums.iter_mut().zip(values) {
+                    let value = _mm256_set1_ps(value);
                     for (sum, line) in sums.iter_mut().zip(&line) {
                         *sum = _mm256_fmadd_ps(value, *line, *sum);
                     }
@@ -189,39 +178,54 @@ fn products_avx2(rows: Table<'_>, panel: &[Line], out: &mut [Line]) {
                 all.iter_mut().zip(sums).for_each(|(all, sum)| *all = _mm256_add_ps(*all, *sum));
             }
         }
-        all.map(|sums| {
-            let mut line = Line([0.0; 16]);
-            let (low, high) = line.0.split_at_mut(8);
+        for (out, sums) in out.iter_mut().zip(&all) {
+            let (low, high) = out.0.split_at_mut(8);
             // SAFETY: both halves are 32 bytes long.
             unsafe {
                 _mm256_storeu_ps(low.as_mut_ptr(), sums[0]);
                 _mm256_storeu_ps(high.as_mut_ptr(), sums[1]);
             }
-            line
-        })
-    });
+        }
+    }
+}
+
+/// Directions onto which rows are projected.
+#[derive(Debug)]
+pub(crate) struct Directions {
+    d: usize,
+    lines: Vec<Line>,
+    table: Table,
+}
+
+impl Directions {
+    /// Of row-major directions of d numbers.
+    pub(crate) fn new(path: Path, directions: &[f32], d: usize) -> Self {
+        let table = Table::new(path, directions.chunks_exact(d), d);
+        Self { d, lines: to_lines(Vectors::new(directions, d)), table }
+    }
+
+    /// Coordinates of rows in lines along the directions, in whole lines per row.
+    pub(crate) fn project(&self, path: Path, rows: &[Line]) -> Vec<Line> {
+        let (d, stride, count) = (self.d, lines_of(self.d), self.table.len());
+        let width = lines_of(count);
+        let mut out = vec![Line([0.0; 16]); rows.len() / stride * width];
+        let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); count]);
+        for (rows, out) in rows.chunks(16 * stride).zip(out.chunks_mut(16 * width)) {
+            if rows.len() <= FEW * stride {
+                for (row, out) in rows.chunks_exact(stride).zip(out.chunks_exact_mut(width)) {
+                    dots(path, &self.lines, row, &mut bytemuck::cast_slice_mut(out)[..count]);
+                }
+                continue;
+            }
+            panel(floats(rows).chunks_exact(16 * stride).map(|row| &row[..d]), d, &mut lines);
+            products(path, &self.table, &lines, &mut sums);
+            for (lane, out) in out.chunks_exact_mut(width).enumerate() {
+                sums.iter().enumerate().for_each(|(j, sums)| out[j / 16].0[j % 16] = sums.0[lane]);
+            }
+        }
+        out
+    }
 }
 
 /// Vectors up to which [`dots`] is quicker than a panel with empty places.
 pub(crate) const FEW: usize = 3;
-
-/// `out[i][j]` = ⟨rowᵢ, directionⱼ⟩ of rows in lines; `out` has whole lines per row, as many as the directions take.
-pub(crate) fn project(path: Path, rows: &[Line], directions: &[Line], d: usize, out: &mut [Line]) {
-    let stride = lines_of(d);
-    let count = directions.len() / stride;
-    let table = Table::new(floats(directions), count, d, stride * 16);
-    let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); count]);
-    for (rows, out) in rows.chunks(16 * stride).zip(out.chunks_mut(16 * lines_of(count))) {
-        if rows.len() <= FEW * stride {
-            for (row, out) in rows.chunks_exact(stride).zip(out.chunks_exact_mut(lines_of(count))) {
-                dots(path, directions, row, &mut bytemuck::cast_slice_mut(out)[..count]);
-            }
-            continue;
-        }
-        panel(floats(rows).chunks_exact(16 * stride).map(|row| &row[..d]), d, &mut lines);
-        products(path, table, &lines, &mut sums);
-        for (lane, out) in out.chunks_exact_mut(lines_of(count)).enumerate() {
-            sums.iter().enumerate().for_each(|(j, sums)| out[j / 16].0[j % 16] = sums.0[lane]);
-        }
-    }
-}

@@ -10,10 +10,10 @@ use crate::best::Best;
 #[cfg(target_arch = "x86_64")]
 use crate::code;
 use crate::code::Asked;
-use crate::lanes::{Line, dot, floats, to_lines};
+use crate::lanes::{Line, dot, to_lines};
 use crate::layout::Exact;
 use crate::path::Path;
-use crate::product::{FEW as FEW_VECTORS, Table, dots, panel, products, project};
+use crate::product::{FEW as FEW_VECTORS, dots, panel, products};
 use crate::scan;
 use crate::vectors::{Vectors, distance};
 use crate::work::Work;
@@ -95,11 +95,7 @@ impl Exact {
     /// Queries in lines, along the directions, and in 8 bits.
     pub(crate) fn prepare<'a>(&self, values: Vectors<'a>, first: usize) -> Queries<'a> {
         let lines = to_lines(values);
-        let heads = self.directions.as_ref().map(|directions| {
-            let mut heads = vec![Line([0.0; 16]); values.len() * self.width];
-            project(self.path, &lines, directions, self.dimension, &mut heads);
-            heads
-        });
+        let heads = self.directions.as_ref().map(|directions| directions.project(self.path, &lines));
         let coded = match self.path {
             // SAFETY: a path is only used where the processor has its features.
             #[cfg(target_arch = "x86_64")]
@@ -115,7 +111,6 @@ impl Exact {
         let (m, d, cells) = (queries.values.len(), self.dimension, self.cells.len());
         let norms: Vec<f32> = queries.lines.chunks_exact(self.stride).map(|row| dot::<false>(row, row)).collect();
         let mut squares = vec![0.0; cells * m];
-        let table = Table::new(floats(&self.centroids), cells, d, self.stride * 16);
         let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); cells]);
         let mut one = vec![0.0; cells];
         for first in (0..m).step_by(16) {
@@ -130,7 +125,7 @@ impl Exact {
                 continue;
             }
             panel((first..m).map(|i| queries.values.row(i)), d, &mut lines);
-            products(self.path, table, &lines, &mut sums);
+            products(self.path, &self.centroid_table, &lines, &mut sums);
             for (cell, (sums, norm)) in sums.iter().zip(&self.centroid_norms).enumerate() {
                 let squares = squares[cell * m + first..].iter_mut();
                 squares
@@ -200,7 +195,8 @@ impl Exact {
         self.counters.add(work);
     }
 
-    /// The nearest cells of each query, as many as hold k rows. A cell that was seen is marked with NaN.
+    /// The nearest cells of each query, as many as hold 2k rows: τ is near its end then. A cell that was seen is marked
+    /// with NaN.
     #[inline(always)]
     fn first_round(&self, queries: &Queries<'_>, squares: &mut [f32], bests: &mut [Best], work: &mut Work) {
         let m = bests.len();
@@ -214,11 +210,12 @@ impl Exact {
         }
         let mut order = Vec::new();
         for (i, ((reach, &nearest), best)) in reach.iter_mut().zip(&nearest).zip(&*bests).enumerate() {
-            if self.cells[nearest as usize].rows < best.k {
+            let enough = (2 * best.k).min(self.len());
+            if self.cells[nearest as usize].rows < enough {
                 order.clear();
                 order
                     .extend(squares[i..].iter().step_by(m).zip(&self.cells).map(|(&square, cell)| (square, cell.rows)));
-                *reach = self.reach(best.k, &mut order);
+                *reach = self.reach(enough, &mut order);
             }
         }
         let mut taus: Vec<f32> = bests.iter().map(Best::tau).collect();
@@ -229,17 +226,20 @@ impl Exact {
             take(squares, near, |i, square| visitors.push((i as u32, square)));
             self.visit(number, &visitors, queries, bests, &mut taus, work);
         }
+        for (i, best) in bests.iter_mut().enumerate() {
+            best.settle(&queries.exact(self, i));
+        }
     }
 
-    /// Squared distance within which centroids, of the given distances and rows, have k rows.
-    fn reach(&self, k: usize, order: &mut [(f32, usize)]) -> f32 {
+    /// Squared distance within which centroids, of the given distances and rows, have that many rows.
+    fn reach(&self, enough: usize, order: &mut [(f32, usize)]) -> f32 {
         let by_distance = |a: &(f32, usize), b: &(f32, usize)| a.0.total_cmp(&b.0);
         // seldom does it take many
-        let some = (8 + 2 * k * order.len() / self.len()).min(order.len());
+        let some = (8 + 2 * enough * order.len() / self.len()).min(order.len());
         if some < order.len() {
             order.select_nth_unstable_by(some, by_distance);
         }
-        let (near, all) = if order[..some].iter().map(|cell| cell.1).sum::<usize>() < k {
+        let (near, all) = if order[..some].iter().map(|cell| cell.1).sum::<usize>() < enough {
             (order.len(), order)
         } else {
             (some, order)
@@ -248,7 +248,7 @@ impl Exact {
         let mut rows = 0;
         let enough = all.iter().find(|&&(_, more)| {
             rows += more;
-            rows >= k
+            rows >= enough
         });
         enough.map_or(f32::INFINITY, |&(square, _)| square)
     }

@@ -646,7 +646,7 @@ fn products_keep_their_bound() {
             for count in [1, 3, 16] {
                 let (mut lines, mut sums) = (Vec::new(), vec![Line([f32::NAN; 16]); n]);
                 panel(vectors.chunks_exact(d).take(count), d, &mut lines);
-                products(path, Table::new(&rows, n, d, d), &lines, &mut sums);
+                products(path, &Table::new(path, rows.chunks_exact(d), d), &lines, &mut sums);
                 let (in_lines, vector) = (to_lines(Vectors::new(&rows, d)), to_lines(Vectors::new(&vectors[..d], d)));
                 let mut one = vec![f32::NAN; n];
                 dots(path, &in_lines, &vector, &mut one);

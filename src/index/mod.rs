@@ -15,7 +15,7 @@ mod sidecar;
 pub use device::{DeviceBank, Precision, require_cuda};
 pub use hnsw::{Hnsw, HnswOptions};
 pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Storage};
-pub use outskirt_exact::{Exact, Layout, Running, kth_distances_brute};
+pub use outskirt_exact::{Exact, Layout, Running, Sampling, kth_distances_brute};
 pub(crate) use sidecar::files as sidecar_files;
 pub use sidecar::{FORMAT, Sidecar};
 
@@ -45,11 +45,6 @@ impl NeighborIndex for Exact {
     fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Result<Vec<bool>> {
         Ok(Exact::within(self, queries, k, cutoffs))
     }
-}
-
-/// Bytes that [`Exact`] takes for n vectors while it is laid out: the vectors in lines, their projections and codes.
-pub(crate) fn exact_bytes(rows: usize, dimension: usize) -> u64 {
-    rows as u64 * (64 * dimension.div_ceil(16) as u64 + dimension as u64 + 640)
 }
 
 /// Exact search of normalised vectors where the options say.

@@ -45,30 +45,32 @@ fn scan_with<const FMA: bool>(
     work: &mut Work,
 ) {
     let (number, cell) = (cell, &bank.cells[cell]);
-    let (d, stride) = (bank.dimension, bank.stride * 16);
+    let d = bank.dimension;
     let slack = 2.0 * product_error(d) as f32 + bank.slack.norm;
     let least = |best: &Best| if best.done { f32::INFINITY } else { 1.0 - (best.limit + slack) / 2.0 };
     let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); ROWS.min(cell.rows)]);
     let (mut one, mut scratch) = (vec![0.0; sums.len()], Vec::new());
-    for visitors in visitors.chunks(16) {
-        if visitors.len() > FEW {
-            panel(visitors.iter().map(|&(query, _)| queries.values.row(query as usize)), d, &mut lines);
-        }
-        // a product below this tells that a row is too far; nobody stands at lanes beyond the last
-        let mut limits = [f32::INFINITY; 16];
-        visitors.iter().zip(&mut limits).for_each(|(&(query, _), limit)| *limit = least(&bests[query as usize]));
-        for from in (0..cell.rows).step_by(ROWS) {
-            let sums = &mut sums[..ROWS.min(cell.rows - from)];
-            let first = cell.first_row + from;
-            let rows = bank.some_rows(number, from, sums.len(), &mut scratch);
-            if visitors.len() > FEW {
-                products(bank.path, Table::new(floats(rows), sums.len(), d, stride), &lines, sums);
-            } else {
-                for (lane, &(query, _)) in visitors.iter().enumerate() {
-                    dots(bank.path, rows, queries.line(bank, query as usize), &mut one[..sums.len()]);
-                    sums.iter_mut().zip(&one).for_each(|(sums, &sum)| sums.0[lane] = sum);
+    for from in (0..cell.rows).step_by(ROWS) {
+        let sums = &mut sums[..ROWS.min(cell.rows - from)];
+        let rows = bank.some_rows(number, from, sums.len(), &mut scratch);
+        let each = floats(rows).chunks_exact(bank.stride * 16).map(|row| &row[..d]);
+        let table = (visitors.len() > FEW).then(|| Table::new(bank.path, each, d));
+        for visitors in visitors.chunks(16) {
+            match &table {
+                Some(table) => {
+                    panel(visitors.iter().map(|&(query, _)| queries.values.row(query as usize)), d, &mut lines);
+                    products(bank.path, table, &lines, sums);
+                }
+                None => {
+                    for (lane, &(query, _)) in visitors.iter().enumerate() {
+                        dots(bank.path, rows, queries.line(bank, query as usize), &mut one[..sums.len()]);
+                        sums.iter_mut().zip(&one).for_each(|(sums, &sum)| sums.0[lane] = sum);
+                    }
                 }
             }
+            // a product below this tells that a row is too far; nobody stands at lanes beyond the last
+            let mut limits = [f32::INFINITY; 16];
+            visitors.iter().zip(&mut limits).for_each(|(&(query, _), limit)| *limit = least(&bests[query as usize]));
             work.estimated += (sums.len() * visitors.len()) as u64;
             for (i, sums) in sums.iter().enumerate() {
                 // most rows are near nobody: one vectorised count tells
@@ -78,11 +80,9 @@ fn scan_with<const FMA: bool>(
                 for (lane, &(query, _)) in visitors.iter().enumerate() {
                     if sums.0[lane] >= limits[lane] {
                         let best = &mut bests[query as usize];
-                        let (row, exact) = (first + i, queries.exact(bank, query as usize));
-                        let squared = squared_distance::<FMA>(
-                            queries.line(bank, query as usize),
-                            &rows[i * bank.stride..][..bank.stride],
-                        );
+                        let (row, exact) = (cell.first_row + from + i, queries.exact(bank, query as usize));
+                        let line = queries.line(bank, query as usize);
+                        let squared = squared_distance::<FMA>(line, &rows[i * bank.stride..][..bank.stride]);
                         work.computed += 1;
                         if best.add(squared, row as u32, &exact) || best.done {
                             limits[lane] = least(best);
