@@ -9,7 +9,7 @@ use crate::packed::PackedCell;
 use crate::path::Path;
 use crate::principal::{defect, spread};
 use crate::product::{Directions, Table, product_error};
-use crate::vectors::Vectors;
+use crate::vectors::{Vectors, squared};
 use crate::work::Counters;
 
 /// Rows per cell of a block.
@@ -59,10 +59,9 @@ pub(crate) struct Slack {
 }
 
 impl Cell {
-    /// The same, with radii of which the squares are these, ascending.
-    pub(crate) fn between(self, squares: &[f32]) -> Self {
-        let (first, last) = (squares[0].sqrt(), squares[squares.len() - 1].sqrt());
-        Self { low: first * (1.0 - 1e-6), high: last * (1.0 + 1e-6), ..self }
+    /// The same, with radii of which the squares lie between these.
+    pub(crate) fn between(self, least: f32, largest: f32) -> Self {
+        Self { low: least.sqrt() * (1.0 - 1e-6), high: largest.sqrt() * (1.0 + 1e-6), ..self }
     }
 }
 
@@ -101,17 +100,31 @@ pub struct Exact {
 }
 
 impl Exact {
-    /// A block of a larger bank, to be shown once: quick to lay out, cells are rows that came together.
+    /// A block of a larger bank, to be shown once: quick to lay out. Cells are rows that came together, in that order.
     pub fn block(rows: Rows, path: Path) -> Self {
         let cell_of: Vec<u32> = (0..rows.len()).map(|row| (row / BLOCK_CELL) as u32).collect();
-        Self::laid_out(rows, path, &cell_of, None)
+        let centroids = means(&rows, &cell_of);
+        let squares = squares(&rows, &cell_of, &centroids);
+        let cells = squares.chunks(BLOCK_CELL).enumerate().map(|(cell, squares)| {
+            let low = squares.iter().copied().fold(f32::INFINITY, f32::min);
+            let high = squares.iter().copied().fold(0.0, f32::max);
+            Cell { first_row: cell * BLOCK_CELL, rows: squares.len(), low: 0.0, high: 0.0 }.between(low, high)
+        });
+        let cells = cells.collect();
+        let mut bank = Self::framed(path, rows.dimension(), None, centroids, cells, Kept::Full(rows), 0.0);
+        bank.code(&squares);
+        for (coded, cell) in bank.coded.iter_mut().zip(&bank.cells) {
+            // rows are not in order of their radius: any panel may hold any
+            coded.radii.fill((cell.low, cell.high));
+        }
+        bank
     }
 
     /// Take normalised vectors, n ≥ 1, all finite and of norm one (but for rounding).
     pub fn new(rows: Rows, layout: Layout) -> Self {
         let mut sampled = Rows::with_capacity(0, rows.dimension());
         sample(rows.len(), layout).iter().for_each(|&row| sampled.push(rows.row(row)));
-        let frame = Frame::of(&sampled, rows.len(), layout);
+        let frame = Frame::of(&sampled, rows.len(), layout, usize::MAX);
         drop(sampled);
         let mut cell_of = frame.assign(&rows);
         compact(&mut cell_of);
@@ -122,14 +135,7 @@ impl Exact {
     fn laid_out(mut rows: Rows, path: Path, cell_of: &[u32], head: Option<(usize, Vec<f32>)>) -> Self {
         let (n, d) = (rows.len(), rows.dimension());
         let centroids = means(&rows, cell_of);
-        let squares: Vec<f32> = (0..n)
-            .into_par_iter()
-            .map(|row| {
-                let centroid = &centroids[cell_of[row] as usize * d..][..d];
-                let pairs = rows.row(row).iter().zip(centroid);
-                pairs.map(|(&x, &c)| (f64::from(x) - f64::from(c)).powi(2)).sum::<f64>() as f32
-            })
-            .collect();
+        let squares = squares(&rows, cell_of, &centroids);
         let mut order: Vec<u32> = (0..n as u32).collect();
         order.par_sort_unstable_by(|&a, &b| {
             let key = |row: u32| (cell_of[row as usize], squares[row as usize], row);
@@ -142,7 +148,7 @@ impl Exact {
         let cells = order.chunk_by(|&a, &b| cell_of[a as usize] == cell_of[b as usize]).map(|cell| {
             let place = Cell { first_row, rows: cell.len(), low: 0.0, high: 0.0 };
             first_row += cell.len();
-            place.between(&squares[place.first_row..first_row])
+            place.between(squares[place.first_row], squares[first_row - 1])
         });
         let cells = cells.collect();
         let mut bank = Self::framed(path, d, head, centroids, cells, Kept::Full(rows), 0.0);
@@ -324,6 +330,13 @@ impl Exact {
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("no path of this processor estimates in 8 bits")
     }
+}
+
+/// Squared distance of each row to the centroid of its cell.
+fn squares(rows: &Rows, cell_of: &[u32], centroids: &[f32]) -> Vec<f32> {
+    let d = rows.dimension();
+    let square = |row: usize| squared(rows.row(row), &centroids[cell_of[row] as usize * d..][..d]) as f32;
+    (0..rows.len()).into_par_iter().with_min_len(64).map(square).collect()
 }
 
 pub(crate) fn subtract(from: &mut [Line], what: &[Line]) {

@@ -31,7 +31,8 @@
 //!
 //! On a processor without AVX-512 VNNI, step 3 is a matrix product in f32 ([`Path`]).
 //!
-//! A bank larger than memory is shown block by block to a [`Running`] search, with the same results.
+//! A bank that does not fit is packed into 20 bits a number ([`Sampling`]), its distances off by a bound that is measured
+//! ([`Exact::error`]); one larger than memory is shown block by block to a [`Running`] search, with the same results.
 //!
 //! ## What results depend on
 //!
@@ -41,9 +42,10 @@
 //!
 //! ## Rooms
 //!
-//! `layout` builds a bank out of `kmeans` (cells), `principal` (directions), `head` (how many of them) and `code` (in
-//! 8 bits); `search` takes queries through it, `scan` shows one cell to its visitors, `best` keeps what one query has
-//! found, `running` goes block by block. `vectors`, `lanes`, `wide` and `product` are arithmetic.
+//! `frame` learns from a sample where rows lie: `principal` (directions), `kmeans` (cells), `head` (how many directions
+//! pay). `layout` puts rows there, in f32 or `packed`, and `code` has them in 8 bits; `search` takes queries through it,
+//! `scan` shows one cell to its visitors, `best` keeps what one query has found, `running` goes block by block.
+//! `vectors`, `lanes`, `wide` and `product` are arithmetic.
 mod best;
 mod code;
 mod frame;

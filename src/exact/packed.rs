@@ -13,11 +13,11 @@ use std::arch::x86_64::*;
 use rayon::prelude::*;
 
 use crate::code::{Code, CodedCell, PANEL};
-use crate::frame::{DIRECTIONS, Frame, most_sampled, sample};
+use crate::frame::{Frame, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, to_lines};
 use crate::layout::{Cell, Exact, Kept, Layout};
 use crate::path::Path;
-use crate::vectors::Vectors;
+use crate::vectors::{Vectors, squared};
 #[cfg(target_arch = "x86_64")]
 use crate::wide::load;
 
@@ -28,6 +28,11 @@ const MOST: i32 = 127 * LOWER;
 const LOW: usize = 24;
 /// Rows that are packed together, on all threads.
 const BATCH: usize = 4096;
+
+/// Numbers per head: codes of their own, beside the 2.5 bytes that a number takes already.
+fn most_head(d: usize) -> usize {
+    (d / 4).max(16)
+}
 
 /// Sixteen rows: upper bits as codes, lower bits row by row.
 #[derive(Debug)]
@@ -42,6 +47,14 @@ pub(crate) struct Panel {
 pub(crate) struct PackedCell {
     pub(crate) panels: Vec<Panel>,
     steps: Vec<f32>,
+}
+
+/// Room in which a cell is sorted, for one cell after the other: a new one each time would be new pages each time.
+#[derive(Default)]
+struct Scratch {
+    lines: Vec<Line>,
+    high: Vec<u8>,
+    low: Vec<u8>,
 }
 
 /// One row on its way into a panel.
@@ -99,19 +112,17 @@ impl PackedCell {
     }
 
     /// Put the rows in order of their distance to the centroid; all of them in f32, and squares of those distances.
-    fn sort(&mut self, path: Path, centroid: &[Line]) -> (Vec<Line>, Vec<f32>) {
+    fn sort(&mut self, path: Path, centroid: &[Line], scratch: &mut Scratch) -> (Vec<Line>, Vec<f32>) {
         let (stride, rows) = (centroid.len(), self.steps.len());
-        let mut lines = Vec::with_capacity(rows * stride);
-        (0..rows).for_each(|index| self.unpack(path, index, &self.panels[index / PANEL].high, centroid, &mut lines));
-        let square = |row: &[Line]| -> f32 {
-            let pairs = floats(row).iter().zip(floats(centroid));
-            pairs.map(|(&x, &c)| (f64::from(x) - f64::from(c)).powi(2)).sum::<f64>() as f32
-        };
+        let Scratch { lines, high, low } = scratch;
+        (lines.clear(), high.clear(), low.clear());
+        (0..rows).for_each(|index| self.unpack(path, index, &self.panels[index / PANEL].high, centroid, lines));
+        let square = |row| squared(floats(row), floats(centroid)) as f32;
         let squares: Vec<f32> = lines.chunks_exact(stride).map(square).collect();
         let mut order: Vec<usize> = (0..rows).collect();
         order.sort_by(|&a, &b| squares[a].total_cmp(&squares[b]));
-        let (mut high, mut low, steps) = (Vec::new(), Vec::new(), self.steps.clone());
-        order.iter().for_each(|&from| self.get(from, &mut high, &mut low));
+        let steps = self.steps.clone();
+        order.iter().for_each(|&from| self.get(from, high, low));
         let bytes = high.chunks_exact(stride * 16).zip(low.chunks_exact(stride * LOW));
         for (to, (&from, (high, low))) in order.iter().zip(bytes).enumerate() {
             self.set(to, Row { step: steps[from], high, low });
@@ -247,7 +258,7 @@ pub struct Sampling {
 impl Sampling {
     /// Most bytes that packing n vectors of d numbers takes: the copies of a sample, or later all that is packed.
     pub fn bytes(n: usize, d: usize) -> u64 {
-        let (lines, heads) = (lines_of(d) as u64, (d / 2).min(DIRECTIONS) as u64);
+        let (lines, heads) = (lines_of(d) as u64, most_head(d) as u64);
         let packed = n as u64 * (lines * (16 + LOW as u64) + heads + 64);
         packed.max(3 * most_sampled(n) as u64 * 64 * lines) + BATCH as u64 * 128 * lines
     }
@@ -272,7 +283,7 @@ impl Sampling {
     /// All rows were seen: they can come again. Panics where they were not n.
     pub fn packing(self) -> Packing {
         assert_eq!(self.seen, self.n, "n rows");
-        let frame = Frame::of(&self.rows, self.n, self.layout);
+        let frame = Frame::of(&self.rows, self.n, self.layout, most_head(self.rows.dimension()));
         let d = self.rows.dimension();
         Packing {
             growing: frame.centroids.chunks_exact(d).map(|_| PackedCell::default()).collect(),
@@ -358,9 +369,9 @@ impl Packing {
         let error = (self.square.sqrt() * (1.0 + 1e-6)) as f32;
         let mut bank =
             Exact::framed(self.frame.path, d, self.frame.head, centroids, cells, Kept::Packed(Vec::new()), error);
-        let place = |(number, cell): (usize, &mut PackedCell)| -> (Cell, Option<CodedCell>) {
-            let (mut lines, squares) = cell.sort(bank.path, &bank.centroids[number * stride..][..stride]);
-            let place = bank.cells[number].between(&squares);
+        let place = |scratch: &mut Scratch, (number, cell): (usize, &mut PackedCell)| -> (Cell, Option<CodedCell>) {
+            let (mut lines, squares) = cell.sort(bank.path, &bank.centroids[number * stride..][..stride], scratch);
+            let place = bank.cells[number].between(squares[0], squares[squares.len() - 1]);
             if bank.path != Path::Avx512Vnni {
                 return (place, None);
             }
@@ -374,7 +385,8 @@ impl Packing {
             }
             (place, Some(bank.code_cell(number, lines, &squares, given)))
         };
-        let placed: Vec<(Cell, Option<CodedCell>)> = packed.par_iter_mut().enumerate().map(place).collect();
+        let placed: Vec<(Cell, Option<CodedCell>)> =
+            packed.par_iter_mut().enumerate().map_init(Scratch::default, place).collect();
         for (cell, (place, coded)) in bank.cells.iter_mut().zip(placed) {
             *cell = place;
             bank.coded.extend(coded);

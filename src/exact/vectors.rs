@@ -49,43 +49,44 @@ impl<'a> Vectors<'a> {
 ///
 /// Errors: "not finite" or "all zero"; the caller knows which row it is and says so. Nothing is appended then.
 pub fn normalize(x: &[f32], out: &mut Vec<f32>) -> Result<(), &'static str> {
-    let norm = x.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    let norm = product(x, x).sqrt();
     if !norm.is_finite() {
         return Err("not finite");
     }
     if norm == 0.0 {
         return Err("all zero");
     }
-    out.extend(x.iter().map(|&v| (f64::from(v) / norm) as f32));
+    let inverse = 1.0 / norm;
+    out.extend(x.iter().map(|&v| (f64::from(v) * inverse) as f32));
     Ok(())
 }
 
 /// Euclidean distance of two vectors of equal length, summed in f64.
 pub fn distance(a: &[f32], b: &[f32]) -> f64 {
-    // four sums at once: one chain of dependent additions would wait on itself
-    let mut sums = [0.0f64; 4];
-    let (a4, a_rest) = a.as_chunks::<4>();
-    let (b4, b_rest) = b.as_chunks::<4>();
-    for (x, y) in a4.iter().zip(b4) {
-        for lane in 0..4 {
-            let difference = f64::from(x[lane]) - f64::from(y[lane]);
-            sums[lane] += difference * difference;
-        }
-    }
-    for (&x, &y) in a_rest.iter().zip(b_rest) {
-        sums[0] += (f64::from(x) - f64::from(y)).powi(2);
-    }
-    sums.iter().sum::<f64>().sqrt()
+    squared(a, b).sqrt()
+}
+
+/// Its square.
+pub(crate) fn squared(a: &[f32], b: &[f32]) -> f64 {
+    sum(a, b, |x, y| (x - y) * (x - y))
 }
 
 /// Inner product of two vectors of equal length, summed in f64.
 pub(crate) fn product(a: &[f32], b: &[f32]) -> f64 {
-    let mut sums = [0.0f64; 4];
-    let (a4, a_rest) = a.as_chunks::<4>();
-    let (b4, b_rest) = b.as_chunks::<4>();
-    for (x, y) in a4.iter().zip(b4) {
-        (0..4).for_each(|lane| sums[lane] += f64::from(x[lane]) * f64::from(y[lane]));
+    sum(a, b, |x, y| x * y)
+}
+
+/// Eight sums at once: one chain of dependent additions would wait on itself.
+#[inline(always)]
+fn sum(a: &[f32], b: &[f32], each: impl Fn(f64, f64) -> f64) -> f64 {
+    let mut sums = [0.0f64; 8];
+    let (a8, a_rest) = a.as_chunks::<8>();
+    let (b8, b_rest) = b.as_chunks::<8>();
+    for (x, y) in a8.iter().zip(b8) {
+        for lane in 0..8 {
+            sums[lane] += each(f64::from(x[lane]), f64::from(y[lane]));
+        }
     }
-    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&x, &y)| f64::from(x) * f64::from(y)).sum();
+    let rest: f64 = a_rest.iter().zip(b_rest).map(|(&x, &y)| each(f64::from(x), f64::from(y))).sum();
     sums.iter().sum::<f64>() + rest
 }

@@ -22,28 +22,42 @@ pub const TOY: &str = "toy";
 /// 40 training images at 0°, 0.5°, … 19.5°; 20 for calibration; 20 test images; 10 OOD images at 90°, 91°, …;
 /// and one image that `toy` has not seen.
 pub async fn toy_database(folder: &Path) -> Store {
+    let angle = |degrees: f64| {
+        let radians = degrees.to_radians();
+        Some(vec![2.0 * radians.cos() as f32, 2.0 * radians.sin() as f32, 0.0])
+    };
+    let mut rows = Vec::new();
+    rows.extend((0..40).map(|i| ("id", "train", angle(0.5 * f64::from(i)))));
+    rows.extend((0..20).map(|i| ("id", "val", angle(0.83 * f64::from(i) + 0.2137))));
+    rows.extend((0..20).map(|i| ("id", "test", angle(0.95 * f64::from(i) + 0.1))));
+    rows.extend((0..10).map(|i| ("ood", "test", angle(90.0 + f64::from(i)))));
+    rows.push(("unseen", "test", None));
+    database(folder, 3, &rows).await
+}
+
+/// Dataset, split and embedding of an image.
+pub type Image = (&'static str, &'static str, Option<Vec<f32>>);
+
+/// Images with embeddings of `toy`, of so many numbers.
+pub async fn database(folder: &Path, dimension: usize, rows: &[Image]) -> Store {
     let store = Store::create(folder).await.unwrap();
     let lock = store.lock().unwrap();
-    let column = EmbeddingColumn { backbone: TOY.into(), sha256: "a".repeat(64), dimension: 3 };
+    let column = EmbeddingColumn { backbone: TOY.into(), sha256: "a".repeat(64), dimension };
     store.add_embedding_column(&lock, &column).await.unwrap();
-    let mut rows: Vec<(&str, &str, Option<f64>)> = Vec::new();
-    rows.extend((0..40).map(|i| ("id", "train", Some(0.5 * f64::from(i)))));
-    rows.extend((0..20).map(|i| ("id", "val", Some(0.83 * f64::from(i) + 0.2137))));
-    rows.extend((0..20).map(|i| ("id", "test", Some(0.95 * f64::from(i) + 0.1))));
-    rows.extend((0..10).map(|i| ("ood", "test", Some(90.0 + f64::from(i)))));
-    rows.push(("unseen", "test", None));
-    store.append(&lock, schema::IMAGES, batch(&store, &rows).await).await.unwrap();
+    store.append(&lock, schema::IMAGES, batch(&store, dimension, rows).await).await.unwrap();
     store
 }
 
-async fn batch(store: &Store, rows: &[(&str, &str, Option<f64>)]) -> RecordBatch {
+async fn batch(store: &Store, dimension: usize, rows: &[Image]) -> RecordBatch {
     let table = store.schema(schema::IMAGES).await.unwrap();
     let n = rows.len();
-    let mut embeddings = FixedSizeListBuilder::new(Float32Builder::new(), 3);
-    for (_, _, angle) in rows {
-        let radians = angle.unwrap_or(0.0).to_radians();
-        embeddings.values().append_slice(&[2.0 * radians.cos() as f32, 2.0 * radians.sin() as f32, 0.0]);
-        embeddings.append(angle.is_some());
+    let mut embeddings = FixedSizeListBuilder::new(Float32Builder::new(), dimension as i32);
+    for (_, _, embedding) in rows {
+        match embedding {
+            Some(embedding) => embeddings.values().append_slice(embedding),
+            None => embeddings.values().append_nulls(dimension),
+        }
+        embeddings.append(embedding.is_some());
     }
     let embeddings: ArrayRef = Arc::new(embeddings.finish());
     let text = |get: &dyn Fn(usize) -> String| -> ArrayRef { Arc::new(StringArray::from_iter_values((0..n).map(get))) };

@@ -4,6 +4,7 @@ mod commands;
 mod fixture;
 #[cfg(feature = "torch")]
 mod ingest;
+mod memory;
 #[cfg(feature = "torch")]
 mod reference;
 mod refusals;

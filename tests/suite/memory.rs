@@ -1,0 +1,68 @@
+//! Banks under `outskirt.memory_limit`: in f32, in 20 bits a number, or read from the table each time.
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::Float32Type;
+use outskirt::bank::{self, BankSpec};
+use outskirt::index::IndexKind;
+use outskirt::session::Session;
+
+use crate::fixture::{Image, TOY, database};
+
+const D: usize = 64;
+
+/// A number in −0.5..0.5 for a place in a table.
+fn number(row: usize, j: usize) -> f32 {
+    let mut x = (row * D + j) as u64 ^ 0x9e37_79b9_7f4a_7c15;
+    for factor in [0xbf58_476d_1ce4_e5b9_u64, 0x94d0_49bb_1331_11eb] {
+        x = (x ^ (x >> 30)).wrapping_mul(factor);
+    }
+    (x >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+}
+
+async fn scores(session: &Session, limit: &str) -> Vec<f32> {
+    session.sql(&format!("SET outskirt.memory_limit = '{limit}'")).await.unwrap().collect().await.unwrap();
+    let query = format!("SELECT knn_ood_score({TOY}, 'big') FROM images WHERE split = 'test' ORDER BY id");
+    let batches: Vec<RecordBatch> = session.sql(&query).await.unwrap().collect().await.unwrap();
+    batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Float32Type>().values().to_vec()).collect()
+}
+
+#[tokio::test]
+async fn scores_are_the_same_however_little_memory_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = |row: usize| -> Image {
+        let split = if row < 40_000 { "train" } else { "test" };
+        // around twenty centres
+        let embedding = (0..D).map(|j| number(1_000_000 + row % 20, j) + 0.2 * number(row, j)).collect();
+        ("drawn", split, Some(embedding))
+    };
+    let rows: Vec<Image> = (0..40_050).map(image).collect();
+    let store = database(&folder.path().join("db"), D, &rows).await;
+    let spec = BankSpec {
+        name: "big".into(),
+        backbone: TOY.into(),
+        predicate: "split = 'train'".into(),
+        k: 50,
+        alpha: 1.0,
+        seed: 0,
+        index: IndexKind::Exact,
+    };
+    bank::create(&store, &spec).await.unwrap();
+    let session = Session::open(&store).await.unwrap();
+    let whole = scores(&session, "unlimited").await;
+    assert_eq!(whole.len(), 50);
+    assert!(session.banks().notices().is_empty());
+
+    let streamed = scores(&session, "5MB").await;
+    assert_eq!(whole, streamed, "read block by block");
+    assert!(session.banks().notices().is_empty());
+
+    let packed = scores(&session, "20MB").await;
+    let [notice] = session.banks().notices().try_into().unwrap();
+    assert!(notice.contains("big is held in 20 bits a number, its scores are exact to "), "{notice}");
+    let said: f32 = notice.rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(said > 0.0 && said <= 1e-5, "{notice}");
+    for (whole, packed) in whole.iter().zip(&packed) {
+        // what is said is rounded to two digits
+        assert!((whole - packed).abs() <= 1.05 * said + 1.2e-7, "{whole} and {packed}, {notice}");
+    }
+}
