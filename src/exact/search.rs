@@ -37,9 +37,11 @@ pub(crate) struct Queries<'a> {
     pub(crate) coded: (Vec<i32>, Vec<Asked>),
 }
 
-/// How many of m queries one thread takes: all threads have some, and what they keep stays small.
+/// How many of m queries one thread takes at a time: all threads take as many, and what they keep stays small.
 pub(crate) fn step(m: usize, k: usize) -> usize {
-    m.div_ceil(rayon::current_num_threads()).min(QUERIES).min((1 << 23) / (k + 64)).max(FEW)
+    let (threads, most) = (rayon::current_num_threads(), QUERIES.min((1 << 23) / (k + 64)).max(FEW));
+    let turns = m.div_ceil(threads * most).max(1);
+    m.div_ceil(threads * turns).max(FEW)
 }
 
 impl Exact {
