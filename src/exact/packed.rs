@@ -115,7 +115,9 @@ impl PackedCell {
     fn sort(&mut self, path: Path, centroid: &[Line], scratch: &mut Scratch) -> (Vec<Line>, Vec<f32>) {
         let (stride, rows) = (centroid.len(), self.steps.len());
         let Scratch { lines, high, low } = scratch;
-        (lines.clear(), high.clear(), low.clear());
+        lines.clear();
+        high.clear();
+        low.clear();
         (0..rows).for_each(|index| self.unpack(path, index, &self.panels[index / PANEL].high, centroid, lines));
         let square = |row| squared(floats(row), floats(centroid)) as f32;
         let squares: Vec<f32> = lines.chunks_exact(stride).map(square).collect();
