@@ -72,6 +72,7 @@ pub(crate) struct CellRows<'a> {
 pub(crate) type Given = (Vec<Box<[Code]>>, Vec<f32>);
 
 /// Code the rows of a cell.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(crate) fn cell(rows: CellRows<'_>, given: Option<Given>) -> CodedCell {
     let CellRows { head, heads, offset, squares, tail } = rows;
@@ -137,6 +138,7 @@ pub(crate) fn cell(rows: CellRows<'_>, given: Option<Given>) -> CodedCell {
 }
 
 /// Code queries, given in heads of whole lines: four codes to an integer, and what they are worth.
+#[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 pub(crate) fn queries(heads: &[Line], mean: &[Line]) -> (Vec<i32>, Vec<Asked>) {
     let width = mean.len();
@@ -154,6 +156,7 @@ pub(crate) fn queries(heads: &[Line], mean: &[Line]) -> (Vec<i32>, Vec<Asked>) {
 }
 
 /// Squared norms of what was coded, of its code, and of what that misses; and the sum of the codes.
+#[cfg(target_arch = "x86_64")]
 struct Norms {
     norm: f32,
     coded: f32,
@@ -162,6 +165,7 @@ struct Norms {
 }
 
 /// Numbers as multiples of a scale, −127..=127.
+#[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn round(lines: impl Iterator<Item = __m512>, scale: f32, codes: &mut [u8]) -> Norms {
@@ -177,6 +181,7 @@ fn round(lines: impl Iterator<Item = __m512>, scale: f32, codes: &mut [u8]) -> N
 }
 
 /// What multiples that are there already are worth.
+#[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn read(lines: impl Iterator<Item = __m512>, scale: f32, codes: &[u8]) -> Norms {
@@ -189,6 +194,7 @@ fn read(lines: impl Iterator<Item = __m512>, scale: f32, codes: &[u8]) -> Norms 
     sums.norms()
 }
 
+#[cfg(target_arch = "x86_64")]
 struct Sums {
     scale: __m512,
     sum: __m512i,
@@ -197,6 +203,7 @@ struct Sums {
     missed: __m512,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Sums {
     #[inline]
     #[target_feature(enable = "avx512f")]
@@ -229,6 +236,7 @@ impl Sums {
 }
 
 /// Sixteen numbers in f64.
+#[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx512f")]
 fn halves(line: __m512) -> [__m512d; 2] {
