@@ -18,7 +18,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float64Type};
 use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec};
-use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex};
+use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question};
 use outskirt::schema;
 use outskirt::session::Session;
 use outskirt::store::{EmbeddingColumn, Store};
@@ -213,7 +213,7 @@ fn graph(bank: &[f32], queries: &[f32], dimension: usize, k: usize, rounds: usiz
         })?;
         built_by_usearch.push(took);
         for round in 0..2 {
-            let (ours, _) = seconds(|| Ok(hnsw.kth_distances(queries, k)?))?;
+            let (ours, _) = seconds(|| Ok(hnsw.find(queries, Question::all(k))?))?;
             let (direct, _) = seconds(|| {
                 let search = |query| index.search(queries.row(query), k).map(|found| found.distances[k - 1].sqrt());
                 Ok((0..queries.len()).into_par_iter().map(search).collect::<std::result::Result<Vec<f32>, _>>()?)

@@ -68,8 +68,17 @@ pub enum Error {
     BadVector { what: String, row: usize, problem: &'static str },
     #[error("{what} has dimension {found}, bank '{bank}' has {expected}")]
     WrongDimension { what: String, bank: String, expected: usize, found: usize },
-    #[error("k = {k} is out of range for bank '{bank}': it holds {rows} embeddings, so k must be 1 to {rows}")]
-    KOutOfRange { bank: String, k: i128, rows: usize },
+    #[error(
+        "k = {k} is out of range for bank '{bank}': it holds {rows} embeddings{}, so k must be 1 to {most}",
+        if most < rows { " and each row's own is left out" } else { "" }
+    )]
+    KOutOfRange { bank: String, k: i128, rows: usize, most: usize },
+    #[error(
+        "{what} needs the bank's vectors in memory: SET outskirt.search = 'exact' and outskirt.memory_limit = 'unlimited'"
+    )]
+    NeedsMemory { what: &'static str },
+    #[error("{what} is not done on a GPU: SET outskirt.device = 'cpu'")]
+    OnlyOnProcessor { what: &'static str },
     #[error("{what} cannot be '{name}': it is one of {}", list(known))]
     UnknownSetting { what: &'static str, name: String, known: Vec<String> },
     #[error(
@@ -126,6 +135,15 @@ pub enum Error {
 
     // ---- banks and calibration ----
     #[error(
+        "'{name}' names no version of a bank: write the bank's name, '@' and a version of images, such as 'cifar10@12'"
+    )]
+    BadBankVersion { name: String },
+    #[error(
+        "bank '{bank}' stands for version {current} of images, and version {version} is not kept: {}",
+        match (first, last) { (Some(first), Some(last)) => format!("the versions there are lie between {first} and {last}"), _ => "there is none".into() }
+    )]
+    UnknownVersion { bank: String, version: u64, current: u64, first: Option<u64>, last: Option<u64> },
+    #[error(
         "unknown bank '{name}': {}",
         known_or(known, "known are", "there is none yet, 'outskirt bank create' makes one")
     )]
@@ -159,10 +177,16 @@ pub enum Error {
         "bank '{bank}' is not calibrated for k = {k}: run 'outskirt bank calibrate {bank} --where SQL' with held-out ID images"
     )]
     NotCalibrated { bank: String, k: usize },
+    #[error("tpr = {tpr} of bank '{bank}' must lie in (0, 1)")]
+    TprOutOfRange { bank: String, tpr: f64 },
     #[error(
-        "tpr = {tpr} cannot be held with the {rows} calibration images of bank '{bank}': it must lie in (0, 1), and for this many at most {most:.6}"
+        "tpr = {tpr} needs {needed} calibration images, bank '{bank}' has {rows}: calibrate it with more, or lower tpr"
     )]
-    BadTpr { bank: String, tpr: f64, rows: usize, most: f64 },
+    TprNeedsMore { bank: String, tpr: f64, rows: usize, needed: usize },
+    #[error(
+        "fdr = {fdr} needs {needed} calibration images, the p-values come from {rows}: calibrate with more, or raise fdr"
+    )]
+    BadFdr { fdr: f64, rows: usize, needed: usize },
 
     // ---- queries ----
     #[error("table '{table}' is read-only in SQL: images are written by 'outskirt ingest', banks by 'outskirt bank'")]

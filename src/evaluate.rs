@@ -47,12 +47,12 @@ struct Scored {
 pub async fn evaluate(session: &Session, bank: &str, k: Option<usize>, id: &str, ood: &[String]) -> Result<Evaluation> {
     let definition = session.banks().definition(bank)?;
     let k = definition.check_k(k.unwrap_or(definition.k) as i128)?;
-    let id_scored = score(session, definition, k, "the ID side", id).await?;
-    let opened = session.banks().open(bank, SearchOptions::default())?;
+    let id_scored = score(session, &definition, k, "the ID side", id).await?;
+    let opened = session.banks().open(&definition, SearchOptions::default())?;
     let held: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
     let mut sets = Vec::with_capacity(ood.len());
     for predicate in ood {
-        let scored = score(session, definition, k, "the OOD side", predicate).await?;
+        let scored = score(session, &definition, k, "the OOD side", predicate).await?;
         let name = match scored.datasets.as_slice() {
             [only] => only.clone(),
             _ => predicate.clone(),

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! files → image (find, decode, preprocess) → backbone (libtorch) → embed (batches) → ingest → store (Lance)
-//! store → bank (definition, version) → index (exact, device, hnsw) → functions (SQL) → session → evaluate
+//! store → bank (definition, version) → index (exact, device, hnsw) → functions (SQL) → planner → session → evaluate
 //! ```
 //!
 //! | room | what it does | the crate it hides |
@@ -27,6 +27,7 @@
 //! | [`bank`] | ID embeddings of one table version, calibrations | |
 //! | [`score`], [`metrics`] | thresholds, AUROC, FPR: plain functions on slices | |
 //! | [`functions`] | the SQL functions, one file each | |
+//! | [`planner`] | what DataFusion's planner knows about scores | |
 //! | [`session`], [`mod@evaluate`] | DataFusion over a database; the reference's table | `datafusion` |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |
 //! | [`cli`] | one subcommand per file | `clap`, `indicatif` |
@@ -82,6 +83,7 @@ pub mod index;
 #[cfg(feature = "torch")]
 pub mod ingest;
 pub mod metrics;
+pub mod planner;
 pub mod registry;
 pub mod schema;
 pub mod score;

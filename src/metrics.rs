@@ -49,6 +49,22 @@ pub fn auroc(id: &[f64], ood: &[f64]) -> Option<f64> {
     Curve::new(id, ood).map(|curve| curve.auroc())
 }
 
+/// Area under precision and recall with ID positive. `None` where either side is empty.
+pub fn aupr_in(id: &[f64], ood: &[f64]) -> Option<f64> {
+    Curve::new(id, ood).map(|curve| curve.aupr_in())
+}
+
+/// Area under precision and recall with OOD positive. `None` where either side is empty.
+pub fn aupr_out(id: &[f64], ood: &[f64]) -> Option<f64> {
+    Curve::new(id, ood).map(|curve| curve.aupr_out())
+}
+
+/// The least mean, over all thresholds, of the share of ID images rejected and the share of OOD images accepted.
+/// `None` where either side is empty.
+pub fn detection_error(id: &[f64], ood: &[f64]) -> Option<f64> {
+    Curve::new(id, ood).map(|curve| curve.detection_error())
+}
+
 /// Share of OOD scores strictly below the score that a share `tpr` of the ID scores does not exceed.
 /// `None` where either side is empty.
 pub fn fpr_at_tpr(id: &[f64], ood: &[f64], tpr: f64) -> Option<f64> {
@@ -94,6 +110,12 @@ impl Curve {
         area(self.accepted.iter().map(|&(tp, fp)| (1.0 - tp / id, 1.0 - fp / ood)))
     }
 
+    fn detection_error(&self) -> f64 {
+        let (id, ood) = self.totals();
+        let errors = self.accepted.iter().map(|&(tp, fp)| (1.0 - tp / id + fp / ood) / 2.0);
+        errors.fold(f64::INFINITY, f64::min)
+    }
+
     /// Precision is 0 where nothing is accepted any more: the reference's last point.
     fn aupr_in(&self) -> f64 {
         let (id, _) = self.totals();
@@ -130,6 +152,10 @@ mod tests {
         assert_eq!(auroc(&[0.5; 3], &[0.5; 4]), Some(0.5));
         assert_eq!(fpr_at_tpr(&low, &high, 0.95), Some(0.0));
         assert_eq!(fpr_at_tpr(&high, &low, 0.95), Some(1.0));
+        assert_eq!(detection_error(&low, &high), Some(0.0));
+        assert_eq!(detection_error(&high, &low), Some(0.5));
+        // one of four ID images above the lower half of the OOD images
+        assert_eq!(detection_error(&[0.1, 0.2, 0.3, 0.6], &[0.5, 0.5, 0.8, 0.9]), Some(0.125));
     }
 
     #[test]
@@ -155,6 +181,7 @@ mod tests {
     fn one_side_alone_has_no_metrics() {
         assert_eq!(Metrics::of(&[], &[1.0]), None);
         assert_eq!(auroc(&[1.0], &[]), None);
+        assert_eq!(aupr_in(&[1.0], &[]).or(aupr_out(&[], &[1.0])).or(detection_error(&[], &[])), None);
         assert_eq!(fpr_at_tpr(&[], &[], 0.95), None);
         assert_eq!(Metrics::mean(&[]), None);
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -12,6 +12,7 @@ use datafusion::sql::parser::{DFParser, Statement};
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::functions::{Settings, register_all};
+use crate::planner::{self, Planner};
 use crate::schema;
 use crate::store::Store;
 
@@ -33,12 +34,20 @@ impl Session {
         let config = SessionConfig::new()
             .with_information_schema(true)
             .with_option_extension(Settings::default())
-            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-        let mut context = SessionContext::new_with_config(config).enable_url_table();
+            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+            // the largest scores first: not the images that have none
+            .set_str("datafusion.sql_parser.default_null_ordering", "nulls_last");
+        let banks = Arc::new(Banks::load(store).await?);
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_optimizer_rules(planner::rules(&banks))
+            .with_query_planner(Arc::new(Planner::new(&banks)))
+            .build();
+        let mut context = SessionContext::new_with_state(state).enable_url_table();
         for table in schema::TABLES {
             context.register_table(table, store.provider(table, None).await?)?;
         }
-        let banks = Arc::new(Banks::load(store).await?);
         register_all(&mut context, &banks)?;
         Ok(Self { context, banks })
     }

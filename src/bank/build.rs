@@ -140,6 +140,22 @@ pub(super) async fn for_each_row(store: &Store, bank: &Definition, mut each: imp
     .await
 }
 
+/// Call `each` with the id of every row of a bank, in table order.
+pub(super) async fn for_each_id(store: &Store, bank: &Definition, mut each: impl FnMut(u64)) -> Result<()> {
+    let filter = has_embedding(bank, &bank.predicate);
+    let mut batches = store.scan(schema::IMAGES, Some(bank.table_version), &[schema::ID], Some(&filter)).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let ids = batch.column(0).as_primitive::<UInt64Type>().values();
+        ids.iter().filter(|&&id| is_sampled(id, bank.alpha, bank.seed)).for_each(|&id| each(id));
+    }
+    Ok(())
+}
+
+/// SQL: the images for which a predicate holds and which the bank's backbone has seen.
+fn has_embedding(bank: &Definition, predicate: &str) -> String {
+    format!("({predicate}) AND {} IS NOT NULL", bank.backbone)
+}
+
 /// Call `each` with id and normalised embedding of every image that has one of the bank's backbone and for which
 /// `predicate` holds, in table order.
 pub(super) async fn for_each_embedding(
@@ -150,7 +166,7 @@ pub(super) async fn for_each_embedding(
     mut each: impl FnMut(u64, &[f32]) -> Result<()>,
 ) -> Result<()> {
     store.check_predicate(predicate).await?;
-    let filter = format!("({predicate}) AND {} IS NOT NULL", bank.backbone);
+    let filter = has_embedding(bank, predicate);
     let columns = [schema::ID, bank.backbone.as_str()];
     let mut batches = store.scan(schema::IMAGES, version, &columns, Some(&filter)).await?;
     let mut unit = Vec::with_capacity(bank.dimension);

@@ -40,9 +40,11 @@ impl Calibration {
     pub fn threshold(&self, tpr: f64) -> Result<f32> {
         let rows = self.scores.len();
         if !score::supports_tpr(rows, tpr) {
-            // rounded down, so that what the message says is taken
-            let most = ((1.0 - 1.0 / rows as f64) * 1e6).floor() / 1e6;
-            return Err(Error::BadTpr { bank: self.bank.clone(), tpr, rows, most });
+            let bank = self.bank.clone();
+            if !(tpr > 0.0 && tpr < 1.0) {
+                return Err(Error::TprOutOfRange { bank, tpr });
+            }
+            return Err(Error::TprNeedsMore { bank, tpr, rows, needed: score::rows_for_tpr(tpr) });
         }
         Ok(score::threshold(&self.scores, tpr))
     }

@@ -60,9 +60,15 @@ impl Definition {
 
     /// Refuse a k outside 1..=rows.
     pub fn check_k(&self, k: i128) -> Result<usize> {
+        self.check_k_of(k, false)
+    }
+
+    /// The same, or outside 1..rows where queries leave their own row out.
+    pub fn check_k_of(&self, k: i128, leaves_out: bool) -> Result<usize> {
+        let most = self.row_count - usize::from(leaves_out);
         match usize::try_from(k) {
-            Ok(k) if (1..=self.row_count).contains(&k) => Ok(k),
-            _ => Err(Error::KOutOfRange { bank: self.name.clone(), k, rows: self.row_count }),
+            Ok(k) if (1..=most).contains(&k) => Ok(k),
+            _ => Err(Error::KOutOfRange { bank: self.name.clone(), k, rows: self.row_count, most }),
         }
     }
 
@@ -77,6 +83,31 @@ pub async fn list(store: &Store) -> Result<Vec<Definition>> {
     let mut all: Vec<Definition> = store.read_rows(schema::BANKS).await?;
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
+}
+
+/// A bank as it would be of another version of `images`: the same predicate, other rows.
+///
+/// Errors: a version that is not kept, or that holds no such image.
+pub async fn at_version(store: &Store, bank: &Definition, version: u64) -> Result<Definition> {
+    let kept = store.versions(schema::IMAGES).await?;
+    if !kept.contains(&version) {
+        let (bank, current) = (bank.name.clone(), bank.table_version);
+        return Err(Error::UnknownVersion {
+            bank,
+            version,
+            current,
+            first: kept.iter().min().copied(),
+            last: kept.iter().max().copied(),
+        });
+    }
+    let mut older = Definition { table_version: version, row_count: 0, ..bank.clone() };
+    let mut rows = 0;
+    build::for_each_id(store, &older, |_| rows += 1).await?;
+    if rows == 0 {
+        return Err(Error::NoRows { predicate: bank.predicate.clone(), backbone: bank.backbone.clone() });
+    }
+    older.row_count = rows;
+    Ok(older)
 }
 
 /// All calibrations.

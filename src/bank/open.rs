@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::build::{InMemory, build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
-use super::{Calibration, Definition, list, list_calibrations};
+use super::{Calibration, Definition, at_version, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
 use crate::error::{Error, Result};
 use crate::index::{
-    self, Device, Exact, Hnsw, IndexKind, Layout, NeighborIndex, Sampling, Search, SearchOptions, check_device,
+    self, Device, Exact, Found, Hnsw, IndexKind, Kth, Layout, Neighbor, NeighborIndex, Processor, Question, Sampling,
+    Search, SearchOptions, check_device,
 };
 use crate::store::Store;
 use crate::vectors::Vectors;
@@ -21,7 +22,7 @@ const TOLERANCE: f32 = 1e-5;
 #[derive(Debug)]
 pub struct Bank {
     definition: Definition,
-    ids: Vec<u64>,
+    ids: Arc<[u64]>,
     index: Box<dyn NeighborIndex>,
     notice: Option<String>,
 }
@@ -34,8 +35,9 @@ impl Bank {
             Search::Exact => {
                 check_device(options.device)?;
                 let rows = read_whole(store, &definition).await?;
-                let index = index::exact(rows.vectors, definition.k, options)?;
-                Ok(Self { definition, ids: rows.ids, index, notice: None })
+                let ids: Arc<[u64]> = rows.ids.into();
+                let index = index::exact(rows.vectors, Arc::clone(&ids), definition.k, options)?;
+                Ok(Self { definition, ids, index, notice: None })
             }
             Search::Hnsw => Self::open_hnsw(store, definition).await,
         }
@@ -77,7 +79,9 @@ impl Bank {
         let (name, error) = (&definition.name, exact.error());
         let notice =
             format!("outskirt.memory_limit: {name} is held in 20 bits a number, its scores are exact to {error:.1e}");
-        Ok(Some(Self { definition: definition.clone(), ids, index: Box::new(exact), notice: Some(notice) }))
+        let ids: Arc<[u64]> = ids.into();
+        let index = Box::new(Processor::new(exact, Arc::clone(&ids)));
+        Ok(Some(Self { definition: definition.clone(), ids, index, notice: Some(notice) }))
     }
 
     async fn open_hnsw(store: &Store, definition: Definition) -> Result<Self> {
@@ -94,16 +98,22 @@ impl Bank {
             Err(reason) => {
                 let rows = read_whole(store, &definition).await?;
                 let hnsw = build_hnsw(&definition, &rows)?;
-                // a reader repairs the file where it may: not beside a writer, nor without the right to
-                let saved = store.lock().and_then(|lock| save_hnsw(store, &definition, &hnsw, &lock));
-                notice = Some(match saved {
-                    Ok(()) => format!("{reason}; rebuilt"),
-                    Err(unsaved) => format!("{reason}; rebuilt in memory only ({unsaved})"),
+                let current = find(store, &definition.name).await?;
+                notice = Some(if current.table_version == definition.table_version {
+                    // a reader repairs the file where it may: not beside a writer, nor without the right to
+                    let saved = store.lock().and_then(|lock| save_hnsw(store, &definition, &hnsw, &lock));
+                    match saved {
+                        Ok(()) => format!("{reason}; rebuilt"),
+                        Err(unsaved) => format!("{reason}; rebuilt in memory only ({unsaved})"),
+                    }
+                } else {
+                    let (name, version) = (&definition.name, definition.table_version);
+                    format!("bank {name}@{version}: the graph of this version was built for this session")
                 });
                 hnsw
             }
         };
-        Ok(Self { definition, ids: Vec::new(), index: Box::new(index), notice })
+        Ok(Self { definition, ids: Arc::default(), index: Box::new(index), notice })
     }
 
     /// The bank's row in `banks`.
@@ -121,14 +131,37 @@ impl Bank {
         self.notice.as_deref()
     }
 
-    /// Distance of each normalised query (n×d) to its k-th nearest row, in [0, 2].
-    pub fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
-        self.index.kth_distances(queries, self.definition.check_k(k as i128)?)
+    /// How it is searched, in words.
+    pub fn describe(&self) -> String {
+        self.index.describe()
     }
 
-    /// Whether each query's k-th nearest row is at most `cutoff` away, found as soon as k such rows are.
-    pub fn within(&self, queries: Vectors<'_>, k: usize, cutoff: f32) -> Result<Vec<bool>> {
-        self.index.within(queries, self.definition.check_k(k as i128)?, &vec![cutoff; queries.len()])
+    /// Distance of each normalised query (n×d) to its k-th nearest row, in [0, 2].
+    pub fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
+        let found = self.find(queries, Question::all(k))?;
+        Ok(found.kth.into_iter().map(|kth| if let Kth::At(distance) = kth { distance } else { f32::NAN }).collect())
+    }
+
+    /// What is asked about each normalised query (n×d).
+    pub fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
+        self.check_k(question.k, question.own.is_some())?;
+        self.index.find(queries, question)
+    }
+
+    /// The k nearest rows of each query, nearest first; a query's own row is left out where `own` has its id.
+    pub fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
+        self.check_k(k, own.is_some())?;
+        self.index.nearest(queries, k, own)
+    }
+
+    /// The mean over each query's k nearest rows of: its k-th distance divided by theirs (among the bank's others).
+    pub fn density_ratios(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
+        self.check_k(k, own.is_some())?;
+        self.index.density_ratios(queries, k, own)
+    }
+
+    fn check_k(&self, k: usize, leaves_out: bool) -> Result<()> {
+        self.definition.check_k_of(k as i128, leaves_out).map(|_| ())
     }
 }
 
@@ -172,9 +205,11 @@ type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
 #[derive(Debug)]
 pub struct Banks {
     folder: PathBuf,
-    definitions: Vec<Definition>,
+    definitions: Vec<Arc<Definition>>,
+    /// Of other versions than the banks' own, found so far.
+    versions: Mutex<HashMap<(String, u64), Arc<Definition>>>,
     calibrations: Vec<Calibration>,
-    opened: Mutex<HashMap<(String, SearchOptions), Opened>>,
+    opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
     watch: Arc<OnceLock<Watch>>,
 }
 
@@ -183,19 +218,60 @@ impl Banks {
     pub async fn load(store: &Store) -> Result<Self> {
         Ok(Self {
             folder: store.folder().into(),
-            definitions: list(store).await?,
+            definitions: list(store).await?.into_iter().map(Arc::new).collect(),
+            versions: Mutex::default(),
             calibrations: list_calibrations(store).await?,
             opened: Mutex::default(),
             watch: Arc::default(),
         })
     }
 
-    /// A bank's definition by name.
-    pub fn definition(&self, name: &str) -> Result<&Definition> {
-        self.definitions.iter().find(|bank| bank.name == name).ok_or_else(|| Error::UnknownBank {
-            name: name.into(),
+    /// No banks at all.
+    pub(crate) fn none() -> Self {
+        Self {
+            folder: PathBuf::new(),
+            definitions: Vec::new(),
+            versions: Mutex::default(),
+            calibrations: Vec::new(),
+            opened: Mutex::default(),
+            watch: Arc::default(),
+        }
+    }
+
+    /// A bank's definition by name, or by name and version of `images`: `cifar10`, `cifar10@12`.
+    pub fn definition(&self, name: &str) -> Result<Arc<Definition>> {
+        let (bare, version) = match name.split_once('@') {
+            Some((bare, version)) => (bare, Some(version)),
+            None => (name, None),
+        };
+        let found = self.definitions.iter().find(|bank| bank.name == bare).ok_or_else(|| Error::UnknownBank {
+            name: bare.into(),
             known: self.definitions.iter().map(|bank| bank.name.clone()).collect(),
-        })
+        })?;
+        let Some(version) = version else { return Ok(Arc::clone(found)) };
+        let version = version.parse::<u64>().map_err(|_| Error::BadBankVersion { name: name.into() })?;
+        if version == found.table_version {
+            return Ok(Arc::clone(found));
+        }
+        let key = (bare.to_owned(), version);
+        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let definition = Arc::new(
+            self.elsewhere(|| own_runtime(&self.folder, async |store| at_version(&store, found, version).await))?,
+        );
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&definition));
+        Ok(definition)
+    }
+
+    /// Run on a thread that is no executor's own.
+    fn elsewhere<T: Send>(&self, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let panicked = |_| {
+            let reason = "a thread panicked".into();
+            Err(Error::BankUnreadable { bank: self.folder.display().to_string(), reason })
+        };
+        std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(panicked))
     }
 
     /// A bank's calibration at k.
@@ -210,21 +286,16 @@ impl Banks {
     ///
     /// Called from SQL functions, which are synchronous and may run on any executor: the reading has a thread
     /// and a runtime of its own, so it cannot block the one it is called from.
-    pub fn open(&self, name: &str, options: SearchOptions) -> Result<Arc<Bank>> {
-        let definition = self.definition(name)?;
-        let key = (name.to_string(), options);
+    pub fn open(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Bank>> {
+        let key = (definition.name.clone(), definition.table_version, options);
         let slot = {
             let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Arc::clone(opened.entry(key).or_default())
         };
         let bank = slot.get_or_init(|| {
-            let opened = std::thread::scope(|scope| scope.spawn(|| self.open_anew(definition, options)).join());
-            match opened {
-                Ok(bank) => bank.map(Arc::new).map_err(|error| error.to_string()),
-                Err(_) => Err("a thread panicked".into()),
-            }
+            self.elsewhere(|| self.open_anew(definition, options)).map(Arc::new).map_err(|error| error.to_string())
         });
-        bank.clone().map_err(|reason| Error::BankUnreadable { bank: name.into(), reason })
+        bank.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
     }
 
     /// A bank in f32 where the memory limit allows that, else packed, else read from its table when it is searched.
@@ -247,7 +318,7 @@ impl Banks {
             }
         }
         let index = Streamed::new(&self.folder, definition, limit, options, &self.watch)?;
-        Ok(Bank { definition: definition.clone(), ids: Vec::new(), index: Box::new(index), notice: None })
+        Ok(Bank { definition: definition.clone(), ids: Arc::default(), index: Box::new(index), notice: None })
     }
 
     /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.

@@ -1,5 +1,7 @@
 //! How a bank lies in memory: cells of near vectors, rows by radius, and the head of each row in 8 bits.
 
+use std::sync::OnceLock;
+
 use rayon::prelude::*;
 
 use crate::code::{CellRows, CodedCell, Given, PANEL};
@@ -80,6 +82,10 @@ pub struct Exact {
     pub(crate) stride: usize,
     pub(crate) path: Path,
     pub(crate) rows: Kept,
+    /// Number of the row at each position, as rows were given; none: they lie as they came.
+    pub(crate) order: Option<Vec<u32>>,
+    /// Position of each number, made when first asked for.
+    pub(crate) positions: OnceLock<Vec<u32>>,
     error: f32,
     /// Orthonormal directions onto which heads are projected; none: the head is the whole row.
     pub(crate) directions: Option<Directions>,
@@ -153,6 +159,7 @@ impl Exact {
         let cells = cells.collect();
         let mut bank = Self::framed(path, d, head, centroids, cells, Kept::Full(rows), 0.0);
         bank.code(&squares);
+        bank.order = Some(order);
         bank
     }
 
@@ -188,6 +195,8 @@ impl Exact {
             stride,
             path,
             rows,
+            order: None,
+            positions: OnceLock::new(),
             error,
             head,
             width,

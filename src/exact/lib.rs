@@ -72,6 +72,7 @@ pub use layout::{Exact, Layout};
 pub use packed::{Packing, Sampling};
 pub use path::Path;
 pub use running::Running;
+pub use search::{Ask, Kth};
 pub use vectors::{Vectors, distance, normalize};
 pub use work::Work;
 

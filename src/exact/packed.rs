@@ -42,11 +42,12 @@ pub(crate) struct Panel {
     low: Box<[u8]>,
 }
 
-/// The rows of one cell, and the step of each.
+/// The rows of one cell, the step of each, and its number among all rows.
 #[derive(Debug, Default)]
 pub(crate) struct PackedCell {
     pub(crate) panels: Vec<Panel>,
     steps: Vec<f32>,
+    numbers: Vec<u32>,
 }
 
 /// Room in which a cell is sorted, for one cell after the other: a new one each time would be new pages each time.
@@ -66,7 +67,7 @@ struct Row<'a> {
 }
 
 impl PackedCell {
-    fn push(&mut self, row: Row<'_>) {
+    fn push(&mut self, number: u32, row: Row<'_>) {
         let lines = row.high.len() / 16;
         let lane = self.steps.len() % PANEL;
         if lane == 0 {
@@ -74,6 +75,7 @@ impl PackedCell {
             self.panels.push(Panel { high: high.into(), low: low.into() });
         }
         self.steps.push(row.step);
+        self.numbers.push(number);
         self.set(self.steps.len() - 1, row);
     }
 
@@ -123,11 +125,12 @@ impl PackedCell {
         let squares: Vec<f32> = lines.chunks_exact(stride).map(square).collect();
         let mut order: Vec<usize> = (0..rows).collect();
         order.sort_by(|&a, &b| squares[a].total_cmp(&squares[b]));
-        let steps = self.steps.clone();
+        let (steps, numbers) = (self.steps.clone(), self.numbers.clone());
         order.iter().for_each(|&from| self.get(from, high, low));
         let bytes = high.chunks_exact(stride * 16).zip(low.chunks_exact(stride * LOW));
         for (to, (&from, (high, low))) in order.iter().zip(bytes).enumerate() {
             self.set(to, Row { step: steps[from], high, low });
+            self.numbers[to] = numbers[from];
         }
         let sorted = order.iter().flat_map(|&from| &lines[from * stride..][..stride]).copied().collect();
         (sorted, order.iter().map(|&from| squares[from]).collect())
@@ -338,9 +341,9 @@ impl Packing {
         let bytes = high.chunks(stride * 16).zip(low.chunks(stride * LOW));
         for ((&cell, &(step, square)), (high, low)) in cell_of.iter().zip(&kept).zip(bytes) {
             self.square = self.square.max(square);
-            self.growing[cell as usize].push(Row { step, high, low });
+            self.growing[cell as usize].push(self.packed as u32, Row { step, high, low });
+            self.packed += 1;
         }
-        self.packed += cell_of.len();
         self.waiting.lines.clear();
     }
 
@@ -393,6 +396,7 @@ impl Packing {
             *cell = place;
             bank.coded.extend(coded);
         }
+        bank.order = Some(packed.iter_mut().flat_map(|cell| std::mem::take(&mut cell.numbers)).collect());
         bank.rows = Kept::Packed(packed);
         bank
     }

@@ -2,81 +2,72 @@
 
 use rayon::prelude::*;
 
-use crate::best::Best;
+use crate::best::{Best, NONE, by_distance};
 use crate::layout::Exact;
-use crate::search::step;
-use crate::vectors::{Vectors, distance};
+use crate::search::{Ask, Kth, step};
+use crate::vectors::Vectors;
 
 /// One search through a bank that is shown block by block: each block is an [`Exact`] of its own, and may be forgotten
-/// before the next one comes.
+/// before the next one comes. Vectors are numbered as they come, through all blocks.
 #[derive(Debug)]
-pub struct Running {
-    k: usize,
-    cutoffs: Option<Vec<f32>>,
-    /// The nearest distances of each query so far, ascending, k at most.
-    nearest: Vec<Vec<f64>>,
+pub struct Running<'a> {
+    ask: Ask<'a>,
+    /// The nearest vectors of each query so far, k at most: distances, ascending, and numbers.
+    nearest: Vec<Vec<(f64, u32)>>,
+    shown: u32,
 }
 
-impl Running {
-    /// For m queries, to find their k-th distances.
-    pub fn new(queries: usize, k: usize) -> Self {
-        assert!(k > 0, "k ≥ 1");
-        Self { k, cutoffs: None, nearest: vec![Vec::new(); queries] }
-    }
-
-    /// For queries that only ask whether their k-th distance is at most a cutoff.
-    pub fn within(k: usize, cutoffs: Vec<f32>) -> Self {
-        Self { cutoffs: Some(cutoffs.clone()), ..Self::new(cutoffs.len(), k) }
+impl<'a> Running<'a> {
+    /// Ask so many queries.
+    pub fn new(queries: usize, ask: Ask<'a>) -> Self {
+        assert!(ask.k > 0, "k ≥ 1");
+        Self { ask, nearest: vec![Vec::new(); queries], shown: 0 }
     }
 
     /// Show the next block; the queries are the same each time.
     pub fn visit(&mut self, block: &Exact, queries: Vectors<'_>) {
         assert_eq!(queries.len(), self.nearest.len(), "as many queries as at first");
-        assert_eq!(queries.dimension(), block.dimension, "queries and bank of one dimension");
-        let (k, cutoffs, error) = (self.k, self.cutoffs.as_deref(), block.slack.distance);
-        let (here, step) = (k.min(block.len()), step(queries.len(), k));
-        let visit = |(number, nearest): (usize, &mut [Vec<f64>])| {
-            let first = number * step;
+        self.ask.check(queries.len(), queries.dimension(), block);
+        let (ask, shown, error) = (self.ask, self.shown, block.slack.distance);
+        let (here, step) = (ask.k.min(block.len()), step(queries.len(), ask.k));
+        let visit = |(chunk, nearest): (usize, &mut [Vec<(f64, u32)>])| {
+            let first = chunk * step;
             let asked = block.prepare(queries.rows(first, first + nearest.len()), first);
-            let mut bests: Vec<Best> = nearest
-                .iter()
-                .enumerate()
-                .map(|(i, nearest)| {
-                    let mut best = Best::new(here, None, error);
-                    let cutoff = cutoffs.map_or(f32::INFINITY, |cutoffs| cutoffs[first + i]);
-                    let kth = nearest.get(k - 1).map(|&kth| kth as f32);
-                    // k rows within the cutoff are an answer, whatever else there is
-                    best.done = cutoff < 0.0 || cutoffs.is_some() && kth.is_some_and(|kth| kth <= cutoff);
-                    let tau = kth.unwrap_or(f32::INFINITY).min(cutoff.max(0.0));
-                    best.limit = tau * tau * (1.0 + 8.0 * error) + f32::MIN_POSITIVE;
-                    best
-                })
-                .collect();
-            block.travel(&asked, &mut bests, 1);
+            let start = |(i, nearest): (usize, &Vec<(f64, u32)>)| {
+                let own = ask.without.map_or(NONE, |without| without[first + i]);
+                let own = if own < shown { NONE } else { own.saturating_sub(shown) };
+                let mut best = Best::new(here, None, None, own, error);
+                let ceiling = ask.ceiling(first + i).unwrap_or(f32::INFINITY);
+                let kth = nearest.get(ask.k - 1).map(|&(kth, _)| kth as f32);
+                // k rows within the floor are an answer, whatever else there is
+                best.done = ceiling < 0.0 || kth.is_some() && ask.place(first + i, kth) == Kth::Within;
+                let tau = kth.unwrap_or(f32::INFINITY).min(ceiling.max(0.0));
+                best.limit = tau * tau * (1.0 + 8.0 * error) + f32::MIN_POSITIVE;
+                best
+            };
+            let mut bests: Vec<Best> = nearest.iter().enumerate().map(start).collect();
+            block.counters.add(block.travel(&asked, &mut bests, 1));
             for ((i, nearest), best) in nearest.iter_mut().enumerate().zip(bests) {
-                let query = asked.values.row(i);
+                let exact = asked.exact(block, i);
                 let near = best.kept.iter().filter(|&&(squared, _)| squared <= best.limit);
-                let mut scratch = Vec::new();
-                nearest.extend(near.map(|&(_, row)| distance(query, block.values(row as usize, &mut scratch))));
-                nearest.sort_unstable_by(f64::total_cmp);
-                nearest.truncate(k);
+                nearest.extend(near.map(|&(_, row)| exact(row)).map(|(distance, row)| (distance, shown + row)));
+                nearest.sort_unstable_by(by_distance);
+                nearest.truncate(ask.k);
             }
         };
         self.nearest.par_chunks_mut(step).enumerate().for_each(visit);
+        self.shown += block.len() as u32;
     }
 
-    /// The k-th distances; `None` where fewer than k rows were shown, or lie within the cutoff.
-    pub fn kth_distances(&self) -> Vec<Option<f32>> {
-        self.nearest.iter().map(|nearest| nearest.get(self.k - 1).map(|&kth| kth as f32)).collect()
+    /// Where the k-th distances lie; fewer than k vectors so far are beyond any ceiling.
+    pub fn found(&self) -> Vec<Kth> {
+        let kth = |nearest: &Vec<(f64, u32)>| nearest.get(self.ask.k - 1).map(|&(kth, _)| kth as f32);
+        self.nearest.iter().enumerate().map(|(query, nearest)| self.ask.place(query, kth(nearest))).collect()
     }
 
-    /// Whether the k-th distances are at most the cutoffs.
-    pub fn are_within(&self) -> Vec<bool> {
-        let cutoffs = self.cutoffs.iter().flatten();
-        self.kth_distances()
-            .into_iter()
-            .zip(cutoffs)
-            .map(|(kth, &cutoff)| kth.is_some_and(|kth| kth <= cutoff))
-            .collect()
+    /// The nearest vectors so far, k at most: numbers and distances, nearest first.
+    pub fn nearest(&self) -> Vec<Vec<(u32, f32)>> {
+        let told = |nearest: &Vec<(f64, u32)>| nearest.iter().map(|&(distance, row)| (row, distance as f32)).collect();
+        self.nearest.iter().map(told).collect()
     }
 }

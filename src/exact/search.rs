@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use crate::best::Best;
+use crate::best::{Best, NONE, by_distance};
 #[cfg(target_arch = "x86_64")]
 use crate::code;
 use crate::code::Asked;
@@ -16,12 +16,14 @@ use crate::path::Path;
 use crate::product::{FEW as FEW_VECTORS, dots, panel, products};
 use crate::scan;
 use crate::vectors::{Vectors, distance};
-use crate::work::Work;
+use crate::work::{Counters, Work};
 
 /// Queries that one thread takes through the bank together.
 const QUERIES: usize = 2048;
 /// Queries up to which all threads work on the same ones, each in its own cells.
 const FEW: usize = 64;
+/// Vectors of a bank that are asked about at once.
+const OWN: usize = 16_384;
 /// Numbers of a bank below which a thread pool costs more than it saves.
 const SMALL: usize = 1 << 23;
 
@@ -44,21 +46,137 @@ pub(crate) fn step(m: usize, k: usize) -> usize {
     m.div_ceil(threads * turns).max(FEW)
 }
 
+/// What is asked about the k-th nearest vector of each query.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask<'a> {
+    /// Which neighbour, from 1.
+    pub k: usize,
+    /// Per query: a distance up to this need not be told. The search stops as soon as k vectors are that near.
+    pub floors: Option<&'a [f32]>,
+    /// Per query: a distance beyond this need not be told. The search goes no farther.
+    pub ceilings: Option<&'a [f32]>,
+    /// Per query: the number of a vector, as they were given, that is left out; [`Ask::NOBODY`]: none is.
+    pub without: Option<&'a [u32]>,
+}
+
+/// What was found of a k-th distance.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kth {
+    /// It is at most the floor.
+    Within,
+    /// It is this, more than the floor and at most the ceiling.
+    At(f32),
+    /// It is more than the ceiling.
+    Beyond,
+}
+
+impl<'a> Ask<'a> {
+    /// In [`Ask::without`]: no vector is left out.
+    pub const NOBODY: u32 = NONE;
+
+    /// Every k-th distance.
+    pub fn all(k: usize) -> Self {
+        Self { k, ..Self::default() }
+    }
+
+    /// Whether it is at most a cutoff.
+    pub fn within(k: usize, cutoffs: &'a [f32]) -> Self {
+        Self { k, floors: Some(cutoffs), ceilings: Some(cutoffs), without: None }
+    }
+
+    pub(crate) fn floor(&self, query: usize) -> Option<f32> {
+        self.floors.map(|floors| floors[query])
+    }
+
+    pub(crate) fn ceiling(&self, query: usize) -> Option<f32> {
+        self.ceilings.map(|ceilings| ceilings[query])
+    }
+
+    /// Where a k-th distance lies; `None`: no k vectors were found within the ceiling.
+    pub(crate) fn place(&self, query: usize, kth: Option<f32>) -> Kth {
+        match kth {
+            Some(kth) if self.floor(query).is_some_and(|floor| kth <= floor) => Kth::Within,
+            Some(kth) if self.ceiling(query).is_none_or(|ceiling| kth <= ceiling) => Kth::At(kth),
+            _ => Kth::Beyond,
+        }
+    }
+
+    pub(crate) fn check(&self, m: usize, d: usize, bank: &Exact) {
+        assert_eq!(d, bank.dimension, "queries and bank of one dimension");
+        let lengths = [self.floors.map(<[_]>::len), self.ceilings.map(<[_]>::len), self.without.map(<[_]>::len)];
+        assert!(lengths.iter().flatten().all(|&length| length == m), "one of each per query");
+    }
+}
+
 impl Exact {
     /// Euclidean distance of each query (normalised, m×d) to its k-th nearest vector, 1 ≤ k ≤ n.
     ///
     /// The result is that of [`crate::kth_distances_brute`]: the last step is taken in f64.
     pub fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Vec<f32> {
-        self.search(queries, k, None, |queries, i, best| self.kth(queries.values.row(i), best).unwrap_or(f32::NAN))
+        let told = |kth| if let Kth::At(distance) = kth { distance } else { f32::NAN };
+        self.find(queries, Ask::all(k)).into_iter().map(told).collect()
     }
 
     /// Whether the k-th nearest vector of each query is at most as far as its cutoff: the same answer as comparing
     /// [`Self::kth_distances`], found as soon as k vectors within the cutoff are.
     pub fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Vec<bool> {
-        assert_eq!(queries.len(), cutoffs.len(), "one cutoff per query");
-        self.search(queries, k, Some(cutoffs), |queries, i, best| {
-            best.sure() || self.kth(queries.values.row(i), best).is_some_and(|kth| kth <= cutoffs[queries.first + i])
+        self.find(queries, Ask::within(k, cutoffs)).into_iter().map(|kth| kth == Kth::Within).collect()
+    }
+
+    /// What is asked, of each query (normalised, m×d); 1 ≤ k ≤ n, or n − 1 where a vector is left out. The same
+    /// answer as comparing [`Self::kth_distances`] with floors and ceilings.
+    pub fn find(&self, queries: Vectors<'_>, ask: Ask<'_>) -> Vec<Kth> {
+        self.find_counted(queries, ask).0
+    }
+
+    /// [`Self::find`], and what it took.
+    pub fn find_counted(&self, queries: Vectors<'_>, ask: Ask<'_>) -> (Vec<Kth>, Work) {
+        let counters = Counters::default();
+        let found = self.search(queries, ask, &counters, |queries, i, best| {
+            if best.sure() {
+                return Kth::Within;
+            }
+            ask.place(queries.first + i, self.kth(queries.values.row(i), best))
+        });
+        let work = counters.read();
+        self.counters.add(work);
+        (found, work)
+    }
+
+    /// The k nearest vectors of each query: their numbers, as they were given, and distances, nearest first. Of equally
+    /// near ones (in f64) those given first. `without` as in [`Ask::without`].
+    pub fn nearest(&self, queries: Vectors<'_>, k: usize, without: Option<&[u32]>) -> Vec<Vec<(u32, f32)>> {
+        let ask = Ask { without, ..Ask::all(k) };
+        self.search(queries, ask, &self.counters, |queries, i, best| {
+            let exact = queries.exact(self, i);
+            let mut all: Vec<(f64, u32)> = best.kept.iter().map(|&(_, row)| exact(row)).collect();
+            all.sort_unstable_by(by_distance);
+            all.truncate(k);
+            all.into_iter().map(|(distance, row)| (row, distance as f32)).collect()
         })
+    }
+
+    /// How far each vector, in the order in which they were given, is from the k-th nearest of the others (of all, where
+    /// there are no more than k).
+    pub fn own_distances(&self, k: usize) -> Vec<f32> {
+        let (n, d) = (self.len(), self.dimension);
+        let mut distances = vec![0.0; n];
+        let k = k.min(n - 1);
+        if k == 0 {
+            return distances;
+        }
+        let mut scratch = Vec::new();
+        for first in (0..n).step_by(OWN) {
+            let positions = first..n.min(first + OWN);
+            let mut values = Vec::with_capacity(positions.len() * d);
+            positions.clone().for_each(|position| values.extend_from_slice(self.values(position, &mut scratch)));
+            let numbers: Vec<u32> = positions.map(|position| self.number(position as u32)).collect();
+            let ask = Ask { without: Some(&numbers), ..Ask::all(k) };
+            for (number, kth) in numbers.iter().zip(self.find(Vectors::new(&values, d), ask)) {
+                distances[*number as usize] = if let Kth::At(distance) = kth { distance } else { f32::NAN };
+            }
+        }
+        distances
     }
 
     /// What all searches so far did.
@@ -66,21 +184,40 @@ impl Exact {
         self.counters.read()
     }
 
+    /// The number of the vector at a position, as they were given.
+    #[inline(always)]
+    pub(crate) fn number(&self, position: u32) -> u32 {
+        self.order.as_ref().map_or(position, |order| order[position as usize])
+    }
+
+    /// The position of the vector of a number.
+    fn position(&self, number: u32) -> u32 {
+        let Some(order) = &self.order else { return number };
+        let positions = self.positions.get_or_init(|| {
+            let mut positions = vec![NONE; order.len()];
+            order.iter().enumerate().for_each(|(position, &number)| positions[number as usize] = position as u32);
+            positions
+        });
+        positions.get(number as usize).copied().unwrap_or(NONE)
+    }
+
     fn search<T: Send>(
         &self,
         queries: Vectors<'_>,
-        k: usize,
-        cutoffs: Option<&[f32]>,
+        ask: Ask<'_>,
+        counters: &Counters,
         answer: impl Fn(&Queries<'_>, usize, &Best) -> T + Sync,
     ) -> Vec<T> {
-        assert_eq!(queries.dimension(), self.dimension, "queries and bank of one dimension");
-        assert!((1..=self.len()).contains(&k), "1 ≤ k ≤ n");
-        let m = queries.len();
+        let (m, k) = (queries.len(), ask.k);
+        ask.check(m, queries.dimension(), self);
+        let rows = self.len() - usize::from(ask.without.is_some());
+        assert!((1..=rows).contains(&k), "1 ≤ k ≤ n");
         let run = |from: usize, to: usize, parts: usize| -> Vec<T> {
             let asked = self.prepare(queries.rows(from, to), from);
-            let cutoff = |i: usize| cutoffs.map(|cutoffs| cutoffs[i]);
-            let mut bests: Vec<Best> = (from..to).map(|i| Best::new(k, cutoff(i), self.slack.distance)).collect();
-            self.travel(&asked, &mut bests, parts);
+            let own = |i: usize| ask.without.map_or(NONE, |without| self.position(without[i]));
+            let best = |i: usize| Best::new(k, ask.floor(i), ask.ceiling(i), own(i), self.slack.distance);
+            let mut bests: Vec<Best> = (from..to).map(best).collect();
+            counters.add(self.travel(&asked, &mut bests, parts));
             bests.iter().enumerate().map(|(i, best)| answer(&asked, i, best)).collect()
         };
         // numbers that a search may have to look at, were nothing skipped
@@ -140,7 +277,7 @@ impl Exact {
     }
 
     /// Take queries to every cell that may hold one of their k nearest rows.
-    pub(crate) fn travel(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
+    pub(crate) fn travel(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
         match self.path {
             // SAFETY: a path is only used where the processor has its features.
             #[cfg(target_arch = "x86_64")]
@@ -154,24 +291,24 @@ impl Exact {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-    fn travel_avx512(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
-        self.travel_with(queries, bests, parts);
+    fn travel_avx512(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
+        self.travel_with(queries, bests, parts)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    fn travel_avx2(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
-        self.travel_with(queries, bests, parts);
+    fn travel_avx2(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
+        self.travel_with(queries, bests, parts)
     }
 
     /// What follows is `inline(always)`, so that its loops use the instructions of the path.
     #[inline(always)]
-    fn travel_with(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) {
+    fn travel_with(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
         let m = bests.len();
-        if m == 0 {
-            return;
-        }
         let mut work = Work { queries: m as u64, ..Work::default() };
+        if m == 0 {
+            return work;
+        }
         let mut squares = self.to_centroids(queries);
         self.first_round(queries, &mut squares, bests, &mut work);
         if parts == 1 {
@@ -194,7 +331,7 @@ impl Exact {
                 work.add(more);
             }
         }
-        self.counters.add(work);
+        work
     }
 
     /// The nearest cells of each query, as many as hold 2k rows: τ is near its end then. A cell that was seen is marked
@@ -356,8 +493,8 @@ impl Queries<'_> {
         &self.lines[query * bank.stride..][..bank.stride]
     }
 
-    /// The distance in f64 of a query to the row at a position.
-    pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(u32) -> f64 + 'a {
-        move |row| distance(self.values.row(query), bank.values(row as usize, &mut Vec::new()))
+    /// The distance in f64 of a query to the row at a position, and that row's number.
+    pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(u32) -> (f64, u32) + 'a {
+        move |row| (distance(self.values.row(query), bank.values(row as usize, &mut Vec::new())), bank.number(row))
     }
 }

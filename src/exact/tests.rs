@@ -3,7 +3,7 @@
 use rayon::ThreadPoolBuilder;
 
 use crate::principal::Random;
-use crate::{Exact, Layout, Path, Rows, Running, Sampling, Vectors, distance, kth_distances_brute};
+use crate::{Ask, Exact, Kth, Layout, Path, Rows, Running, Sampling, Vectors, distance, kth_distances_brute};
 
 /// Normally distributed enough: the sum of a few uniform numbers.
 fn normal(random: &mut Random) -> f32 {
@@ -114,6 +114,10 @@ fn check(name: &str, bank: &[f32], queries: &[f32], d: usize, ks: &[usize], layo
             }
         }
     }
+}
+
+fn told(kth: Kth) -> f32 {
+    if let Kth::At(distance) = kth { distance } else { f32::NAN }
 }
 
 /// `within` for cutoffs at, next to and far from the k-th distance, against the truth.
@@ -559,11 +563,11 @@ fn blocks() {
                 let blocks: Vec<Exact> =
                     bank.chunks(length * d).map(|block| Exact::block(rows(block, d), path)).collect();
                 for k in [1, 50, n / 2, n] {
-                    let mut running = Running::new(m, k);
-                    assert!(running.kth_distances().iter().all(Option::is_none));
+                    let mut running = Running::new(m, Ask::all(k));
+                    assert!(running.found().iter().all(|&kth| kth == Kth::Beyond));
                     blocks.iter().for_each(|block| running.visit(block, asked));
                     let kth: Vec<f32> = truth.iter().map(|all| all[k - 1] as f32).collect();
-                    let found: Vec<f32> = running.kth_distances().into_iter().map(|kth| kth.unwrap()).collect();
+                    let found: Vec<f32> = running.found().into_iter().map(told).collect();
                     assert_eq!(bits(&found), bits(&kth), "{name}: k {k}, blocks of {length}, {path:?}");
                     let cutoffs: [&dyn Fn(f32) -> f32; 9] = [
                         &|kth| kth,
@@ -578,15 +582,105 @@ fn blocks() {
                     ];
                     for (number, cutoff) in cutoffs.iter().enumerate() {
                         let cutoffs: Vec<f32> = kth.iter().map(|&kth| cutoff(kth)).collect();
-                        let mut running = Running::within(k, cutoffs.clone());
+                        let mut running = Running::new(m, Ask::within(k, &cutoffs));
                         blocks.iter().for_each(|block| running.visit(block, asked));
                         let expected: Vec<bool> = kth.iter().zip(&cutoffs).map(|(kth, cutoff)| kth <= cutoff).collect();
-                        assert_eq!(
-                            running.are_within(),
-                            expected,
-                            "{name}: k {k}, blocks of {length}, cutoff {number}, {path:?}"
-                        );
+                        let found: Vec<bool> = running.found().iter().map(|&kth| kth == Kth::Within).collect();
+                        assert_eq!(found, expected, "{name}: k {k}, blocks of {length}, cutoff {number}, {path:?}");
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Floors, ceilings and vectors that are left out, whatever holds the bank; and the nearest vectors themselves.
+#[test]
+fn asks() {
+    for (name, bank, queries, d) in hard(&mut Random(23)) {
+        let (n, m) = (bank.len() / d, queries.len() / d);
+        let asked = Vectors::new(&queries, d);
+        // every third query leaves out the vector nearest to it, every third another one
+        let all: Vec<Vec<(f64, u32)>> = (0..m)
+            .map(|query| {
+                let to = |i: usize| (distance(row(&queries, d, query), row(&bank, d, i)), i as u32);
+                let mut all: Vec<(f64, u32)> = (0..n).map(to).collect();
+                all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+                all
+            })
+            .collect();
+        let own: Vec<u32> = (0..m).map(|i| [all[i][0].1, Ask::NOBODY, (i * 7 % n) as u32][i % 3]).collect();
+        for path in paths() {
+            let layout = Layout { path, ..Layout::default() };
+            let exact = Exact::new(rows(&bank, d), layout);
+            let blocks: Vec<Exact> = bank.chunks(600 * d).map(|block| Exact::block(rows(block, d), path)).collect();
+            for k in [1, 50, n / 2, n - 1] {
+                let left: Vec<Vec<(u32, f32)>> = (0..m)
+                    .map(|i| {
+                        let others = all[i].iter().filter(|&&(_, number)| number != own[i]).take(k);
+                        others.map(|&(distance, number)| (number, distance as f32)).collect()
+                    })
+                    .collect();
+                let label = format!("{name}: k {k}, {path:?}");
+                assert!(exact.nearest(asked, k, Some(&own)) == left, "{label}");
+                let mut running = Running::new(m, Ask { without: Some(&own), ..Ask::all(k) });
+                blocks.iter().for_each(|block| running.visit(block, asked));
+                assert!(running.nearest() == left, "{label}, blocks");
+                let kth: Vec<f32> = left.iter().map(|left| left[k - 1].1).collect();
+                let some = |share: f32| -> Vec<f32> {
+                    kth.iter().enumerate().map(|(i, kth)| [*kth, kth * share, f32::NAN, -1.0][i % 4]).collect()
+                };
+                let (low, high) = (some(0.9), some(1.1));
+                for (number, (floors, ceilings)) in [
+                    (None, None),
+                    (Some(&low[..]), None),
+                    (Some(&high[..]), None),
+                    (None, Some(&low[..])),
+                    (None, Some(&high[..])),
+                    (Some(&low[..]), Some(&high[..])),
+                    (Some(&high[..]), Some(&low[..])),
+                ]
+                .into_iter()
+                .enumerate()
+                {
+                    let ask = Ask { k, floors, ceilings, without: Some(&own) };
+                    let expected: Vec<Kth> = kth
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &kth)| match (floors, ceilings) {
+                            (Some(floors), _) if kth <= floors[i] => Kth::Within,
+                            (_, Some(ceilings)) if !(kth <= ceilings[i]) => Kth::Beyond,
+                            _ => Kth::At(kth),
+                        })
+                        .collect();
+                    // below a ceiling that is lower than the floor, either is an answer
+                    let agrees = |(found, expected): (&Kth, &Kth)| found == expected || *found == Kth::Beyond;
+                    let crossed = number == 6;
+                    let same = |found: Vec<Kth>| {
+                        if crossed { found.iter().zip(&expected).all(agrees) } else { found == expected }
+                    };
+                    let found = exact.find(asked, ask);
+                    let first = found.iter().zip(&expected).position(|(found, expected)| found != expected);
+                    assert!(same(found), "{label}: query {first:?} of {ask:?}");
+                    let mut running = Running::new(m, ask);
+                    blocks.iter().for_each(|block| running.visit(block, asked));
+                    assert!(same(running.found()), "{label}, blocks");
+                }
+            }
+            let mut sampling = Sampling::new(n, d, layout);
+            bank.chunks_exact(d).for_each(|row| sampling.see(row));
+            let mut packing = sampling.packing();
+            bank.chunks_exact(d).for_each(|row| packing.add(row));
+            let packed = packing.finish();
+            // its distances are off by a little: the order may differ, who is among them and how far may not
+            for (i, found) in packed.nearest(asked, n - 1, Some(&own)).into_iter().enumerate() {
+                let mut numbers: Vec<u32> = found.iter().map(|&(number, _)| number).collect();
+                numbers.sort_unstable();
+                numbers.dedup();
+                assert!(numbers.len() == n - 1 && !numbers.contains(&own[i]), "{name}, packed, {path:?}");
+                for (number, found) in found {
+                    let to = distance(row(&queries, d, i), row(&bank, d, number as usize)) as f32;
+                    assert!((found - to).abs() <= packed.error() + 1e-6, "{name}, packed, {path:?}: {found} for {to}");
                 }
             }
         }

@@ -25,7 +25,8 @@ pub(crate) struct Counters {
 }
 
 impl Work {
-    pub(crate) fn add(&mut self, more: Self) {
+    /// Count what another search did, too.
+    pub fn add(&mut self, more: Self) {
         self.queries += more.queries;
         self.visits += more.visits;
         self.estimated += more.estimated;

@@ -4,7 +4,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, Schema};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, ColumnarValue, Signature, Volatility};
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, ColumnarValue, Documentation, Signature, Volatility};
+use datafusion_macros::user_doc;
 
 use super::arguments;
 use super::samples::{self, Samples};
@@ -12,6 +13,14 @@ use crate::metrics;
 
 const NAME: &str = "fpr_at_tpr";
 
+#[user_doc(
+    doc_section(label = "Metrics"),
+    description = "DOUBLE in [0, 1], an aggregate: share of the OOD rows strictly below the score that a share tpr of the ID rows does not exceed (FPR95 in the paper's tables at the default of 0.95). Lower is better.",
+    syntax_example = "fpr_at_tpr(score, is_ood [, tpr])",
+    argument(name = "score", description = "A number, larger is more OOD."),
+    argument(name = "is_ood", description = "BOOLEAN: which rows are OOD."),
+    argument(name = "tpr", description = "A literal in (0, 1].")
+)]
 /// DOUBLE in [0, 1], the reference code's FPR95 at the default tpr of 0.95; NULL where one class has no rows.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct FprAtTpr {
@@ -66,5 +75,9 @@ impl AggregateUDFImpl for FprAtTpr {
             return plan_err!("{NAME}: tpr = {tpr} must lie in (0, 1]");
         }
         Ok(Box::new(Samples::new(NAME, move |id, ood| metrics::fpr_at_tpr(id, ood, tpr))))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.doc()
     }
 }

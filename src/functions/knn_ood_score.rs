@@ -1,66 +1,52 @@
-//! `knn_ood_score(embedding, bank [, k])`: distance to the k-th nearest embedding of a bank.
+//! `knn_ood_score(embedding, bank [, k] [, id])`: distance to the k-th nearest embedding of a bank.
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef};
-use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::ptr_eq::PtrEq;
-use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
-};
+use datafusion::logical_expr::ScalarUDF;
+use datafusion_macros::user_doc;
 
-use super::arguments::{self, Third};
-use super::settings;
-use crate::bank::Banks;
+use super::arguments::Asked;
+use super::row_score::RowScore;
+use crate::bank::{Bank, Banks};
+use crate::error::Result;
+use crate::index::{Kth, Question};
 
-const NAME: &str = "knn_ood_score";
+/// As SQL calls it; the optimiser knows it by this name.
+pub(crate) const NAME: &str = "knn_ood_score";
 
-/// FLOAT r_k in [0, 2], larger = more OOD (Sun et al. 2022, §3; there −r_k is the score).
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct KnnOodScore {
-    signature: Signature,
-    banks: PtrEq<Arc<Banks>>,
+#[user_doc(
+    doc_section(label = "Scores"),
+    description = "FLOAT in [0, 2], larger is more OOD: Euclidean distance, between L2-normalised vectors, to the k-th nearest embedding of the bank. Sun, Ming, Zhu, Li: *Out-of-distribution Detection with Deep Nearest Neighbors*, ICML 2022, whose score is −r_k.",
+    syntax_example = "knn_ood_score(embedding, bank [, k] [, id])",
+    sql_example = "```sql
+SELECT uri, knn_ood_score(resnet18_cifar10, 'cifar10') AS score
+FROM images WHERE dataset = 'camera_7' ORDER BY score DESC LIMIT 20;
+```",
+    argument(
+        name = "embedding",
+        description = "A column of `images` named after its backbone, or any FLOAT[d] or list of d numbers."
+    ),
+    argument(
+        name = "bank",
+        description = "A literal: the bank's name, or name and version of `images`, such as 'cifar10@12'."
+    ),
+    argument(
+        name = "k",
+        description = "A literal whole number from 1 to the bank's size; the bank's own where it is left out."
+    ),
+    argument(
+        name = "id",
+        description = "A UINT64 such as `images.id`: the row's own entry in the bank is left out, as for scoring training data. Copies of the image under other ids stay in."
+    )
+)]
+struct KnnOodScore;
+
+pub(super) fn udf(banks: &Arc<Banks>) -> ScalarUDF {
+    const DOC: &KnnOodScore = &KnnOodScore;
+    RowScore::udf(NAME, banks, DOC.doc(), compute)
 }
 
-impl KnnOodScore {
-    pub(super) fn new(banks: &Arc<Banks>) -> Self {
-        Self { signature: Signature::user_defined(Volatility::Stable), banks: Arc::clone(banks).into() }
-    }
-}
-
-impl ScalarUDFImpl for KnnOodScore {
-    fn name(&self) -> &str {
-        NAME
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        arguments::coerce(NAME, Third::Integer, types)
-    }
-
-    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
-        plan_err!("{NAME}: planned by its arguments, see return_field_from_args")
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        let (bank, k) = arguments::planned(NAME, &self.banks, &args)?;
-        arguments::k(NAME, bank, args.arg_fields.len() > 2, k)?;
-        Ok(arguments::result_field(NAME, DataType::Float32))
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let bank = arguments::bank(NAME, &self.banks, arguments::literal(&args.args, 1))?;
-        let k = arguments::k(NAME, bank, args.args.len() > 2, arguments::literal(&args.args, 2))?;
-        let search = settings::search(&args.config_options)?;
-        let score = |column| arguments::scores(&self.banks, bank, k, search, column);
-        Ok(match &args.args[0] {
-            ColumnarValue::Array(column) => ColumnarValue::Array(Arc::new(score(column)?)),
-            ColumnarValue::Scalar(one) => {
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&score(&one.to_array()?)?, 0)?)
-            }
-        })
-    }
+fn compute(bank: &Bank, asked: &Asked<'_>) -> Result<Vec<Option<f32>>> {
+    let found = bank.find(asked.queries, Question { own: asked.own, ..Question::all(asked.k) })?;
+    Ok(found.kth.into_iter().map(|kth| if let Kth::At(distance) = kth { Some(distance) } else { None }).collect())
 }

@@ -6,8 +6,9 @@ use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
+use datafusion_macros::user_doc;
 
 use super::arguments;
 use crate::bank::Banks;
@@ -15,6 +16,16 @@ use crate::bank::Banks;
 const NAME: &str = "knn_ood_threshold";
 
 /// FLOAT at the bank's k, from its calibration.
+#[user_doc(
+    doc_section(label = "Decisions"),
+    description = "FLOAT: the score, at the bank's k, that a share tpr of the calibration images (held-out, in-distribution) does not exceed. Sun et al. 2022, §3: λ.",
+    syntax_example = "knn_ood_threshold(bank [, tpr])",
+    argument(name = "bank", description = "A literal; the bank must be calibrated."),
+    argument(
+        name = "tpr",
+        description = "A literal in (0, 1), 0.95 where it is left out. It takes at least 1 / (1 − tpr) calibration images."
+    )
+)]
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct KnnOodThreshold {
     signature: Signature,
@@ -29,7 +40,7 @@ impl KnnOodThreshold {
     fn threshold(&self, given: bool, bank: Option<&ScalarValue>, tpr: Option<&ScalarValue>) -> Result<f32> {
         let bank = arguments::bank(NAME, &self.banks, bank)?;
         let tpr = arguments::tpr(NAME, given, tpr)?;
-        Ok(self.banks.calibration(bank, bank.k)?.threshold(tpr)?)
+        Ok(self.banks.calibration(&bank, bank.k)?.threshold(tpr)?)
     }
 }
 
@@ -64,5 +75,9 @@ impl ScalarUDFImpl for KnnOodThreshold {
         let literal = |position| arguments::literal(&args.args, position);
         let threshold = self.threshold(args.args.len() > 1, literal(0), literal(1))?;
         Ok(ColumnarValue::Scalar(ScalarValue::Float32(Some(threshold))))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.doc()
     }
 }

@@ -2,40 +2,73 @@
 //!
 //! Functions check what they can at planning (bank, dimension, k, rate), read no table themselves, and keep
 //! their meaning in [`crate::score`], [`crate::metrics`] and [`crate::bank`]. Shared pieces: `arguments` (what a
-//! call may look like), `samples` (the state of the aggregates).
+//! call may look like), `row_score` (functions that give each row a number), `samples` (the aggregates).
 
-mod arguments;
+pub(crate) mod arguments;
+mod aupr_in;
+mod aupr_out;
 mod auroc;
+mod bh_reject;
+mod detection_error;
 mod fpr_at_tpr;
-mod is_ood;
-mod knn_ood_score;
+pub(crate) mod is_ood;
+mod knn_density_ratio;
+mod knn_lid;
+mod knn_mean_distance;
+mod knn_neighbors;
+mod knn_ood_pvalue;
+pub(crate) mod knn_ood_score;
 mod knn_ood_threshold;
+mod reference;
+mod row_score;
 mod samples;
-mod settings;
+pub(crate) mod settings;
 
 use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
-use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
+pub use reference::reference;
 pub use settings::Settings;
 
 use crate::bank::Banks;
 
-/// Register every function of Outskirt. The session's options need [`Settings`] as an extension.
-pub fn register_all(registry: &mut dyn FunctionRegistry, banks: &Arc<Banks>) -> Result<()> {
-    let scalars: [ScalarUDF; 3] = [
-        knn_ood_score::KnnOodScore::new(banks).into(),
+/// Metadata key of a column of p-values: the number of calibration images that they come from.
+const CALIBRATION_ROWS: &str = "outskirt.calibration_rows";
+
+fn scalars(banks: &Arc<Banks>) -> Vec<ScalarUDF> {
+    vec![
+        knn_ood_score::udf(banks),
+        knn_neighbors::KnnNeighbors::new(banks).into(),
+        knn_mean_distance::udf(banks),
+        knn_density_ratio::udf(banks),
+        knn_lid::udf(banks),
         is_ood::IsOod::new(banks).into(),
         knn_ood_threshold::KnnOodThreshold::new(banks).into(),
-    ];
-    let aggregates: [AggregateUDF; 2] = [auroc::Auroc::new().into(), fpr_at_tpr::FprAtTpr::new().into()];
-    for function in scalars {
+        knn_ood_pvalue::KnnOodPvalue::new(banks).into(),
+    ]
+}
+
+fn aggregates() -> Vec<AggregateUDF> {
+    vec![auroc::udf(), fpr_at_tpr::FprAtTpr::new().into(), aupr_in::udf(), aupr_out::udf(), detection_error::udf()]
+}
+
+fn windows() -> Vec<WindowUDF> {
+    vec![bh_reject::BhReject::new().into()]
+}
+
+/// Register every function of Outskirt. The session's options need [`Settings`] as an extension.
+pub fn register_all(registry: &mut dyn FunctionRegistry, banks: &Arc<Banks>) -> Result<()> {
+    for function in scalars(banks) {
         registry.register_udf(Arc::new(function))?;
     }
-    for function in aggregates {
+    for function in aggregates() {
         registry.register_udaf(Arc::new(function))?;
+    }
+    for function in windows() {
+        registry.register_udwf(Arc::new(function))?;
     }
     Ok(())
 }

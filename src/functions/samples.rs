@@ -1,14 +1,16 @@
-//! The state of the aggregates that compare ID with OOD scores: both samples, mergeable across partitions.
+//! The aggregates that compare ID with OOD scores, `name(score, is_ood)`. Their state is both samples, mergeable across
+//! partitions.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
-use datafusion::logical_expr::Accumulator;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
+use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Signature, Volatility};
 
 /// Argument types of `name(score, is_ood)`.
 pub(super) fn coerce(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
@@ -34,6 +36,71 @@ pub(super) fn state_fields(args: &StateFieldsArgs<'_>) -> Vec<FieldRef> {
             Arc::new(Field::new(format_state_name(args.name, side), list, true))
         })
         .to_vec()
+}
+
+/// An aggregate without further arguments.
+#[derive(Debug)]
+pub(super) struct Separation {
+    name: &'static str,
+    signature: Signature,
+    documentation: Option<&'static Documentation>,
+    metric: fn(&[f64], &[f64]) -> Option<f64>,
+}
+
+impl Separation {
+    /// DOUBLE; NULL where one class has no rows.
+    pub(super) fn udf(
+        name: &'static str,
+        documentation: Option<&'static Documentation>,
+        metric: fn(&[f64], &[f64]) -> Option<f64>,
+    ) -> AggregateUDF {
+        Self { name, signature: Signature::user_defined(Volatility::Immutable), documentation, metric }.into()
+    }
+}
+
+impl PartialEq for Separation {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Separation {}
+
+impl Hash for Separation {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl AggregateUDFImpl for Separation {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        coerce(self.name, types)
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        Ok(state_fields(&args))
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        refuse_distinct(self.name, &args)?;
+        Ok(Box::new(Samples::new(self.name, self.metric)))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        self.documentation
+    }
 }
 
 /// A metric of (ID scores, OOD scores); `None` where it is not defined.

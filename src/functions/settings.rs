@@ -111,7 +111,7 @@ impl ConfigExtension for Settings {
 }
 
 /// How the session searches.
-pub(super) fn search(options: &ConfigOptions) -> Result<SearchOptions> {
+pub(crate) fn search(options: &ConfigOptions) -> Result<SearchOptions> {
     match options.extensions.get::<Settings>() {
         Some(settings) => Ok(SearchOptions {
             kind: settings.search,

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
-use super::{NeighborIndex, Storage};
+use super::{Found, Neighbor, NeighborIndex, Question, Storage, Work};
 use crate::error::{Error, Result};
 use crate::vectors::{Rows, Vectors};
 
@@ -125,26 +125,30 @@ impl Hnsw {
         vector.iter().map(|value| (value / self.step).round().clamp(-127.0, 127.0) as i8).collect()
     }
 
-    fn kth_distance(&self, row: usize, query: &[f32], k: usize) -> Result<f32> {
+    /// The k nearest that the graph finds of a query, its own left out: keys and distances.
+    fn search(&self, row: usize, query: &[f32], k: usize, own: Option<u64>) -> Result<Vec<Neighbor>> {
+        let wanted = k + usize::from(own.is_some());
         let (found, unit) = match self.options.storage {
-            Storage::I8 => (self.index.search(&self.codes(query), k), self.step),
-            Storage::F32 | Storage::Bf16 => (self.index.search(query, k), 1.0),
+            Storage::I8 => (self.index.search(&self.codes(query), wanted), self.step),
+            Storage::F32 | Storage::Bf16 => (self.index.search(query, wanted), 1.0),
         };
         let found = found.map_err(failed)?;
-        match found.distances.get(k - 1) {
-            Some(squared) => Ok(unit * squared.max(0.0).sqrt()),
-            None => Err(Error::Hnsw {
-                reason: format!(
-                    "reached {} of k = {k} neighbours for row {row} of the batch: SET outskirt.search = 'exact'",
-                    found.distances.len()
-                ),
-            }),
+        let near = found.keys.iter().zip(&found.distances).filter(|&(&id, _)| Some(id) != own).take(k);
+        let near = near.map(|(&id, squared)| Neighbor { id, distance: unit * squared.max(0.0).sqrt() });
+        let near: Vec<Neighbor> = near.collect();
+        if near.len() == k {
+            return Ok(near);
         }
+        let reached = near.len();
+        Err(Error::Hnsw {
+            reason: format!(
+                "reached {reached} of k = {k} neighbours for row {row} of the batch: SET outskirt.search = 'exact'"
+            ),
+        })
     }
-}
 
-impl NeighborIndex for Hnsw {
-    fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
+    /// Run with the graph's expansion set for k.
+    fn expanded<T>(&self, k: usize, run: impl FnOnce() -> T) -> T {
         let wanted = (self.options.expansion_per_k * k).max(64);
         let mut held = self.expansion.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         while *held != wanted {
@@ -154,7 +158,24 @@ impl NeighborIndex for Hnsw {
             *change = wanted;
             held = std::sync::RwLockWriteGuard::downgrade(change);
         }
-        (0..queries.len()).into_par_iter().map(|row| self.kth_distance(row, queries.row(row), k)).collect()
+        run()
+    }
+}
+
+impl NeighborIndex for Hnsw {
+    fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
+        let near = self.nearest(queries, question.k, question.own)?;
+        let kth = near.iter().filter_map(|near| near.last()).map(|kth| question.place(kth.distance)).collect();
+        Ok(Found { kth, work: Work { queries: queries.len() as u64, ..Work::default() } })
+    }
+
+    fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
+        let one = |row: usize| self.search(row, queries.row(row), k, own.and_then(|own| own[row]));
+        self.expanded(k, || (0..queries.len()).into_par_iter().map(one).collect())
+    }
+
+    fn describe(&self) -> String {
+        format!("hnsw, {:?}", self.options.storage).to_lowercase()
     }
 }
 

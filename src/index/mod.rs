@@ -9,52 +9,117 @@
 mod device;
 mod hnsw;
 mod options;
+mod processor;
 mod sidecar;
 
 #[cfg(feature = "torch")]
 pub use device::{DeviceBank, Precision, require_cuda};
 pub use hnsw::{Hnsw, HnswOptions};
 pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Storage};
-pub use outskirt_exact::{Exact, Layout, Running, Sampling, kth_distances_brute};
+pub(crate) use outskirt_exact::Ask;
+pub use outskirt_exact::{Exact, Kth, Layout, Running, Sampling, Work, kth_distances_brute};
+pub(crate) use processor::Processor;
 pub(crate) use sidecar::files as sidecar_files;
 pub use sidecar::{FORMAT, Sidecar};
 
-#[cfg(not(feature = "torch"))]
-use crate::error::Error;
-use crate::error::Result;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
 use crate::vectors::{Rows, Vectors};
 
-/// Search for the k-th nearest neighbour.
+/// What is asked about the k-th nearest neighbour of each query.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Which neighbour, from 1.
+    pub k: usize,
+    /// A distance up to this need not be told: [`Kth::Within`] says enough, at times sooner.
+    pub floor: Option<f32>,
+    /// A distance beyond this need not be told: [`Kth::Beyond`] says enough.
+    pub ceiling: Option<f32>,
+    /// Per query, the id of the bank's row that is left out: its own.
+    pub own: Option<&'a [Option<u64>]>,
+}
+
+impl Question<'_> {
+    /// Every k-th distance.
+    pub fn all(k: usize) -> Self {
+        Self { k, floor: None, ceiling: None, own: None }
+    }
+
+    /// Floors and ceilings as exact search takes them, one per query.
+    pub(crate) fn bounds(&self, queries: usize) -> Bounds {
+        let each = |bound: Option<f32>| bound.map(|bound| vec![bound; queries]);
+        Bounds { floors: each(self.floor), ceilings: each(self.ceiling) }
+    }
+
+    /// Where a k-th distance lies.
+    fn place(&self, kth: f32) -> Kth {
+        match kth {
+            kth if self.floor.is_some_and(|floor| kth <= floor) => Kth::Within,
+            kth if self.ceiling.is_some_and(|ceiling| kth > ceiling) => Kth::Beyond,
+            kth => Kth::At(kth),
+        }
+    }
+}
+
+/// See [`Question::bounds`].
+pub(crate) struct Bounds {
+    floors: Option<Vec<f32>>,
+    ceilings: Option<Vec<f32>>,
+}
+
+impl Bounds {
+    pub(crate) fn ask<'a>(&'a self, k: usize, without: Option<&'a [u32]>) -> Ask<'a> {
+        Ask { k, floors: self.floors.as_deref(), ceilings: self.ceilings.as_deref(), without }
+    }
+}
+
+/// The answers to a [`Question`].
+#[derive(Debug)]
+pub struct Found {
+    /// One per query.
+    pub kth: Vec<Kth>,
+    /// What the search did, as far as it counts.
+    pub work: Work,
+}
+
+/// A row of a bank near a query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neighbor {
+    /// `images.id`.
+    pub id: u64,
+    /// Euclidean, in [0, 2].
+    pub distance: f32,
+}
+
+/// Search for nearest neighbours. Queries are normalised, m×d; 1 ≤ k ≤ number of vectors, or one less where a query
+/// leaves its own out.
 pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
-    /// Euclidean distance of each query (normalised, n×d) to its k-th nearest vector, 1 ≤ k ≤ number of vectors.
-    fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>>;
+    /// What is asked about each query's k-th nearest vector.
+    fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found>;
 
-    /// Whether the k-th nearest vector of each query is at most as far as its cutoff: what comparing
-    /// [`Self::kth_distances`] says, at times found sooner.
-    fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Result<Vec<bool>> {
-        let distances = self.kth_distances(queries, k)?;
-        Ok(distances.iter().zip(cutoffs).map(|(distance, cutoff)| distance <= cutoff).collect())
+    /// The k nearest vectors of each query, nearest first. `own` as in [`Question::own`].
+    fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>>;
+
+    /// The mean over each query's k nearest vectors of: its k-th distance divided by theirs.
+    ///
+    /// Errors: [`Error::NeedsMemory`] where the vectors are not in memory.
+    fn density_ratios(&self, _queries: Vectors<'_>, _k: usize, _own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
+        Err(Error::NeedsMemory { what: "a density ratio" })
     }
+
+    /// How it searches, in words.
+    fn describe(&self) -> String;
 }
 
-impl NeighborIndex for Exact {
-    fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
-        Ok(Exact::kth_distances(self, queries, k))
-    }
-
-    fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Result<Vec<bool>> {
-        Ok(Exact::within(self, queries, k, cutoffs))
-    }
-}
-
-/// Exact search of normalised vectors where the options say.
+/// Exact search of normalised vectors, whose ids are given in their order, where the options say.
 ///
 /// Errors: a device that is not there.
-pub fn exact(rows: Rows, k: usize, options: SearchOptions) -> Result<Box<dyn NeighborIndex>> {
+pub(crate) fn exact(rows: Rows, ids: Arc<[u64]>, k: usize, options: SearchOptions) -> Result<Box<dyn NeighborIndex>> {
     match options.device {
         Device::Cpu => {
             let layout = Layout { k, path: options.instructions, ..Layout::default() };
-            Ok(Box::new(Exact::new(rows, layout)))
+            Ok(Box::new(Processor::new(Exact::new(rows, layout), ids)))
         }
         Device::Cuda => on_cuda(&rows),
     }

@@ -139,6 +139,11 @@ impl Store {
         Ok(self.table(table).await?.version().await?)
     }
 
+    /// The versions of a table that are kept, ascending.
+    pub async fn versions(&self, table: &str) -> Result<Vec<u64>> {
+        Ok(self.table(table).await?.list_versions().await?.into_iter().map(|version| version.version).collect())
+    }
+
     /// Keep `version` of a table from being pruned, under a name.
     pub async fn tag(&self, table: &str, tag: &str, version: u64) -> Result<()> {
         Ok(self.table(table).await?.tags().await?.create(tag, version).await?)

@@ -5,6 +5,7 @@ mod fixture;
 #[cfg(feature = "torch")]
 mod ingest;
 mod memory;
+mod planner;
 #[cfg(feature = "torch")]
 mod reference;
 mod refusals;

@@ -24,7 +24,7 @@ use tch::{Device, Kind, Tensor};
 use batch::Batch;
 pub use cuda::require_cuda;
 
-use super::NeighborIndex;
+use super::{Found, Neighbor, NeighborIndex, Question, Work};
 use crate::error::{Error, Result};
 use crate::vectors::Vectors;
 
@@ -121,12 +121,26 @@ impl Plan {
 }
 
 impl NeighborIndex for DeviceBank {
-    fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
-        Self::kth_distances(self, queries.values(), k)
+    fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
+        if question.own.is_some() {
+            return Err(Error::OnlyOnProcessor { what: "leaving a row's own entry out" });
+        }
+        let distances = Self::kth_distances(self, queries.values(), question.k)?;
+        let kth = distances.into_iter().map(|kth| question.place(kth)).collect();
+        Ok(Found { kth, work: Work { queries: queries.len() as u64, ..Work::default() } })
     }
 
-    fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Result<Vec<bool>> {
-        Self::within(self, queries.values(), k, cutoffs)
+    fn nearest(&self, _queries: Vectors<'_>, _k: usize, _own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
+        Err(Error::OnlyOnProcessor { what: "finding the neighbours themselves" })
+    }
+
+    fn density_ratios(&self, _queries: Vectors<'_>, _k: usize, _own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
+        Err(Error::OnlyOnProcessor { what: "a density ratio" })
+    }
+
+    fn describe(&self) -> String {
+        let place = if self.is_resident() { "resident" } else { "by blocks" };
+        format!("exact, {:?}, {:?}, {place}", self.device, self.precision).to_lowercase()
     }
 }
 

@@ -1,0 +1,78 @@
+//! Exact search on the processor, with the ids of the bank's rows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use outskirt_exact::{Ask, Exact};
+
+use super::{Found, Neighbor, NeighborIndex, Question};
+use crate::error::Result;
+use crate::vectors::Vectors;
+
+/// Smallest radius that a density is measured by: copies of one image have none.
+const LEAST_RADIUS: f32 = 1e-10;
+
+/// A bank in memory: [`Exact`] knows its rows by number, SQL by id.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    exact: Exact,
+    ids: Arc<[u64]>,
+    rows: OnceLock<HashMap<u64, u32>>,
+    /// By k: how far each row is from the k-th of the others.
+    radii: Mutex<HashMap<usize, Radii>>,
+}
+
+type Radii = Arc<OnceLock<Vec<f32>>>;
+
+impl Processor {
+    /// `ids` in the order in which rows were given.
+    pub(crate) fn new(exact: Exact, ids: Arc<[u64]>) -> Self {
+        Self { exact, ids, rows: OnceLock::new(), radii: Mutex::default() }
+    }
+
+    /// Row numbers of ids; none where it is not in the bank.
+    fn rows(&self, own: Option<&[Option<u64>]>) -> Option<Vec<u32>> {
+        let index = || self.ids.iter().enumerate().map(|(row, &id)| (id, row as u32)).collect();
+        own.map(|own| {
+            let rows = self.rows.get_or_init(index);
+            own.iter().map(|id| id.and_then(|id| rows.get(&id).copied()).unwrap_or(Ask::NOBODY)).collect()
+        })
+    }
+
+    fn radii(&self, k: usize) -> Radii {
+        let radii = Arc::clone(self.radii.lock().unwrap_or_else(PoisonError::into_inner).entry(k).or_default());
+        // outside the lock: other k need not wait
+        radii.get_or_init(|| self.exact.own_distances(k));
+        radii
+    }
+}
+
+impl NeighborIndex for Processor {
+    fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
+        let (rows, bounds) = (self.rows(question.own), question.bounds(queries.len()));
+        let (kth, work) = self.exact.find_counted(queries, bounds.ask(question.k, rows.as_deref()));
+        Ok(Found { kth, work })
+    }
+
+    fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
+        let near = self.exact.nearest(queries, k, self.rows(own).as_deref());
+        let told = |(row, distance): (u32, f32)| Neighbor { id: self.ids[row as usize], distance };
+        Ok(near.into_iter().map(|near| near.into_iter().map(told).collect()).collect())
+    }
+
+    fn density_ratios(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
+        let radii = self.radii(k);
+        let radii = radii.get().map_or(&[][..], Vec::as_slice);
+        let ratio = |near: Vec<(u32, f32)>| {
+            let radius = near.last().map_or(0.0, |&(_, kth)| kth).max(LEAST_RADIUS);
+            let ratios =
+                near.iter().map(|&(row, _)| f64::from(radius) / f64::from(radii[row as usize].max(LEAST_RADIUS)));
+            (ratios.sum::<f64>() / k as f64) as f32
+        };
+        Ok(self.exact.nearest(queries, k, self.rows(own).as_deref()).into_iter().map(ratio).collect())
+    }
+
+    fn describe(&self) -> String {
+        format!("exact, {}", self.exact.describe())
+    }
+}

@@ -1,0 +1,74 @@
+//! What the planner knows about scores: a score is computed once per row, after cheap filters, and no further than a
+//! filter or a LIMIT needs.
+//!
+//! [`PullScores`], an optimiser rule, takes every `knn_ood_score(…)` out of filters, projections, sorts and aggregates
+//! into a plan node of its own, [`Scored`], that adds the score as a column. What a filter asks (`> c`, BETWEEN,
+//! `is_ood(…)`) becomes the node's [`Bounds`], and `ORDER BY score LIMIT n` its [`Top`]: rows that cannot pass are
+//! dropped as soon as the search knows. [`ScoreExec`] runs it. All of it is plain values: bank, version, k, bounds.
+
+mod bounds;
+mod exec;
+mod node;
+mod rule;
+
+use std::fmt::{self, Debug, Formatter};
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::session_state::SessionState;
+use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+
+pub use bounds::{Bounds, Top};
+pub use exec::ScoreExec;
+pub use node::Scored;
+pub use rule::PullScores;
+pub(crate) use rule::rules;
+
+use crate::bank::Banks;
+
+/// DataFusion's planner, which also knows [`Scored`].
+pub(crate) struct Planner(Arc<Banks>);
+
+impl Planner {
+    pub(crate) fn new(banks: &Arc<Banks>) -> Self {
+        Self(Arc::clone(banks))
+    }
+}
+
+impl Debug for Planner {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Planner")
+    }
+}
+
+#[async_trait::async_trait]
+impl QueryPlanner for Planner {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+        let scored = Arc::new(PlanScored(Arc::clone(&self.0)));
+        DefaultPhysicalPlanner::with_extension_planners(vec![scored]).create_physical_plan(plan, state).await
+    }
+}
+
+struct PlanScored(Arc<Banks>);
+
+#[async_trait::async_trait]
+impl ExtensionPlanner for PlanScored {
+    async fn plan_extension(
+        &self,
+        planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        logical: &[&LogicalPlan],
+        physical: &[Arc<dyn ExecutionPlan>],
+        state: &SessionState,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let Some(scored) = node.as_any().downcast_ref::<Scored>() else { return Ok(None) };
+        let schema = logical[0].schema();
+        let embedding = planner.create_physical_expr(&scored.call.embedding, schema, state)?;
+        let id = scored.call.id.as_ref().map(|id| planner.create_physical_expr(id, schema, state)).transpose()?;
+        let plan = ScoreExec::new(Arc::clone(&physical[0]), scored, embedding, id, Arc::clone(&self.0));
+        Ok(Some(Arc::new(plan)))
+    }
+}
