@@ -1,5 +1,9 @@
--- Which images lie furthest outside the bank 'demo'?
-SELECT dataset, round(score, 4) AS score, regexp_replace(uri, '^.*/pictures/', '') AS picture
-FROM (SELECT *, knn_ood_score(demo_shapes, 'demo') AS score FROM images WHERE split = 'test')
-ORDER BY score DESC
-LIMIT 10;
+-- Which images lie furthest outside a bank?
+-- The first question to a new dataset: look at these pictures before you trust any number.
+-- param bank bank = demo: what the images are measured against
+-- param limit integer = 20: how many
+-- param where predicate = true: which images, as SQL over images
+SELECT dataset, split, round(score, 4) AS score, uri
+FROM (SELECT *, knn_ood_score($embedding, $bank) AS score FROM images WHERE ($where) AND $embedding IS NOT NULL)
+ORDER BY score DESC, uri
+LIMIT $limit;

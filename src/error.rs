@@ -167,6 +167,10 @@ pub enum Error {
     NoEmbeddings { name: String, known: Vec<String> },
     #[error("predicate ({predicate}): {reason}")]
     BadPredicate { predicate: String, reason: String },
+    #[error(
+        "column '{column}' of images holds {holds}, not those of bank '{bank}' at k = {k}: name another with --into"
+    )]
+    NotItsScores { column: String, bank: String, k: usize, holds: String },
     #[error("alpha = {alpha} is not a sampling ratio: it must lie in (0, 1]")]
     BadAlpha { alpha: f64 },
     #[error(
@@ -189,6 +193,20 @@ pub enum Error {
     BadFdr { fdr: f64, rows: usize, needed: usize },
 
     // ---- queries ----
+    #[error("unknown query '{name}': known are {}; or give the path of a .sql file", list(known))]
+    UnknownQuery { name: String, known: Vec<String> },
+    #[error(
+        "query '{query}': cannot read '-- param {line}': write '-- param NAME bank|integer|number|predicate|text [= DEFAULT]: what it is'"
+    )]
+    BadQueryHead { query: String, line: String },
+    #[error("query '{query}' has no parameter '{name}': it has {}", list(known))]
+    UnknownParameter { query: String, name: String, known: Vec<String> },
+    #[error("query '{query}' needs --param {name}={} ({what})", kind.to_uppercase())]
+    MissingParameter { query: String, name: String, kind: String, what: String },
+    #[error("query '{query}': {name} = '{value}' is no {kind}: {reason}")]
+    BadParameter { query: String, name: String, kind: String, value: String, reason: String },
+    #[error("'{parameter}' is no parameter: write --param NAME=VALUE")]
+    NoValue { parameter: String },
     #[error("table '{table}' is read-only in SQL: images are written by 'outskirt ingest', banks by 'outskirt bank'")]
     ReadOnly { table: String },
     #[error("column {column} holds {data_type}, which CSV cannot: leave it out, or use --format json")]

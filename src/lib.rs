@@ -29,6 +29,7 @@
 //! | [`functions`] | the SQL functions, one file each | |
 //! | [`planner`] | what DataFusion's planner knows about scores | |
 //! | [`session`], [`mod@evaluate`] | DataFusion over a database; the reference's table | `datafusion` |
+//! | [`queries`] | named queries with typed parameters | |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |
 //! | [`cli`] | one subcommand per file | `clap`, `indicatif` |
 //!
@@ -84,6 +85,7 @@ pub mod index;
 pub mod ingest;
 pub mod metrics;
 pub mod planner;
+pub mod queries;
 pub mod registry;
 pub mod schema;
 pub mod score;

@@ -45,6 +45,11 @@ pub const BACKBONE_KEY: &str = "outskirt.backbone";
 /// Metadata key of an embedding column: the SHA-256 of the weights that filled it.
 pub const SHA256_KEY: &str = "outskirt.sha256";
 
+/// Metadata key of a column of kept scores: the bank's name.
+pub const SCORE_BANK_KEY: &str = "outskirt.score_bank";
+/// Metadata key of a column of kept scores: which neighbour.
+pub const SCORE_K_KEY: &str = "outskirt.score_k";
+
 /// The Arrow type of embeddings of dimension d: FixedSizeList<Float32, d>.
 pub fn embedding_type(dimension: usize) -> DataType {
     DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), dimension as i32)

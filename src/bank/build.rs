@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 
 use super::{Definition, list};
 use crate::error::{Error, Result};
@@ -152,7 +152,7 @@ pub(super) async fn for_each_id(store: &Store, bank: &Definition, mut each: impl
 }
 
 /// SQL: the images for which a predicate holds and which the bank's backbone has seen.
-fn has_embedding(bank: &Definition, predicate: &str) -> String {
+pub(super) fn has_embedding(bank: &Definition, predicate: &str) -> String {
     format!("({predicate}) AND {} IS NOT NULL", bank.backbone)
 }
 
@@ -165,24 +165,43 @@ pub(super) async fn for_each_embedding(
     predicate: &str,
     mut each: impl FnMut(u64, &[f32]) -> Result<()>,
 ) -> Result<()> {
-    store.check_predicate(predicate).await?;
-    let filter = has_embedding(bank, predicate);
-    let columns = [schema::ID, bank.backbone.as_str()];
-    let mut batches = store.scan(schema::IMAGES, version, &columns, Some(&filter)).await?;
-    let mut unit = Vec::with_capacity(bank.dimension);
+    let mut batches = embeddings(store, bank, version, predicate).await?;
     while let Some(batch) = batches.try_next().await? {
-        let ids = batch.column(0).as_primitive::<UInt64Type>();
-        for row in 0..batch.num_rows() {
-            let id = ids.value(row);
-            let bad = |problem| {
-                let what = format!("images (id {id}), column {}", bank.backbone);
-                Error::BadVector { what, row, problem }
-            };
-            if let Some(values) = embedding(batch.column(1).as_fixed_size_list(), row).map_err(bad)? {
-                unit.clear();
-                normalize(values, &mut unit).map_err(bad)?;
-                each(id, &unit)?;
-            }
+        each_of(&batch, bank, &mut each)?;
+    }
+    Ok(())
+}
+
+/// Ids and embeddings of the images that have one of the bank's backbone and for which `predicate` holds.
+pub(super) async fn embeddings(
+    store: &Store,
+    bank: &Definition,
+    version: Option<u64>,
+    predicate: &str,
+) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+    store.check_predicate(predicate).await?;
+    let columns = [schema::ID, bank.backbone.as_str()];
+    store.scan(schema::IMAGES, version, &columns, Some(&has_embedding(bank, predicate))).await
+}
+
+/// Call `each` with id and normalised embedding of every row of a batch of [`embeddings`].
+pub(super) fn each_of(
+    batch: &RecordBatch,
+    bank: &Definition,
+    mut each: impl FnMut(u64, &[f32]) -> Result<()>,
+) -> Result<()> {
+    let ids = batch.column(0).as_primitive::<UInt64Type>();
+    let mut unit = Vec::with_capacity(bank.dimension);
+    for row in 0..batch.num_rows() {
+        let id = ids.value(row);
+        let bad = |problem| {
+            let what = format!("images (id {id}), column {}", bank.backbone);
+            Error::BadVector { what, row, problem }
+        };
+        if let Some(values) = embedding(batch.column(1).as_fixed_size_list(), row).map_err(bad)? {
+            unit.clear();
+            normalize(values, &mut unit).map_err(bad)?;
+            each(id, &unit)?;
         }
     }
     Ok(())

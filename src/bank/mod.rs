@@ -7,6 +7,7 @@
 
 mod build;
 mod calibrate;
+mod keep;
 mod open;
 mod stream;
 mod verify;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{BankSpec, create, drop_bank};
 pub use calibrate::{Calibration, calibrate};
+pub use keep::{Kept, keep_scores};
 pub use open::{Bank, Banks};
 pub use verify::{Verification, verify};
 

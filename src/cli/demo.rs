@@ -11,6 +11,7 @@ use crate::demo::{CLASSES, Counts, OOD, write_pictures};
 use crate::error::{Error, Result};
 use crate::index::{IndexKind, Storage};
 use crate::ingest::{IngestOptions, IngestSummary};
+use crate::queries::NamedQuery;
 use crate::session::Session;
 use crate::store::Store;
 
@@ -121,9 +122,10 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
     evaluate::print(&evaluation, Format::Table, console)?;
 
     let start = Instant::now();
-    let top = include_str!("../../sql/top_outliers.sql");
+    let values = [("limit", "10"), ("where", "split = 'test'")].map(|(name, value)| (name.into(), value.into()));
+    let top = NamedQuery::find("top_outliers")?.render(&values, session.banks())?;
     console.line(format!("\nThe images that lie furthest outside (sql/top_outliers.sql):\n\n{}", top.trim_end()))?;
-    sql::execute(&session, top, Format::Table, console).await?;
+    sql::execute(&session, &top, Format::Table, console).await?;
     stages.add("top outliers by SQL", start, 0);
 
     console.line(format!(
@@ -160,7 +162,8 @@ fn next_steps(program: &str, db: &Path) -> String {
     let database = format!("{program} --db {}", db.display());
     [
         "\nGo on from here:".to_string(),
-        format!("{database} sql -f sql/flagged_by_dataset.sql"),
+        format!("{database} query outliers_by_month"),
+        format!("{database} query --list"),
         format!(
             "{database} sql \"SELECT label, avg(knn_ood_score(demo_shapes, 'demo', 1)) FROM images GROUP BY label\""
         ),

@@ -11,6 +11,8 @@ mod demo;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod ingest;
+mod query;
+mod score;
 mod sql;
 mod table;
 
@@ -56,6 +58,10 @@ pub enum Command {
     Bank(bank::Command),
     /// Run SQL over images, banks and files
     Sql(sql::Args),
+    /// Run a named query: top outliers, the reference's table, a histogram, …
+    Query(query::Args),
+    /// Keep a bank's scores as a column of images
+    Score(score::Args),
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
     Evaluate(evaluate::Args),
     /// List and show the networks that turn images into embeddings
@@ -86,6 +92,8 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Ingest(_) => Err(crate::Error::NoTorch { what: "outskirt ingest".into() }),
         Command::Bank(command) => bank::run(command, &cli.db, console).await,
         Command::Sql(args) => sql::run(args, &cli.db, console).await,
+        Command::Query(args) => query::run(args, &cli.db, console).await,
+        Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
         #[cfg(feature = "torch")]

@@ -23,7 +23,7 @@ Examples:
   outskirt sql \"SELECT c.camera, avg(knn_ood_score(i.my_net, 'shop')) FROM images i
       JOIN 'cameras.csv' c ON i.uri = c.uri GROUP BY c.camera\" --format csv
   outskirt sql \"SET outskirt.search = 'hnsw'; SELECT count(*) FROM images WHERE is_ood(my_net, 'shop')\"
-  outskirt sql -f sql/top_outliers.sql
+  outskirt sql -f questions.sql --format csv
 
 Functions: knn_ood_score(embedding, bank [, k]), is_ood(embedding, bank [, tpr]), knn_ood_threshold(bank [, tpr]),
 auroc(score, is_ood), fpr_at_tpr(score, is_ood [, tpr]), and all of DataFusion's.

@@ -217,6 +217,11 @@ impl Store {
         Ok(self.table(table).await?.count_rows(None).await?)
     }
 
+    /// Number of rows of a table for which a predicate (SQL) holds.
+    pub async fn count_where(&self, table: &str, predicate: &str) -> Result<usize> {
+        Ok(self.table(table).await?.count_rows(Some(predicate.into())).await?)
+    }
+
     /// A table's Arrow schema.
     pub async fn schema(&self, table: &str) -> Result<SchemaRef> {
         Ok(self.table(table).await?.schema().await?)
@@ -231,7 +236,7 @@ impl Store {
     ///
     /// Errors: [`Error::OtherCheckpoint`] where the column holds embeddings of other weights,
     /// [`Error::ColumnTaken`] where another kind of column has the name.
-    pub async fn add_embedding_column(&self, _lock: &WriteLock, column: &EmbeddingColumn) -> Result<()> {
+    pub async fn add_embedding_column(&self, lock: &WriteLock, column: &EmbeddingColumn) -> Result<()> {
         let name = column.backbone.as_str();
         let table = self.table(schema::IMAGES).await?;
         let existing = table.schema().await?;
@@ -247,13 +252,22 @@ impl Store {
             };
         }
         let field = schema::embedding_field(name, column.dimension, &column.sha256);
-        let metadata = field.metadata().clone();
-        let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(vec![field])));
-        table.add_columns().transform(nulls).execute().await?;
-        // lance may keep the field's metadata from the transform or not: set it, so that it is there for certain
-        let update =
-            metadata.into_iter().fold(FieldMetadataUpdate::new(name), |update, (key, value)| update.set(key, value));
-        table.update_field_metadata(&[update]).await?;
+        self.add_null_columns(lock, schema::IMAGES, &[field]).await
+    }
+
+    /// Add columns to a table, NULL everywhere; those that are there already are left alone.
+    pub async fn add_null_columns(&self, _lock: &WriteLock, table: &str, fields: &[Field]) -> Result<()> {
+        let table = self.table(table).await?;
+        let existing = table.schema().await?;
+        for field in fields.iter().filter(|field| existing.field_with_name(field.name()).is_err()) {
+            let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(vec![field.clone()])));
+            table.add_columns().transform(nulls).execute().await?;
+            // lance may keep the field's metadata from the transform or not: set it, so that it is there for certain
+            let update = FieldMetadataUpdate::new(field.name().as_str());
+            let metadata = field.metadata().clone();
+            let update = metadata.into_iter().fold(update, |update, (key, value)| update.set(key, value));
+            table.update_field_metadata(&[update]).await?;
+        }
         Ok(())
     }
 

@@ -6,7 +6,9 @@ mod fixture;
 mod ingest;
 mod memory;
 mod planner;
+mod queries;
 #[cfg(feature = "torch")]
 mod reference;
 mod refusals;
+mod scores;
 mod slt;

@@ -1,0 +1,100 @@
+//! The named queries of `sql/` on the toy database: each runs, and says what can be known beforehand.
+
+use outskirt::index::IndexKind;
+use outskirt::queries::shipped;
+
+use super::fixture::{calibrated, outskirt};
+
+const ID: &str = "id=dataset = 'id' AND split = 'test'";
+
+#[tokio::test]
+async fn every_shipped_query_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    calibrated(db, IndexKind::Exact).await;
+    let ask = async |name: &str, parameters: &[&str]| -> String {
+        let mut arguments = vec!["query", name, "--format", "csv", "--param", "bank=circle"];
+        parameters.iter().for_each(|parameter| arguments.extend(["--param", parameter]));
+        outskirt(db, &arguments).await.unwrap_or_else(|error| panic!("{name}: {error}")).0
+    };
+    let (mut asked, mut wrong) = (Vec::new(), Vec::new());
+    let mut check = |name: &'static str, found: String, expected: &str| {
+        asked.push(name);
+        if !found.contains(expected) {
+            wrong.push(format!("{name}: {found}"));
+        }
+    };
+    let top = ask("top_outliers", &["limit=2"]).await;
+    check(
+        "top_outliers",
+        top,
+        "dataset,split,score,uri\nood,test,1.3055,/pictures/89.png\nood,test,1.2922,/pictures/88.png\n",
+    );
+    let months = ask("outliers_by_month", &["where=split = 'test'"]).await;
+    check("outliers_by_month", months, "ood,test,1970-01-01T00:00:00,10,10,100.0\n");
+    let table = ask("reference_table", &[ID, "ood=dataset = 'ood'"]).await;
+    check(
+        "reference_table",
+        table,
+        "ood_set,images,fpr95,auroc,auin,auout\nood,10,0.0,100.0,97.5,95.0\naverage,10,0.0,100.0,97.5,95.0\n",
+    );
+    let histogram = ask("score_histogram", &["width=0.5"]).await;
+    check("score_histogram", histogram, "dataset,score_from,images,bar\nid,0.0,80,####");
+    let neighbors = ask("neighbors_of", &["id=3", "k=2"]).await;
+    check(
+        "neighbors_of",
+        neighbors,
+        "distance,id,dataset,split,label,uri\n0.0087,2,id,train,,/pictures/1.png\n0.0087,4,",
+    );
+    let calibration = ask("calibration_check", &["where=dataset = 'id' AND split = 'test'"]).await;
+    check(
+        "calibration_check",
+        calibration,
+        "level,images,share,expected_within\n0.01,20,0.0,0.0445\n0.05,20,0.05,0.0975\n",
+    );
+    let drift = ask("drift", &["before=split = 'val'", "after=dataset = 'ood'"]).await;
+    check("drift", drift, "\nafter,10,1.2446,");
+    let copies = ask("near_duplicates", &["within=0.001"]).await;
+    check("near_duplicates", copies, "distance,dataset,split,uri,copy_of\n");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    asked.sort_unstable();
+    let mut names: Vec<String> = shipped().unwrap().into_iter().map(|query| query.name).collect();
+    names.sort();
+    assert_eq!(asked, names, "every query is asked");
+}
+
+#[tokio::test]
+async fn queries_are_listed_shown_and_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    calibrated(db, IndexKind::Exact).await;
+    let (list, _) = outskirt(db, &["query", "--list"]).await.unwrap();
+    assert!(list.lines().count() == 9 && list.contains("bank=demo limit=20 where=true"), "{list}");
+    let (shown, _) = outskirt(db, &["query", "drift", "--show"]).await.unwrap();
+    assert!(shown.starts_with("-- Have images moved") && shown.trim_end().ends_with(';'), "{shown}");
+    let refused = async |arguments: &[&str]| outskirt(db, &[&["query"], arguments].concat()).await.unwrap_err();
+    assert!(refused(&["top"]).await.starts_with("unknown query 'top': known are top_outliers, "));
+    assert!(refused(&["top_outliers"]).await.contains("unknown bank 'demo': known are circle"));
+    assert!(
+        refused(&["top_outliers", "-p", "bank=circle", "-p", "limit=many"])
+            .await
+            .contains("limit = 'many' is no integer")
+    );
+    assert!(
+        refused(&["top_outliers", "-p", "bank=circle", "-p", "color=red"])
+            .await
+            .contains("no parameter 'color': it has bank, limit, where")
+    );
+    assert!(refused(&["drift", "-p", "bank=circle"]).await.contains("needs --param before=PREDICATE"));
+    assert!(refused(&["drift", "-p", "bank"]).await.contains("write --param NAME=VALUE"));
+    assert!(refused(&["missing.sql"]).await.contains("no such file or folder: missing.sql"));
+    let own = db.join("own.sql");
+    std::fs::write(
+        &own,
+        "-- How many?\n-- param bank bank: b\nSELECT count(*) AS n FROM images WHERE is_ood($embedding, $bank)",
+    )
+    .unwrap();
+    let (rows, _) =
+        outskirt(db, &["query", own.to_str().unwrap(), "-p", "bank=circle", "--format", "csv"]).await.unwrap();
+    assert_eq!(rows, "n\n18\n");
+}
