@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test setup build reference bench sanitize deny clean
+.PHONY: demo test setup build reference sql-reference bench sanitize deny clean
 
 demo: build
 	$(TARGET)/debug/outskirt demo
@@ -33,6 +33,10 @@ test: setup
 # the reference numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build
 	$(PYTHON) tests/reference/compare.py --data $(OUTSKIRT_DATA) --outskirt $(TARGET)/debug/outskirt
+
+# the functions' part of sql/REFERENCE.md, from their documentation
+sql-reference: setup
+	OUTSKIRT_WRITE_REFERENCE=1 $(CARGO) test --locked --lib reference
 
 # exact search beside faiss, on the same data and threads; fills the table of BENCHMARKS.md
 bench:

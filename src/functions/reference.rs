@@ -38,3 +38,39 @@ pub fn reference() -> String {
     }
     page
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BEGIN: &str = "<!-- written by `make sql-reference` from the functions' documentation: begin -->\n";
+    const END: &str = "<!-- end -->\n";
+
+    /// With OUTSKIRT_WRITE_REFERENCE set, the page is written instead of compared.
+    #[test]
+    fn the_page_says_what_the_functions_say() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/REFERENCE.md");
+        let page = std::fs::read_to_string(&path).unwrap();
+        let begin = page.find(BEGIN).unwrap() + BEGIN.len();
+        let end = page.find(END).unwrap();
+        let fresh = format!("{}\n{}\n{}", &page[..begin], reference(), &page[end..]);
+        if std::env::var_os("OUTSKIRT_WRITE_REFERENCE").is_some() {
+            std::fs::write(&path, fresh).unwrap();
+        } else {
+            assert!(page == fresh, "sql/REFERENCE.md is behind the functions: run `make sql-reference`");
+        }
+    }
+
+    #[test]
+    fn every_function_is_documented_and_tested() {
+        let banks = Arc::new(Banks::none());
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
+        let names = scalars(&banks).iter().map(|function| function.name().to_owned()).collect::<Vec<_>>();
+        let names = names.into_iter().chain(aggregates().iter().map(|function| function.name().to_owned()));
+        for name in names.chain(windows().iter().map(|function| function.name().to_owned())) {
+            let tests = std::fs::read_to_string(folder.join(format!("{name}.slt"))).unwrap_or_default();
+            assert!(tests.contains("query") && tests.contains("statement error"), "tests/slt/{name}.slt");
+            assert!(reference().contains(&format!("\n### {name}\n")), "{name} is not documented");
+        }
+    }
+}
