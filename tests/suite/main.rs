@@ -8,4 +8,5 @@ mod memory;
 #[cfg(feature = "torch")]
 mod reference;
 mod refusals;
+mod shell;
 mod slt;
