@@ -113,7 +113,7 @@ impl<'a> Console<'a> {
                 let _ = write!(line, "{:.0}/s", state.per_sec());
             }));
         }
-        bar.set_message(what);
-        bar
+        // nothing is drawn before the first step
+        bar.with_message(what)
     }
 }

@@ -58,11 +58,14 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
 pub(super) fn watch(session: &Session, console: &Console<'_>) {
     let bar = console.progress("reading the bank", 1);
     session.banks().watch(move |_, done, all| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
         if done == all {
+            return bar.finish_and_clear();
+        }
+        if bar.is_finished() {
             bar.reset();
         }
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
     });
 }
 

@@ -196,7 +196,7 @@ mod tests {
         };
         let embeddings = RecordBatch::try_from_iter([("e", lists(512))]).unwrap().slice(1, 2);
         let text = printed(&[embeddings]).concat();
-        assert!(text.contains("|                                 |\n| [0.0, 1.0, 2.0, … 512 numbers] |"), "{text}");
+        assert!(text.contains("|                                |\n| [0.0, 1.0, 2.0, … 512 numbers] |"), "{text}");
         let pairs = RecordBatch::try_from_iter([("e", lists(2))]).unwrap();
         assert_eq!(
             printed(std::slice::from_ref(&pairs)).concat(),

@@ -110,6 +110,8 @@ impl Output {
         while let Some(batch) = rows.try_next().await? {
             count += batch.num_rows();
             console.bytes(&writer.rows(&batch)?)?;
+            // rows may come faster than they are printed, and Ctrl-C has to be heard between them
+            tokio::task::yield_now().await;
         }
         console.bytes(&writer.end()?)?;
         console.flush()?;

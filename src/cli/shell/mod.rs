@@ -157,7 +157,8 @@ impl Shell<'_> {
             Some(Ok(next)) => return Ok(next),
             Some(Err(Error::Output { source })) => return Err(Error::Output { source }),
             Some(Err(error)) => console.notice(format!("error: {error}"))?,
-            None => console.notice("cancelled")?,
+            // the terminal has shown ^C on this line
+            None => console.notice("\ncancelled")?,
         }
         Ok(Next::GoOn)
     }
