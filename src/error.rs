@@ -213,6 +213,18 @@ pub enum Error {
     CsvNested { column: String, data_type: String },
     #[error("the query is empty")]
     EmptyQuery,
+    #[error("--format {format} gives bytes, and they would go to the terminal: redirect them, such as > rows.{format}")]
+    BinaryOnTerminal { format: &'static str },
+    #[error("--format {format} holds the rows of one statement, and a second one gives rows: run it by itself")]
+    SecondResult { format: &'static str },
+    #[error("the shell prints {}, not '{name}': run 'outskirt sql QUERY --format' for files", list(known))]
+    ShellFormat { name: String, known: Vec<String> },
+    #[error("unknown command '{name}': \\? lists the commands, and a statement of SQL ends with ';'")]
+    UnknownCommand { name: String },
+    #[error("'{typed}' is not a command: write {usage}")]
+    CommandUsage { typed: String, usage: String },
+    #[error("unknown table '{name}': known are {}", list(known))]
+    UnknownTable { name: String, known: Vec<String> },
     #[error(
         "column {column} holds embeddings of backbone '{found}', bank '{bank}' holds those of '{expected}' (or of other weights): distances between networks mean nothing"
     )]

@@ -1,10 +1,12 @@
 //! The program `outskirt`: parse, run, exit code. Everything else is in the library.
 
-use std::io::Write;
+use std::env;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use outskirt::cli::{Cli, Console, run};
+use outskirt::cli::{Cli, Console, Terminal, run};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -16,9 +18,17 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let program = std::env::args().next().unwrap_or_else(|| "outskirt".into());
+    let program = env::args().next().unwrap_or_else(|| "outskirt".into());
     let mut console = Console::new(&mut out, &mut err).called(program);
-    match runtime.block_on(run(cli, &mut console)) {
+    if std::io::stdout().is_terminal() {
+        console = console.on_terminal();
+    }
+    if std::io::stdin().is_terminal() {
+        console = console.typed(Terminal::new(history_file()));
+    }
+    let done = runtime.block_on(run(cli, &mut console));
+    drop(console);
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         // whoever read our output has seen enough
         Err(outskirt::Error::Output { source }) if source.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
@@ -27,4 +37,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Where the shell keeps what was typed: `$XDG_STATE_HOME`, which is `~/.local/state` where it is not set.
+fn history_file() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
+    Some(state.join("outskirt/history"))
 }

@@ -1,26 +1,20 @@
-//! Where a command writes: results, notices and progress apart.
+//! Where a command writes: results, notices and progress apart; and what it reads, where that is not a file.
 
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use super::shell::Lines;
 use crate::error::{Error, Result};
 
-/// How rows are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// Aligned columns, for people
-    Table,
-    /// Comma-separated, with a header
-    Csv,
-    /// One JSON object a line
-    Json,
-}
-
-/// The two streams of a command.
+/// The streams of a command, and what stands behind them.
 pub struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
+    input: Box<dyn Read + 'a>,
+    lines: Option<Box<dyn Lines + 'a>>,
+    terminal: bool,
     program: String,
 }
 
@@ -31,9 +25,28 @@ impl std::fmt::Debug for Console<'_> {
 }
 
 impl<'a> Console<'a> {
-    /// Results to `out`, everything else to `err`.
+    /// Results to `out`, everything else to `err`; statements are read from standard input.
     pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        Self { out, err, program: "outskirt".into() }
+        let input = Box::new(std::io::stdin());
+        Self { out, err, input, lines: None, terminal: false, program: "outskirt".into() }
+    }
+
+    /// Read statements from elsewhere than standard input.
+    pub fn reading(mut self, input: impl Read + 'a) -> Self {
+        self.input = Box::new(input);
+        self
+    }
+
+    /// Somebody types: `outskirt sql` without a query is a shell on these lines.
+    pub fn typed(mut self, lines: impl Lines + 'a) -> Self {
+        self.lines = Some(Box::new(lines));
+        self
+    }
+
+    /// Results go to a terminal: binary ones are refused.
+    pub fn on_terminal(mut self) -> Self {
+        self.terminal = true;
+        self
     }
 
     /// How the program was called, for commands that are printed to be typed.
@@ -47,9 +60,31 @@ impl<'a> Console<'a> {
         &self.program
     }
 
+    /// Whether results go to a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// The lines that somebody types, once.
+    pub(super) fn take_lines(&mut self) -> Option<Box<dyn Lines + 'a>> {
+        self.lines.take()
+    }
+
+    /// All of the input.
+    pub(super) fn read_input(&mut self) -> Result<String> {
+        let mut text = String::new();
+        self.input.read_to_string(&mut text).map_err(Error::io("read", Path::new("standard input")))?;
+        Ok(text)
+    }
+
     /// Results that are formatted already.
     pub fn bytes(&mut self, text: &[u8]) -> Result<()> {
         self.out.write_all(text).map_err(|source| Error::Output { source })
+    }
+
+    /// Let out what the stream holds back.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(|source| Error::Output { source })
     }
 
     /// A line of results.
@@ -78,7 +113,7 @@ impl<'a> Console<'a> {
                 let _ = write!(line, "{:.0}/s", state.per_sec());
             }));
         }
-        bar.set_message(what);
-        bar
+        // nothing is drawn before the first step
+        bar.with_message(what)
     }
 }

@@ -1,7 +1,11 @@
 //! `outskirt evaluate`.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
+
+use super::output::print_batch;
 use super::{Console, Format, table};
 use crate::error::Result;
 use crate::evaluate::{Evaluation, evaluate};
@@ -33,6 +37,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    args.format.check(console)?;
     let session = Session::open(&Store::open(db).await?).await?;
     let evaluation = evaluate(&session, &args.bank, args.k, &args.id, &args.ood).await?;
     print(&evaluation, args.format, console)
@@ -49,38 +54,26 @@ pub(super) fn print(evaluation: &Evaluation, format: Format, console: &mut Conso
     let lines = evaluation.sets.iter().map(|set| (set.name.as_str(), set.rows, set.metrics));
     let total = evaluation.sets.iter().map(|set| set.rows).sum();
     let lines: Vec<(&str, usize, Metrics)> = lines.chain([("average", total, evaluation.mean)]).collect();
-    let numbers = |m: &Metrics| [m.fpr95, m.auroc, m.aupr_in, m.aupr_out];
-    match format {
-        Format::Table => {
-            let rows: Vec<Vec<String>> = lines
-                .iter()
-                .map(|(name, rows, metrics)| {
-                    let percent = numbers(metrics).map(|number| format!("{:.2}", 100.0 * number));
-                    [name.to_string(), rows.to_string()].into_iter().chain(percent).collect()
-                })
-                .collect();
-            console.line(table::render(
-                &["OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"],
-                &rows,
-                &[1, 2, 3, 4, 5],
-            ))
-        }
-        Format::Csv => {
-            console.line("ood_set,images,fpr95,auroc,auin,auout")?;
-            for (name, rows, metrics) in &lines {
-                let numbers = numbers(metrics).map(|number| number.to_string()).join(",");
-                console.line(format!("\"{}\",{rows},{numbers}", name.replace('"', "\"\"")))?;
-            }
-            Ok(())
-        }
-        Format::Json => {
-            for (name, rows, [fpr95, auroc, auin, auout]) in lines.iter().map(|(n, r, m)| (n, r, numbers(m))) {
-                let object = serde_json::json!({
-                    "ood_set": name, "images": rows, "fpr95": fpr95, "auroc": auroc, "auin": auin, "auout": auout,
-                });
-                console.line(object)?;
-            }
-            Ok(())
-        }
+    if format == Format::Table {
+        let row = |(name, rows, m): &(&str, usize, Metrics)| {
+            let percent = [m.fpr95, m.auroc, m.aupr_in, m.aupr_out].map(|number| format!("{:.2}", 100.0 * number));
+            [name.to_string(), rows.to_string()].into_iter().chain(percent).collect()
+        };
+        let header = ["OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"];
+        return console.line(table::render(&header, &lines.iter().map(row).collect::<Vec<_>>(), &[1, 2, 3, 4, 5]));
     }
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values(lines.iter().map(|(name, ..)| name)));
+    let images: ArrayRef = Arc::new(UInt64Array::from_iter_values(lines.iter().map(|(_, rows, _)| *rows as u64)));
+    let fractions = |number: fn(&Metrics) -> f64| -> ArrayRef {
+        Arc::new(Float64Array::from_iter_values(lines.iter().map(|(.., metrics)| number(metrics))))
+    };
+    let rows = RecordBatch::try_from_iter([
+        ("ood_set", names),
+        ("images", images),
+        ("fpr95", fractions(|metrics| metrics.fpr95)),
+        ("auroc", fractions(|metrics| metrics.auroc)),
+        ("auin", fractions(|metrics| metrics.aupr_in)),
+        ("auout", fractions(|metrics| metrics.aupr_out)),
+    ])?;
+    print_batch(&rows, format, console)
 }

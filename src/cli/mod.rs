@@ -1,7 +1,7 @@
 //! The command line: one subcommand per file, each an `Args` and a `run(args, database, console)`.
 //!
 //! Results go to one stream of the [`Console`], everything else (progress, notices) to the other. This room alone
-//! prints, and names `clap` and `indicatif`.
+//! prints, and names `clap`, `indicatif` and `rustyline`.
 
 mod backbone;
 mod bank;
@@ -11,8 +11,10 @@ mod demo;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod ingest;
+mod output;
 mod query;
 mod score;
+mod shell;
 mod sql;
 mod table;
 
@@ -20,7 +22,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-pub use console::{Console, Format};
+pub use console::Console;
+pub use output::Format;
+pub use shell::{Line, Lines, Names, Terminal};
 
 use crate::error::Result;
 
@@ -42,6 +46,7 @@ Examples:
   outskirt ingest photos/train --dataset shop --split train --backbone my.toml
   outskirt bank create shop --backbone my_net --where \"dataset = 'shop' AND split = 'train'\" --k 50
   outskirt bank calibrate shop --where \"dataset = 'shop' AND split = 'val'\"
+  outskirt sql                                   a shell, with completion and history
   outskirt sql \"SELECT uri, knn_ood_score(my_net, 'shop') AS score FROM images ORDER BY score DESC LIMIT 20\"";
 
 /// The subcommands.

@@ -65,9 +65,10 @@ mod tests {
     fn every_function_is_documented_and_tested() {
         let banks = Arc::new(Banks::none());
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
-        let names = scalars(&banks).iter().map(|function| function.name().to_owned()).collect::<Vec<_>>();
-        let names = names.into_iter().chain(aggregates().iter().map(|function| function.name().to_owned()));
-        for name in names.chain(windows().iter().map(|function| function.name().to_owned())) {
+        let mut names: Vec<String> = scalars(&banks).iter().map(|function| function.name().to_owned()).collect();
+        names.extend(aggregates().iter().map(|function| function.name().to_owned()));
+        names.extend(windows().iter().map(|function| function.name().to_owned()));
+        for name in names {
             let tests = std::fs::read_to_string(folder.join(format!("{name}.slt"))).unwrap_or_default();
             assert!(tests.contains("query") && tests.contains("statement error"), "tests/slt/{name}.slt");
             assert!(reference().contains(&format!("\n### {name}\n")), "{name} is not documented");

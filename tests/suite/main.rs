@@ -11,4 +11,5 @@ mod queries;
 mod reference;
 mod refusals;
 mod scores;
+mod shell;
 mod slt;

@@ -1,7 +1,7 @@
 //! Banks under `outskirt.memory_limit`: in f32, in 20 bits a number, or read from the table each time.
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Float32Type;
+use arrow::datatypes::{Float32Type, UInt64Type};
 use outskirt::bank::{self, BankSpec};
 use outskirt::index::IndexKind;
 use outskirt::session::Session;
@@ -24,6 +24,19 @@ async fn scores(session: &Session, limit: &str) -> Vec<f32> {
     let query = format!("SELECT knn_ood_score({TOY}, 'big') FROM images WHERE split = 'test' ORDER BY id");
     let batches: Vec<RecordBatch> = session.sql(&query).await.unwrap().collect().await.unwrap();
     batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Float32Type>().values().to_vec()).collect()
+}
+
+/// Neighbours of rows of the bank itself and of others, each without its own entry.
+async fn neighbours(session: &Session) -> Vec<String> {
+    let query = format!(
+        "SELECT knn_neighbors({TOY}, 'big', 5, id), round(knn_ood_score({TOY}, 'big', 7, id), 4) FROM images \
+         WHERE id % 4000 = 1 OR id > 40040 ORDER BY id"
+    );
+    let batches: Vec<RecordBatch> = session.sql(&query).await.unwrap().collect().await.unwrap();
+    let lists = batches.iter().flat_map(|batch| batch.column(0).as_list::<i32>().iter().flatten().collect::<Vec<_>>());
+    let ids = lists.map(|list| format!("{:?}", list.as_struct().column(0).as_primitive::<UInt64Type>().values()));
+    let scores = batches.iter().flat_map(|batch| batch.column(1).as_primitive::<Float32Type>().values().to_vec());
+    ids.chain(scores.map(|score| score.to_string())).collect()
 }
 
 #[tokio::test]
@@ -51,12 +64,17 @@ async fn scores_are_the_same_however_little_memory_there_is() {
     let whole = scores(&session, "unlimited").await;
     assert_eq!(whole.len(), 50);
     assert!(session.banks().notices().is_empty());
+    let near = neighbours(&session).await;
+    assert_eq!(near.len(), 2 * 21);
+    assert!(!near[0].starts_with("[1,"), "the row itself is left out");
 
     let streamed = scores(&session, "5MB").await;
     assert_eq!(whole, streamed, "read block by block");
+    assert_eq!(near, neighbours(&session).await);
     assert!(session.banks().notices().is_empty());
 
     let packed = scores(&session, "20MB").await;
+    assert_eq!(near, neighbours(&session).await);
     let [notice] = session.banks().notices().try_into().unwrap();
     assert!(notice.contains("big is held in 20 bits a number, its scores are exact to "), "{notice}");
     let said: f32 = notice.rsplit(' ').next().unwrap().parse().unwrap();

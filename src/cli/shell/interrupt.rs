@@ -1,0 +1,85 @@
+//! Ctrl-C in the middle of a query: the query is dropped, and its tasks end at the next batch.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use datafusion::common::Result as DataFusionResult;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coop::CooperativeExec;
+use datafusion::physical_plan::joins::{
+    CrossJoinExec, HashJoinExec, NestedLoopJoinExec, PiecewiseMergeJoinExec, SortMergeJoinExec,
+};
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::unnest::UnnestExec;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+
+use crate::session::Session;
+
+/// Make the queries of a session such that they can be cancelled within what multiplies rows.
+pub(super) fn allow(session: &Session) {
+    let state = session.context().state_ref();
+    let mut state = state.write();
+    let rule = Arc::new(YieldInJoins);
+    *state = SessionStateBuilder::new_from_existing(state.clone()).with_physical_optimizer_rule(rule).build();
+}
+
+/// The result of `work`, unless `interrupted` is first: then the work is dropped, and what it had begun with it.
+pub(super) async fn unless<T>(interrupted: BoxFuture<'static, ()>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = interrupted => None,
+    }
+}
+
+/// Rows that are computed on a task of their own, so that an interrupt is heard while a batch takes long.
+pub(super) fn apart(mut rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let mut receiver = RecordBatchReceiverStream::builder(rows.schema(), 1);
+    let sender = receiver.tx();
+    receiver.spawn(async move {
+        while let Some(batch) = rows.next().await {
+            if sender.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    receiver.build()
+}
+
+/// DataFusion lets go of a thread where rows are read. A join makes many batches of one, and a count above it would
+/// take them all in one go, minutes of them: it has to let go there too.
+#[derive(Debug)]
+struct YieldInJoins;
+
+impl PhysicalOptimizerRule for YieldInJoins {
+    fn name(&self) -> &str {
+        "yield_in_joins"
+    }
+
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        _config: &ConfigOptions,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        plan.transform_up(|node| {
+            let multiplies = node.is::<CrossJoinExec>()
+                || node.is::<NestedLoopJoinExec>()
+                || node.is::<HashJoinExec>()
+                || node.is::<SortMergeJoinExec>()
+                || node.is::<PiecewiseMergeJoinExec>()
+                || node.is::<UnnestExec>();
+            Ok(if multiplies { Transformed::yes(Arc::new(CooperativeExec::new(node))) } else { Transformed::no(node) })
+        })
+        .data()
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}

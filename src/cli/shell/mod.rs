@@ -1,0 +1,216 @@
+//! `outskirt sql` without a query: statements and commands, line by line.
+//!
+//! [`Lines`] give what is typed: a [`Terminal`], or lines that are there already. A statement ends with a semicolon
+//! (`statement.rs`), a command begins with a backslash (`commands.rs`). An error is one line, and the shell goes on.
+
+mod catalog;
+mod commands;
+mod complete;
+mod interrupt;
+mod statement;
+mod terminal;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+
+pub use complete::Names;
+pub use terminal::Terminal;
+
+use self::commands::Command;
+use super::output::Output;
+use super::{Console, Format, sql};
+use crate::error::{Error, Result};
+use crate::session::Session;
+
+/// What was typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// A line of text; more of them where they were pasted.
+    Text(String),
+    /// Ctrl-C: begin again.
+    Interrupt,
+    /// Ctrl-D: the end.
+    End,
+}
+
+/// Where the shell's lines come from.
+pub trait Lines {
+    /// The next line. `before` is what its statement has so far; `names` are there to complete it.
+    fn next_line(&mut self, before: &str, names: &Arc<Names>) -> Result<Line>;
+
+    /// A statement or a command is whole: keep it for later.
+    fn remember(&mut self, _entry: &str) {}
+
+    /// Resolves when whoever types wants the statement cancelled that runs now.
+    fn interrupted(&mut self) -> Result<BoxFuture<'static, ()>> {
+        Ok(Box::pin(std::future::pending()))
+    }
+}
+
+/// A script: nobody waits, and nothing is cancelled.
+impl<I: Iterator<Item = Line>> Lines for I {
+    fn next_line(&mut self, _before: &str, _names: &Arc<Names>) -> Result<Line> {
+        Ok(self.next().unwrap_or(Line::End))
+    }
+}
+
+/// Run what is typed until it ends.
+pub(super) async fn run(
+    session: &Session,
+    db: &Path,
+    format: Format,
+    lines: &mut dyn Lines,
+    console: &mut Console<'_>,
+) -> Result<()> {
+    if format.is_binary() {
+        return Err(commands::not_in_the_shell(format.name()));
+    }
+    sql::watch(session, console);
+    interrupt::allow(session);
+    console.notice(format!("outskirt {} on {}: \\? for help", env!("CARGO_PKG_VERSION"), db.display()))?;
+    let mut shell = Shell { session, format, timing: true, told: Vec::new() };
+    let mut names = Arc::default();
+    let mut stale = true;
+    let mut before = String::new();
+    loop {
+        if std::mem::take(&mut stale) {
+            // a table that cannot be opened is no reason not to type
+            names = Arc::new(Names::of(session).await.unwrap_or_default());
+        }
+        let line = match lines.next_line(&before, &names)? {
+            Line::End => return Ok(()),
+            Line::Interrupt => {
+                before.clear();
+                continue;
+            }
+            Line::Text(line) => line,
+        };
+        if let Some(command) = command(&before, &line) {
+            lines.remember(line.trim());
+            if shell.attempt(Entry::Command(command), lines, console).await? == Next::Leave {
+                return Ok(());
+            }
+            stale = true;
+            continue;
+        }
+        before.push_str(&line);
+        before.push('\n');
+        while let Some(end) = statement::end(&before) {
+            let statement: String = before.drain(..end).collect();
+            if !statement::is_blank(&statement) {
+                lines.remember(statement.trim());
+                shell.attempt(Entry::Statement(&statement), lines, console).await?;
+                stale = true;
+            }
+        }
+        if statement::is_blank(&before) {
+            before.clear();
+        }
+    }
+}
+
+/// The command that a line is, also within a statement unless a quote or a comment is open there.
+fn command<'a>(before: &str, line: &'a str) -> Option<&'a str> {
+    let text = line.trim();
+    match text.trim_end_matches(';').to_ascii_lowercase().as_str() {
+        "exit" | "quit" if before.is_empty() => Some("\\q"),
+        "help" if before.is_empty() => Some("\\?"),
+        _ => (text.starts_with('\\') && !statement::is_open(before)).then_some(text),
+    }
+}
+
+/// What can fail without ending the shell.
+enum Entry<'a> {
+    Command(&'a str),
+    Statement(&'a str),
+}
+
+#[derive(PartialEq)]
+enum Next {
+    GoOn,
+    Leave,
+}
+
+/// What commands change.
+struct Shell<'s> {
+    session: &'s Session,
+    format: Format,
+    timing: bool,
+    /// Notices of banks that are out already.
+    told: Vec<String>,
+}
+
+impl Shell<'_> {
+    /// Run an entry; say what is wrong with it, or that it was cancelled. Only output that nobody reads is an error.
+    async fn attempt(&mut self, entry: Entry<'_>, lines: &mut dyn Lines, console: &mut Console<'_>) -> Result<Next> {
+        let interrupted = lines.interrupted()?;
+        let done = interrupt::unless(interrupted, async {
+            match entry {
+                Entry::Command(text) => self.command(commands::parse(text)?, console).await,
+                Entry::Statement(text) => self.statements(text, console).await.map(|()| Next::GoOn),
+            }
+        });
+        match done.await {
+            Some(Ok(next)) => return Ok(next),
+            Some(Err(Error::Output { source })) => return Err(Error::Output { source }),
+            Some(Err(error)) => console.notice(format!("error: {error}"))?,
+            // the terminal has shown ^C on this line
+            None => console.notice("\ncancelled")?,
+        }
+        Ok(Next::GoOn)
+    }
+
+    async fn command(&mut self, command: Command, console: &mut Console<'_>) -> Result<Next> {
+        match command {
+            Command::Help => commands::help(console)?,
+            Command::Relations => commands::relations(self.session, console).await?,
+            Command::Columns(name) => commands::columns(self.session, &name, console).await?,
+            Command::Functions(pattern) => commands::functions(self.session, pattern.as_deref(), console)?,
+            Command::Banks => commands::banks(self.session, console).await?,
+            Command::Format(format) => {
+                self.format = format.unwrap_or(self.format);
+                console.notice(format!("rows are printed as {}", self.format.name()))?;
+            }
+            Command::Timing(on) => {
+                self.timing = on.unwrap_or(!self.timing);
+                console.notice(format!("timing is {}", if self.timing { "on" } else { "off" }))?;
+            }
+            Command::Run(file) => {
+                let text = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+                self.statements(&text, console).await?;
+            }
+            Command::Quit => return Ok(Next::Leave),
+        }
+        Ok(Next::GoOn)
+    }
+
+    async fn statements(&mut self, text: &str, console: &mut Console<'_>) -> Result<()> {
+        for statement in self.session.parse(text)? {
+            let start = Instant::now();
+            let rows = interrupt::apart(self.session.run(statement).await?);
+            let count = Output::new(self.format).print(rows, console).await?;
+            if self.timing {
+                console.notice(footer(count, start.elapsed()))?;
+            }
+        }
+        for notice in self.session.banks().notices() {
+            if !self.told.contains(&notice) {
+                console.notice(&notice)?;
+                self.told.push(notice);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn footer(rows: Option<usize>, time: Duration) -> String {
+    let seconds = format!("{:.3} s", time.as_secs_f64());
+    match rows {
+        None => seconds,
+        Some(1) => format!("1 row, {seconds}"),
+        Some(rows) => format!("{rows} rows, {seconds}"),
+    }
+}
