@@ -11,6 +11,7 @@ mod demo;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod ingest;
+mod migrate;
 mod sql;
 mod table;
 
@@ -58,6 +59,8 @@ pub enum Command {
     Sql(sql::Args),
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
     Evaluate(evaluate::Args),
+    /// Bring a database that an older outskirt made up to date
+    Migrate(migrate::Args),
     /// List and show the networks that turn images into embeddings
     #[command(subcommand)]
     Backbone(backbone::Command),
@@ -87,6 +90,7 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Bank(command) => bank::run(command, &cli.db, console).await,
         Command::Sql(args) => sql::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
+        Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
         #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args, console).await,
