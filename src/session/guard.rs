@@ -33,6 +33,10 @@ impl Session {
                     _ => self.refuse_inside(&copy.output_url),
                 }
             }
+            // a file named by its path
+            LogicalPlan::Dml(change) if !self.context.table_exist(change.table_name.clone())? => {
+                self.refuse_inside(change.table_name.table())
+            }
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(created)) => {
                 self.refuse_taken(&created.name)?;
                 self.refuse_inside(&created.location)

@@ -112,6 +112,9 @@ async fn columns_are_updated_by_every_kind_of_value() {
     std::fs::write(&cameras, "uri,camera\n/pictures/0.png,left\n/pictures/1.png,right\n/pictures/1.png,back\n")
         .unwrap();
     let cameras = cameras.display();
+    let itself = "UPDATE images SET label = o.uri FROM images o WHERE o.id = images.id + 1 AND images.id = 5";
+    assert_eq!(number(&session, itself).await, 1);
+    assert_eq!(number(&session, "SELECT count(*) FROM images WHERE id = 5 AND label = '/pictures/5.png'").await, 1);
     let from = format!("UPDATE images SET label = c.camera FROM '{cameras}' c WHERE images.uri = c.uri");
     let error = refused(&store, &session, &from).await;
     assert!(error.contains("more than one new value for the image with id 2"), "{error}");
@@ -385,6 +388,10 @@ async fn files_are_read_and_written() {
     let link = folder.path().join("link");
     #[cfg(unix)]
     std::os::unix::fs::symlink(&db, &link).unwrap();
+    let inner = db.join("inner.csv");
+    std::fs::write(&inner, "a\n1\n").unwrap();
+    let error = refused(&store, &session, &format!("INSERT INTO '{}' VALUES (2)", inner.display())).await;
+    assert!(error.contains("lies in the database's folder"), "{error}");
     for place in [
         db.join("x.parquet"),
         db.join("images.lance/data/x.parquet"),
