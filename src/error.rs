@@ -107,6 +107,14 @@ pub enum Error {
     NoDatabase { uri: String },
     #[error("the database at {uri} has schema {found}, this outskirt knows up to {known}: use a newer outskirt")]
     NewerSchema { uri: String, found: u32, known: u32 },
+    #[error(
+        "the database at {uri} has schema {found}, this outskirt needs {known}: run 'outskirt --db {uri} migrate' (it takes a moment and keeps all data)"
+    )]
+    OlderSchema { uri: String, found: u32, known: u32 },
+    #[error(
+        "the database at {uri} was not made by the migrations of this outskirt: {reason}; use the outskirt that made it"
+    )]
+    OtherMigrations { uri: String, reason: String },
     #[error("{} cannot hold a database: its path must be UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
     #[error("another program is writing to {uri} (lock {}): wait for it to end, then run this again", lock.display())]
@@ -207,8 +215,8 @@ pub enum Error {
     BadParameter { query: String, name: String, kind: String, value: String, reason: String },
     #[error("'{parameter}' is no parameter: write --param NAME=VALUE")]
     NoValue { parameter: String },
-    #[error("table '{table}' is read-only in SQL: images are written by 'outskirt ingest', banks by 'outskirt bank'")]
-    ReadOnly { table: String },
+    #[error("table '{table}' is read-only in SQL: {instead}")]
+    ReadOnly { table: String, instead: &'static str },
     #[error("column {column} holds {data_type}, which CSV cannot: leave it out, or use --format json")]
     CsvNested { column: String, data_type: String },
     #[error("the query is empty")]
@@ -241,6 +249,65 @@ pub enum Error {
         #[from]
         source: arrow::error::ArrowError,
     },
+    // ---- changes in SQL ----
+    #[error(
+        "table 'images' is changed by INSERT, UPDATE, DELETE or TRUNCATE as a statement of its own through 'outskirt sql', not inside EXPLAIN, PREPARE or another statement"
+    )]
+    NestedChange,
+    #[error("{what} is not supported: {instead}")]
+    UnsupportedChange { what: String, instead: &'static str },
+    #[error("column '{column}' of images cannot be set in SQL: {instead}")]
+    KeptColumn { column: String, instead: String },
+    #[error("the table images has no column {column}: those that SQL sets are {}", list(known))]
+    UnknownColumn { column: String, known: Vec<String> },
+    #[error("column '{column}' of images cannot be NULL: give a value for every row")]
+    NullValue { column: String },
+    #[error(
+        "INSERT INTO images lacks {}: every image has them (only id and ingested_at are filled in where they are left out)",
+        list(columns)
+    )]
+    MissingColumns { columns: Vec<String> },
+    #[error("INSERT INTO images is for {columns} columns, and its rows have {values} values: give one for each column")]
+    ValueCount { columns: usize, values: usize },
+    #[error("UPDATE has more than one new value for the image with id {id}: let FROM and WHERE match each image once")]
+    UpdatedTwice { id: u64 },
+    #[error("id {id} {problem}: leave id out, and free ones are chosen")]
+    BadId { id: u64, problem: &'static str },
+    #[error("'{column}' is a column of the table images already: choose another name")]
+    ColumnExists { column: String },
+    #[error("the table images has no column '{column}' that ALTER TABLE could drop: those are {}", list(known))]
+    NoUserColumn { column: String, known: Vec<String> },
+    #[error(
+        "'{name}' is a table of the database, which SQL cannot drop, replace or hide: choose another name (DELETE FROM and DROP VIEW remove rows and views)"
+    )]
+    OwnTable { name: String },
+    #[error("column {column} holds {data_type}, which CSV cannot: leave it out, or COPY to a .parquet or .json file")]
+    CopyNested { column: String, data_type: String },
+    #[error(
+        "column '{column}' is read by the predicate of bank '{bank}' ({predicate}): 'outskirt bank drop {bank}' first"
+    )]
+    ColumnInBank { column: String, bank: String, predicate: String },
+    #[error("{} lies in the database's folder, which outskirt alone writes: choose another place", path.display())]
+    InsideDatabase { path: PathBuf },
+
+    // ---- views ----
+    #[error("'{name}' is a view of this database: {instead}")]
+    ViewExists { name: String, instead: &'static str },
+    #[error("'{name}' is a table of this session: choose another name, or DROP TABLE {name} first")]
+    SessionTable { name: String },
+    #[error("unknown view '{name}': known are {}", list(known))]
+    UnknownView { name: String, known: Vec<String> },
+    #[error("view '{view}' would read '{table}', {reason}")]
+    ViewReads { view: String, table: String, reason: &'static str },
+    #[error(
+        "view '{view}' does not work: {reason}; DROP VIEW or CREATE OR REPLACE VIEW it, or bring back what it reads"
+    )]
+    BrokenView { view: String, reason: String },
+    #[error("view '{view}' is read by view '{by}': drop that one first")]
+    ViewInUse { view: String, by: String },
+
+    #[error("a query is one statement, here are {count}: run them one by one")]
+    ManyStatements { count: usize },
     #[error("{side} of the evaluation ({predicate}) matches no image with an embedding of backbone '{backbone}'")]
     EmptySide { side: &'static str, predicate: String, backbone: String },
     #[error("{}: {reason}", path.display())]

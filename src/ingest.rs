@@ -221,14 +221,17 @@ impl Writer<'_> {
         let added = rows(|purpose| matches!(purpose, Purpose::Add));
         if !added.is_empty() {
             let ids: Vec<u64> = (self.next_id..).take(added.len()).collect();
-            let batch = self.full_rows(&images, &embeddings, &added, ids)?;
+            let batch = self.full_rows(&images, &embeddings, &added, ids, Arc::clone(&self.schema))?;
             self.store.append(self.lock, schema::IMAGES, batch).await?;
             self.next_id += added.len() as u64;
             summary.added += added.len();
         }
         let replaced = rows(|purpose| matches!(purpose, Purpose::Replace { .. }));
         if !replaced.is_empty() {
-            let batch = self.full_rows(&images, &embeddings, &replaced, ids_of(&images, &replaced))?;
+            // the user's own columns are not about the file: they stay
+            let kept = self.schema.fields().iter().filter(|field| !schema::is_users(field));
+            let fields = Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()));
+            let batch = self.full_rows(&images, &embeddings, &replaced, ids_of(&images, &replaced), fields)?;
             self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
             summary.replaced += replaced.len();
         }
@@ -242,13 +245,14 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Rows with every column of the table; those of other backbones are NULL.
+    /// Rows with these columns of the table; those of other backbones are NULL.
     fn full_rows(
         &self,
         images: &[EmbeddedImage<Purpose>],
         embeddings: &[f32],
         rows: &[usize],
         ids: Vec<u64>,
+        fields: SchemaRef,
     ) -> Result<RecordBatch> {
         let of = |row: &usize| &images[*row];
         let text = |get: fn(&EmbeddedImage<Purpose>) -> &str| -> ArrayRef {
@@ -275,8 +279,8 @@ impl Writer<'_> {
                 _ => new_null_array(field.data_type(), rows.len()),
             })
         };
-        let columns = self.schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
-        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+        let columns = fields.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        Ok(RecordBatch::try_new(fields, columns)?)
     }
 
     /// Rows of id and this backbone's embedding.

@@ -16,8 +16,22 @@ pub const CALIBRATIONS: &str = "calibrations";
 /// One row per migration that has run.
 pub const SCHEMA_MIGRATIONS: &str = "schema_migrations";
 
+/// One row per view.
+pub const VIEWS: &str = "views";
+
 /// Every table, in the order in which SQL lists them.
-pub const TABLES: [&str; 5] = [IMAGES, BACKBONES, BANKS, CALIBRATIONS, SCHEMA_MIGRATIONS];
+pub const TABLES: [&str; 6] = [IMAGES, BACKBONES, BANKS, CALIBRATIONS, VIEWS, SCHEMA_MIGRATIONS];
+
+/// What writes a table that SQL's INSERT, UPDATE and DELETE do not.
+pub fn written_by(table: &str) -> &'static str {
+    match table {
+        BACKBONES => "'outskirt ingest --backbone' writes it",
+        BANKS => "'outskirt bank create' and 'outskirt bank drop' change it",
+        CALIBRATIONS => "'outskirt bank calibrate' writes it",
+        VIEWS => "CREATE VIEW and DROP VIEW change it",
+        _ => "'outskirt migrate' writes it",
+    }
+}
 
 /// `images.id`: own key, stable across compaction.
 pub const ID: &str = "id";
@@ -39,6 +53,9 @@ pub const CONTENT_HASH: &str = "content_hash";
 pub const INGESTED_AT: &str = "ingested_at";
 /// `images.bytes`: the file, where it is stored.
 pub const BYTES: &str = "bytes";
+
+/// The columns that `images` has from its beginning. Besides them: embeddings, and the user's own.
+pub const IMAGE_COLUMNS: [&str; 10] = [ID, DATASET, SPLIT, URI, LABEL, WIDTH, HEIGHT, CONTENT_HASH, INGESTED_AT, BYTES];
 
 /// Metadata key of an embedding column: the backbone's name.
 pub const BACKBONE_KEY: &str = "outskirt.backbone";
@@ -62,12 +79,27 @@ pub fn embedding_field(backbone: &str, dimension: usize, sha256: &str) -> Field 
     )
 }
 
+/// Whether a column of `images` holds embeddings.
+pub fn is_embedding(field: &Field) -> bool {
+    field.metadata().contains_key(BACKBONE_KEY)
+}
+
+/// Whether a column of `images` holds kept scores, or their version.
+pub fn is_score(field: &Field) -> bool {
+    field.metadata().contains_key(SCORE_BANK_KEY)
+}
+
+/// Whether a column of `images` is the user's own: ALTER TABLE added it.
+pub fn is_users(field: &Field) -> bool {
+    !is_embedding(field) && !is_score(field) && !IMAGE_COLUMNS.contains(&field.name().as_str())
+}
+
 /// Whether SQL gives a meaning of its own to `name`, so that a column of that name would need quotes.
 pub fn is_sql_word(name: &str) -> bool {
     ALL_KEYWORDS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok()
 }
 
-/// Whether `name` may name a backbone or a bank: an identifier that needs no quotes, and a file name.
+/// Whether `name` may name a backbone, a bank, a view or a column: an identifier that needs no quotes, and a file name.
 pub fn is_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase())

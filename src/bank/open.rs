@@ -199,6 +199,12 @@ pub(super) fn own_runtime<T>(folder: &Path, run: impl AsyncFnOnce(Store) -> Resu
     runtime.block_on(async { run(Store::open(folder).await?).await })
 }
 
+/// Run on a thread that is no executor's own.
+pub(super) fn elsewhere<T: Send>(bank: &str, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let panicked = |_| Err(Error::BankUnreadable { bank: bank.into(), reason: "a thread panicked".into() });
+    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(panicked))
+}
+
 type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
 
 /// The banks and calibrations of a database as they were when a session began, opened on first use.
@@ -258,20 +264,11 @@ impl Banks {
         if let Some(known) = known {
             return Ok(known);
         }
-        let definition = Arc::new(
-            self.elsewhere(|| own_runtime(&self.folder, async |store| at_version(&store, found, version).await))?,
-        );
+        let definition = Arc::new(elsewhere(bare, || {
+            own_runtime(&self.folder, async |store| at_version(&store, found, version).await)
+        })?);
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&definition));
         Ok(definition)
-    }
-
-    /// Run on a thread that is no executor's own.
-    fn elsewhere<T: Send>(&self, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let panicked = |_| {
-            let reason = "a thread panicked".into();
-            Err(Error::BankUnreadable { bank: self.folder.display().to_string(), reason })
-        };
-        std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(panicked))
     }
 
     /// A bank's calibration at k.
@@ -293,7 +290,9 @@ impl Banks {
             Arc::clone(opened.entry(key).or_default())
         };
         let bank = slot.get_or_init(|| {
-            self.elsewhere(|| self.open_anew(definition, options)).map(Arc::new).map_err(|error| error.to_string())
+            elsewhere(&definition.name, || self.open_anew(definition, options))
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
         });
         bank.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
     }

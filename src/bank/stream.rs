@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Definition;
 use super::build::{for_each_id, for_each_row};
-use super::open::{Watch, own_runtime};
+use super::open::{Watch, elsewhere, own_runtime};
 use crate::error::{Error, Result};
 use crate::index::{Ask, Exact, Found, Neighbor, NeighborIndex, Question, Running, SearchOptions, Work};
 use crate::vectors::{Rows, Vectors};
@@ -124,17 +124,20 @@ impl Streamed {
     /// Row numbers of ids in the bank's order.
     fn numbers(&self, own: &[Option<u64>]) -> Result<Vec<u32>> {
         let wanted: HashSet<u64> = own.iter().flatten().copied().collect();
-        let mut numbers = HashMap::with_capacity(wanted.len());
-        own_runtime(&self.folder, async |store| {
-            let mut row = 0;
-            for_each_id(&store, &self.bank, |id| {
-                if wanted.contains(&id) {
-                    numbers.insert(id, row);
-                }
-                row += 1;
+        let read = || {
+            own_runtime(&self.folder, async |store| {
+                let (mut numbers, mut row) = (HashMap::with_capacity(wanted.len()), 0);
+                for_each_id(&store, &self.bank, |id| {
+                    if wanted.contains(&id) {
+                        numbers.insert(id, row);
+                    }
+                    row += 1;
+                })
+                .await?;
+                Ok(numbers)
             })
-            .await
-        })?;
+        };
+        let numbers = elsewhere(&self.bank.name, read)?;
         Ok(own.iter().map(|id| id.and_then(|id| numbers.get(&id).copied()).unwrap_or(Ask::NOBODY)).collect())
     }
 }

@@ -11,6 +11,7 @@ mod demo;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod ingest;
+mod migrate;
 mod output;
 mod query;
 mod score;
@@ -69,6 +70,8 @@ pub enum Command {
     Score(score::Args),
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
     Evaluate(evaluate::Args),
+    /// Bring a database that an older outskirt made up to date
+    Migrate(migrate::Args),
     /// List and show the networks that turn images into embeddings
     #[command(subcommand)]
     Backbone(backbone::Command),
@@ -100,6 +103,7 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Query(args) => query::run(args, &cli.db, console).await,
         Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
+        Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
         #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args, console).await,

@@ -1,97 +1,217 @@
-//! Migrations: `migrations/NNNN_name.sql`, run in order, recorded in `schema_migrations`.
+//! Migrations: `migrations/NNNN_name.sql`, run once, in order, recorded in `schema_migrations` with a checksum.
 //!
-//! A migration's CREATE TABLE statements are planned by DataFusion in memory, and the tables that come out are
-//! created in Lance with those schemas. The record of a migration is written last: a creation that was
-//! interrupted goes on at the next start.
+//! A migration is CREATE TABLE and ALTER TABLE … ADD COLUMN statements. They become [`Step`]s: each is one commit and
+//! does nothing where it is done already. The record is the last step and one commit for all migrations of a run, so
+//! a run that was interrupted anywhere is simply run again.
 
-use std::path::Path;
-
-use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::parser::DFParser;
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::sqlparser::ast;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use super::{Store, rows};
+use arrow::datatypes::{FieldRef, SchemaRef};
+
+use super::ddl::{planned_column, planned_table};
+use super::{Store, WriteLock, rows};
 use crate::error::{Error, Result};
 use crate::schema;
 
-/// (version, name, SQL) of every migration, ascending.
-const MIGRATIONS: [(u32, &str, &str); 1] =
-    [(1, "first_tables", include_str!("../../migrations/0001_first_tables.sql"))];
+/// One file of `migrations/`.
+#[derive(Debug)]
+struct Migration {
+    version: u32,
+    name: &'static str,
+    sql: &'static str,
+}
 
-#[derive(Debug, Serialize, Deserialize)]
+/// Every migration, ascending.
+const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, name: "first_tables", sql: include_str!("../../migrations/0001_first_tables.sql") },
+    Migration {
+        version: 2,
+        name: "views_and_checksums",
+        sql: include_str!("../../migrations/0002_views_and_checksums.sql"),
+    },
+];
+
+/// The schema that this version of the program reads and writes.
+const NEWEST: u32 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+impl Migration {
+    fn file(&self) -> String {
+        format!("{:04}_{}.sql", self.version, self.name)
+    }
+
+    /// SHA-256 of the text, the same on systems that end lines otherwise.
+    fn checksum(&self) -> String {
+        format!("{:x}", Sha256::digest(self.sql.replace("\r\n", "\n")))
+    }
+}
+
+/// One row of `schema_migrations`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Applied {
     version: u32,
     name: String,
     applied_at: String,
+    /// NULL before migration 2.
+    #[serde(default)]
+    checksum: Option<String>,
 }
 
-fn newest() -> u32 {
-    MIGRATIONS[MIGRATIONS.len() - 1].0
+/// What is done to a database, one commit each.
+#[derive(Debug)]
+enum Step {
+    Create { table: String, schema: SchemaRef },
+    AddColumn { table: String, field: FieldRef },
+    Record { after: u32 },
 }
 
-/// Refuse a database whose migrations are not the ones known here.
+/// Refuse a database whose migrations are not the ones known here, all of them.
 pub(super) async fn check(store: &Store) -> Result<()> {
-    let applied: Vec<Applied> = store.read_rows(schema::SCHEMA_MIGRATIONS).await?;
-    let uri = store.folder().display().to_string();
-    let (found, known) = (applied.iter().map(|row| row.version).max().unwrap_or(0), newest());
-    match found {
-        0 => Err(Error::NoDatabase { uri }),
-        found if found > known => Err(Error::NewerSchema { uri, found, known }),
+    match version(store).await? {
+        found if found < NEWEST => Err(Error::OlderSchema { uri: uri(store), found, known: NEWEST }),
         _ => Ok(()),
     }
 }
 
-/// Create the tables of all migrations, or finish what a creation that was interrupted left.
-pub(super) async fn create(folder: &Path, connection: &lancedb::Connection) -> Result<()> {
-    for (version, name, sql) in MIGRATIONS {
-        let mut ledger = None;
-        for (table, schema) in planned_tables(name, sql).await? {
-            if table == schema::SCHEMA_MIGRATIONS {
-                ledger = Some(schema);
-            } else if connection.open_table(&table).execute().await.is_err() {
-                remove_broken(folder, &table)?;
-                connection.create_empty_table(&table, schema).execute().await?;
-            }
-        }
-        // the ledger last: a folder without it is no database yet
-        let ledger =
-            ledger.ok_or_else(|| Error::BadMigration { file: name.into(), reason: "it creates no ledger".into() })?;
-        let applied = Applied { version, name: name.into(), applied_at: rows::now() };
-        let row = rows::to_batch(schema::SCHEMA_MIGRATIONS, ledger, &[applied])?;
-        remove_broken(folder, schema::SCHEMA_MIGRATIONS)?;
-        connection.create_table(schema::SCHEMA_MIGRATIONS, row).execute().await?;
+/// The files that a database still needs, in order.
+pub(super) async fn pending(store: &Store) -> Result<Vec<String>> {
+    let found = version(store).await?;
+    Ok(MIGRATIONS.iter().filter(|migration| migration.version > found).map(Migration::file).collect())
+}
+
+/// Apply what a database lacks.
+pub(super) async fn apply(store: &Store, lock: &WriteLock) -> Result<()> {
+    for step in steps(version_or_none(store).await?).await? {
+        take(store, lock, &step).await?;
     }
     Ok(())
 }
 
+fn uri(store: &Store) -> String {
+    store.folder().display().to_string()
+}
+
+/// The version of a database, 0 where it is not one yet.
+async fn version_or_none(store: &Store) -> Result<u32> {
+    match version(store).await {
+        Err(Error::NoDatabase { .. }) => Ok(0),
+        found => found,
+    }
+}
+
+/// The version of a database, whose recorded migrations must be those known here.
+async fn version(store: &Store) -> Result<u32> {
+    let applied: Vec<Applied> = match store.read_rows(schema::SCHEMA_MIGRATIONS).await {
+        Err(Error::Store { source: lancedb::Error::TableNotFound { .. } }) => Vec::new(),
+        rows => rows?,
+    };
+    let Some(found) = applied.iter().map(|row| row.version).max() else {
+        return Err(Error::NoDatabase { uri: uri(store) });
+    };
+    if found > NEWEST {
+        return Err(Error::NewerSchema { uri: uri(store), found, known: NEWEST });
+    }
+    match MIGRATIONS.iter().take_while(|known| known.version <= found).find_map(|known| difference(known, &applied)) {
+        Some(reason) => Err(Error::OtherMigrations { uri: uri(store), reason }),
+        None => Ok(found),
+    }
+}
+
+/// In what the record of a migration differs from the file.
+fn difference(known: &Migration, applied: &[Applied]) -> Option<String> {
+    let file = known.file();
+    let Some(row) = applied.iter().find(|row| row.version == known.version) else {
+        return Some(format!("later migrations are recorded, and {file} is not"));
+    };
+    if row.name != known.name {
+        return Some(format!("what it records as migration {} is '{}', not {file}", row.version, row.name));
+    }
+    let has_checksums = applied.iter().any(|row| row.version >= 2);
+    match &row.checksum {
+        None if has_checksums => Some(format!("the record of {file} has lost its checksum")),
+        Some(found) if *found != known.checksum() => {
+            Some(format!("{file} had sha256 {found} when it was applied, and has {} here", known.checksum()))
+        }
+        _ => None,
+    }
+}
+
+/// The steps of all migrations after a version, none where there are none.
+async fn steps(after: u32) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    for migration in MIGRATIONS.iter().filter(|migration| migration.version > after) {
+        let failed = |error: DataFusionError| Error::BadMigration {
+            file: migration.file(),
+            reason: Error::from(error).to_string(),
+        };
+        for statement in DFParser::parse_sql(migration.sql).map_err(failed)? {
+            steps.push(step(statement).await.map_err(failed)?);
+        }
+    }
+    if !steps.is_empty() {
+        steps.push(Step::Record { after });
+    }
+    Ok(steps)
+}
+
+async fn step(statement: Statement) -> Result<Step, DataFusionError> {
+    if let Statement::Statement(parsed) = &statement
+        && let ast::Statement::AlterTable(alter) = parsed.as_ref()
+        && let [ast::AlterTableOperation::AddColumn { column_def, .. }] = alter.operations.as_slice()
+    {
+        return Ok(Step::AddColumn { table: alter.name.to_string(), field: planned_column(column_def).await? });
+    }
+    let (table, schema) = planned_table(statement).await?;
+    Ok(Step::Create { table, schema })
+}
+
+async fn take(store: &Store, lock: &WriteLock, step: &Step) -> Result<()> {
+    match step {
+        Step::Create { table, schema } => match store.connection.open_table(table).execute().await {
+            Ok(_) => Ok(()),
+            Err(lancedb::Error::TableNotFound { .. }) => {
+                remove_broken(store, table)?;
+                store.connection.create_empty_table(table, SchemaRef::clone(schema)).execute().await?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        },
+        Step::AddColumn { table, field } => match store.schema(table).await?.field_with_name(field.name()) {
+            Ok(_) => Ok(()),
+            Err(_) => store.add_column(lock, table, FieldRef::clone(field)).await,
+        },
+        Step::Record { after } => record(store, lock, *after).await,
+    }
+}
+
+/// Record all migrations after a version, and the checksums that earlier records lack.
+async fn record(store: &Store, lock: &WriteLock, after: u32) -> Result<()> {
+    let mut applied: Vec<Applied> = store.read_rows(schema::SCHEMA_MIGRATIONS).await?;
+    for migration in &MIGRATIONS {
+        if migration.version > after {
+            applied.push(Applied {
+                version: migration.version,
+                name: migration.name.into(),
+                applied_at: rows::now(),
+                checksum: Some(migration.checksum()),
+            });
+        } else if let Some(row) = applied.iter_mut().find(|row| row.version == migration.version) {
+            row.checksum.get_or_insert_with(|| migration.checksum());
+        }
+    }
+    store.write_rows(lock, schema::SCHEMA_MIGRATIONS, &["version"], &applied).await
+}
+
 /// Remove the folder of a table that was never committed: nothing can be in it.
-fn remove_broken(folder: &Path, table: &str) -> Result<()> {
-    let path = folder.join(format!("{table}.lance"));
+fn remove_broken(store: &Store, table: &str) -> Result<()> {
+    let path = store.folder().join(format!("{table}.lance"));
     match std::fs::remove_dir_all(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
         _ => Ok(()),
     }
-}
-
-/// The tables that a migration's statements create, with their Arrow schemas.
-async fn planned_tables(name: &str, sql: &str) -> Result<Vec<(String, arrow::datatypes::SchemaRef)>> {
-    let config = SessionConfig::new().set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
-    let context = SessionContext::new_with_config(config);
-    let failed = |error: datafusion::error::DataFusionError| Error::BadMigration {
-        file: name.into(),
-        reason: error.strip_backtrace(),
-    };
-    for statement in DFParser::parse_sql(sql).map_err(failed)? {
-        let plan = context.state().statement_to_plan(statement).await.map_err(failed)?;
-        context.execute_logical_plan(plan).await.map_err(failed)?;
-    }
-    let mut tables = Vec::new();
-    for table in schema::TABLES {
-        if let Ok(provider) = context.table_provider(table).await {
-            tables.push((table.to_string(), provider.schema()));
-        }
-    }
-    Ok(tables)
 }
 
 #[cfg(test)]
@@ -100,19 +220,87 @@ mod tests {
 
     #[tokio::test]
     async fn the_migrations_create_every_table() {
-        let (_, name, sql) = MIGRATIONS[0];
-        let tables: Vec<String> = planned_tables(name, sql).await.unwrap().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(tables, schema::TABLES);
+        let created = |step: &Step| match step {
+            Step::Create { table, .. } => Some(table.clone()),
+            _ => None,
+        };
+        let mut tables: Vec<String> = steps(0).await.unwrap().iter().filter_map(created).collect();
+        tables.sort();
+        let mut known = schema::TABLES;
+        known.sort_unstable();
+        assert_eq!(tables, known);
+        assert!(steps(NEWEST).await.unwrap().is_empty());
     }
 
     #[tokio::test]
-    async fn a_broken_migration_is_named() {
-        let error = planned_tables("x", "CREATE TABLE images (").await.unwrap_err();
-        assert!(error.to_string().starts_with("migration x:"), "{error}");
+    async fn the_columns_of_images_are_the_named_ones() {
+        let steps = steps(0).await.unwrap();
+        let Some(Step::Create { schema, .. }) = steps.first() else { panic!("{steps:?}") };
+        assert!(schema.fields().iter().map(|field| field.name().as_str()).eq(schema::IMAGE_COLUMNS));
     }
 
     #[test]
     fn versions_ascend_from_one() {
-        assert!(MIGRATIONS.iter().map(|(version, ..)| *version).eq(1..=newest()));
+        assert!(MIGRATIONS.iter().map(|migration| migration.version).eq(1..=NEWEST));
+    }
+
+    #[test]
+    fn applied_files_are_never_edited() {
+        let known = MIGRATIONS.each_ref().map(|migration| migration.checksum()[..16].to_string());
+        assert_eq!(known, ["959615b5b228390a", "6a067d276a7ddcc4"]);
+        let windows = Migration { sql: "a\r\nb", ..MIGRATIONS[0] };
+        assert_eq!(windows.checksum(), Migration { sql: "a\nb", ..MIGRATIONS[0] }.checksum());
+    }
+
+    /// The database that schema 1 made.
+    fn version_1() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = std::fs::File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/v1.tar.gz")).unwrap();
+        tar::Archive::new(flate2::read::GzDecoder::new(packed)).unpack(folder.path()).unwrap();
+        folder
+    }
+
+    #[tokio::test]
+    async fn a_migration_goes_on_wherever_it_stopped() {
+        let all = steps(1).await.unwrap().len();
+        for stop in 0..=all {
+            let folder = version_1();
+            let folder = folder.path().join("v1.db");
+            let store = Store::unchecked(&folder).await.unwrap();
+            let lock = store.lock().unwrap();
+            for step in steps(1).await.unwrap().iter().take(stop) {
+                take(&store, &lock, step).await.unwrap();
+            }
+            drop(lock);
+            match Store::open(&folder).await {
+                Err(Error::OlderSchema { found: 1, known: NEWEST, .. }) if stop < all => {}
+                opened => assert!(opened.is_ok() && stop == all, "after {stop} steps: {opened:?}"),
+            }
+            Store::migrate(&folder).await.unwrap();
+            let store = Store::open(&folder).await.unwrap();
+            let applied: Vec<Applied> = store.read_rows(schema::SCHEMA_MIGRATIONS).await.unwrap();
+            assert_eq!(applied.len(), MIGRATIONS.len());
+            assert!(applied.iter().all(|row| row.checksum.is_some()), "{applied:?}");
+        }
+    }
+
+    /// Steps are taken one by one, with a stop after each.
+    #[tokio::test]
+    async fn a_creation_goes_on_wherever_it_stopped() {
+        let all = steps(0).await.unwrap().len();
+        for stop in 0..=all {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::unchecked(folder.path()).await.unwrap();
+            let lock = store.lock().unwrap();
+            for step in steps(0).await.unwrap().iter().take(stop) {
+                take(&store, &lock, step).await.unwrap();
+            }
+            drop(lock);
+            let opened = Store::open(folder.path()).await;
+            assert_eq!(opened.is_ok(), stop == all, "after {stop} steps: {opened:?}");
+            let store = Store::create(folder.path()).await.unwrap();
+            assert_eq!(version(&store).await.unwrap(), NEWEST);
+            assert_eq!(store.count(schema::SCHEMA_MIGRATIONS).await.unwrap(), MIGRATIONS.len());
+        }
     }
 }

@@ -4,6 +4,8 @@
 //! ([`WriteLock`]); reads pin the version they begin with. Knows tables, columns and versions; not for what
 //! they mean: banks, scores and SQL live elsewhere.
 
+mod change;
+mod ddl;
 mod lock;
 mod migrate;
 mod provider;
@@ -12,8 +14,8 @@ mod rows;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
@@ -21,10 +23,11 @@ use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::prelude::SessionContext;
 use futures::{Stream, TryStreamExt};
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
-use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
+use lancedb::table::FieldMetadataUpdate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use ddl::planned_column;
 pub use lock::WriteLock;
 pub use rows::now;
 
@@ -58,10 +61,10 @@ pub struct EmbeddingColumn {
 impl Store {
     /// Open the database in `folder`.
     ///
-    /// Errors: [`Error::NoDatabase`]; [`Error::NewerSchema`] where it has migrations that this version does
-    /// not know.
+    /// Errors: [`Error::NoDatabase`]; [`Error::OlderSchema`] where migrations are to be applied first,
+    /// [`Error::NewerSchema`] where it has some that this version does not know.
     pub async fn open(folder: &Path) -> Result<Self> {
-        let store = Self::connect(folder).await?;
+        let store = Self::existing(folder).await?;
         migrate::check(&store).await?;
         Ok(store)
     }
@@ -70,31 +73,39 @@ impl Store {
     pub async fn create(folder: &Path) -> Result<Self> {
         local(folder)?;
         std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let store = Self::connect(folder).await;
-        if let Err(Error::NoDatabase { .. }) = store {
-            let _lock = WriteLock::take(folder)?;
-            // another program may have made it in the meantime
-            if let Err(Error::NoDatabase { .. }) = Self::connect(folder).await {
-                migrate::create(folder, &Self::connection(folder).await?).await?;
-            }
-            return Self::open(folder).await;
+        if let Err(Error::NoDatabase { .. }) = Self::open(folder).await {
+            let store = Self::unchecked(folder).await?;
+            let lock = store.lock()?;
+            // nothing is left to do where another program has made it in the meantime
+            migrate::apply(&store, &lock).await?;
         }
-        let store = store?;
-        migrate::check(&store).await?;
-        Ok(store)
+        Self::open(folder).await
     }
 
-    async fn connect(folder: &Path) -> Result<Self> {
-        let none = || Error::NoDatabase { uri: folder.display().to_string() };
+    /// Apply the migrations that the database in `folder` lacks, and name them.
+    pub async fn migrate(folder: &Path) -> Result<Vec<String>> {
+        let store = Self::existing(folder).await?;
+        let lock = store.lock()?;
+        let pending = migrate::pending(&store).await?;
+        migrate::apply(&store, &lock).await?;
+        Ok(pending)
+    }
+
+    /// The migrations that the database in `folder` lacks.
+    pub async fn pending_migrations(folder: &Path) -> Result<Vec<String>> {
+        migrate::pending(&Self::existing(folder).await?).await
+    }
+
+    /// A folder that is there, whatever is in it.
+    async fn existing(folder: &Path) -> Result<Self> {
         if !local(folder)?.is_dir() {
-            return Err(none());
+            return Err(Error::NoDatabase { uri: folder.display().to_string() });
         }
-        let store = Self { folder: folder.into(), connection: Self::connection(folder).await? };
-        match store.connection.open_table(schema::SCHEMA_MIGRATIONS).execute().await {
-            Ok(_) => Ok(store),
-            Err(lancedb::Error::TableNotFound { .. }) => Err(none()),
-            Err(error) => Err(error.into()),
-        }
+        Self::unchecked(folder).await
+    }
+
+    async fn unchecked(folder: &Path) -> Result<Self> {
+        Ok(Self { folder: folder.into(), connection: Self::connection(folder).await? })
     }
 
     async fn connection(folder: &Path) -> Result<lancedb::Connection> {
@@ -202,16 +213,6 @@ impl Store {
         Ok(query.execute().await?.map_err(Error::from))
     }
 
-    /// The largest id of `images`, 0 where it is empty.
-    pub async fn largest_id(&self) -> Result<u64> {
-        let mut batches = self.scan(schema::IMAGES, None, &[schema::ID], None).await?;
-        let mut largest = 0;
-        while let Some(batch) = batches.try_next().await? {
-            largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
-        }
-        Ok(largest)
-    }
-
     /// Number of rows of a table.
     pub async fn count(&self, table: &str) -> Result<usize> {
         Ok(self.table(table).await?.count_rows(None).await?)
@@ -238,8 +239,7 @@ impl Store {
     /// [`Error::ColumnTaken`] where another kind of column has the name.
     pub async fn add_embedding_column(&self, lock: &WriteLock, column: &EmbeddingColumn) -> Result<()> {
         let name = column.backbone.as_str();
-        let table = self.table(schema::IMAGES).await?;
-        let existing = table.schema().await?;
+        let existing = self.schema(schema::IMAGES).await?;
         if let Ok(field) = existing.field_with_name(name) {
             return match embedding_column(field) {
                 Some(found) if found == *column => Ok(()),
@@ -256,17 +256,15 @@ impl Store {
     }
 
     /// Add columns to a table, NULL everywhere; those that are there already are left alone.
-    pub async fn add_null_columns(&self, _lock: &WriteLock, table: &str, fields: &[Field]) -> Result<()> {
-        let table = self.table(table).await?;
-        let existing = table.schema().await?;
+    pub async fn add_null_columns(&self, lock: &WriteLock, table: &str, fields: &[Field]) -> Result<()> {
+        let existing = self.schema(table).await?;
         for field in fields.iter().filter(|field| existing.field_with_name(field.name()).is_err()) {
-            let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(vec![field.clone()])));
-            table.add_columns().transform(nulls).execute().await?;
+            self.add_column(lock, table, Arc::new(field.clone())).await?;
             // lance may keep the field's metadata from the transform or not: set it, so that it is there for certain
             let update = FieldMetadataUpdate::new(field.name().as_str());
             let metadata = field.metadata().clone();
             let update = metadata.into_iter().fold(update, |update, (key, value)| update.set(key, value));
-            table.update_field_metadata(&[update]).await?;
+            self.table(table).await?.update_field_metadata(&[update]).await?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use lancedb::table::datafusion::BaseTableAdapter;
 
 use crate::error::{Error, Result};
+use crate::schema;
 
 pub(super) async fn read_only(table: lancedb::Table) -> Result<Arc<dyn TableProvider>> {
     let name = table.name().to_string();
@@ -29,7 +30,9 @@ fn is_built_in(part: &Expr) -> bool {
     !matches!(part, Expr::ScalarFunction(call) if !NAMES.contains(call.name()))
 }
 
-/// Rows written around the ids, the lock and the bookkeeping would break them, so SQL only reads.
+/// Rows written around the ids, the lock and the bookkeeping would break them, so a plan only reads: the session
+/// carries out changes itself. A filter that arrives here is not the whole condition either: a subquery has become
+/// a join by then.
 #[derive(Debug)]
 struct ReadOnly {
     name: String,
@@ -38,7 +41,11 @@ struct ReadOnly {
 
 impl ReadOnly {
     fn refuse(&self) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        Err(Error::ReadOnly { table: self.name.clone() }.into())
+        Err(match self.name.as_str() {
+            schema::IMAGES => Error::NestedChange,
+            table => Error::ReadOnly { table: table.into(), instead: schema::written_by(table) },
+        }
+        .into())
     }
 }
 

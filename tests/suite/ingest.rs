@@ -36,7 +36,9 @@ async fn ingesting_again_adds_nothing_and_changes_are_seen() {
     assert!(again.starts_with("shapes/train: 0 added, 60 there already in "), "{again}");
     assert_eq!(csv(&db, all).await, rows);
 
-    // a changed picture keeps its row and id, a new one is added
+    // a changed picture keeps its row, its id and what the user wrote beside it; a new one is added
+    let camera = "ALTER TABLE images ADD COLUMN camera TEXT; UPDATE images SET camera = 'left', label = 'mine'";
+    outskirt(&db, &["sql", camera]).await.unwrap();
     std::fs::copy(train.join("star/0001.png"), train.join("star/0000.png")).unwrap();
     std::fs::copy(train.join("star/0002.png"), train.join("star/0099.png")).unwrap();
     let (third, _) = outskirt(&db, &ingest).await.unwrap();
@@ -44,6 +46,8 @@ async fn ingesting_again_adds_nothing_and_changes_are_seen() {
     let twins = "SELECT count(*) AS rows, count(DISTINCT id) AS ids, count(DISTINCT content_hash) AS files, \
                  count(demo_shapes) AS embedded FROM images";
     assert_eq!(csv(&db, twins).await, "rows,ids,files,embedded\n61,61,59,61\n");
+    let kept = "SELECT count(camera) AS cameras, count(*) FILTER (WHERE label = 'mine') AS labels FROM images";
+    assert_eq!(csv(&db, kept).await, "cameras,labels\n60,59\n");
 }
 
 #[tokio::test]

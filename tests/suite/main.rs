@@ -1,10 +1,12 @@
 //! The integration tests, one binary.
 
+mod changes;
 mod commands;
 mod fixture;
 #[cfg(feature = "torch")]
 mod ingest;
 mod memory;
+mod migrations;
 mod planner;
 mod queries;
 #[cfg(feature = "torch")]
@@ -13,3 +15,4 @@ mod refusals;
 mod scores;
 mod shell;
 mod slt;
+mod views;

@@ -95,6 +95,11 @@ async fn columns_that_are_something_else_are_refused() {
     bank::create(&store, &BankSpec { name: "other".into(), ..circle(IndexKind::Exact) }).await.unwrap();
     let error = refused(&["score", "other", "--into", "s"]).await;
     assert!(error.contains("holds scores of bank 'circle' at k = 5, not those of bank 'other'"), "{error}");
+    let error = refused(&["sql", "UPDATE images SET s = 0 WHERE id = 1"]).await;
+    assert!(error.contains("scores come from the embedding, 'outskirt score circle' writes them"), "{error}");
+    outskirt(db, &["sql", "ALTER TABLE images DROP COLUMN s"]).await.unwrap();
+    let error = refused(&["sql", "SELECT s FROM images"]).await;
+    assert!(error.contains("No field named s"), "{error}");
     let held = store.lock().unwrap();
     let error = refused(&["score", "circle"]).await;
     assert!(error.starts_with("another program is writing to "), "{error}");

@@ -193,7 +193,7 @@ async fn tab_completes_names_of_the_session() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
     let session = Session::open(&store).await.unwrap();
-    let made = session.sql("CREATE VIEW \"Odd\" AS SELECT id AS number FROM images").await.unwrap();
+    let made = session.context().sql("CREATE VIEW \"Odd\" AS SELECT id AS number FROM images").await.unwrap();
     made.collect().await.unwrap();
     let names = Names::of(&session).await.unwrap();
     let complete = |before: &str, line: &str| {

@@ -1,0 +1,74 @@
+//! Columns of one's own: ALTER TABLE images ADD COLUMN and DROP COLUMN.
+
+use arrow::datatypes::{FieldRef, Schema};
+use datafusion::common::DFSchema;
+use datafusion::sql::planner::IdentNormalizer;
+use datafusion::sql::sqlparser::ast;
+
+use super::Session;
+use crate::bank;
+use crate::error::{Error, Result};
+use crate::schema;
+use crate::store::planned_column;
+
+impl Session {
+    /// Add or drop a column of `images`.
+    pub(super) async fn alter(&self, alter: &ast::AlterTable) -> Result<()> {
+        let unsupported = |what: String| Error::UnsupportedChange {
+            what: format!("ALTER TABLE images with {what}"),
+            instead: "it takes one ADD COLUMN name type, NULL in every row until UPDATE sets it, or one DROP COLUMN name",
+        };
+        let name = IdentNormalizer::default();
+        let lock = self.store.lock()?;
+        let table = self.store.schema(schema::IMAGES).await?;
+        match alter.operations.as_slice() {
+            [ast::AlterTableOperation::AddColumn { if_not_exists, column_def, column_position: None, .. }] => {
+                let only_null = |option: &ast::ColumnOptionDef| matches!(option.option, ast::ColumnOption::Null);
+                if let Some(option) = column_def.options.iter().find(|option| !only_null(option)) {
+                    return Err(unsupported(option.option.to_string()));
+                }
+                let column = name.normalize(column_def.name.clone());
+                if !schema::is_name(&column) {
+                    return Err(Error::BadName { what: "column", name: column });
+                }
+                if table.field_with_name(&column).is_ok() {
+                    return if *if_not_exists { Ok(()) } else { Err(Error::ColumnExists { column }) };
+                }
+                let field = planned_column(column_def).await?;
+                self.store.add_column(&lock, schema::IMAGES, field).await?;
+            }
+            [ast::AlterTableOperation::DropColumn { column_names, if_exists, .. }] if column_names.len() == 1 => {
+                let column = name.normalize(column_names[0].clone());
+                match table.field_with_name(&column) {
+                    Err(_) if *if_exists => return Ok(()),
+                    Ok(field) if schema::is_users(field) || schema::is_score(field) => {}
+                    _ => {
+                        let may = |field: &&FieldRef| schema::is_users(field) || schema::is_score(field);
+                        let own = table.fields().iter().filter(may);
+                        let known = own.map(|field| field.name().clone()).collect();
+                        return Err(Error::NoUserColumn { column, known });
+                    }
+                }
+                self.refuse_in_bank(&column, &table).await?;
+                self.store.drop_column(&lock, schema::IMAGES, &column).await?;
+            }
+            [] => return Err(unsupported("nothing".into())),
+            [operation] => return Err(unsupported(operation.to_string())),
+            several => return Err(unsupported(format!("{} operations at once", several.len()))),
+        }
+        self.renew(schema::IMAGES).await
+    }
+
+    /// Refuse a column that a bank's predicate reads: it could not be told from the table what the bank holds.
+    async fn refuse_in_bank(&self, column: &str, table: &Schema) -> Result<()> {
+        let columns = DFSchema::try_from(table.clone())?;
+        for bank in bank::list(&self.store).await? {
+            let predicate = self.context.parse_sql_expr(&bank.predicate, &columns)?;
+            if predicate.column_refs().iter().any(|read| read.name == column) {
+                let (column, bank, predicate) = (column.into(), bank.name, bank.predicate);
+                return Err(Error::ColumnInBank { column, bank, predicate });
+            }
+        }
+        Ok(())
+    }
+}

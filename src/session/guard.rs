@@ -1,0 +1,90 @@
+//! Statements that would hide, drop or damage the database's own tables, refused before they run.
+
+use std::path::{Path, PathBuf};
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, SchemaReference};
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::sql::TableReference;
+
+use super::{HOME, Session};
+use crate::error::{Error, Result};
+
+impl Session {
+    /// Refuse a plan that touches the database's tables, views or files other than by reading them.
+    pub(super) fn guard(&self, plan: &LogicalPlan) -> Result<()> {
+        plan.apply(|node| {
+            self.guard_node(node).map_err(DataFusionError::from)?;
+            Ok(TreeNodeRecursion::Continue)
+        })?;
+        Ok(())
+    }
+
+    fn guard_node(&self, node: &LogicalPlan) -> Result<()> {
+        match node {
+            LogicalPlan::Copy(copy) => {
+                let mut fields = copy.input.schema().fields().iter();
+                match fields.find(|field| field.data_type().is_nested()) {
+                    Some(field) if copy.file_type.get_ext() == "csv" => Err(Error::CopyNested {
+                        column: field.name().clone(),
+                        data_type: field.data_type().to_string(),
+                    }),
+                    _ => self.refuse_inside(&copy.output_url),
+                }
+            }
+            // a file named by its path
+            LogicalPlan::Dml(change) if !self.context.table_exist(change.table_name.clone())? => {
+                self.refuse_inside(change.table_name.table())
+            }
+            LogicalPlan::Ddl(DdlStatement::CreateExternalTable(created)) => {
+                self.refuse_taken(&created.name)?;
+                self.refuse_inside(&created.location)
+            }
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(created)) => self.refuse_taken(&created.name),
+            LogicalPlan::Ddl(DdlStatement::DropTable(dropped)) => self.refuse_taken(&dropped.name),
+            LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(dropped)) => match &dropped.name {
+                SchemaReference::Bare { schema } | SchemaReference::Full { schema, .. } if **schema == *HOME.1 => {
+                    Err(Error::OwnTable { name: schema.to_string() })
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuse the name of one of the database's tables or views for something of this session.
+    fn refuse_taken(&self, name: &TableReference) -> Result<()> {
+        if let Some(table) = self.own_table(name) {
+            return Err(Error::OwnTable { name: table.into() });
+        }
+        match self.at_home(name) {
+            Some(name) if self.is_view(&name) => {
+                Err(Error::ViewExists { name, instead: "CREATE OR REPLACE VIEW and DROP VIEW change it" })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuse a place in the database's folder: a file there could be taken for one of Lance's.
+    fn refuse_inside(&self, location: &str) -> Result<()> {
+        let url = ListingTableUrl::parse(location)?;
+        if url.scheme() != "file" {
+            return Ok(());
+        }
+        let path = Path::new("/").join(url.prefix().as_ref());
+        let inside = resolved(&path).starts_with(resolved(self.store.folder()));
+        if inside { Err(Error::InsideDatabase { path }) } else { Ok(()) }
+    }
+}
+
+/// A path without links, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    for existing in absolute.ancestors() {
+        if let (Ok(whole), Ok(rest)) = (existing.canonicalize(), absolute.strip_prefix(existing)) {
+            return whole.join(rest);
+        }
+    }
+    absolute
+}

@@ -1,0 +1,75 @@
+//! Rows deleted by id, columns added and dropped, and the largest id that `images` ever had.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, BooleanArray};
+use arrow::datatypes::{DataType, FieldRef, Schema, UInt64Type};
+use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
+use datafusion::prelude::col;
+use futures::TryStreamExt;
+use lancedb::table::NewColumnTransform;
+
+use super::{Store, WriteLock};
+use crate::error::Result;
+use crate::schema;
+
+/// Key of the table's configuration: an id is not given again when its image is deleted, because banks of earlier
+/// versions know it as that image.
+const LARGEST_ID: &str = "outskirt.largest_id";
+
+impl Store {
+    /// Delete images by id, in one commit.
+    pub async fn delete_images(&self, _lock: &WriteLock, ids: &[u64]) -> Result<()> {
+        let Some(&largest) = ids.iter().max() else { return Ok(()) };
+        let table = self.table(schema::IMAGES).await?;
+        if largest == self.largest_id().await?
+            && let Some(native) = table.as_native()
+        {
+            native.update_config([(LARGEST_ID.to_string(), largest.to_string())]).await?;
+        }
+        table.delete(&is_one_of(ids)).await?;
+        Ok(())
+    }
+
+    /// The largest id that `images` has or had, 0 where it never had a row.
+    pub async fn largest_id(&self) -> Result<u64> {
+        let mut largest = 0;
+        if let Some(native) = self.table(schema::IMAGES).await?.as_native() {
+            let manifest = native.manifest().await?;
+            largest = manifest.config.get(LARGEST_ID).and_then(|text| text.parse().ok()).unwrap_or(0);
+        }
+        let mut batches = self.scan(schema::IMAGES, None, &[schema::ID], None).await?;
+        while let Some(batch) = batches.try_next().await? {
+            largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
+        }
+        Ok(largest)
+    }
+
+    /// Add a column to a table, NULL everywhere.
+    pub async fn add_column(&self, _lock: &WriteLock, table: &str, field: FieldRef) -> Result<()> {
+        let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(vec![field])));
+        self.table(table).await?.add_columns().transform(nulls).execute().await?;
+        Ok(())
+    }
+
+    /// Drop a column of a table.
+    pub async fn drop_column(&self, _lock: &WriteLock, table: &str, column: &str) -> Result<()> {
+        self.table(table).await?.drop_columns(&[column]).await?;
+        Ok(())
+    }
+}
+
+/// Whether `id` is one of these: a look-up per row. An IN list of as many literals takes Lance's planner longer than
+/// reading the table, and its text would go into the commit.
+fn is_one_of(ids: &[u64]) -> Expr {
+    let ids: HashSet<u64> = ids.iter().copied().collect();
+    let contains = move |arguments: &[ColumnarValue]| {
+        let column = ColumnarValue::values_to_arrays(arguments)?.remove(0);
+        let found: BooleanArray =
+            column.as_primitive::<UInt64Type>().iter().map(|id| id.map(|id| ids.contains(&id))).collect();
+        Ok(ColumnarValue::Array(Arc::new(found)))
+    };
+    create_udf("is_one_of", vec![DataType::UInt64], DataType::Boolean, Volatility::Immutable, Arc::new(contains))
+        .call(vec![col(schema::ID)])
+}
