@@ -649,7 +649,8 @@ fn asks() {
                         .enumerate()
                         .map(|(i, &kth)| match (floors, ceilings) {
                             (Some(floors), _) if kth <= floors[i] => Kth::Within,
-                            (_, Some(ceilings)) if !(kth <= ceilings[i]) => Kth::Beyond,
+                            (_, Some(ceilings)) if kth <= ceilings[i] => Kth::At(kth),
+                            (_, Some(_)) => Kth::Beyond,
                             _ => Kth::At(kth),
                         })
                         .collect();

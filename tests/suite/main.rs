@@ -1,4 +1,5 @@
 //! The integration tests, one binary.
+#![recursion_limit = "256"] // futures of whole commands, one inside the other
 
 mod changes;
 mod commands;

@@ -17,6 +17,9 @@ use super::fixture::{Image, TOY, calibrated, circle, database};
 
 const SCORE: &str = "knn_ood_score(toy, 'circle')";
 
+/// What a condition says of a score.
+type Passes = Box<dyn Fn(f32) -> bool>;
+
 /// 6,000 images around 30 directions, some far from all of them; the first half is the bank.
 async fn clusters(folder: &Path) -> Store {
     let mut state = 5u64;
@@ -129,10 +132,9 @@ async fn an_order_with_a_limit_stops_the_search() {
         (format!("SELECT uri, {SCORE} AS s FROM images ORDER BY s DESC LIMIT 3"), "stop=largest 3 scores"),
         (format!("SELECT uri FROM images ORDER BY {SCORE} LIMIT 3 OFFSET 2"), "stop=smallest 5 scores"),
         (
-            format!(
-                "SELECT * FROM (SELECT i.uri, knn_ood_score(i.toy, 'circle') AS s FROM images AS i) AS q \
+            "SELECT * FROM (SELECT i.uri, knn_ood_score(i.toy, 'circle') AS s FROM images AS i) AS q \
                   WHERE s > 0.5 ORDER BY s DESC, uri LIMIT 3"
-            ),
+                .into(),
             "keep=score > 0.5, stop=largest 3 scores",
         ),
     ] {
@@ -161,10 +163,9 @@ async fn a_score_is_computed_once_per_row() {
         format!(
             "SELECT dataset, avg({SCORE}), max({SCORE}) FROM images WHERE split = 'test' AND {SCORE} > 0.1 GROUP BY 1"
         ),
-        format!(
-            "SELECT i.id, knn_ood_score(i.toy, 'circle') AS s FROM images AS i JOIN images AS j ON i.id = j.id \
+        "SELECT i.id, knn_ood_score(i.toy, 'circle') AS s FROM images AS i JOIN images AS j ON i.id = j.id \
                  WHERE knn_ood_score(i.toy, 'circle') > 0.3 AND i.split = 'test'"
-        ),
+            .into(),
         format!("SELECT id, rank() OVER (ORDER BY {SCORE}) FROM images WHERE split = 'test' AND {SCORE} < 1.5"),
         "SELECT id, knn_ood_score(toy, 'circle') FROM images WHERE is_ood(toy, 'circle') AND split = 'test'".into(),
     ] {
@@ -186,7 +187,7 @@ async fn what_is_dropped_early_is_what_comparing_drops() {
         kept
     };
     let one = all[4500].1.unwrap();
-    let conditions: Vec<(String, Box<dyn Fn(f32) -> bool>)> = vec![
+    let conditions: Vec<(String, Passes)> = vec![
         (format!("{SCORE} > 0.3"), Box::new(|s| f64::from(s) > 0.3)),
         (format!("{SCORE} < 0.3"), Box::new(|s| f64::from(s) < 0.3)),
         (format!("{SCORE} >= {}", f64::from(one)), Box::new(move |s| s >= one)),
