@@ -34,6 +34,21 @@ pub fn pvalue(ascending: &[f32], score: f32) -> f64 {
     (1 + ascending.len() - below) as f64 / (ascending.len() + 1) as f64
 }
 
+/// The score above which p-values are at most `p` (or below it, `strictly`); infinite where none is, −1 where all are.
+pub fn pvalue_limit(ascending: &[f32], p: f64, strictly: bool) -> f64 {
+    let n = ascending.len();
+    let holds = |above: usize| {
+        let value = (1 + above) as f64 / (n + 1) as f64;
+        if strictly { value < p } else { value <= p }
+    };
+    // how many calibration scores may be as large: those for which it holds come first
+    match (0..=n).position(|above| !holds(above)) {
+        Some(0) => f64::INFINITY,
+        Some(first) => f64::from(ascending[n - first]),
+        None => -1.0,
+    }
+}
+
 /// Whether p-values from `n` calibration scores can be small enough for a false discovery rate: 1 / (n + 1) ≤ fdr.
 pub fn supports_fdr(n: usize, fdr: f64) -> bool {
     (n + 1) as f64 * fdr >= 1.0 - 1e-9
@@ -104,6 +119,18 @@ mod tests {
         assert_eq!(pvalue(&scores, 0.2), 0.8);
         assert_eq!(pvalue(&scores, 0.25), 0.4);
         assert_eq!(pvalue(&scores, 0.4), 0.2);
+    }
+
+    #[test]
+    fn a_limit_of_p_values_is_a_limit_of_scores() {
+        let scores = [0.1, 0.2, 0.2, 0.3];
+        for p in [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5] {
+            for score in [0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.31] {
+                let value = pvalue(&scores, score);
+                assert_eq!(f64::from(score) > pvalue_limit(&scores, p, false), value <= p, "{score}: {value} <= {p}");
+                assert_eq!(f64::from(score) > pvalue_limit(&scores, p, true), value < p, "{score}: {value} < {p}");
+            }
+        }
     }
 
     #[test]

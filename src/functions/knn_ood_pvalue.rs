@@ -15,7 +15,8 @@ use super::{CALIBRATION_ROWS, arguments, settings};
 use crate::bank::Banks;
 use crate::score;
 
-const NAME: &str = "knn_ood_pvalue";
+/// As SQL calls it; the optimiser knows it by this name.
+pub(crate) const NAME: &str = "knn_ood_pvalue";
 
 /// DOUBLE in (0, 1], from the bank's calibration.
 #[user_doc(

@@ -13,7 +13,7 @@ use datafusion_macros::user_doc;
 use super::arguments;
 use crate::bank::Banks;
 
-const NAME: &str = "knn_ood_threshold";
+pub(super) const NAME: &str = "knn_ood_threshold";
 
 /// FLOAT at the bank's k, from its calibration.
 #[user_doc(

@@ -16,7 +16,7 @@ mod knn_density_ratio;
 mod knn_lid;
 mod knn_mean_distance;
 mod knn_neighbors;
-mod knn_ood_pvalue;
+pub(crate) mod knn_ood_pvalue;
 pub(crate) mod knn_ood_score;
 mod knn_ood_threshold;
 mod reference;
@@ -49,6 +49,11 @@ fn scalars(banks: &Arc<Banks>) -> Vec<ScalarUDF> {
         knn_ood_threshold::KnnOodThreshold::new(banks).into(),
         knn_ood_pvalue::KnnOodPvalue::new(banks).into(),
     ]
+}
+
+/// Whether a function of this name searches a bank for every row.
+pub(crate) fn searches(name: &str) -> bool {
+    name == is_ood::NAME || name.starts_with("knn_") && name != knn_ood_threshold::NAME
 }
 
 fn aggregates() -> Vec<AggregateUDF> {

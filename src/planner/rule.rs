@@ -16,8 +16,9 @@ use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
 use super::bounds::{Bounds, Top};
 use super::node::{Call, Scored};
-use crate::bank::Banks;
-use crate::functions::{arguments, is_ood, knn_ood_score};
+use crate::bank::{Banks, Definition};
+use crate::functions::{arguments, is_ood, knn_ood_pvalue, knn_ood_score, searches};
+use crate::score;
 
 /// Begins the name of a score's column.
 const COLUMN: &str = "__knn_ood_score";
@@ -73,15 +74,28 @@ impl PullScores {
         Ok(Some(Call { bank: bank.name.clone(), version: bank.table_version, k, embedding, id }))
     }
 
-    /// A condition that only bounds one score: `knn_ood_score(…) > c` and the like, `is_ood(…)`.
+    /// A condition that only bounds one score: `knn_ood_score(…) > c` and the like, `knn_ood_pvalue(…) < p`,
+    /// `is_ood(…)`.
     fn bounded(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<(Call, Bounds)>> {
         Ok(match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                let (call, number, op) = match (number(left), number(right)) {
-                    (None, Some(number)) => (self.call(uncast(left), input)?, number, Some(*op)),
-                    (Some(number), None) => (self.call(uncast(right), input)?, number, op.swap()),
+                let (asked, number, op) = match (number(left), number(right)) {
+                    (None, Some(number)) => (uncast(left), number, Some(*op)),
+                    (Some(number), None) => (uncast(right), number, op.swap()),
                     _ => return Ok(None),
                 };
+                if let Some((call, bank)) = self.calibrated(asked, knn_ood_pvalue::NAME)? {
+                    let calibration = self.0.calibration(&bank, bank.k)?;
+                    let limit = |strictly| score::pvalue_limit(&calibration.scores, number, strictly);
+                    return Ok(match op {
+                        Some(Operator::Lt) => Some((call, Bounds::above(limit(true)))),
+                        Some(Operator::LtEq) => Some((call, Bounds::above(limit(false)))),
+                        Some(Operator::Gt) => Some((call, Bounds::up_to(limit(false)))),
+                        Some(Operator::GtEq) => Some((call, Bounds::up_to(limit(true)))),
+                        _ => None,
+                    });
+                }
+                let call = self.call(asked, input)?;
                 let bounds = match op {
                     Some(Operator::Gt) => Bounds::above(number),
                     Some(Operator::GtEq) => Bounds::from(number),
@@ -104,15 +118,24 @@ impl PullScores {
 
     /// `is_ood(embedding, bank [, tpr])`: the score that it asks for, and the threshold.
     fn decision(&self, expr: &Expr) -> Result<Option<(Call, f64)>> {
-        let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
-        if func.name() != is_ood::NAME || args.len() < 2 {
+        let (Some((call, bank)), Expr::ScalarFunction(function)) = (self.calibrated(expr, is_ood::NAME)?, expr) else {
             return Ok(None);
-        }
-        let bank = arguments::bank(is_ood::NAME, &self.0, literal(&args[1]))?;
+        };
+        let args = &function.args;
         let tpr = arguments::tpr(is_ood::NAME, args.len() > 2, args.get(2).and_then(literal))?;
         let threshold = self.0.calibration(&bank, bank.k)?.threshold(tpr)?;
+        Ok(Some((call, f64::from(threshold))))
+    }
+
+    /// The score that a function of a calibrated bank, `name(embedding, bank …)`, asks for.
+    fn calibrated(&self, expr: &Expr, name: &str) -> Result<Option<(Call, Arc<Definition>)>> {
+        let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
+        if func.name() != name || args.len() < 2 {
+            return Ok(None);
+        }
+        let bank = arguments::bank(name, &self.0, literal(&args[1]))?;
         let (version, k, embedding) = (bank.table_version, bank.k, args[0].clone());
-        Ok(Some((Call { bank: bank.name.clone(), version, k, embedding, id: None }, f64::from(threshold))))
+        Ok(Some((Call { bank: bank.name.clone(), version, k, embedding, id: None }, bank)))
     }
 
     /// Conditions without a score first, then scores with their bounds, then what is left.
@@ -120,7 +143,7 @@ impl PullScores {
         let input = Arc::unwrap_or_clone(filter.input);
         let (mut cheap, mut rest, mut bounded) = (Vec::new(), Vec::new(), Vec::<(Call, Bounds)>::new());
         for condition in split_conjunction(&filter.predicate) {
-            if !self.has_score(condition)? {
+            if !is_costly(condition)? {
                 cheap.push(condition.clone());
             } else if let Some((call, bounds)) = self.bounded(condition, &input)? {
                 match bounded.iter_mut().find(|(known, _)| *known == call) {
@@ -245,11 +268,11 @@ impl PullScores {
         let exprs = exprs.into_iter().map(used).collect::<Result<Vec<_>>>()?;
         Ok((input, exprs))
     }
+}
 
-    fn has_score(&self, expr: &Expr) -> Result<bool> {
-        let named = |func: &ScalarFunction| [knn_ood_score::NAME, is_ood::NAME].contains(&func.func.name());
-        expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(func) if named(func))))
-    }
+/// Whether an expression searches a bank: cheaper conditions come first.
+fn is_costly(expr: &Expr) -> Result<bool> {
+    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(call) if searches(call.func.name()))))
 }
 
 fn literal(expr: &Expr) -> Option<&ScalarValue> {

@@ -15,5 +15,6 @@ mod reference;
 mod refusals;
 mod scores;
 mod shell;
+mod sklearn;
 mod slt;
 mod views;

@@ -111,6 +111,7 @@ async fn filters_become_bounds_below_which_cheap_filters_lie() {
         (format!("{SCORE} > 0.25 AND {SCORE} > 0.5"), "keep=score > 0.5"),
         ("is_ood(toy, 'circle')".into(), "keep=score > 0.0210"),
         ("NOT is_ood(toy, 'circle')".into(), "keep=score <= 0.0210"),
+        ("knn_ood_pvalue(toy, 'circle') <= 0.05".into(), "keep=score > 0.03"),
         (format!("{SCORE} > knn_ood_threshold('circle')"), "keep=score > 0.0210"),
     ] {
         let plan = explained(&session, &format!("SELECT id FROM images WHERE {condition}")).await;
@@ -180,7 +181,9 @@ async fn what_is_dropped_early_is_what_comparing_drops() {
     let session = Session::open(&store).await.unwrap();
     let all = found(&session, &format!("SELECT id, {SCORE} FROM images")).await;
     assert_eq!(all.len(), 6000);
-    let threshold = bank::list_calibrations(&store).await.unwrap()[0].threshold(0.95).unwrap();
+    let calibration = bank::list_calibrations(&store).await.unwrap().remove(0);
+    let threshold = calibration.threshold(0.95).unwrap();
+    let calibration = calibration.scores;
     let kept = |keep: &dyn Fn(f32) -> bool| -> Vec<(u64, Option<f32>)> {
         let mut kept: Vec<_> = all.iter().copied().filter(|(_, score)| score.is_some_and(keep)).collect();
         kept.sort_by_key(|(id, _)| *id);
@@ -199,6 +202,10 @@ async fn what_is_dropped_early_is_what_comparing_drops() {
         ),
         ("is_ood(toy, 'circle')".into(), Box::new(move |s| s > threshold)),
         ("NOT is_ood(toy, 'circle')".into(), Box::new(move |s| s <= threshold)),
+        (
+            "knn_ood_pvalue(toy, 'circle') < 0.03".into(),
+            Box::new(move |s| outskirt::score::pvalue(&calibration, s) < 0.03),
+        ),
         (format!("{SCORE} > 5"), Box::new(|_| false)),
         (format!("{SCORE} >= 0"), Box::new(|_| true)),
     ];
