@@ -1,5 +1,5 @@
--- How well does a bank tell in-distribution images from each OOD dataset (the table of the paper, in percent)?
--- The same numbers as `outskirt evaluate`, in SQL: change the score, group by something else, join with metadata.
+-- How well does a bank tell in-distribution images from each OOD dataset?
+-- The table of the paper in percent, the same numbers as `outskirt evaluate`, in SQL: change the score, group by something else, join with metadata.
 -- param bank bank: what the images are measured against
 -- param id predicate: held-out in-distribution images, as SQL over images
 -- param ood predicate: OOD images, as SQL over images; one line per dataset
