@@ -1,5 +1,6 @@
 //! The aggregates beside scikit-learn, where python3 has it; a notice says where it has not.
 
+use std::io::Write;
 use std::process::{Command, Stdio};
 
 use arrow::array::AsArray;
@@ -25,7 +26,7 @@ print(next(f for f, t in zip(fpr, tpr) if t >= 0.95))
 async fn auroc_and_error_rates_equal_scikit_learn() {
     let has = Command::new("python3").args(["-c", "import sklearn"]).stderr(Stdio::null()).status();
     if !has.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: python3 has no scikit-learn");
+        writeln!(std::io::stderr(), "skipped: python3 has no scikit-learn").unwrap();
         return;
     }
     let folder = tempfile::tempdir().unwrap();
