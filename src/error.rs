@@ -179,6 +179,14 @@ pub enum Error {
         "column '{column}' of images holds {holds}, not those of bank '{bank}' at k = {k}: name another with --into"
     )]
     NotItsScores { column: String, bank: String, k: usize, holds: String },
+    #[error(
+        "bank {bank} follows images up to version {follows}, which is at {images}: 'outskirt bank refresh {bank}' brings it up to date"
+    )]
+    StaleBank { bank: String, follows: u64, images: u64 },
+    #[error(
+        "bank '{bank}' would hold {rows} embeddings now, fewer than its k = {k}: it stays as it is; drop it and make another"
+    )]
+    BankTooSmall { bank: String, rows: usize, k: usize },
     #[error("alpha = {alpha} is not a sampling ratio: it must lie in (0, 1]")]
     BadAlpha { alpha: f64 },
     #[error(

@@ -56,6 +56,7 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
     if list(store).await?.iter().any(|bank| bank.name == spec.name) {
         return Err(Error::BankExists { name: spec.name.clone() });
     }
+    store.check_predicate(&spec.predicate).await?;
     let columns = store.embedding_columns().await?;
     let column = columns.iter().find(|column| column.backbone == spec.backbone).ok_or_else(|| Error::NoEmbeddings {
         name: spec.backbone.clone(),
@@ -74,6 +75,7 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
         row_count: 0,
         dimension: column.dimension,
         created_at: now(),
+        checked_version: None,
     };
     // exact search needs no file: the rows are checked and counted
     let rows = if spec.index != IndexKind::Exact { Some(read_rows(store, &bank).await?) } else { None };
@@ -93,7 +95,6 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
         save_hnsw(store, &bank, &build_hnsw(&bank, &rows)?, &lock)?;
     }
     // the row last: what came before is derived, or a tag that the next attempt replaces
-    store.untag(schema::IMAGES, &bank.tag()).await?;
     store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
     store.write_rows(&lock, schema::BANKS, &[], std::slice::from_ref(&bank)).await?;
     Ok(bank)
@@ -105,7 +106,7 @@ pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
     let bank = super::find(store, name).await?;
     store.delete(&lock, schema::CALIBRATIONS, &format!("bank = {}", quote(name))).await?;
     store.delete(&lock, schema::BANKS, &format!("name = {}", quote(name))).await?;
-    store.untag(schema::IMAGES, &bank.tag()).await?;
+    store.untag(schema::IMAGES, &bank.tags(), None).await?;
     for file in sidecar_files(&hnsw_path(store, &bank)) {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -179,7 +180,6 @@ pub(super) async fn embeddings(
     version: Option<u64>,
     predicate: &str,
 ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
-    store.check_predicate(predicate).await?;
     let columns = [schema::ID, bank.backbone.as_str()];
     store.scan(schema::IMAGES, version, &columns, Some(&has_embedding(bank, predicate))).await
 }
@@ -247,6 +247,12 @@ pub(super) fn hnsw_sidecar(bank: &Definition) -> Result<Sidecar> {
         step: 0.0,
         checksum: String::new(),
     })
+}
+
+/// The version of `images` that a bank's graph was built from, where there is a graph that fits.
+pub(super) fn graph_version(store: &Store, bank: &Definition) -> Option<u64> {
+    let wanted = hnsw_sidecar(bank).ok()?;
+    wanted.verify(&hnsw_path(store, bank)).ok().map(|found| found.table_version)
 }
 
 /// Build a bank's graph.

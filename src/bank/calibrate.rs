@@ -56,6 +56,7 @@ impl Calibration {
 pub async fn calibrate(store: &Store, bank: &str, predicate: &str, k: Option<usize>) -> Result<Calibration> {
     let lock = store.lock()?;
     let bank = super::find(store, bank).await?;
+    store.check_predicate(predicate).await?;
     let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
     let opened = Bank::open(store, bank.clone(), SearchOptions::default()).await?;
     let held: HashSet<u64> = opened.ids().iter().copied().collect();

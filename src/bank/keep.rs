@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
 use super::build::{each_of, embeddings, has_embedding};
+use super::refresh::carry_forward;
 use super::{Bank, Definition, find};
 use crate::error::{Error, Result};
 use crate::index::SearchOptions;
@@ -64,10 +65,13 @@ pub async fn keep_scores(
     let wanted = store.count_where(schema::IMAGES, &has_embedding(&bank, &stale)).await?;
     let done = Kept { bank, column, computed: wanted, fresh: rows - wanted };
     if wanted > 0 {
+        let before = store.version(schema::IMAGES).await?;
         if !there {
             store.add_null_columns(&lock, schema::IMAGES, &fields).await?;
         }
         fill(store, &lock, &done, &stale, fields, tell).await?;
+        // scores are no part of a bank
+        carry_forward(store, &lock, before, store.version(schema::IMAGES).await?).await?;
     }
     Ok(done)
 }

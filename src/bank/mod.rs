@@ -9,6 +9,7 @@ mod build;
 mod calibrate;
 mod keep;
 mod open;
+mod refresh;
 mod stream;
 mod verify;
 
@@ -18,6 +19,7 @@ pub use build::{BankSpec, create, drop_bank};
 pub use calibrate::{Calibration, calibrate};
 pub use keep::{Kept, keep_scores};
 pub use open::{Bank, Banks};
+pub use refresh::{Refreshed, churn, refresh, refresh_all};
 pub use verify::{Verification, verify};
 
 use crate::error::{Error, Result};
@@ -52,9 +54,17 @@ pub struct Definition {
     pub dimension: usize,
     /// UTC.
     pub created_at: String,
+    /// The latest version of `images` that is known to give the same rows; `None`: its own.
+    #[serde(default)]
+    pub checked_version: Option<u64>,
 }
 
 impl Definition {
+    /// The latest version of `images` that the bank is known to follow.
+    pub fn follows(&self) -> u64 {
+        self.checked_version.unwrap_or(self.table_version).max(self.table_version)
+    }
+
     /// What the bank keeps beside the table, as `banks.index_kind` says.
     pub fn index_kind(&self) -> Result<IndexKind> {
         self.index_kind.parse()
@@ -76,7 +86,12 @@ impl Definition {
 
     /// The tag that keeps the bank's version of `images` from being pruned.
     fn tag(&self) -> String {
-        format!("bank-{}", self.name)
+        format!("{}{}", self.tags(), self.table_version)
+    }
+
+    /// What all its tags begin with; `-` is in no bank's name.
+    fn tags(&self) -> String {
+        format!("bank-{}-", self.name)
     }
 }
 

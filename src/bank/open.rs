@@ -1,17 +1,20 @@
 //! Banks opened for search: vectors in memory, graphs loaded, each once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::build::{InMemory, build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
+use super::refresh::follow;
 use super::{Calibration, Definition, at_version, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
 use crate::error::{Error, Result};
 use crate::index::{
     self, Device, Exact, Found, Hnsw, IndexKind, Kth, Layout, Neighbor, NeighborIndex, Processor, Question, Sampling,
-    Search, SearchOptions, check_device,
+    Search, SearchOptions, Sidecar, Stale, check_device,
 };
+use crate::schema;
 use crate::store::Store;
 use crate::vectors::Vectors;
 
@@ -90,8 +93,10 @@ impl Bank {
         }
         let path = hnsw_path(store, &definition);
         let wanted = hnsw_sidecar(&definition)?;
-        let loaded =
-            wanted.verify(&path).and_then(|step| Hnsw::load(&path, definition.dimension, wanted.options, step));
+        let loaded = match wanted.verify(&path) {
+            Ok(found) => load(store, &path, &definition, &found).await,
+            Err(reason) => Err(reason),
+        };
         let mut notice = None;
         let index = match loaded {
             Ok(hnsw) => hnsw,
@@ -165,6 +170,20 @@ impl Bank {
     }
 }
 
+/// Load a graph, and bring one of an older version of the bank up to date.
+async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) -> Result<Hnsw> {
+    let mut hnsw = Hnsw::load(path, bank.dimension, found.options, found.step)?;
+    match found.table_version {
+        base if base == bank.table_version && found.rows == bank.row_count => {}
+        base if base < bank.table_version => follow(store, &mut hnsw, base, found.rows, bank).await?,
+        base => {
+            let reason = format!("it was built from version {base} of images");
+            return Err(Error::BadIndexFile { path: path.into(), reason });
+        }
+    }
+    Ok(hnsw)
+}
+
 /// A bank's rows, which must be as many as when it was made.
 async fn read_whole(store: &Store, bank: &Definition) -> Result<InMemory> {
     let rows = read_rows(store, bank).await?;
@@ -215,6 +234,10 @@ pub struct Banks {
     /// Of other versions than the banks' own, found so far.
     versions: Mutex<HashMap<(String, u64), Arc<Definition>>>,
     calibrations: Vec<Calibration>,
+    /// The version of `images` that the session sees.
+    images: AtomicU64,
+    /// What happened besides opening.
+    said: Mutex<BTreeSet<String>>,
     opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
     watch: Arc<OnceLock<Watch>>,
 }
@@ -227,6 +250,8 @@ impl Banks {
             definitions: list(store).await?.into_iter().map(Arc::new).collect(),
             versions: Mutex::default(),
             calibrations: list_calibrations(store).await?,
+            images: store.version(schema::IMAGES).await?.into(),
+            said: Mutex::default(),
             opened: Mutex::default(),
             watch: Arc::default(),
         })
@@ -239,6 +264,8 @@ impl Banks {
             definitions: Vec::new(),
             versions: Mutex::default(),
             calibrations: Vec::new(),
+            images: AtomicU64::new(0),
+            said: Mutex::default(),
             opened: Mutex::default(),
             watch: Arc::default(),
         }
@@ -271,12 +298,53 @@ impl Banks {
         Ok(definition)
     }
 
-    /// A bank's calibration at k.
+    /// A bank's calibration at k: of its version, or, where it was refreshed since, of the version before, with a notice.
     pub fn calibration(&self, bank: &Definition, k: usize) -> Result<&Calibration> {
-        let of_bank =
-            |found: &&Calibration| found.bank == bank.name && found.k == k && found.table_version == bank.table_version;
-        let found = self.calibrations.iter().find(of_bank);
-        found.ok_or_else(|| Error::NotCalibrated { bank: bank.name.clone(), k })
+        let of_bank = |found: &&Calibration| found.bank == bank.name && found.k == k;
+        let found = self.calibrations.iter().filter(of_bank).find(|found| {
+            found.table_version == bank.table_version
+                || found.table_version < bank.table_version && self.is_current(bank)
+        });
+        let found = found.ok_or_else(|| Error::NotCalibrated { bank: bank.name.clone(), k })?;
+        if found.table_version != bank.table_version {
+            let (name, before, now) = (&bank.name, found.table_version, bank.table_version);
+            self.say(format!(
+                "bank {name} was calibrated at version {before} and is at {now}: 'outskirt bank refresh {name} --calibrate' measures it again"
+            ));
+        }
+        Ok(found)
+    }
+
+    /// Whether this is the bank as it stands, and not another version of it.
+    fn is_current(&self, bank: &Definition) -> bool {
+        self.definitions.iter().any(|known| **known == *bank)
+    }
+
+    /// The session sees another version of `images` from now on.
+    pub(crate) fn see_images(&self, version: u64) {
+        self.images.store(version, Ordering::Relaxed);
+    }
+
+    fn say(&self, notice: String) {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(notice);
+    }
+
+    /// Refuse a bank that is behind its table, or say so.
+    fn check_fresh(&self, bank: &Definition, options: SearchOptions) -> Result<()> {
+        let images = self.images.load(Ordering::Relaxed);
+        if bank.follows() >= images || !self.is_current(bank) {
+            return Ok(());
+        }
+        let (name, follows) = (bank.name.clone(), bank.follows());
+        let stale = Error::StaleBank { bank: name, follows, images };
+        match options.stale {
+            Stale::Error => Err(stale),
+            Stale::Notice => {
+                self.say(stale.to_string());
+                Ok(())
+            }
+            Stale::Ignore => Ok(()),
+        }
     }
 
     /// The opened bank. The first caller reads it; others wait for that.
@@ -284,6 +352,7 @@ impl Banks {
     /// Called from SQL functions, which are synchronous and may run on any executor: the reading has a thread
     /// and a runtime of its own, so it cannot block the one it is called from.
     pub fn open(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Bank>> {
+        self.check_fresh(definition, options)?;
         let key = (definition.name.clone(), definition.table_version, options);
         let slot = {
             let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -326,10 +395,12 @@ impl Banks {
         let _ = self.watch.set(Watch(Box::new(watch)));
     }
 
-    /// Notices of the banks opened so far.
+    /// What the user should know of the banks used so far.
     pub fn notices(&self) -> Vec<String> {
-        let opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let banks = opened.values().filter_map(|slot| slot.get()?.as_ref().ok());
-        banks.filter_map(|bank| bank.notice().map(str::to_owned)).collect()
+        let of_banks: Vec<String> = banks.filter_map(|bank| bank.notice().map(str::to_owned)).collect();
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        of_banks.into_iter().chain(said.iter().cloned()).collect()
     }
 }

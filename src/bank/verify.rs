@@ -92,6 +92,7 @@ pub async fn verify(
 
 /// Up to `count` of the images for which a predicate holds, the same ones each time.
 async fn draw(store: &Store, bank: &Definition, predicate: &str, count: usize) -> Result<Rows> {
+    store.check_predicate(predicate).await?;
     let mut drawn: Vec<(u64, Vec<f32>)> = Vec::new();
     for_each_embedding(store, bank, None, predicate, |id, unit| {
         drawn.push((mixed(id, 0), unit.to_vec()));

@@ -1,16 +1,17 @@
-//! `outskirt bank create | calibrate | verify | list | drop`.
+//! `outskirt bank create | calibrate | refresh | verify | list | drop`.
 
 use std::path::Path;
 
 use clap::Subcommand;
 
 use super::{Console, table};
-use crate::bank::{self, BankSpec, Verification};
+use crate::bank::{self, BankSpec, Definition, Refreshed, Verification};
 use crate::error::Result;
 use crate::index::IndexKind;
+use crate::schema;
 use crate::store::Store;
 
-/// Create, calibrate, verify, list and drop banks.
+/// Create, calibrate, refresh, verify, list and drop banks.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make a bank of the images for which a predicate holds
@@ -24,6 +25,16 @@ Example:
 Example:
   outskirt bank calibrate cifar10 --where \"dataset = 'cifar10' AND split = 'val'\"")]
     Calibrate(Calibrate),
+    /// Bring a bank up to date with its table: images that were added, deleted or changed since
+    #[command(after_help = "\
+Only what changed is read. A bank none of whose images changed keeps its version, and with it its calibration and kept
+scores. 'outskirt ingest' refreshes all banks when it is done.
+
+Examples:
+  outskirt bank refresh cifar10
+  outskirt bank refresh cifar10 --calibrate
+  outskirt bank refresh --all")]
+    Refresh(Refresh),
     /// Compare a bank's graph with exact search on a sample of images
     #[command(after_help = "\
 Example:
@@ -36,6 +47,20 @@ Example:
         /// The bank
         name: String,
     },
+}
+
+/// Arguments of `bank refresh`.
+#[derive(Debug, clap::Args)]
+pub struct Refresh {
+    /// The bank
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    name: Option<String>,
+    /// Every bank
+    #[arg(long)]
+    all: bool,
+    /// Measure the calibrations of a bank that changed again, with the images that their predicates find now
+    #[arg(long)]
+    calibrate: bool,
 }
 
 /// Arguments of `bank create`.
@@ -141,12 +166,72 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
             bar.finish_and_clear();
             verified(&found?, console)
         }
+        Command::Refresh(args) => {
+            let done = match &args.name {
+                Some(name) => vec![(name.clone(), bank::refresh(&store, name).await)],
+                None => bank::refresh_all(&store).await?,
+            };
+            for (_, refreshed) in done {
+                let refreshed = refreshed?;
+                console.line(describe(&refreshed))?;
+                if args.calibrate {
+                    calibrate_again(&store, &refreshed.bank, console).await?;
+                }
+            }
+            Ok(())
+        }
         Command::List => list(&store, console).await,
         Command::Drop { name } => {
             let dropped = bank::drop_bank(&store, &name).await?;
             console.line(format!("bank {}: dropped; its {} images stay", dropped.name, dropped.row_count))
         }
     }
+}
+
+/// Refresh all banks after their table has changed; what fails is a notice: the images are in already.
+pub(super) async fn follow(store: &Store, console: &mut Console<'_>) -> Result<()> {
+    for (name, refreshed) in bank::refresh_all(store).await? {
+        match refreshed {
+            Ok(refreshed) if refreshed.added + refreshed.removed + refreshed.changed > 0 => {
+                console.line(describe(&refreshed))?;
+            }
+            Ok(_) => {}
+            Err(error) => console.notice(format!("bank {name} was not refreshed: {error}"))?,
+        }
+    }
+    Ok(())
+}
+
+fn describe(refreshed: &Refreshed) -> String {
+    let Refreshed { bank, added, removed, changed, rebuilt } = refreshed;
+    if added + removed + changed == 0 {
+        return format!(
+            "bank {}: up to date with version {} of images, {} embeddings",
+            bank.name,
+            bank.follows(),
+            bank.row_count
+        );
+    }
+    let graph = if *rebuilt { ", its graph was built anew" } else { "" };
+    format!(
+        "bank {}: {added} embeddings added, {removed} removed, {changed} changed; {} now, version {}{graph}",
+        bank.name, bank.row_count, bank.table_version
+    )
+}
+
+async fn calibrate_again(store: &Store, bank: &Definition, console: &mut Console<'_>) -> Result<()> {
+    for made in bank::list_calibrations(store).await? {
+        if made.bank == bank.name && made.table_version != bank.table_version {
+            let made = bank::calibrate(store, &bank.name, &made.predicate, Some(made.k)).await?;
+            console.line(format!(
+                "bank {}: calibrated with {} images at k = {}",
+                made.bank,
+                made.scores.len(),
+                made.k
+            ))?;
+        }
+    }
+    Ok(())
 }
 
 fn verified(found: &Verification, console: &mut Console<'_>) -> Result<()> {
@@ -181,12 +266,18 @@ async fn list(store: &Store, console: &mut Console<'_>) -> Result<()> {
         return console.notice("no banks yet: 'outskirt bank create' makes one");
     }
     let calibrations = bank::list_calibrations(store).await?;
+    let images = store.version(schema::IMAGES).await?;
+    let mut churns = Vec::with_capacity(banks.len());
+    for bank in &banks {
+        // a version that is gone leaves it unknown
+        churns.push(bank::churn(store, bank).await.ok().flatten());
+    }
     let rows: Vec<Vec<String>> = banks
         .into_iter()
-        .map(|bank| {
-            let calibrated = calibrations
-                .iter()
-                .find(|made| made.bank == bank.name && made.k == bank.k && made.table_version == bank.table_version);
+        .zip(churns)
+        .map(|(bank, churn)| {
+            let calibrated = calibrations.iter().find(|made| made.bank == bank.name && made.k == bank.k);
+            let state = if bank.follows() == images { "current" } else { "behind" };
             vec![
                 bank.name,
                 bank.backbone,
@@ -195,12 +286,32 @@ async fn list(store: &Store, console: &mut Console<'_>) -> Result<()> {
                 bank.k.to_string(),
                 bank.alpha.to_string(),
                 bank.index_kind,
+                churn.map_or("".into(), |churn| format!("{:.1} %", 100.0 * churn)),
                 bank.table_version.to_string(),
-                calibrated.map_or("no".into(), |made| format!("{} images", made.scores.len())),
+                state.into(),
+                bank.created_at.split('T').next().unwrap_or_default().into(),
+                calibrated.map_or("no".into(), |made| {
+                    let older = if made.table_version == bank.table_version { "" } else { " (older version)" };
+                    format!("{} images{older}", made.scores.len())
+                }),
                 bank.predicate,
             ]
         })
         .collect();
-    let header = ["name", "backbone", "rows", "d", "k", "alpha", "index", "version", "calibrated", "where"];
-    console.line(table::render(&header, &rows, &[2, 3, 4, 5, 7]))
+    let header = [
+        "name",
+        "backbone",
+        "rows",
+        "d",
+        "k",
+        "alpha",
+        "index",
+        "churn",
+        "version",
+        "state",
+        "made",
+        "calibrated",
+        "where",
+    ];
+    console.line(table::render(&header, &rows, &[2, 3, 4, 5, 7, 8]))
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Console;
+use super::{Console, bank};
 use crate::backbone::{self, Backbone};
 use crate::error::{Error, Result};
 use crate::image::{self, ImageFiles};
@@ -45,6 +45,9 @@ pub struct Args {
     /// Threads that decode and embed; all cores where it is not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
+    /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
+    #[arg(long)]
+    no_refresh: bool,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -64,7 +67,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     let summary = with_progress(&store, &backbone, files, &options, console).await?;
     console.line(describe(&options, &summary))?;
-    report_rejects(&summary, console)
+    report_rejects(&summary, console)?;
+    if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
 }
 
 /// Ingest under a progress bar.

@@ -59,7 +59,7 @@ pub enum Command {
     /// Embed image files (this outskirt was built without libtorch)
     #[cfg(not(feature = "torch"))]
     Ingest(NeedsTorch),
-    /// Create, calibrate, list and drop banks: the in-distribution embeddings to score against
+    /// Create, calibrate, refresh, list and drop banks: the in-distribution embeddings to score against
     #[command(subcommand)]
     Bank(bank::Command),
     /// Run SQL over images, banks and files

@@ -8,7 +8,7 @@ use datafusion::common::{DataFusionError, Result, config_err, exec_err};
 use datafusion::config::{ConfigEntry, ConfigExtension, ConfigOptions, ExtensionOptions};
 
 use crate::error::Error;
-use crate::index::{Device, Instructions, MemoryLimit, Search, SearchOptions};
+use crate::index::{Device, Instructions, MemoryLimit, Search, SearchOptions, Stale};
 
 /// [`Instructions`] by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,7 @@ pub struct Settings {
     device: Device,
     memory_limit: MemoryLimit,
     instructions: Processor,
+    stale_bank: Stale,
 }
 
 // by hand: DataFusion's macro for it leaves the prefix out of `entries`, and SHOW would find nothing
@@ -71,6 +72,7 @@ impl ExtensionOptions for Settings {
             "device" => self.device = read(value)?,
             "memory_limit" => self.memory_limit = read(value)?,
             "instructions" => self.instructions = read(value)?,
+            "stale_bank" => self.stale_bank = read(value)?,
             _ => {
                 let known: Vec<String> = self.entries().into_iter().map(|entry| entry.key).collect();
                 return config_err!("no setting outskirt.{key}: there are {}", known.join(", "));
@@ -102,6 +104,11 @@ impl ExtensionOptions for Settings {
                 &self.instructions,
                 "Instructions that exact search uses: the fastest of this processor, unless set to slower ones",
             ),
+            entry(
+                "stale_bank",
+                &self.stale_bank,
+                "What is done with a bank that is behind its table: 'notice', 'error' or 'ignore'",
+            ),
         ]
     }
 }
@@ -118,6 +125,7 @@ pub(crate) fn search(options: &ConfigOptions) -> Result<SearchOptions> {
             device: settings.device,
             memory_limit: settings.memory_limit,
             instructions: settings.instructions.0,
+            stale: settings.stale_bank,
         }),
         // never a fallback: a filter that ran elsewhere, without the session's options, would ignore SET
         None => exec_err!("the session has no outskirt settings: add them with SessionConfig::with_option_extension"),

@@ -64,16 +64,30 @@ impl Hnsw {
         }
         // memory is taken before the first add, and as many thread slots as rayon has threads:
         // usearch refuses one caller too many instead of letting it wait
-        hnsw.reserve(ids.len())?;
+        hnsw.add(vectors, ids)?;
+        Ok(hnsw)
+    }
+
+    fn add(&self, vectors: &Rows, ids: &[u64]) -> Result<()> {
+        self.reserve(self.index.size() + ids.len())?;
         (0..ids.len()).into_par_iter().try_for_each(|row| {
             let (id, vector) = (ids[row], vectors.row(row));
-            match options.storage {
-                Storage::I8 => hnsw.index.add(id, &hnsw.codes(vector)),
-                Storage::F32 | Storage::Bf16 => hnsw.index.add(id, vector),
+            match self.options.storage {
+                Storage::I8 => self.index.add(id, &self.codes(vector)),
+                Storage::F32 | Storage::Bf16 => self.index.add(id, vector),
             }
             .map_err(failed)
-        })?;
-        Ok(hnsw)
+        })
+    }
+
+    /// Take rows out, by id, and put others in. What is taken out leaves a tombstone: after a share of changes a graph is
+    /// better built anew.
+    pub fn change(&mut self, gone: &[u64], vectors: &Rows, ids: &[u64]) -> Result<()> {
+        assert_eq!(vectors.len(), ids.len(), "one id per vector");
+        for &id in gone {
+            self.index.remove(id).map_err(failed)?;
+        }
+        self.add(vectors, ids)
     }
 
     /// Write the graph to `path`. The caller gives a temporary path and renames: usearch neither syncs nor swaps.

@@ -15,7 +15,7 @@ mod sidecar;
 #[cfg(feature = "torch")]
 pub use device::{DeviceBank, Precision, require_cuda};
 pub use hnsw::{Hnsw, HnswOptions};
-pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Storage};
+pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Stale, Storage};
 pub(crate) use outskirt_exact::Ask;
 pub use outskirt_exact::{Exact, Kth, Layout, Running, Sampling, Work, kth_distances_brute};
 pub(crate) use processor::Processor;

@@ -56,6 +56,18 @@ pub enum Device {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MemoryLimit(pub Option<u64>);
 
+/// What is done with a bank that is behind its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Stale {
+    /// It is used, and a notice says so.
+    #[default]
+    Notice,
+    /// The query fails.
+    Error,
+    /// It is used.
+    Ignore,
+}
+
 /// All of it. Exact results do not depend on these, only time and memory do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SearchOptions {
@@ -67,6 +79,8 @@ pub struct SearchOptions {
     pub memory_limit: MemoryLimit,
     /// Instructions of the processor.
     pub instructions: Instructions,
+    /// Whether a bank may be behind its table.
+    pub stale: Stale,
 }
 
 impl Default for SearchOptions {
@@ -76,6 +90,7 @@ impl Default for SearchOptions {
             device: Device::default(),
             memory_limit: MemoryLimit::default(),
             instructions: Instructions::detect(),
+            stale: Stale::default(),
         }
     }
 }
@@ -94,6 +109,7 @@ const KINDS: [(&str, IndexKind); 4] = [
     ("hnsw-bf16", IndexKind::Hnsw(Storage::Bf16)),
     ("hnsw-i8", IndexKind::Hnsw(Storage::I8)),
 ];
+const STALE: [(&str, Stale); 3] = [("notice", Stale::Notice), ("error", Stale::Error), ("ignore", Stale::Ignore)];
 const DEVICES: [(&str, Device); 2] = [("cpu", Device::Cpu), ("cuda", Device::Cuda)];
 
 fn find<T: Copy>(what: &'static str, name: &str, known: &[(&str, T)]) -> Result<T> {
@@ -148,6 +164,20 @@ impl FromStr for Device {
 
     fn from_str(name: &str) -> Result<Self> {
         find("outskirt.device", name, &DEVICES)
+    }
+}
+
+impl fmt::Display for Stale {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(name_of(self, &STALE))
+    }
+}
+
+impl FromStr for Stale {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        find("outskirt.stale_bank", name, &STALE)
     }
 }
 

@@ -65,23 +65,25 @@ impl Sidecar {
         File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))
     }
 
-    /// Check that the file at `path` is whole and was built from exactly what `self` says; gives its step.
+    /// Check that the file at `path` is whole and was built for the bank that `self` says; gives its own sidecar, whose
+    /// version and rows may be another version's.
     ///
     /// Errors: [`Error::BadIndexFile`] with the first difference; the caller rebuilds.
-    pub fn verify(&self, path: &Path) -> Result<f32> {
+    pub fn verify(&self, path: &Path) -> Result<Self> {
         let note = beside(path, ".json");
         let text = fs::read(&note).map_err(|error| bad(path, format!("its sidecar cannot be read ({error})")))?;
         let found: Self = serde_json::from_slice(&text).map_err(|error| bad(path, format!("sidecar: {error}")))?;
         if found.format != FORMAT {
             return Err(bad(path, format!("format {}, this outskirt reads {FORMAT}", found.format)));
         }
-        if (Self { checksum: self.checksum.clone(), step: self.step, ..found.clone() }) != *self {
-            return Err(bad(path, "it was built for another bank, version or network".into()));
+        let (table_version, rows) = (self.table_version, self.rows);
+        if (Self { checksum: self.checksum.clone(), step: self.step, table_version, rows, ..found.clone() }) != *self {
+            return Err(bad(path, "it was built for another bank or network".into()));
         }
         if checksum(path)? != found.checksum {
             return Err(bad(path, "its checksum is wrong".into()));
         }
-        Ok(found.step)
+        Ok(found)
     }
 }
 

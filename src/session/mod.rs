@@ -174,6 +174,9 @@ impl Session {
     /// Show one of the database's tables at its latest version, and the views over it.
     async fn renew(&self, table: &'static str) -> Result<()> {
         let latest = self.store.provider(table, None).await?;
+        if table == schema::IMAGES {
+            self.banks.see_images(self.store.version(table).await?);
+        }
         let name = home(table);
         self.context.deregister_table(name.clone())?;
         self.context.register_table(name, latest)?;

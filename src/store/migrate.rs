@@ -30,8 +30,8 @@ const MIGRATIONS: [Migration; 2] = [
     Migration { version: 1, name: "first_tables", sql: include_str!("../../migrations/0001_first_tables.sql") },
     Migration {
         version: 2,
-        name: "views_and_checksums",
-        sql: include_str!("../../migrations/0002_views_and_checksums.sql"),
+        name: "views_and_refresh",
+        sql: include_str!("../../migrations/0002_views_and_refresh.sql"),
     },
 ];
 

@@ -157,15 +157,22 @@ impl Store {
 
     /// Keep `version` of a table from being pruned, under a name.
     pub async fn tag(&self, table: &str, tag: &str, version: u64) -> Result<()> {
-        Ok(self.table(table).await?.tags().await?.create(tag, version).await?)
-    }
-
-    /// Forget a tag; one that does not exist is no error.
-    pub async fn untag(&self, table: &str, tag: &str) -> Result<()> {
         let table = self.table(table).await?;
         let mut tags = table.tags().await?;
         if tags.list().await?.contains_key(tag) {
-            tags.delete(tag).await?;
+            return Ok(tags.update(tag, version).await?);
+        }
+        Ok(tags.create(tag, version).await?)
+    }
+
+    /// Forget the tags that begin so, but for one.
+    pub async fn untag(&self, table: &str, beginning: &str, but: Option<&str>) -> Result<()> {
+        let table = self.table(table).await?;
+        let mut tags = table.tags().await?;
+        for tag in tags.list().await?.into_keys() {
+            if tag.starts_with(beginning) && Some(tag.as_str()) != but {
+                tags.delete(&tag).await?;
+            }
         }
         Ok(())
     }

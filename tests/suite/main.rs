@@ -12,6 +12,7 @@ mod planner;
 mod queries;
 #[cfg(feature = "torch")]
 mod reference;
+mod refresh;
 mod refusals;
 mod scores;
 mod shell;

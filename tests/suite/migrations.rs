@@ -37,10 +37,10 @@ async fn an_older_database_is_migrated_and_scores_as_before() {
     assert!(Store::create(&db).await.is_err(), "ingest does not migrate by the way");
 
     let (dry, _) = outskirt(&db, &["migrate", "--dry-run"]).await.unwrap();
-    assert_eq!(dry, "would apply 0002_views_and_checksums.sql\n");
+    assert_eq!(dry, "would apply 0002_views_and_refresh.sql\n");
     refused(&db, &["sql", "SELECT 1"]).await;
     let (applied, _) = outskirt(&db, &["migrate"]).await.unwrap();
-    assert_eq!(applied, "applied 0002_views_and_checksums.sql\n");
+    assert_eq!(applied, "applied 0002_views_and_refresh.sql\n");
     let (again, _) = outskirt(&db, &["migrate"]).await.unwrap();
     assert!(again.ends_with("is up to date\n"), "{again}");
 

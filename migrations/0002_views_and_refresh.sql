@@ -1,4 +1,4 @@
--- Views that SQL keeps, and proof of what each migration was when it ran.
+-- Views that SQL keeps, banks that follow their table, and proof of what each migration was when it ran.
 
 -- one row per view
 CREATE TABLE views (
@@ -9,3 +9,6 @@ CREATE TABLE views (
 
 -- SHA-256 of the migration's text, hexadecimal
 ALTER TABLE schema_migrations ADD COLUMN checksum TEXT;
+
+-- the latest version of images that is known to give the bank the same rows; NULL: its own
+ALTER TABLE banks ADD COLUMN checked_version BIGINT UNSIGNED;

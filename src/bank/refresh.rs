@@ -1,0 +1,231 @@
+//! Banks that follow their table: what changed since a bank's version is found, and the bank moved to the latest one.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::build::{build_hnsw, for_each_embedding, for_each_id, read_rows, save_hnsw};
+use super::{Definition, find, list};
+use crate::error::{Error, Result};
+use crate::index::{Hnsw, IndexKind};
+use crate::schema;
+use crate::store::{Store, WriteLock};
+use crate::vectors::Rows;
+
+/// Share of a graph's rows that may have changed before it is built anew: tombstones and late additions cost recall.
+const MOST_CHURN: f64 = 0.2;
+/// Rows written since that are looked up by id in the older version; of more it is read whole.
+const LOOKED_UP: usize = 1000;
+
+/// What [`refresh`] did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refreshed {
+    /// The bank as it is now.
+    pub bank: Definition,
+    /// Rows that it gained, lost, and has with another embedding.
+    pub added: usize,
+    /// As above.
+    pub removed: usize,
+    /// As above.
+    pub changed: usize,
+    /// Whether its graph was built anew.
+    pub rebuilt: bool,
+}
+
+/// Rows by which two versions of a bank differ.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    pub(super) added: HashSet<u64>,
+    pub(super) removed: HashSet<u64>,
+    pub(super) changed: HashSet<u64>,
+    /// Rows of the older version.
+    pub(super) before: usize,
+    /// Rows of the newer version.
+    pub(super) after: usize,
+}
+
+impl Difference {
+    fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+
+    /// Nodes that a graph of the older version loses and gains, as a share of its rows.
+    fn churn(&self) -> f64 {
+        (self.added.len() + self.removed.len() + 2 * self.changed.len()) as f64 / self.before.max(1) as f64
+    }
+}
+
+/// Move a bank to the latest version of `images`. What did not change is not read, but for ids; a bank whose rows are
+/// the same keeps its version, and with it calibrations and kept scores.
+///
+/// Scores afterwards are those of a bank made from scratch. Errors: an unknown bank, one that would hold fewer rows than
+/// k, a version that is no longer kept.
+pub async fn refresh(store: &Store, name: &str) -> Result<Refreshed> {
+    let lock = store.lock()?;
+    refresh_locked(store, &lock, find(store, name).await?).await
+}
+
+/// [`refresh`] every bank; each has an answer of its own.
+pub async fn refresh_all(store: &Store) -> Result<Vec<(String, Result<Refreshed>)>> {
+    let lock = store.lock()?;
+    let mut all = Vec::new();
+    for bank in list(store).await? {
+        let name = bank.name.clone();
+        all.push((name, refresh_locked(store, &lock, bank).await));
+    }
+    Ok(all)
+}
+
+async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> Result<Refreshed> {
+    let latest = store.version(schema::IMAGES).await?;
+    let unchanged = |bank: Definition| Refreshed { bank, added: 0, removed: 0, changed: 0, rebuilt: false };
+    if before.follows() == latest {
+        return Ok(unchanged(before));
+    }
+    let columns = store.embedding_columns().await?;
+    if !columns.iter().any(|column| column.backbone == before.backbone && column.sha256 == before.sha256) {
+        let known = columns.into_iter().map(|column| column.backbone).collect();
+        return Err(Error::NoEmbeddings { name: before.backbone, known });
+    }
+    let mut bank = Definition { table_version: latest, checked_version: None, ..before.clone() };
+    let difference = difference(store, &before, &bank).await?;
+    if difference.is_empty() {
+        let bank = Definition { checked_version: Some(latest), ..before };
+        store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
+        return Ok(unchanged(bank));
+    }
+    bank.row_count = difference.after;
+    if bank.row_count < bank.k {
+        return Err(Error::BankTooSmall { bank: bank.name, rows: bank.row_count, k: bank.k });
+    }
+    store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
+    let base = super::build::graph_version(store, &bank);
+    let rebuilt = match (bank.index_kind()?, base) {
+        (IndexKind::Exact, _) => false,
+        (IndexKind::Hnsw(_), Some(base)) if base == before.table_version => difference.churn() > MOST_CHURN,
+        (IndexKind::Hnsw(_), Some(base)) => {
+            let of_graph = Definition { table_version: base, checked_version: None, ..before.clone() };
+            // a version that is gone cannot be compared with
+            self::difference(store, &of_graph, &bank).await.map_or(true, |since| since.churn() > MOST_CHURN)
+        }
+        (IndexKind::Hnsw(_), None) => true,
+    };
+    if rebuilt {
+        let rows = read_rows(store, &bank).await?;
+        save_hnsw(store, &bank, &build_hnsw(&bank, &rows)?, lock)?;
+    }
+    // the row last: until then the bank is what it was
+    store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
+    if rebuilt || bank.index_kind()? == IndexKind::Exact {
+        store.untag(schema::IMAGES, &bank.tags(), Some(&bank.tag())).await?;
+    }
+    let Difference { added, removed, changed, .. } = difference;
+    Ok(Refreshed { bank, added: added.len(), removed: removed.len(), changed: changed.len(), rebuilt })
+}
+
+/// Say of every bank that followed `images` up to one version that it follows up to a later one: nothing that a bank
+/// reads has changed in between.
+pub(super) async fn carry_forward(store: &Store, lock: &WriteLock, from: u64, to: u64) -> Result<()> {
+    let banks = list(store).await?.into_iter().filter(|bank| bank.follows() == from);
+    let banks: Vec<Definition> = banks.map(|bank| Definition { checked_version: Some(to), ..bank }).collect();
+    if banks.is_empty() { Ok(()) } else { store.write_rows(lock, schema::BANKS, &["name"], &banks).await }
+}
+
+/// Share of a graph's rows that has changed since it was built; `None` where the bank keeps none, or none that fits.
+pub async fn churn(store: &Store, bank: &Definition) -> Result<Option<f64>> {
+    if bank.index_kind()? == IndexKind::Exact {
+        return Ok(None);
+    }
+    let Some(base) = super::build::graph_version(store, bank) else { return Ok(None) };
+    let of_graph = Definition { table_version: base, checked_version: None, ..bank.clone() };
+    Ok(Some(difference(store, &of_graph, bank).await?.churn()))
+}
+
+/// By which rows a bank of one version differs from the same bank of a later one.
+pub(super) async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result<Difference> {
+    let (before, after) = (members(store, from).await?, members(store, to).await?);
+    // rows that were written since: the others cannot differ
+    let written = format!("({}) AND _row_last_updated_at_version > {}", to.predicate, from.follows());
+    let since = Definition { predicate: written, ..to.clone() };
+    let touched: HashSet<u64> = members(store, &since).await?.intersection(&before).copied().collect();
+    let changed =
+        if touched.is_empty() { HashSet::new() } else { other_embeddings(store, from, &since, &touched).await? };
+    Ok(Difference {
+        added: after.difference(&before).copied().collect(),
+        removed: before.difference(&after).copied().collect(),
+        changed,
+        before: before.len(),
+        after: after.len(),
+    })
+}
+
+async fn members(store: &Store, bank: &Definition) -> Result<HashSet<u64>> {
+    let mut ids = HashSet::new();
+    for_each_id(store, bank, |id| {
+        ids.insert(id);
+    })
+    .await?;
+    Ok(ids)
+}
+
+/// Which of the rows that were written since have another embedding now.
+async fn other_embeddings(
+    store: &Store,
+    from: &Definition,
+    since: &Definition,
+    touched: &HashSet<u64>,
+) -> Result<HashSet<u64>> {
+    let mark = |unit: &[f32]| {
+        let mut hasher = DefaultHasher::new();
+        unit.iter().for_each(|value| value.to_bits().hash(&mut hasher));
+        hasher.finish()
+    };
+    let mut now = HashMap::with_capacity(touched.len());
+    read(store, since, |id, unit| {
+        if touched.contains(&id) {
+            now.insert(id, mark(unit));
+        }
+    })
+    .await?;
+    let mut older = from.clone();
+    if touched.len() <= LOOKED_UP {
+        let ids: Vec<String> = touched.iter().map(u64::to_string).collect();
+        older.predicate = format!("({}) AND {} IN ({})", from.predicate, schema::ID, ids.join(", "));
+    }
+    let mut other = touched.clone();
+    read(store, &older, |id, unit| {
+        if now.get(&id) == Some(&mark(unit)) {
+            other.remove(&id);
+        }
+    })
+    .await?;
+    Ok(other)
+}
+
+async fn read(store: &Store, bank: &Definition, mut each: impl FnMut(u64, &[f32])) -> Result<()> {
+    for_each_embedding(store, bank, Some(bank.table_version), &bank.predicate, |id, unit| {
+        each(id, unit);
+        Ok(())
+    })
+    .await
+}
+
+/// Bring a graph of an older version up to the bank's.
+pub(super) async fn follow(store: &Store, hnsw: &mut Hnsw, base: u64, rows: usize, bank: &Definition) -> Result<()> {
+    let of_graph = Definition { table_version: base, checked_version: None, row_count: rows, ..bank.clone() };
+    let difference = difference(store, &of_graph, bank).await?;
+    if difference.before != rows || difference.after != bank.row_count {
+        let (expected, found) = (bank.row_count, difference.after);
+        return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
+    }
+    let gone: Vec<u64> = difference.removed.union(&difference.changed).copied().collect();
+    let (mut ids, mut vectors) = (Vec::new(), Rows::with_capacity(0, bank.dimension));
+    let written = format!("({}) AND _row_last_updated_at_version > {base}", bank.predicate);
+    read(store, &Definition { predicate: written, ..bank.clone() }, |id, unit| {
+        if difference.added.contains(&id) || difference.changed.contains(&id) {
+            ids.push(id);
+            vectors.push(unit);
+        }
+    })
+    .await?;
+    hnsw.change(&gone, &vectors, &ids)
+}

@@ -1,0 +1,205 @@
+//! Banks that follow their table: whatever its history, a refreshed bank scores like one made from scratch.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBatch, UInt64Array};
+use arrow::datatypes::{Field, Float32Type, Schema, UInt64Type};
+use futures::TryStreamExt;
+use outskirt::bank::{self, BankSpec, refresh};
+use outskirt::index::{IndexKind, Storage};
+use outskirt::schema;
+use outskirt::session::Session;
+use outskirt::store::Store;
+
+use super::fixture::{Image, TOY, calibrated, circle, database, outskirt};
+
+const D: usize = 8;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % n as u64) as usize
+    }
+
+    fn embedding(&mut self) -> Vec<f32> {
+        (0..D).map(|_| self.below(2001) as f32 / 1000.0 - 1.0).map(|x| if x == 0.0 { 0.5 } else { x }).collect()
+    }
+}
+
+async fn run(session: &Session, sql: &str) -> Vec<RecordBatch> {
+    let mut rows = Vec::new();
+    for statement in session.parse(sql).unwrap() {
+        let stream = session.run(statement).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        rows = stream.try_collect().await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+    rows
+}
+
+async fn change_embeddings(store: &Store, ids: Vec<u64>, random: &mut Random) {
+    let item = Arc::new(Field::new("item", arrow::datatypes::DataType::Float32, true));
+    let values: Vec<f32> = ids.iter().flat_map(|_| random.embedding()).collect();
+    let embeddings = FixedSizeListArray::try_new(item, D as i32, Arc::new(Float32Array::from(values)), None).unwrap();
+    let table = store.schema(schema::IMAGES).await.unwrap();
+    let fields = [schema::ID, TOY].map(|name| table.field_with_name(name).unwrap().clone()).to_vec();
+    let columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(ids)), Arc::new(embeddings)];
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
+    let lock = store.lock().unwrap();
+    store.upsert(&lock, schema::IMAGES, &[schema::ID], batch, false).await.unwrap();
+}
+
+async fn ids(session: &Session) -> Vec<u64> {
+    let rows = run(session, "SELECT id FROM images ORDER BY id").await;
+    rows.iter().flat_map(|batch| batch.column(0).as_primitive::<UInt64Type>().values().to_vec()).collect()
+}
+
+/// Scores of all images, and the nearest neighbour of each.
+async fn scores(store: &Store, bank: &str, search: &str) -> Vec<f32> {
+    let session = Session::open(store).await.unwrap();
+    run(&session, &format!("SET outskirt.search = '{search}'")).await;
+    let query = format!("SELECT knn_ood_score({TOY}, '{bank}') FROM images WHERE {TOY} IS NOT NULL ORDER BY id");
+    let rows = run(&session, &query).await;
+    rows.iter().flat_map(|batch| batch.column(0).as_primitive::<Float32Type>().values().to_vec()).collect()
+}
+
+async fn one_history(seed: u64, steps: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut random = Random(seed);
+    let rows: Vec<Image> = (0..400)
+        .map(|i| ("drawn", if i % 4 == 0 { "test" } else { "train" }, (i % 50 != 7).then(|| random.embedding())))
+        .collect();
+    let store = database(&folder.path().join("db"), D, &rows).await;
+    let spec = |name: &str, alpha: f64, index: IndexKind| BankSpec {
+        name: name.into(),
+        predicate: "split = 'train'".into(),
+        alpha,
+        index,
+        ..circle(IndexKind::Exact)
+    };
+    let kinds = [
+        ("whole", 1.0, IndexKind::Exact),
+        ("half", 0.5, IndexKind::Exact),
+        ("graph", 1.0, IndexKind::Hnsw(Storage::F32)),
+    ];
+    for (name, alpha, index) in kinds {
+        bank::create(&store, &spec(name, alpha, index)).await.unwrap();
+    }
+    for step in 0..steps {
+        for _ in 0..=random.below(3) {
+            let session = Session::open(&store).await.unwrap();
+            let all = ids(&session).await;
+            let some = |random: &mut Random, most: usize| -> Vec<u64> {
+                let mut some: Vec<u64> = (0..=random.below(most)).map(|_| all[random.below(all.len())]).collect();
+                some.sort_unstable();
+                some.dedup();
+                some
+            };
+            let list = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+            match random.below(6) {
+                0 => {
+                    let some = some(&mut random, 20);
+                    run(&session, &format!("DELETE FROM images WHERE id IN ({})", list(&some))).await;
+                }
+                1 => {
+                    let some = some(&mut random, 20);
+                    let to = ["train", "test"][random.below(2)];
+                    run(&session, &format!("UPDATE images SET split = '{to}' WHERE id IN ({})", list(&some))).await;
+                }
+                2 => {
+                    run(&session, "UPDATE images SET label = 'seen' WHERE split = 'train'").await;
+                }
+                3 => change_embeddings(&store, some(&mut random, 20), &mut random).await,
+                4 => {
+                    let insert = "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES \
+                                  ('drawn', 'train', '/new.png', 1, 1, '')";
+                    run(&session, insert).await;
+                    let new = *ids(&session).await.last().unwrap();
+                    change_embeddings(&store, vec![new], &mut random).await;
+                }
+                _ => {
+                    outskirt(store.folder(), &["score", "whole"]).await.unwrap();
+                }
+            }
+        }
+        for (name, alpha, index) in kinds {
+            let refreshed = refresh(&store, name).await.unwrap_or_else(|error| panic!("{seed}, {step}: {error}"));
+            let fresh = bank::create(&store, &spec("fresh", alpha, IndexKind::Exact)).await.unwrap();
+            assert_eq!(refreshed.bank.row_count, fresh.row_count, "{seed}, {step}, {name}");
+            let truth = scores(&store, "fresh", "exact").await;
+            assert_eq!(scores(&store, name, "exact").await, truth, "{seed}, {step}, {name}");
+            if index != IndexKind::Exact {
+                let found = scores(&store, name, "hnsw").await;
+                let wrong = found.iter().zip(&truth).filter(|(found, truth)| (**found - **truth).abs() > 1e-5).count();
+                assert!(wrong * 100 <= truth.len(), "{seed}, {step}: {wrong} of {} k-th distances", truth.len());
+            }
+            bank::drop_bank(&store, "fresh").await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn any_history_gives_the_scores_of_a_bank_made_from_scratch() {
+    for seed in 1..=3 {
+        one_history(seed, 6).await;
+    }
+}
+
+async fn sql(db: &Path, query: &str) -> Result<(String, String), String> {
+    outskirt(db, &["sql", query, "--format", "csv"]).await
+}
+
+#[tokio::test]
+async fn a_bank_that_is_behind_is_used_with_a_notice_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let (_, bank) = calibrated(db, IndexKind::Hnsw(Storage::F32)).await;
+    let query = "SELECT count(*) FROM images WHERE knn_ood_score(toy, 'circle') > 1";
+    assert_eq!(sql(db, query).await.unwrap(), ("count(*)\n10\n".into(), String::new()));
+    sql(db, "DELETE FROM images WHERE id IN (1, 2)").await.unwrap();
+    let behind = format!(
+        "bank circle follows images up to version {}, which is at {}: 'outskirt bank refresh circle' brings it up to date",
+        bank.table_version,
+        bank.table_version + 1
+    );
+    assert_eq!(sql(db, query).await.unwrap(), ("count(*)\n10\n".into(), format!("{behind}\n")));
+    assert_eq!(sql(db, &format!("SET outskirt.stale_bank = 'error'; {query}")).await.unwrap_err(), behind);
+    assert_eq!(sql(db, &format!("SET outskirt.stale_bank = 'ignore'; {query}")).await.unwrap().1, "");
+    // the same session notices what it did itself
+    let both = format!("UPDATE images SET label = 'x' WHERE id = 3; {query}");
+    assert!(sql(db, &both).await.unwrap().1.contains("brings it up to date"));
+
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    let version = bank.table_version + 2;
+    assert_eq!(said, format!("bank circle: 0 embeddings added, 2 removed, 0 changed; 38 now, version {version}\n"));
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert!(listed.contains("5.0 %") && listed.contains("current") && listed.contains("(older version)"), "{listed}");
+    let decide = "SELECT count(*) FROM images WHERE is_ood(toy, 'circle') AND dataset = 'ood'";
+    let (rows, notice) = sql(db, decide).await.unwrap();
+    assert_eq!(rows, "count(*)\n10\n");
+    let older = format!("bank circle was calibrated at version {} and is at {version}", bank.table_version);
+    assert!(notice.starts_with(&older), "{notice}");
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle", "--calibrate"]).await.unwrap();
+    assert!(said.ends_with("bank circle: calibrated with 20 images at k = 5\n"), "{said}");
+    assert_eq!(sql(db, decide).await.unwrap().1, "");
+
+    // what does not touch its rows leaves its version, and its calibration
+    sql(db, "UPDATE images SET label = 'y'").await.unwrap();
+    let (said, _) = outskirt(db, &["bank", "refresh", "--all"]).await.unwrap();
+    assert!(said.starts_with("bank circle: up to date with version "), "{said}");
+    assert_eq!(sql(db, decide).await.unwrap().1, "");
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert!(listed.contains(&format!("  {version}  current")), "{listed}");
+
+    // more than a fifth of the graph: built anew; fewer than k rows: refused, and the bank stays
+    sql(db, "DELETE FROM images WHERE id <= 12").await.unwrap();
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.contains("10 removed") && said.contains("its graph was built anew"), "{said}");
+    sql(db, "DELETE FROM images WHERE split = 'train' AND id > 15").await.unwrap();
+    let error = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap_err();
+    assert!(error.starts_with("bank 'circle' would hold 3 embeddings now, fewer than its k = 5"), "{error}");
+    assert_eq!(sql(db, &format!("SET outskirt.stale_bank = 'ignore'; {query}")).await.unwrap().0, "count(*)\n10\n");
+    let error = outskirt(db, &["bank", "refresh", "square"]).await.unwrap_err();
+    assert!(error.contains("unknown bank 'square': known are circle"), "{error}");
+}
