@@ -18,7 +18,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float64Type};
 use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec};
-use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question};
+use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question, Storage};
 use outskirt::schema;
 use outskirt::session::Session;
 use outskirt::store::{EmbeddingColumn, Store};
@@ -61,6 +61,14 @@ async fn main() -> Result<()> {
     bank::create(&store, &spec).await?;
     sql(&store, &bank, &queries, dimension, k, rounds).await?;
     streamed(&store, &bank, dimension, rounds).await?;
+    refreshed(&store, &spec, bank.len() / dimension, rounds).await?;
+    refreshed(
+        &store,
+        &BankSpec { index: IndexKind::Hnsw(Storage::F32), ..spec },
+        bank.len() / dimension,
+        rounds.min(3),
+    )
+    .await?;
     graph(&bank, &queries, dimension, k, rounds)
 }
 
@@ -184,6 +192,40 @@ async fn streamed(store: &Store, bank: &[f32], dimension: usize, rounds: usize) 
         }
     }
     report("bank read block by block under a quarter of its size, beside reading it", STREAMED_QUERIES, &ours, &peer)
+}
+
+/// A bank after one per cent was added, and after it was taken away again: refreshed, beside made from scratch.
+async fn refreshed(store: &Store, spec: &BankSpec, rows: usize, rounds: usize) -> Result<()> {
+    let (following, fresh) = (format!("following_{}", spec.index == IndexKind::Exact), "fresh");
+    bank::create(store, &BankSpec { name: following.clone(), ..spec.clone() }).await?;
+    let (mut added, mut removed, mut made) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        for (split, taken) in [("bank", &mut added), ("query", &mut removed)] {
+            let change =
+                format!("UPDATE images SET split = '{split}' WHERE id > {rows} AND id <= {}", rows + rows / 100);
+            let session = Session::open(store).await?;
+            for statement in session.parse(&change)? {
+                session.run(statement).await?.try_collect::<Vec<_>>().await?;
+            }
+            let start = Instant::now();
+            let found = bank::refresh(store, &following).await?;
+            if found.added + found.removed != rows / 100 || found.rebuilt {
+                return Err(format!("one per cent should have changed: {found:?}").into());
+            }
+            if round > 0 {
+                taken.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let start = Instant::now();
+        bank::create(store, &BankSpec { name: fresh.into(), ..spec.clone() }).await?;
+        if round > 0 {
+            made.push(start.elapsed().as_secs_f64());
+        }
+        bank::drop_bank(store, fresh).await?;
+    }
+    let kind = if spec.index == IndexKind::Exact { "bank" } else { "bank with a graph" };
+    report(&format!("{kind} refreshed after 1 % was added, beside made from scratch"), rows, &added, &made)?;
+    report(&format!("{kind} refreshed after 1 % was removed, beside made from scratch"), rows, &removed, &made)
 }
 
 fn graph(bank: &[f32], queries: &[f32], dimension: usize, k: usize, rounds: usize) -> Result<()> {

@@ -176,7 +176,7 @@ pub enum Error {
     #[error("predicate ({predicate}): {reason}")]
     BadPredicate { predicate: String, reason: String },
     #[error(
-        "column '{column}' of images holds {holds}, not those of bank '{bank}' at k = {k}: name another with --into"
+        "column '{column}' of images holds {holds}, and not the scores of bank '{bank}' at k = {k}: name another column with --into"
     )]
     NotItsScores { column: String, bank: String, k: usize, holds: String },
     #[error(

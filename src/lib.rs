@@ -66,7 +66,7 @@
 //! - Scores lie in [0, 2], and larger means more OOD. The paper's score is −r_k and its code prints −r_k²: the
 //!   ranking, AUROC and FPR are the same, thresholds are not.
 //! - Embeddings are stored as the network gives them and normalised when they are compared.
-//! - A bank stands for one version of the table: ingesting more images does not change its scores.
+//! - A bank stands for one version of the table, until [`bank::refresh`] moves it to the latest: `outskirt ingest` does.
 //! - Exact search is the default. A graph (`SET outskirt.search = 'hnsw'`) gets the k-th neighbour wrong first.
 //! - The library never prints, exits or reads the environment.
 

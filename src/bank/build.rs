@@ -208,7 +208,7 @@ pub(super) fn each_of(
 }
 
 /// Whether a row belongs to the sample: decided by its id and the seed alone, so growth moves no other row.
-fn is_sampled(id: u64, alpha: f64, seed: u64) -> bool {
+pub(super) fn is_sampled(id: u64, alpha: f64, seed: u64) -> bool {
     if alpha >= 1.0 {
         return true;
     }
@@ -249,10 +249,16 @@ pub(super) fn hnsw_sidecar(bank: &Definition) -> Result<Sidecar> {
     })
 }
 
-/// The version of `images` that a bank's graph was built from, where there is a graph that fits.
-pub(super) fn graph_version(store: &Store, bank: &Definition) -> Option<u64> {
-    let wanted = hnsw_sidecar(bank).ok()?;
-    wanted.verify(&hnsw_path(store, bank)).ok().map(|found| found.table_version)
+/// The bank as its graph's file has it, perhaps of another version; `None` where there is no file that fits. The file's
+/// checksum is left to whoever loads it.
+pub(super) fn graph_of(store: &Store, bank: &Definition) -> Result<Option<Definition>> {
+    let found = hnsw_sidecar(bank)?.beside(&hnsw_path(store, bank));
+    Ok(found.ok().map(|found| of_graph(bank, &found)))
+}
+
+/// A bank at the version from which its graph was built.
+pub(super) fn of_graph(bank: &Definition, found: &Sidecar) -> Definition {
+    Definition { table_version: found.table_version, row_count: found.rows, checked_version: None, ..bank.clone() }
 }
 
 /// Build a bank's graph.

@@ -148,7 +148,7 @@ async fn columns_are_there(store: &Store, bank: &Definition, fields: &[Field]) -
                 k: bank.k,
                 holds: match (of_bank, k) {
                     (Some(bank), Some(k)) => format!("scores of bank '{bank}' at k = {k}"),
-                    _ => "no scores".into(),
+                    _ => "something else".into(),
                 },
             });
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::build::{InMemory, build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, read_rows, save_hnsw};
+use super::build::{InMemory, build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, of_graph, read_rows, save_hnsw};
 use super::refresh::follow;
 use super::{Calibration, Definition, at_version, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
@@ -175,7 +175,7 @@ async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) ->
     let mut hnsw = Hnsw::load(path, bank.dimension, found.options, found.step)?;
     match found.table_version {
         base if base == bank.table_version && found.rows == bank.row_count => {}
-        base if base < bank.table_version => follow(store, &mut hnsw, base, found.rows, bank).await?,
+        base if base < bank.table_version => follow(store, &mut hnsw, &of_graph(bank, found), bank).await?,
         base => {
             let reason = format!("it was built from version {base} of images");
             return Err(Error::BadIndexFile { path: path.into(), reason });

@@ -3,7 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::build::{build_hnsw, for_each_embedding, for_each_id, read_rows, save_hnsw};
+use arrow::array::AsArray;
+use arrow::datatypes::UInt64Type;
+use futures::TryStreamExt;
+
+use super::build::{build_hnsw, each_of, graph_of, is_sampled, read_rows, save_hnsw};
 use super::{Definition, find, list};
 use crate::error::{Error, Result};
 use crate::index::{Hnsw, IndexKind};
@@ -33,14 +37,14 @@ pub struct Refreshed {
 
 /// Rows by which two versions of a bank differ.
 #[derive(Debug, Default)]
-pub(super) struct Difference {
-    pub(super) added: HashSet<u64>,
-    pub(super) removed: HashSet<u64>,
-    pub(super) changed: HashSet<u64>,
+struct Difference {
+    added: HashSet<u64>,
+    removed: HashSet<u64>,
+    changed: HashSet<u64>,
     /// Rows of the older version.
-    pub(super) before: usize,
+    before: usize,
     /// Rows of the newer version.
-    pub(super) after: usize,
+    after: usize,
 }
 
 impl Difference {
@@ -98,16 +102,14 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
         return Err(Error::BankTooSmall { bank: bank.name, rows: bank.row_count, k: bank.k });
     }
     store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
-    let base = super::build::graph_version(store, &bank);
-    let rebuilt = match (bank.index_kind()?, base) {
-        (IndexKind::Exact, _) => false,
-        (IndexKind::Hnsw(_), Some(base)) if base == before.table_version => difference.churn() > MOST_CHURN,
-        (IndexKind::Hnsw(_), Some(base)) => {
-            let of_graph = Definition { table_version: base, checked_version: None, ..before.clone() };
+    let rebuilt = match graph_of(store, &bank)? {
+        _ if bank.index_kind()? == IndexKind::Exact => false,
+        Some(graph) if graph.table_version == before.table_version => difference.churn() > MOST_CHURN,
+        Some(graph) => {
             // a version that is gone cannot be compared with
-            self::difference(store, &of_graph, &bank).await.map_or(true, |since| since.churn() > MOST_CHURN)
+            self::difference(store, &graph, &bank).await.map_or(true, |since| since.churn() > MOST_CHURN)
         }
-        (IndexKind::Hnsw(_), None) => true,
+        None => true,
     };
     if rebuilt {
         let rows = read_rows(store, &bank).await?;
@@ -135,92 +137,90 @@ pub async fn churn(store: &Store, bank: &Definition) -> Result<Option<f64>> {
     if bank.index_kind()? == IndexKind::Exact {
         return Ok(None);
     }
-    let Some(base) = super::build::graph_version(store, bank) else { return Ok(None) };
-    let of_graph = Definition { table_version: base, checked_version: None, ..bank.clone() };
-    Ok(Some(difference(store, &of_graph, bank).await?.churn()))
+    match graph_of(store, bank)? {
+        Some(graph) => Ok(Some(difference(store, &graph, bank).await?.churn())),
+        None => Ok(None),
+    }
 }
 
-/// By which rows a bank of one version differs from the same bank of a later one.
-pub(super) async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result<Difference> {
-    let (before, after) = (members(store, from).await?, members(store, to).await?);
-    // rows that were written since: the others cannot differ
-    let written = format!("({}) AND _row_last_updated_at_version > {}", to.predicate, from.follows());
-    let since = Definition { predicate: written, ..to.clone() };
-    let touched: HashSet<u64> = members(store, &since).await?.intersection(&before).copied().collect();
-    let changed =
-        if touched.is_empty() { HashSet::new() } else { other_embeddings(store, from, &since, &touched).await? };
-    Ok(Difference {
-        added: after.difference(&before).copied().collect(),
-        removed: before.difference(&after).copied().collect(),
-        changed,
-        before: before.len(),
-        after: after.len(),
-    })
+/// By which rows a bank of one version differs from the same bank of a later one, and how many it has then.
+///
+/// Only rows that were written or deleted in between can differ: of the others not even the embedding's NULL is read.
+async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result<Difference> {
+    let written = format!("_row_last_updated_at_version > {}", from.follows());
+    let there = ids(store, to.table_version, None).await?;
+    let mut touched = ids(store, to.table_version, Some(&written)).await?;
+    touched.extend(ids(store, from.table_version, None).await?.difference(&there));
+    let now = marks(store, to, &written).await?;
+    let before = if touched.len() <= LOOKED_UP {
+        let ids: Vec<String> = touched.iter().map(u64::to_string).collect();
+        let some = format!("{} IN ({})", schema::ID, ids.join(", "));
+        if ids.is_empty() { HashMap::new() } else { marks(store, from, &some).await? }
+    } else {
+        marks(store, from, "true").await?
+    };
+    let mut difference = Difference { before: from.row_count, ..Difference::default() };
+    for &id in &touched {
+        match (before.get(&id), now.get(&id)) {
+            (None, Some(_)) => difference.added.insert(id),
+            (Some(_), None) => difference.removed.insert(id),
+            (Some(before), Some(now)) if before != now => difference.changed.insert(id),
+            _ => false,
+        };
+    }
+    difference.after = from.row_count + difference.added.len() - difference.removed.len();
+    Ok(difference)
 }
 
-async fn members(store: &Store, bank: &Definition) -> Result<HashSet<u64>> {
+/// Ids of the images of a version for which a condition holds.
+async fn ids(store: &Store, version: u64, condition: Option<&str>) -> Result<HashSet<u64>> {
+    let mut batches = store.scan(schema::IMAGES, Some(version), &[schema::ID], condition).await?;
     let mut ids = HashSet::new();
-    for_each_id(store, bank, |id| {
-        ids.insert(id);
-    })
-    .await?;
+    while let Some(batch) = batches.try_next().await? {
+        ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());
+    }
     Ok(ids)
 }
 
-/// Which of the rows that were written since have another embedding now.
-async fn other_embeddings(
-    store: &Store,
-    from: &Definition,
-    since: &Definition,
-    touched: &HashSet<u64>,
-) -> Result<HashSet<u64>> {
-    let mark = |unit: &[f32]| {
+/// Of the bank's rows for which a condition holds: by id, what tells one embedding from another.
+async fn marks(store: &Store, bank: &Definition, condition: &str) -> Result<HashMap<u64, u64>> {
+    let mut marks = HashMap::new();
+    read(store, bank, condition, |id, unit| {
         let mut hasher = DefaultHasher::new();
         unit.iter().for_each(|value| value.to_bits().hash(&mut hasher));
-        hasher.finish()
-    };
-    let mut now = HashMap::with_capacity(touched.len());
-    read(store, since, |id, unit| {
-        if touched.contains(&id) {
-            now.insert(id, mark(unit));
-        }
+        marks.insert(id, hasher.finish());
     })
     .await?;
-    let mut older = from.clone();
-    if touched.len() <= LOOKED_UP {
-        let ids: Vec<String> = touched.iter().map(u64::to_string).collect();
-        older.predicate = format!("({}) AND {} IN ({})", from.predicate, schema::ID, ids.join(", "));
-    }
-    let mut other = touched.clone();
-    read(store, &older, |id, unit| {
-        if now.get(&id) == Some(&mark(unit)) {
-            other.remove(&id);
-        }
-    })
-    .await?;
-    Ok(other)
+    Ok(marks)
 }
 
-async fn read(store: &Store, bank: &Definition, mut each: impl FnMut(u64, &[f32])) -> Result<()> {
-    for_each_embedding(store, bank, Some(bank.table_version), &bank.predicate, |id, unit| {
-        each(id, unit);
-        Ok(())
-    })
-    .await
+/// Call `each` with the bank's rows for which a condition holds.
+async fn read(store: &Store, bank: &Definition, condition: &str, mut each: impl FnMut(u64, &[f32])) -> Result<()> {
+    let filter = format!("({}) AND {condition}", bank.predicate);
+    let columns = [schema::ID, bank.backbone.as_str()];
+    let mut batches = store.scan(schema::IMAGES, Some(bank.table_version), &columns, Some(&filter)).await?;
+    while let Some(batch) = batches.try_next().await? {
+        each_of(&batch, bank, |id, unit| {
+            if is_sampled(id, bank.alpha, bank.seed) {
+                each(id, unit);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Bring a graph of an older version up to the bank's.
-pub(super) async fn follow(store: &Store, hnsw: &mut Hnsw, base: u64, rows: usize, bank: &Definition) -> Result<()> {
-    let of_graph = Definition { table_version: base, checked_version: None, row_count: rows, ..bank.clone() };
-    let difference = difference(store, &of_graph, bank).await?;
-    if difference.before != rows || difference.after != bank.row_count {
+pub(super) async fn follow(store: &Store, hnsw: &mut Hnsw, graph: &Definition, bank: &Definition) -> Result<()> {
+    let difference = difference(store, graph, bank).await?;
+    if difference.after != bank.row_count {
         let (expected, found) = (bank.row_count, difference.after);
         return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
     }
     let gone: Vec<u64> = difference.removed.union(&difference.changed).copied().collect();
     let (mut ids, mut vectors) = (Vec::new(), Rows::with_capacity(0, bank.dimension));
-    let written = format!("({}) AND _row_last_updated_at_version > {base}", bank.predicate);
-    read(store, &Definition { predicate: written, ..bank.clone() }, |id, unit| {
+    let written = format!("_row_last_updated_at_version > {}", graph.table_version);
+    read(store, bank, &written, |id, unit| {
         if difference.added.contains(&id) || difference.changed.contains(&id) {
             ids.push(id);
             vectors.push(unit);

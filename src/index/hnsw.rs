@@ -5,12 +5,13 @@
 //! default.
 //! Not for scores that must be exact, nor for k in the thousands, where the graph loses its advantage.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::RwLock;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
+use usearch::{Index, IndexOptions, MetricKind, ScalarKind, VectorType};
 
 use super::{Found, Neighbor, NeighborIndex, Question, Storage, Work};
 use crate::error::{Error, Result};
@@ -45,7 +46,14 @@ pub struct Hnsw {
     /// What one step of an 8-bit code stands for.
     step: f32,
     threads: usize,
+    /// Keys that are left out of what is found.
+    gone: HashSet<u64>,
 }
+
+/// Rows that one thread adds before all do.
+const FIRST: usize = 256;
+/// Marks the key of an id that was taken out and came back. Ids are smaller.
+const AGAIN: u64 = 1 << 62;
 
 impl std::fmt::Debug for Hnsw {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -64,30 +72,34 @@ impl Hnsw {
         }
         // memory is taken before the first add, and as many thread slots as rayon has threads:
         // usearch refuses one caller too many instead of letting it wait
-        hnsw.add(vectors, ids)?;
+        hnsw.reserve(ids.len())?;
+        // the first ones by one thread: nodes that meet an empty graph at once do not find each other
+        let first = ids.len().min(FIRST);
+        (0..first).try_for_each(|row| hnsw.add(ids[row], vectors.row(row)))?;
+        (first..ids.len()).into_par_iter().try_for_each(|row| hnsw.add(ids[row], vectors.row(row)))?;
         Ok(hnsw)
     }
 
-    fn add(&self, vectors: &Rows, ids: &[u64]) -> Result<()> {
-        self.reserve(self.index.size() + ids.len())?;
-        (0..ids.len()).into_par_iter().try_for_each(|row| {
-            let (id, vector) = (ids[row], vectors.row(row));
-            match self.options.storage {
-                Storage::I8 => self.index.add(id, &self.codes(vector)),
-                Storage::F32 | Storage::Bf16 => self.index.add(id, vector),
-            }
-            .map_err(failed)
-        })
+    fn add(&self, id: u64, vector: &[f32]) -> Result<()> {
+        match self.options.storage {
+            Storage::I8 => self.index.add(id, &self.codes(vector)),
+            Storage::F32 | Storage::Bf16 => self.index.add(id, vector),
+        }
+        .map_err(failed)
     }
 
-    /// Take rows out, by id, and put others in. What is taken out leaves a tombstone: after a share of changes a graph is
-    /// better built anew.
+    /// Take rows out, by id, and put others in; an id that is taken out may come back with another vector.
+    ///
+    /// What is taken out stays as a way to others and is left out of what is found: where usearch gives a removed
+    /// node's place to a new one, neighbours of both go missing. For a graph that is not saved afterwards.
     pub fn change(&mut self, gone: &[u64], vectors: &Rows, ids: &[u64]) -> Result<()> {
         assert_eq!(vectors.len(), ids.len(), "one id per vector");
-        for &id in gone {
-            self.index.remove(id).map_err(failed)?;
-        }
-        self.add(vectors, ids)
+        self.gone.extend(gone);
+        self.reserve(self.index.size() + ids.len())?;
+        (0..ids.len()).into_par_iter().try_for_each(|row| {
+            let key = if self.gone.contains(&ids[row]) { ids[row] | AGAIN } else { ids[row] };
+            self.add(key, vectors.row(row))
+        })
     }
 
     /// Write the graph to `path`. The caller gives a temporary path and renames: usearch neither syncs nor swaps.
@@ -126,7 +138,14 @@ impl Hnsw {
             multi: false,
         })
         .map_err(failed)?;
-        Ok(Self { expansion: RwLock::new(64), index, options, step: 0.0, threads: rayon::current_num_threads() })
+        Ok(Self {
+            expansion: RwLock::new(64),
+            index,
+            options,
+            step: 0.0,
+            threads: rayon::current_num_threads(),
+            gone: HashSet::new(),
+        })
     }
 
     fn reserve(&self, rows: usize) -> Result<()> {
@@ -143,12 +162,13 @@ impl Hnsw {
     fn search(&self, row: usize, query: &[f32], k: usize, own: Option<u64>) -> Result<Vec<Neighbor>> {
         let wanted = k + usize::from(own.is_some());
         let (found, unit) = match self.options.storage {
-            Storage::I8 => (self.index.search(&self.codes(query), wanted), self.step),
-            Storage::F32 | Storage::Bf16 => (self.index.search(query, wanted), 1.0),
+            Storage::I8 => (self.reach(&self.codes(query), wanted), self.step),
+            Storage::F32 | Storage::Bf16 => (self.reach(query, wanted), 1.0),
         };
-        let found = found.map_err(failed)?;
-        let near = found.keys.iter().zip(&found.distances).filter(|&(&id, _)| Some(id) != own).take(k);
-        let near = near.map(|(&id, squared)| Neighbor { id, distance: unit * squared.max(0.0).sqrt() });
+        let (keys, squares) = found?;
+        let near = keys.iter().map(|key| key & !AGAIN).zip(&squares);
+        let near = near.filter(|&(id, _)| Some(id) != own).take(k);
+        let near = near.map(|(id, squared)| Neighbor { id, distance: unit * squared.max(0.0).sqrt() });
         let near: Vec<Neighbor> = near.collect();
         if near.len() == k {
             return Ok(near);
@@ -159,6 +179,15 @@ impl Hnsw {
                 "reached {reached} of k = {k} neighbours for row {row} of the batch: SET outskirt.search = 'exact'"
             ),
         })
+    }
+
+    /// Keys and squared distances of the nearest that the graph finds.
+    fn reach<T: VectorType>(&self, query: &[T], wanted: usize) -> Result<(Vec<u64>, Vec<f32>)> {
+        let found = match self.gone.is_empty() {
+            true => self.index.search(query, wanted),
+            false => self.index.filtered_search(query, wanted, |key| !self.gone.contains(&key)),
+        };
+        found.map(|found| (found.keys, found.distances)).map_err(failed)
     }
 
     /// Run with the graph's expansion set for k.

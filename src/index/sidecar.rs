@@ -70,6 +70,15 @@ impl Sidecar {
     ///
     /// Errors: [`Error::BadIndexFile`] with the first difference; the caller rebuilds.
     pub fn verify(&self, path: &Path) -> Result<Self> {
+        let found = self.beside(path)?;
+        if checksum(path)? != found.checksum {
+            return Err(bad(path, "its checksum is wrong".into()));
+        }
+        Ok(found)
+    }
+
+    /// The same, but for the file itself.
+    pub(crate) fn beside(&self, path: &Path) -> Result<Self> {
         let note = beside(path, ".json");
         let text = fs::read(&note).map_err(|error| bad(path, format!("its sidecar cannot be read ({error})")))?;
         let found: Self = serde_json::from_slice(&text).map_err(|error| bad(path, format!("sidecar: {error}")))?;
@@ -79,9 +88,6 @@ impl Sidecar {
         let (table_version, rows) = (self.table_version, self.rows);
         if (Self { checksum: self.checksum.clone(), step: self.step, table_version, rows, ..found.clone() }) != *self {
             return Err(bad(path, "it was built for another bank or network".into()));
-        }
-        if checksum(path)? != found.checksum {
-            return Err(bad(path, "its checksum is wrong".into()));
         }
         Ok(found)
     }

@@ -80,7 +80,8 @@ async fn columns_that_are_something_else_are_refused() {
     let refused = async |arguments: &[&str]| outskirt(db, arguments).await.unwrap_err();
     let error = refused(&["score", "circle", "--into", "label"]).await;
     assert!(
-        error.starts_with("column 'label' of images holds no scores, not those of bank 'circle' at k = 5"),
+        error
+            .starts_with("column 'label' of images holds something else, and not the scores of bank 'circle' at k = 5"),
         "{error}"
     );
     let error = refused(&["score", "circle", "--into", "My Score"]).await;
@@ -94,7 +95,7 @@ async fn columns_that_are_something_else_are_refused() {
     outskirt(db, &["score", "circle", "--into", "s"]).await.unwrap();
     bank::create(&store, &BankSpec { name: "other".into(), ..circle(IndexKind::Exact) }).await.unwrap();
     let error = refused(&["score", "other", "--into", "s"]).await;
-    assert!(error.contains("holds scores of bank 'circle' at k = 5, not those of bank 'other'"), "{error}");
+    assert!(error.contains("holds scores of bank 'circle' at k = 5, and not the scores of bank 'other'"), "{error}");
     let error = refused(&["sql", "UPDATE images SET s = 0 WHERE id = 1"]).await;
     assert!(error.contains("scores come from the embedding, 'outskirt score circle' writes them"), "{error}");
     outskirt(db, &["sql", "ALTER TABLE images DROP COLUMN s"]).await.unwrap();
