@@ -184,7 +184,9 @@ impl NamedQuery {
             },
             // one expression, or its parentheses could close those around it
             Type::Predicate => match DFParser::parse_sql_into_expr(value) {
-                Ok(_) => Ok(value.into()),
+                // as it was understood: what follows a comment or an AS is not
+                Ok(parsed) if parsed.alias.is_none() => Ok(format!("({})", parsed.expr)),
+                Ok(_) => Err(bad("it has an alias".into())),
                 Err(error) => Err(bad(Error::from(error).to_string())),
             },
         }
@@ -237,7 +239,7 @@ mod tests {
             let values: Vec<_> = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             query.render(&values, &Banks::none()).map_err(|error| error.to_string())
         };
-        assert_eq!(render(&[("n", "7")]).unwrap(), "SELECT 'it''s', 7 -- 'it''s'\nFROM t WHERE (true);\n");
+        assert_eq!(render(&[("n", "7")]).unwrap(), "SELECT 'it''s', 7 -- 'it''s'\nFROM t WHERE ((true));\n");
         assert!(render(&[]).unwrap_err().contains("needs --param n=INTEGER (a number)"), "{:?}", render(&[]));
         assert!(render(&[("n", "7; DROP TABLE t")]).unwrap_err().contains("n = '7; DROP TABLE t' is no integer"));
         assert!(render(&[("n", "7"), ("w", "true) OR (true")]).unwrap_err().contains("is no predicate"));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::alias::AliasGenerator;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::common::{Column, JoinType, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
@@ -63,7 +63,7 @@ impl PullScores {
     fn call(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<Call>> {
         let name = knn_ood_score::NAME;
         let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
-        if func.name() != name || args.len() < 2 {
+        if func.name() != name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
             return Ok(None);
         }
         let bank = arguments::bank(name, &self.0, literal(&args[1]))?;
@@ -130,7 +130,7 @@ impl PullScores {
     /// The score that a function of a calibrated bank, `name(embedding, bank …)`, asks for.
     fn calibrated(&self, expr: &Expr, name: &str) -> Result<Option<(Call, Arc<Definition>)>> {
         let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
-        if func.name() != name || args.len() < 2 {
+        if func.name() != name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
             return Ok(None);
         }
         let bank = arguments::bank(name, &self.0, literal(&args[1]))?;
@@ -203,6 +203,10 @@ impl PullScores {
     /// Scores in the expressions of a node whose output is those expressions.
     fn expressions(&self, plan: LogicalPlan, names: &AliasGenerator) -> Result<Transformed<LogicalPlan>> {
         let exprs = plan.expressions();
+        if exprs.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
+            // its parts are named one by one
+            return Ok(Transformed::no(plan));
+        }
         let input = plan.inputs()[0].clone();
         let columns = columns(&plan);
         let preserver = NamePreserver::new(&plan);
@@ -230,8 +234,9 @@ impl PullScores {
                     wanted.push(call);
                     return Ok(TreeNodeRecursion::Jump);
                 }
-                // CASE and the like may never come to it
-                Ok(if part.short_circuits() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+                // CASE and the like may never come to it, nor may an aggregate that filters its rows
+                let filters = matches!(part, Expr::AggregateFunction(call) if call.params.filter.is_some());
+                Ok(if filters || part.short_circuits() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
             })?;
             for call in wanted {
                 if !calls.iter().any(|(known, _)| *known == call) {
@@ -391,11 +396,10 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
         }
         plan @ (LogicalPlan::Filter(_) | LogicalPlan::Sort(_) | LogicalPlan::Limit(_) | LogicalPlan::Join(_)) => {
             let mut inputs: Vec<LogicalPlan> = plan.inputs().into_iter().cloned().collect();
-            let reads = |input: &LogicalPlan| {
-                call.columns().all(|column| plan.schema().has_column(column) && input.schema().has_column(column))
-            };
             for at in 0..inputs.len() {
-                if reads(&inputs[at])
+                let there = call.columns().all(|column| inputs[at].schema().has_column(column));
+                if there
+                    && passes_on(&plan, at, call)
                     && let Ok((input, column)) = descend(inputs[at].clone(), call)?
                 {
                     inputs[at] = input;
@@ -406,6 +410,21 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
         }
         other => Err(other),
     })
+}
+
+/// Whether a score of a node's input is the score of its own rows: a join may not show one side, or pad it with NULL, of
+/// which only the score of a plain column is NULL too.
+fn passes_on(plan: &LogicalPlan, input: usize, call: &Call) -> bool {
+    let LogicalPlan::Join(join) = plan else { return true };
+    let padded = matches!(call.embedding, Expr::Column(_));
+    match join.join_type {
+        JoinType::Inner => true,
+        JoinType::Left => input == 0 || padded,
+        JoinType::Right => input == 1 || padded,
+        JoinType::Full => padded,
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => input == 0,
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => input == 1,
+    }
 }
 
 /// Let the node that computes a column stop at the first rows of an order; only nodes that keep all rows may lie between.

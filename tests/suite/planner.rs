@@ -241,6 +241,32 @@ async fn what_is_dropped_early_is_what_comparing_drops() {
 }
 
 #[tokio::test]
+async fn joins_that_pad_or_hide_a_side_do_not_lend_its_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let session = Session::open(&store).await.unwrap();
+    // where nothing is joined, the embedding is another one, and not NULL
+    let embedding = "coalesce(b.toy, arrow_cast([1.0, 0.0, 0.0], 'FixedSizeList(3, Float32)'))";
+    let query = format!(
+        "SELECT a.id, knn_ood_score({embedding}, 'circle', 1) FROM images AS a LEFT JOIN \
+         (SELECT * FROM images AS b WHERE knn_ood_score({embedding}, 'circle', 1) > 1) AS b ON a.id = b.id \
+         WHERE a.id IN (2, 90) ORDER BY 1"
+    );
+    let found = found(&session, &query).await;
+    assert!(found[0] == (2, Some(0.0)) && found[1].1.unwrap() > 1.0, "{found:?}");
+    for (join, count) in [("LEFT SEMI", 10), ("LEFT ANTI", 81)] {
+        let query =
+            format!("SELECT id, {SCORE} FROM images {join} JOIN (SELECT * FROM images WHERE {SCORE} > 1) USING (id)");
+        let rows: usize = rows(&session, &query).await.iter().map(RecordBatch::num_rows).sum();
+        assert_eq!(rows, count, "{join}");
+    }
+    let query = format!(
+        "SELECT round({SCORE}, 1) > 1, {SCORE} > 1, count(*) FROM images GROUP BY ROLLUP ({SCORE} > 1, round({SCORE}, 1) > 1)"
+    );
+    assert!(!rows(&session, &query).await.is_empty());
+}
+
+#[tokio::test]
 async fn explain_analyze_tells_what_the_search_did() {
     let folder = tempfile::tempdir().unwrap();
     let store = clusters(folder.path()).await;
