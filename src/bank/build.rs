@@ -106,7 +106,7 @@ pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
     let bank = super::find(store, name).await?;
     store.delete(&lock, schema::CALIBRATIONS, &format!("bank = {}", quote(name))).await?;
     store.delete(&lock, schema::BANKS, &format!("name = {}", quote(name))).await?;
-    store.untag(schema::IMAGES, &bank.tags(), None).await?;
+    store.untag(schema::IMAGES, |tag| bank.owns(tag)).await?;
     for file in sidecar_files(&hnsw_path(store, &bank)) {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

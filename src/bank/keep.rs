@@ -71,7 +71,7 @@ pub async fn keep_scores(
         }
         fill(store, &lock, &done, &stale, fields, tell).await?;
         // scores are no part of a bank
-        carry_forward(store, &lock, before, store.version(schema::IMAGES).await?).await?;
+        carry_forward(store, &lock, &done.column, before, store.version(schema::IMAGES).await?).await?;
     }
     Ok(done)
 }

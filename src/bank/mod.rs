@@ -86,12 +86,14 @@ impl Definition {
 
     /// The tag that keeps the bank's version of `images` from being pruned.
     fn tag(&self) -> String {
-        format!("{}{}", self.tags(), self.table_version)
+        format!("bank-{}-{}", self.name, self.table_version)
     }
 
-    /// What all its tags begin with; `-` is in no bank's name.
-    fn tags(&self) -> String {
-        format!("bank-{}-", self.name)
+    /// Whether a tag is this bank's: of any of its versions, or without one, as schema 1 had it.
+    fn owns(&self, tag: &str) -> bool {
+        let rest = tag.strip_prefix("bank-").and_then(|rest| rest.strip_prefix(self.name.as_str()));
+        // `-` is in no bank's name
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 }
 

@@ -15,7 +15,8 @@ use crate::schema;
 use crate::store::{Store, WriteLock};
 use crate::vectors::Rows;
 
-/// Share of a graph's rows that may have changed before it is built anew: tombstones and late additions cost recall.
+/// Share of a graph's rows that may have changed before it is built anew: what is gone stays as a
+/// way to others, and is paid for by every search.
 const MOST_CHURN: f64 = 0.2;
 /// Rows written since that are looked up by id in the older version; of more it is read whole.
 const LOOKED_UP: usize = 1000;
@@ -117,17 +118,17 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
     }
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
-    if rebuilt || bank.index_kind()? == IndexKind::Exact {
-        store.untag(schema::IMAGES, &bank.tags(), Some(&bank.tag())).await?;
-    }
+    let base = graph_of(store, &bank)?.map(|graph| graph.tag());
+    store.untag(schema::IMAGES, |tag| bank.owns(tag) && tag != bank.tag() && Some(tag) != base.as_deref()).await?;
     let Difference { added, removed, changed, .. } = difference;
     Ok(Refreshed { bank, added: added.len(), removed: removed.len(), changed: changed.len(), rebuilt })
 }
 
-/// Say of every bank that followed `images` up to one version that it follows up to a later one: nothing that a bank
-/// reads has changed in between.
-pub(super) async fn carry_forward(store: &Store, lock: &WriteLock, from: u64, to: u64) -> Result<()> {
-    let banks = list(store).await?.into_iter().filter(|bank| bank.follows() == from);
+/// Say of every bank that followed `images` up to one version that it follows up to a later one, where only a column, or
+/// those whose names begin so, was written in between: of banks whose predicates do not read it.
+pub(super) async fn carry_forward(store: &Store, lock: &WriteLock, column: &str, from: u64, to: u64) -> Result<()> {
+    let banks = list(store).await?.into_iter();
+    let banks = banks.filter(|bank| bank.follows() == from && !bank.predicate.contains(column));
     let banks: Vec<Definition> = banks.map(|bank| Definition { checked_version: Some(to), ..bank }).collect();
     if banks.is_empty() { Ok(()) } else { store.write_rows(lock, schema::BANKS, &["name"], &banks).await }
 }

@@ -40,6 +40,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     args.format.check(console)?;
     let session = Session::open(&Store::open(db).await?).await?;
     let evaluation = evaluate(&session, &args.bank, args.k, &args.id, &args.ood).await?;
+    for notice in session.banks().notices() {
+        console.notice(notice)?;
+    }
     print(&evaluation, args.format, console)
 }
 

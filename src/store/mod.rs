@@ -165,14 +165,12 @@ impl Store {
         Ok(tags.create(tag, version).await?)
     }
 
-    /// Forget the tags that begin so, but for one.
-    pub async fn untag(&self, table: &str, beginning: &str, but: Option<&str>) -> Result<()> {
+    /// Forget the tags of a table that are no longer wanted.
+    pub async fn untag(&self, table: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
         let table = self.table(table).await?;
         let mut tags = table.tags().await?;
-        for tag in tags.list().await?.into_keys() {
-            if tag.starts_with(beginning) && Some(tag.as_str()) != but {
-                tags.delete(&tag).await?;
-            }
+        for tag in tags.list().await?.into_keys().filter(|tag| unwanted(tag)) {
+            tags.delete(&tag).await?;
         }
         Ok(())
     }
@@ -183,7 +181,10 @@ impl Store {
         let bad = |reason: String| Error::BadPredicate { predicate: predicate.into(), reason };
         let explain = |error: DataFusionError| bad(Error::from(error).to_string());
         let columns = DFSchema::try_from(self.schema(schema::IMAGES).await?).map_err(explain)?;
-        let parsed = SessionContext::new().parse_sql_expr(predicate, &columns).map_err(explain)?;
+        let parse = |text: &str| SessionContext::new().parse_sql_expr(text, &columns).map_err(explain);
+        let parsed = parse(predicate)?;
+        // as it will stand in a filter: a comment or an AS at its end would swallow what follows
+        parse(&format!("({predicate})"))?;
         let mut changing = None;
         parsed
             .apply(|part| {

@@ -99,6 +99,20 @@ def compare_tables(outskirt, reference, failures):
             print(line, flush=True)
 
 
+def time_queries(outskirt):
+    """What the planner saves, as whole commands: starting and reading the bank included."""
+    score = f"knn_ood_score({BACKBONE}, 'cifar10')"
+    print("\nwhole commands over all images, median of three:")
+    for what, query in (
+        ("count the rows", f"SELECT count(*) FROM images WHERE {BACKBONE} IS NOT NULL"),
+        ("score every image", f"SELECT avg({score}) FROM images"),
+        ("WHERE is_ood", f"SELECT count(*) FROM images WHERE is_ood({BACKBONE}, 'cifar10')"),
+        ("ORDER BY score LIMIT 20", f"SELECT uri, {score} AS score FROM images ORDER BY score DESC LIMIT 20"),
+    ):
+        seconds = sorted(outskirt.run("sql", query, "--format", "csv")[1] for _ in range(3))[1]
+        print(f"  {what:24} {seconds:5.2f} s", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -121,6 +135,8 @@ def main():
         outskirt.show("bank", "create", "cifar10", "--backbone", BACKBONE, "--k", "50",
                       "--where", "dataset = 'cifar10' AND split = 'train'")
         compare_rows(outskirt, npz(data / "rows-last256-resnet20.npz"), failures)
+        outskirt.show("bank", "calibrate", "cifar10", "--where", "dataset = 'cifar10' AND split = 'test' AND id % 2 = 0")
+        time_queries(outskirt)
         compare_tables(outskirt, json.loads((data / "reference.json").read_text())["models"]["resnet20"]["knn"], failures)
     if failures:
         sys.exit("differs by more than allowed: " + "; ".join(failures))

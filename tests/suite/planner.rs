@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, UInt64Type};
+use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use outskirt::bank::{self, BankSpec};
 use outskirt::index::IndexKind;
@@ -264,6 +265,21 @@ async fn joins_that_pad_or_hide_a_side_do_not_lend_its_scores() {
         "SELECT round({SCORE}, 1) > 1, {SCORE} > 1, count(*) FROM images GROUP BY ROLLUP ({SCORE} > 1, round({SCORE}, 1) > 1)"
     );
     assert!(!rows(&session, &query).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_plan_that_is_reset_gives_the_same_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = clusters(folder.path()).await;
+    let session = Session::open(&store).await.unwrap();
+    let frame =
+        session.sql(&format!("SELECT id, {SCORE} AS s FROM images ORDER BY s DESC, id LIMIT 20")).await.unwrap();
+    let (context, plan) = (Arc::new(frame.task_ctx()), frame.create_physical_plan().await.unwrap());
+    let once = collect(Arc::clone(&plan), Arc::clone(&context)).await.unwrap();
+    assert_eq!(once.iter().map(RecordBatch::num_rows).sum::<usize>(), 20);
+    // the best scores of the first run are forgotten with it
+    let again = collect(reset_plan_states(plan).unwrap(), context).await.unwrap();
+    assert_eq!(again, once);
 }
 
 #[tokio::test]

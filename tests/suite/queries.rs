@@ -55,7 +55,7 @@ async fn every_shipped_query_answers() {
     let drift = ask("drift", &["before=split = 'val'", "after=dataset = 'ood'"]).await;
     check("drift", drift, "\nafter,10,1.2446,");
     let copies = ask("near_duplicates", &["within=0.001"]).await;
-    check("near_duplicates", copies, "distance,dataset,split,uri,copy_of\n");
+    check("near_duplicates", copies, "distance,dataset,split,uri,copy_id,copy_of\n");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     asked.sort_unstable();
     let mut names: Vec<String> = shipped().unwrap().into_iter().map(|query| query.name).collect();
@@ -97,4 +97,9 @@ async fn queries_are_listed_shown_and_refused() {
     let (rows, _) =
         outskirt(db, &["query", own.to_str().unwrap(), "-p", "bank=circle", "--format", "csv"]).await.unwrap();
     assert_eq!(rows, "n\n18\n");
+    // a neighbour that is deleted stays a neighbour
+    outskirt(db, &["sql", "DELETE FROM images WHERE id = 2"]).await.unwrap();
+    let near = ["query", "neighbors_of", "-p", "bank=circle", "-p", "id=3", "-p", "k=2", "--format", "csv"];
+    let (rows, _) = outskirt(db, &near).await.unwrap();
+    assert!(rows.contains("\n0.0087,2,,,,\n"), "{rows}");
 }

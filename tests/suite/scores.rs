@@ -36,6 +36,10 @@ async fn only_new_and_stale_rows_are_computed() {
     assert_eq!(store.embedding_columns().await.unwrap()[0].backbone, "toy");
     assert_eq!(count(db, "is_ood(toy, 'circle') AND dataset = 'ood'").await, "10");
 
+    // a bank that reads the scores does not follow them unseen
+    let low = BankSpec { name: "low".into(), predicate: "circle_score < 0.02".into(), ..circle(IndexKind::Exact) };
+    bank::create(&store, &low).await.unwrap();
+
     // another bank under the same name stands for another version: every score is stale
     bank::drop_bank(&store, "circle").await.unwrap();
     bank::create(&store, &BankSpec { predicate: "split = 'val'".into(), ..circle(IndexKind::Exact) }).await.unwrap();
@@ -43,6 +47,9 @@ async fn only_new_and_stale_rows_are_computed() {
     let (said, _) = outskirt(db, &["score", "circle"]).await.unwrap();
     assert!(said.contains("90 scores written"), "{said}");
     assert_eq!(count(db, same).await, "90");
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    let state = |name: &str| listed.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    assert!(state("circle").contains("current") && state("low").contains("behind"), "{listed}");
 }
 
 #[tokio::test]
@@ -92,6 +99,10 @@ async fn columns_that_are_something_else_are_refused() {
     assert!(error.contains("no images match (dataset = 'none')"), "{error}");
     let error = refused(&["score", "circle", "--where", "colour = 'red'"]).await;
     assert!(error.starts_with("predicate (colour = 'red'): "), "{error}");
+    for predicate in ["id < 50 -- all", "true AS x"] {
+        let error = refused(&["score", "circle", "--where", predicate]).await;
+        assert!(error.starts_with(&format!("predicate ({predicate}): ")) && error.lines().count() == 1, "{error}");
+    }
     outskirt(db, &["score", "circle", "--into", "s"]).await.unwrap();
     bank::create(&store, &BankSpec { name: "other".into(), ..circle(IndexKind::Exact) }).await.unwrap();
     let error = refused(&["score", "other", "--into", "s"]).await;
