@@ -123,6 +123,16 @@ pub enum Error {
     RemoteDatabase { scheme: String },
     #[error("table {table}: {reason}")]
     BadRow { table: String, reason: String },
+    #[error(
+        "{problems} {} in the database at {uri}{}",
+        if *problems == 1 { "problem" } else { "problems" },
+        match derived {
+            0 => "".into(),
+            derived if derived == problems => ": 'outskirt verify --repair' mends what is derived".to_string(),
+            derived => format!(": 'outskirt verify --repair' mends {derived} of them"),
+        }
+    )]
+    NotWell { uri: String, problems: usize, derived: usize },
     #[error("migration {file}: {reason}")]
     BadMigration { file: String, reason: String },
     #[error(
@@ -135,11 +145,16 @@ pub enum Error {
     BadName { what: &'static str, name: String },
     #[error("'{name}' is a column of the table images already: name the backbone otherwise")]
     ColumnTaken { name: String },
+    #[error(
+        "the database at {uri} can only be read here: to change it, get the right to write to its folder, or copy it to a place that has it"
+    )]
+    ReadOnlyDatabase { uri: String },
+    #[error(
+        "the disk is full ({reason}): what was committed is safe; free some space ('outskirt optimize' gives back what old versions take) and run this again"
+    )]
+    DiskFull { reason: String },
     #[error("store: {}", without_location(&source.to_string()))]
-    Store {
-        #[from]
-        source: lancedb::Error,
-    },
+    Store { source: lancedb::Error },
 
     // ---- banks and calibration ----
     #[error(
@@ -328,8 +343,30 @@ impl Error {
         let path = path.to_path_buf();
         move |source| match source.kind() {
             std::io::ErrorKind::NotFound => Self::MissingPath { path },
+            kind if is_full(kind) => Self::DiskFull { reason: format!("{action} {}: {source}", path.display()) },
             _ => Self::Io { action, path, source },
         }
+    }
+}
+
+/// Whether a device, a quota or a limit has no room for what was to be written.
+fn is_full(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind as K;
+    matches!(kind, K::StorageFull | K::QuotaExceeded | K::FileTooLarge)
+}
+
+impl From<lancedb::Error> for Error {
+    fn from(source: lancedb::Error) -> Self {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<std::io::Error>()
+                && is_full(error.kind())
+            {
+                return Self::DiskFull { reason: error.to_string() };
+            }
+            cause = error.source();
+        }
+        Self::Store { source }
     }
 }
 

@@ -20,7 +20,7 @@
 //! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
 //! | `embed`, `ingest` | pictures to embeddings on all cores, committed to `images` | |
 //! | [`registry`] | the table `backbones` | |
-//! | [`store`] | the database: tables, versions, migrations, the write lock | `lancedb` |
+//! | [`store`] | the database: tables, versions, migrations, locks | `lancedb`, `lance`, `object_store` |
 //! | [`vectors`] | views of embeddings, the one place where they are normalised | |
 //! | [`outskirt_exact`] | exact search on the processor: a package of its own | `rayon` |
 //! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph | `usearch` |
@@ -29,6 +29,7 @@
 //! | [`functions`] | the SQL functions, one file each | |
 //! | [`planner`] | what DataFusion's planner knows about scores | |
 //! | [`session`], [`mod@evaluate`] | DataFusion over a database; the reference's table | `datafusion` |
+//! | [`mod@verify`] | a whole database checked | |
 //! | [`queries`] | named queries with typed parameters | |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |
 //! | [`cli`] | one subcommand per file | `clap`, `indicatif` |
@@ -92,5 +93,6 @@ pub mod score;
 pub mod session;
 pub mod store;
 pub mod vectors;
+pub mod verify;
 
 pub use error::{Error, Result};

@@ -7,10 +7,9 @@
 use std::fmt;
 use std::path::Path;
 
-use datafusion::sql::parser::DFParser;
-
 use crate::bank::Banks;
 use crate::error::{Error, Result};
+use crate::session::expression;
 use crate::store::quote;
 
 /// The queries of `sql/`.
@@ -183,12 +182,8 @@ impl NamedQuery {
                 Err(error) => Err(bad(error.to_string())),
             },
             // one expression, or its parentheses could close those around it
-            Type::Predicate => match DFParser::parse_sql_into_expr(value) {
-                // as it was understood: what follows a comment or an AS is not
-                Ok(parsed) if parsed.alias.is_none() => Ok(format!("({})", parsed.expr)),
-                Ok(_) => Err(bad("it has an alias".into())),
-                Err(error) => Err(bad(Error::from(error).to_string())),
-            },
+            // as it was understood: what follows a comment or an AS is not
+            Type::Predicate => expression(value).map(|parsed| format!("({parsed})")).map_err(bad),
         }
     }
 

@@ -130,9 +130,19 @@ pub(super) async fn read_rows(store: &Store, bank: &Definition) -> Result<InMemo
     Ok(rows)
 }
 
+/// A bank's rows, which must be as many as when it was made.
+pub(super) async fn read_whole(store: &Store, bank: &Definition) -> Result<InMemory> {
+    let rows = read_rows(store, bank).await?;
+    if rows.ids.len() != bank.row_count {
+        let (expected, found) = (bank.row_count, rows.ids.len());
+        return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
+    }
+    Ok(rows)
+}
+
 /// Call `each` with id and normalised embedding of every row of a bank, in table order.
 pub(super) async fn for_each_row(store: &Store, bank: &Definition, mut each: impl FnMut(u64, &[f32])) -> Result<()> {
-    for_each_embedding(store, bank, Some(bank.table_version), &bank.predicate, |id, unit| {
+    for_each_embedding(store, bank, Some(bank.follows()), &bank.predicate, |id, unit| {
         if is_sampled(id, bank.alpha, bank.seed) {
             each(id, unit);
         }
@@ -144,7 +154,7 @@ pub(super) async fn for_each_row(store: &Store, bank: &Definition, mut each: imp
 /// Call `each` with the id of every row of a bank, in table order.
 pub(super) async fn for_each_id(store: &Store, bank: &Definition, mut each: impl FnMut(u64)) -> Result<()> {
     let filter = has_embedding(bank, &bank.predicate);
-    let mut batches = store.scan(schema::IMAGES, Some(bank.table_version), &[schema::ID], Some(&filter)).await?;
+    let mut batches = store.scan(schema::IMAGES, Some(bank.follows()), &[schema::ID], Some(&filter)).await?;
     while let Some(batch) = batches.try_next().await? {
         let ids = batch.column(0).as_primitive::<UInt64Type>().values();
         ids.iter().filter(|&&id| is_sampled(id, bank.alpha, bank.seed)).for_each(|&id| each(id));
@@ -223,6 +233,35 @@ pub(super) fn mixed(id: u64, seed: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Normalised embeddings of up to `count` of the images for which a predicate holds, the same ones each time.
+pub(super) async fn draw(
+    store: &Store,
+    bank: &Definition,
+    version: Option<u64>,
+    predicate: &str,
+    count: usize,
+) -> Result<Rows> {
+    store.check_predicate(predicate).await?;
+    let mut drawn: Vec<(u64, Vec<f32>)> = Vec::new();
+    for_each_embedding(store, bank, version, predicate, |id, unit| {
+        drawn.push((mixed(id, 0), unit.to_vec()));
+        if drawn.len() >= 2 * count.max(1024) {
+            drawn.select_nth_unstable_by_key(count, |(order, _)| *order);
+            drawn.truncate(count);
+        }
+        Ok(())
+    })
+    .await?;
+    drawn.sort_unstable_by_key(|(order, _)| *order);
+    drawn.truncate(count);
+    if drawn.is_empty() {
+        return Err(Error::NoRows { predicate: predicate.into(), backbone: bank.backbone.clone() });
+    }
+    let mut rows = Rows::with_capacity(drawn.len(), bank.dimension);
+    drawn.iter().for_each(|(_, unit)| rows.push(unit));
+    Ok(rows)
+}
+
 pub(super) fn hnsw_path(store: &Store, bank: &Definition) -> PathBuf {
     store.index_folder().join(format!("{}.hnsw", bank.name))
 }
@@ -251,14 +290,22 @@ pub(super) fn hnsw_sidecar(bank: &Definition) -> Result<Sidecar> {
 
 /// The bank as its graph's file has it, perhaps of another version; `None` where there is no file that fits. The file's
 /// checksum is left to whoever loads it.
-pub(super) fn graph_of(store: &Store, bank: &Definition) -> Result<Option<Definition>> {
-    let found = hnsw_sidecar(bank)?.beside(&hnsw_path(store, bank));
-    Ok(found.ok().map(|found| of_graph(bank, &found)))
+pub(super) async fn graph_of(store: &Store, bank: &Definition) -> Result<Option<Definition>> {
+    match hnsw_sidecar(bank)?.beside(&hnsw_path(store, bank)) {
+        Ok(found) => Ok(Some(of_graph(store, bank, &found).await?)),
+        Err(_) => Ok(None),
+    }
 }
 
 /// A bank at the version from which its graph was built.
-pub(super) fn of_graph(bank: &Definition, found: &Sidecar) -> Definition {
-    Definition { table_version: found.table_version, row_count: found.rows, checked_version: None, ..bank.clone() }
+pub(super) async fn of_graph(store: &Store, bank: &Definition, found: &Sidecar) -> Result<Definition> {
+    let (table_version, row_count) = (found.table_version, found.rows);
+    if table_version == bank.table_version {
+        return Ok(Definition { row_count, ..bank.clone() });
+    }
+    let mut then = Definition { table_version, row_count, checked_version: None, ..bank.clone() };
+    then.checked_version = store.tagged(schema::IMAGES, &then.tag()).await?;
+    Ok(then)
 }
 
 /// Build a bank's graph.

@@ -7,8 +7,10 @@
 
 mod build;
 mod calibrate;
+mod examine;
 mod keep;
 mod open;
+mod optimize;
 mod refresh;
 mod stream;
 mod verify;
@@ -17,8 +19,10 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{BankSpec, create, drop_bank};
 pub use calibrate::{Calibration, calibrate};
+pub use examine::{Finding, State, examine, leftovers};
 pub use keep::{Kept, keep_scores};
 pub use open::{Bank, Banks};
+pub use optimize::{Optimized, optimize};
 pub use refresh::{Refreshed, churn, refresh, refresh_all};
 pub use verify::{Verification, verify};
 
@@ -60,7 +64,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    /// The latest version of `images` that the bank is known to follow.
+    /// The latest version of `images` that the bank is known to follow: its rows are read from there.
     pub fn follows(&self) -> u64 {
         self.checked_version.unwrap_or(self.table_version).max(self.table_version)
     }
@@ -84,9 +88,14 @@ impl Definition {
         }
     }
 
-    /// The tag that keeps the bank's version of `images` from being pruned.
+    /// The tag that keeps the bank's rows from being pruned: it is on the version that the bank follows.
     fn tag(&self) -> String {
         format!("bank-{}-{}", self.name, self.table_version)
+    }
+
+    /// Whether a tag is some bank's.
+    fn is_tag(tag: &str) -> bool {
+        tag.starts_with("bank-")
     }
 
     /// Whether a tag is this bank's: of any of its versions, or without one, as schema 1 had it.
@@ -119,7 +128,7 @@ pub async fn at_version(store: &Store, bank: &Definition, version: u64) -> Resul
             last: kept.iter().max().copied(),
         });
     }
-    let mut older = Definition { table_version: version, row_count: 0, ..bank.clone() };
+    let mut older = Definition { table_version: version, row_count: 0, checked_version: None, ..bank.clone() };
     let mut rows = 0;
     build::for_each_id(store, &older, |_| rows += 1).await?;
     if rows == 0 {

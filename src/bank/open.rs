@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::build::{InMemory, build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, of_graph, read_rows, save_hnsw};
+use super::build::{build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, of_graph, read_whole, save_hnsw};
 use super::refresh::follow;
 use super::{Calibration, Definition, at_version, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
@@ -121,6 +121,12 @@ impl Bank {
         Ok(Self { definition, ids: Arc::default(), index: Box::new(index), notice })
     }
 
+    /// A graph as its file has it, brought up to the bank.
+    pub(super) async fn load_hnsw(store: &Store, bank: &Definition, found: &Sidecar) -> Result<Self> {
+        let index = load(store, &hnsw_path(store, bank), bank, found).await?;
+        Ok(Self { definition: bank.clone(), ids: Arc::default(), index: Box::new(index), notice: None })
+    }
+
     /// The bank's row in `banks`.
     pub fn definition(&self) -> &Definition {
         &self.definition
@@ -175,23 +181,15 @@ async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) ->
     let mut hnsw = Hnsw::load(path, bank.dimension, found.options, found.step)?;
     match found.table_version {
         base if base == bank.table_version && found.rows == bank.row_count => {}
-        base if base < bank.table_version => follow(store, &mut hnsw, &of_graph(bank, found), bank).await?,
+        base if base < bank.table_version => {
+            follow(store, &mut hnsw, &of_graph(store, bank, found).await?, bank).await?;
+        },
         base => {
             let reason = format!("it was built from version {base} of images");
             return Err(Error::BadIndexFile { path: path.into(), reason });
         }
     }
     Ok(hnsw)
-}
-
-/// A bank's rows, which must be as many as when it was made.
-async fn read_whole(store: &Store, bank: &Definition) -> Result<InMemory> {
-    let rows = read_rows(store, bank).await?;
-    if rows.ids.len() != bank.row_count {
-        let (expected, found) = (bank.row_count, rows.ids.len());
-        return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
-    }
-    Ok(rows)
 }
 
 /// Told how far a long reading has come.

@@ -12,7 +12,7 @@ use super::{Definition, find, list};
 use crate::error::{Error, Result};
 use crate::index::{Hnsw, IndexKind};
 use crate::schema;
-use crate::store::{Store, WriteLock};
+use crate::store::{Fragments, Store, WriteLock};
 use crate::vectors::Rows;
 
 /// Share of a graph's rows that may have changed before it is built anew: what is gone stays as a
@@ -95,7 +95,7 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
     let difference = difference(store, &before, &bank).await?;
     if difference.is_empty() {
         let bank = Definition { checked_version: Some(latest), ..before };
-        store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
+        settle(store, lock, &bank).await?;
         return Ok(unchanged(bank));
     }
     bank.row_count = difference.after;
@@ -103,7 +103,7 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
         return Err(Error::BankTooSmall { bank: bank.name, rows: bank.row_count, k: bank.k });
     }
     store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
-    let rebuilt = match graph_of(store, &bank)? {
+    let rebuilt = match graph_of(store, &bank).await? {
         _ if bank.index_kind()? == IndexKind::Exact => false,
         Some(graph) if graph.table_version == before.table_version => difference.churn() > MOST_CHURN,
         Some(graph) => {
@@ -118,7 +118,7 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
     }
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
-    let base = graph_of(store, &bank)?.map(|graph| graph.tag());
+    let base = graph_of(store, &bank).await?.map(|graph| graph.tag());
     store.untag(schema::IMAGES, |tag| bank.owns(tag) && tag != bank.tag() && Some(tag) != base.as_deref()).await?;
     let Difference { added, removed, changed, .. } = difference;
     Ok(Refreshed { bank, added: added.len(), removed: removed.len(), changed: changed.len(), rebuilt })
@@ -129,8 +129,17 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
 pub(super) async fn carry_forward(store: &Store, lock: &WriteLock, column: &str, from: u64, to: u64) -> Result<()> {
     let banks = list(store).await?.into_iter();
     let banks = banks.filter(|bank| bank.follows() == from && !bank.predicate.contains(column));
-    let banks: Vec<Definition> = banks.map(|bank| Definition { checked_version: Some(to), ..bank }).collect();
-    if banks.is_empty() { Ok(()) } else { store.write_rows(lock, schema::BANKS, &["name"], &banks).await }
+    for bank in banks {
+        settle(store, lock, &Definition { checked_version: Some(to), ..bank }).await?;
+    }
+    Ok(())
+}
+
+/// Record a bank whose rows are the same at a later version, which is kept from now on in place of the earlier one.
+pub(super) async fn settle(store: &Store, lock: &WriteLock, bank: &Definition) -> Result<()> {
+    // the tag first: the earlier version is there until something prunes, and that settles all tags again
+    store.tag(schema::IMAGES, &bank.tag(), bank.follows()).await?;
+    store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(bank)).await
 }
 
 /// Share of a graph's rows that has changed since it was built; `None` where the bank keeps none, or none that fits.
@@ -138,7 +147,7 @@ pub async fn churn(store: &Store, bank: &Definition) -> Result<Option<f64>> {
     if bank.index_kind()? == IndexKind::Exact {
         return Ok(None);
     }
-    match graph_of(store, bank)? {
+    match graph_of(store, bank).await? {
         Some(graph) => Ok(Some(difference(store, &graph, bank).await?.churn())),
         None => Ok(None),
     }
@@ -146,19 +155,22 @@ pub async fn churn(store: &Store, bank: &Definition) -> Result<Option<f64>> {
 
 /// By which rows a bank of one version differs from the same bank of a later one, and how many it has then.
 ///
-/// Only rows that were written or deleted in between can differ: of the others not even the embedding's NULL is read.
+/// Only rows that were written or deleted in between can differ: of the others not even the ids are read, but for those
+/// that share a fragment with one that was.
 async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result<Difference> {
-    let written = format!("_row_last_updated_at_version > {}", from.follows());
-    let there = ids(store, to.table_version, None).await?;
-    let mut touched = ids(store, to.table_version, Some(&written)).await?;
-    touched.extend(ids(store, from.table_version, None).await?.difference(&there));
-    let now = marks(store, to, &written).await?;
-    let before = if touched.len() <= LOOKED_UP {
-        let ids: Vec<String> = touched.iter().map(u64::to_string).collect();
-        let some = format!("{} IN ({})", schema::ID, ids.join(", "));
-        if ids.is_empty() { HashMap::new() } else { marks(store, from, &some).await? }
-    } else {
-        marks(store, from, "true").await?
+    let (gone, come) = store.different(schema::IMAGES, from.follows(), to.follows()).await?;
+    let written = written_since(from);
+    let there = ids(store, &come, None).await?;
+    let mut touched = ids(store, &come, Some(&written)).await?;
+    touched.extend(ids(store, &gone, None).await?.difference(&there));
+    let now = marks(store, to, &come, &written).await?;
+    let before = match touched.len() {
+        0 => HashMap::new(),
+        ..=LOOKED_UP => {
+            let ids: Vec<String> = touched.iter().map(u64::to_string).collect();
+            marks(store, from, &gone, &format!("{} IN ({})", schema::ID, ids.join(", "))).await?
+        }
+        _ => marks(store, from, &gone, "true").await?,
     };
     let mut difference = Difference { before: from.row_count, ..Difference::default() };
     for &id in &touched {
@@ -173,20 +185,33 @@ async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result
     Ok(difference)
 }
 
-/// Ids of the images of a version for which a condition holds.
-async fn ids(store: &Store, version: u64, condition: Option<&str>) -> Result<HashSet<u64>> {
-    let mut batches = store.scan(schema::IMAGES, Some(version), &[schema::ID], condition).await?;
+/// SQL: rows that were written after what a bank follows.
+fn written_since(bank: &Definition) -> String {
+    format!("_row_last_updated_at_version > {}", bank.follows())
+}
+
+/// Ids of the images of some fragments for which a condition holds.
+async fn ids(store: &Store, fragments: &Fragments, condition: Option<&str>) -> Result<HashSet<u64>> {
     let mut ids = HashSet::new();
+    if fragments.is_empty() {
+        return Ok(ids);
+    }
+    let mut batches = store.scan_fragments(fragments, &[schema::ID], condition).await?;
     while let Some(batch) = batches.try_next().await? {
         ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());
     }
     Ok(ids)
 }
 
-/// Of the bank's rows for which a condition holds: by id, what tells one embedding from another.
-async fn marks(store: &Store, bank: &Definition, condition: &str) -> Result<HashMap<u64, u64>> {
+/// Of the bank's rows in some fragments for which a condition holds: by id, what tells one embedding from another.
+async fn marks(
+    store: &Store,
+    bank: &Definition,
+    fragments: &Fragments,
+    condition: &str,
+) -> Result<HashMap<u64, u64>> {
     let mut marks = HashMap::new();
-    read(store, bank, condition, |id, unit| {
+    read(store, bank, fragments, condition, |id, unit| {
         let mut hasher = DefaultHasher::new();
         unit.iter().for_each(|value| value.to_bits().hash(&mut hasher));
         marks.insert(id, hasher.finish());
@@ -195,11 +220,20 @@ async fn marks(store: &Store, bank: &Definition, condition: &str) -> Result<Hash
     Ok(marks)
 }
 
-/// Call `each` with the bank's rows for which a condition holds.
-async fn read(store: &Store, bank: &Definition, condition: &str, mut each: impl FnMut(u64, &[f32])) -> Result<()> {
+/// Call `each` with the bank's rows in some fragments for which a condition holds.
+async fn read(
+    store: &Store,
+    bank: &Definition,
+    fragments: &Fragments,
+    condition: &str,
+    mut each: impl FnMut(u64, &[f32]),
+) -> Result<()> {
+    if fragments.is_empty() {
+        return Ok(());
+    }
     let filter = format!("({}) AND {condition}", bank.predicate);
     let columns = [schema::ID, bank.backbone.as_str()];
-    let mut batches = store.scan(schema::IMAGES, Some(bank.table_version), &columns, Some(&filter)).await?;
+    let mut batches = store.scan_fragments(fragments, &columns, Some(&filter)).await?;
     while let Some(batch) = batches.try_next().await? {
         each_of(&batch, bank, |id, unit| {
             if is_sampled(id, bank.alpha, bank.seed) {
@@ -220,8 +254,8 @@ pub(super) async fn follow(store: &Store, hnsw: &mut Hnsw, graph: &Definition, b
     }
     let gone: Vec<u64> = difference.removed.union(&difference.changed).copied().collect();
     let (mut ids, mut vectors) = (Vec::new(), Rows::with_capacity(0, bank.dimension));
-    let written = format!("_row_last_updated_at_version > {}", graph.table_version);
-    read(store, bank, &written, |id, unit| {
+    let (_, come) = store.different(schema::IMAGES, graph.follows(), bank.follows()).await?;
+    read(store, bank, &come, &written_since(graph), |id, unit| {
         if difference.added.contains(&id) || difference.changed.contains(&id) {
             ids.push(id);
             vectors.push(unit);

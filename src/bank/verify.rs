@@ -1,6 +1,6 @@
 //! How a bank's graph answers beside exact search, on a sample of images.
 
-use super::build::{for_each_embedding, mixed};
+use super::build::draw;
 use super::{Bank, Definition, find, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::{IndexKind, Search};
@@ -60,9 +60,9 @@ pub async fn verify(
             of_bank.map_or_else(|| bank.predicate.clone(), |made| made.predicate)
         }
     };
-    let id_sample = draw(store, &bank, &id_predicate, sample).await?;
+    let id_sample = draw(store, &bank, None, &id_predicate, sample).await?;
     let ood_sample = match ood {
-        Some(predicate) => draw(store, &bank, predicate, sample).await?,
+        Some(predicate) => draw(store, &bank, None, predicate, sample).await?,
         None => Rows::with_capacity(0, bank.dimension),
     };
     let both = |rows: &Rows| -> Result<(Vec<f32>, Vec<f32>)> {
@@ -88,27 +88,4 @@ pub async fn verify(
         metrics,
         bank,
     })
-}
-
-/// Up to `count` of the images for which a predicate holds, the same ones each time.
-async fn draw(store: &Store, bank: &Definition, predicate: &str, count: usize) -> Result<Rows> {
-    store.check_predicate(predicate).await?;
-    let mut drawn: Vec<(u64, Vec<f32>)> = Vec::new();
-    for_each_embedding(store, bank, None, predicate, |id, unit| {
-        drawn.push((mixed(id, 0), unit.to_vec()));
-        if drawn.len() >= 2 * count.max(1024) {
-            drawn.select_nth_unstable_by_key(count, |(order, _)| *order);
-            drawn.truncate(count);
-        }
-        Ok(())
-    })
-    .await?;
-    drawn.sort_unstable_by_key(|(order, _)| *order);
-    drawn.truncate(count);
-    if drawn.is_empty() {
-        return Err(Error::NoRows { predicate: predicate.into(), backbone: bank.backbone.clone() });
-    }
-    let mut rows = Rows::with_capacity(drawn.len(), bank.dimension);
-    drawn.iter().for_each(|(_, unit)| rows.push(unit));
-    Ok(rows)
 }

@@ -188,8 +188,7 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
     }
 }
 
-/// Refresh all banks after their table has changed; what fails is a notice: the images are in already.
-#[cfg(feature = "torch")]
+/// Refresh all banks after their table has changed; what fails is a notice: the change is made already.
 pub(super) async fn follow(store: &Store, console: &mut Console<'_>) -> Result<()> {
     for (name, refreshed) in bank::refresh_all(store).await? {
         match refreshed {

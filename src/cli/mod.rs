@@ -6,18 +6,21 @@
 mod backbone;
 mod bank;
 mod console;
+mod delete;
 #[cfg(feature = "torch")]
 mod demo;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod ingest;
 mod migrate;
+mod optimize;
 mod output;
 mod query;
 mod score;
 mod shell;
 mod sql;
 mod table;
+mod verify;
 
 use std::path::PathBuf;
 
@@ -70,6 +73,12 @@ pub enum Command {
     Score(score::Args),
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
     Evaluate(evaluate::Args),
+    /// Delete images; banks follow
+    Delete(delete::Args),
+    /// Merge small files, and give back the space of what was deleted and of old versions
+    Optimize(optimize::Args),
+    /// Check tables, banks, graphs and calibrations against each other, and exact search against comparing every row
+    Verify(verify::Args),
     /// Bring a database that an older outskirt made up to date
     Migrate(migrate::Args),
     /// List and show the networks that turn images into embeddings
@@ -103,6 +112,9 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Query(args) => query::run(args, &cli.db, console).await,
         Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
+        Command::Delete(args) => delete::run(args, &cli.db, console).await,
+        Command::Optimize(args) => optimize::run(args, &cli.db, console).await,
+        Command::Verify(args) => verify::run(args, &cli.db, console).await,
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
         #[cfg(feature = "torch")]

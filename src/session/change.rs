@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
 use datafusion::common::Column;
 use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::prelude::DataFrame;
@@ -45,7 +45,28 @@ pub(super) fn target(statement: &ast::Statement) -> Option<&ast::ObjectName> {
     }
 }
 
+/// One SQL expression, and nothing behind it that an alias or a comment would swallow.
+pub(crate) fn expression(text: &str) -> Result<ast::Expr, String> {
+    match DFParser::parse_sql_into_expr(text) {
+        Ok(parsed) if parsed.alias.is_none() => Ok(parsed.expr),
+        Ok(_) => Err("it has an alias".into()),
+        Err(error) => Err(Error::from(error).to_string()),
+    }
+}
+
 impl Session {
+    /// Delete the images for which a predicate holds, in one commit, and count them. It may call any function.
+    pub async fn delete_where(&self, predicate: &str) -> Result<u64> {
+        self.change(&over_images("DELETE FROM images WHERE true", predicate)?).await
+    }
+
+    /// Count the images that [`Self::delete_where`] would delete.
+    pub async fn count_where(&self, predicate: &str) -> Result<u64> {
+        let query = over_images("SELECT count(*) FROM images WHERE true", predicate)?;
+        let count = self.columns(self.plan(Statement::Statement(Box::new(query))).await?).await?;
+        Ok(count[0].as_primitive::<Int64Type>().value(0) as u64)
+    }
+
     /// Carry out a change of rows of `images`, and count them.
     pub(super) async fn change(&self, statement: &ast::Statement) -> Result<u64> {
         let lock = self.store.lock()?;
@@ -110,6 +131,23 @@ impl Session {
         };
         Ok(types.iter().enumerate().map(gather).collect::<Result<_, _>>()?)
     }
+}
+
+/// A statement of our own, its condition replaced.
+fn over_images(statement: &str, predicate: &str) -> Result<ast::Statement> {
+    let bad = |reason| Error::BadPredicate { predicate: predicate.into(), reason };
+    let condition = Some(expression(predicate).map_err(bad)?);
+    let mut statement = parsed(statement)?;
+    match &mut statement {
+        ast::Statement::Delete(delete) => delete.selection = condition,
+        ast::Statement::Query(query) => {
+            if let ast::SetExpr::Select(select) = query.body.as_mut() {
+                select.selection = condition;
+            }
+        }
+        _ => {}
+    }
+    Ok(statement)
 }
 
 /// Which command fills a column that Outskirt computes; none for any other.

@@ -31,7 +31,8 @@ use crate::error::{Error, Result};
 use crate::functions::{Settings, register_all};
 use crate::planner::{self, Planner};
 use crate::schema;
-use crate::store::Store;
+use crate::store::{ReadLock, Store};
+pub(crate) use change::expression;
 use views::Views;
 
 /// Where the database's tables are, among the schemas that a session may have.
@@ -44,6 +45,8 @@ pub struct Session {
     banks: Arc<Banks>,
     store: Store,
     views: Mutex<Views>,
+    /// What it sees is not pruned.
+    _reader: ReadLock,
 }
 
 impl std::fmt::Debug for Session {
@@ -61,6 +64,7 @@ impl Session {
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             // the largest scores first: not the images that have none
             .set_str("datafusion.sql_parser.default_null_ordering", "nulls_last");
+        let reader = store.read_lock().await?;
         let banks = Arc::new(Banks::load(store).await?);
         let state = SessionStateBuilder::new()
             .with_config(config)
@@ -73,7 +77,7 @@ impl Session {
             context.register_table(table, store.provider(table, None).await?)?;
         }
         register_all(&mut context, &banks)?;
-        let session = Self { context, banks, store: store.clone(), views: Mutex::default() };
+        let session = Self { context, banks, store: store.clone(), views: Mutex::default(), _reader: reader };
         session.load_views().await?;
         Ok(session)
     }

@@ -22,7 +22,7 @@ impl Store {
     /// Delete images by id, in one commit.
     pub async fn delete_images(&self, _lock: &WriteLock, ids: &[u64]) -> Result<()> {
         let Some(&largest) = ids.iter().max() else { return Ok(()) };
-        let table = self.table(schema::IMAGES).await?;
+        let table = self.writable(schema::IMAGES).await?;
         if largest == self.largest_id().await?
             && let Some(native) = table.as_native()
         {
@@ -49,13 +49,13 @@ impl Store {
     /// Add a column to a table, NULL everywhere.
     pub async fn add_column(&self, _lock: &WriteLock, table: &str, field: FieldRef) -> Result<()> {
         let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(vec![field])));
-        self.table(table).await?.add_columns().transform(nulls).execute().await?;
+        self.writable(table).await?.add_columns().transform(nulls).execute().await?;
         Ok(())
     }
 
     /// Drop a column of a table.
     pub async fn drop_column(&self, _lock: &WriteLock, table: &str, column: &str) -> Result<()> {
-        self.table(table).await?.drop_columns(&[column]).await?;
+        self.writable(table).await?.drop_columns(&[column]).await?;
         Ok(())
     }
 }

@@ -170,11 +170,11 @@ async fn step(statement: Statement) -> Result<Step, DataFusionError> {
 
 async fn take(store: &Store, lock: &WriteLock, step: &Step) -> Result<()> {
     match step {
-        Step::Create { table, schema } => match store.connection.open_table(table).execute().await {
+        Step::Create { table, schema } => match store.reads.open_table(table).execute().await {
             Ok(_) => Ok(()),
             Err(lancedb::Error::TableNotFound { .. }) => {
                 remove_broken(store, table)?;
-                store.connection.create_empty_table(table, SchemaRef::clone(schema)).execute().await?;
+                store.writes.create_empty_table(table, SchemaRef::clone(schema)).execute().await?;
                 Ok(())
             }
             Err(error) => Err(error.into()),

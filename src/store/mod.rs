@@ -1,13 +1,17 @@
 //! The database: Lance tables in one local folder, behind one wall. `lancedb` is named in this room alone.
 //!
 //! Promises: a write is one Lance commit, so a crash leaves it whole or absent; one program writes at a time
-//! ([`WriteLock`]); reads pin the version they begin with. Knows tables, columns and versions; not for what
+//! ([`WriteLock`]); reads pin the version they begin with, and it is not taken away from them; a write that is
+//! reported has reached the disk. Knows tables, columns and versions; not for what
 //! they mean: banks, scores and SQL live elsewhere.
 
 mod change;
 mod ddl;
+mod delta;
+mod durable;
 mod lock;
 mod migrate;
+mod optimize;
 mod provider;
 mod rows;
 
@@ -28,7 +32,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use ddl::planned_column;
-pub use lock::WriteLock;
+pub use delta::Fragments;
+pub use lock::{ReadLock, WriteLock};
+pub use optimize::Footprint;
 pub use rows::now;
 
 use crate::error::{Error, Result};
@@ -38,7 +44,9 @@ use crate::schema;
 #[derive(Clone)]
 pub struct Store {
     folder: PathBuf,
-    connection: lancedb::Connection,
+    reads: lancedb::Connection,
+    writes: lancedb::Connection,
+    reader: Arc<ReadLock>,
 }
 
 impl std::fmt::Debug for Store {
@@ -105,14 +113,10 @@ impl Store {
     }
 
     async fn unchecked(folder: &Path) -> Result<Self> {
-        Ok(Self { folder: folder.into(), connection: Self::connection(folder).await? })
-    }
-
-    async fn connection(folder: &Path) -> Result<lancedb::Connection> {
-        let connect = lancedb::connect(&folder.to_string_lossy())
-            // row ids that survive updates and compaction: what changed between versions can be asked later
-            .storage_option("new_table_enable_stable_row_ids", "true");
-        Ok(connect.execute().await?)
+        let (reads, writes) = (durable::reading(folder).await?, durable::writing(folder).await?);
+        let is_database = folder.join(format!("{}.lance", schema::SCHEMA_MIGRATIONS)).is_dir();
+        let reader = Arc::new(ReadLock::join(folder, is_database).await?);
+        Ok(Self { folder: folder.into(), reads, writes, reader })
     }
 
     /// The database's folder.
@@ -130,8 +134,18 @@ impl Store {
         WriteLock::take(&self.folder)
     }
 
+    /// A place of one's own among the readers: versions of tables are not pruned while it is held, by this program either.
+    pub async fn read_lock(&self) -> Result<ReadLock> {
+        ReadLock::join(&self.folder, true).await
+    }
+
     async fn table(&self, name: &str) -> Result<lancedb::Table> {
-        Ok(self.connection.open_table(name).execute().await?)
+        Ok(self.reads.open_table(name).execute().await?)
+    }
+
+    /// A table whose commits reach the disk before they are reported.
+    async fn writable(&self, name: &str) -> Result<lancedb::Table> {
+        Ok(self.writes.open_table(name).execute().await?)
     }
 
     /// A table for DataFusion, read-only, pinned to its latest version or the one given.
@@ -157,7 +171,7 @@ impl Store {
 
     /// Keep `version` of a table from being pruned, under a name.
     pub async fn tag(&self, table: &str, tag: &str, version: u64) -> Result<()> {
-        let table = self.table(table).await?;
+        let table = self.writable(table).await?;
         let mut tags = table.tags().await?;
         if tags.list().await?.contains_key(tag) {
             return Ok(tags.update(tag, version).await?);
@@ -165,9 +179,15 @@ impl Store {
         Ok(tags.create(tag, version).await?)
     }
 
+    /// The version that a tag of a table keeps.
+    pub async fn tagged(&self, table: &str, tag: &str) -> Result<Option<u64>> {
+        let tags = self.table(table).await?.tags().await?.list().await?;
+        Ok(tags.get(tag).map(|contents| contents.version))
+    }
+
     /// Forget the tags of a table that are no longer wanted.
     pub async fn untag(&self, table: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
-        let table = self.table(table).await?;
+        let table = self.writable(table).await?;
         let mut tags = table.tags().await?;
         for tag in tags.list().await?.into_keys().filter(|tag| unwanted(tag)) {
             tags.delete(&tag).await?;
@@ -272,14 +292,14 @@ impl Store {
             let update = FieldMetadataUpdate::new(field.name().as_str());
             let metadata = field.metadata().clone();
             let update = metadata.into_iter().fold(update, |update, (key, value)| update.set(key, value));
-            self.table(table).await?.update_field_metadata(&[update]).await?;
+            self.writable(table).await?.update_field_metadata(&[update]).await?;
         }
         Ok(())
     }
 
     /// Append rows in one commit.
     pub async fn append(&self, _lock: &WriteLock, table: &str, batch: RecordBatch) -> Result<()> {
-        self.table(table).await?.add(batch).execute().await?;
+        self.writable(table).await?.add(batch).execute().await?;
         Ok(())
     }
 
@@ -293,7 +313,7 @@ impl Store {
         batch: RecordBatch,
         insert: bool,
     ) -> Result<()> {
-        let table = self.table(table).await?;
+        let table = self.writable(table).await?;
         let mut merge = table.merge_insert(on);
         merge.when_matched_update_all(None);
         if insert {
@@ -306,7 +326,7 @@ impl Store {
 
     /// Delete the rows for which `predicate` holds, in one commit.
     pub async fn delete(&self, _lock: &WriteLock, table: &str, predicate: &str) -> Result<()> {
-        self.table(table).await?.delete(predicate).await?;
+        self.writable(table).await?.delete(predicate).await?;
         Ok(())
     }
 

@@ -1,0 +1,266 @@
+//! One bank checked: its rows against the table, its distances against brute force, what is derived from it against it.
+
+use arrow::array::AsArray;
+use arrow::datatypes::{Float32Type, UInt64Type};
+use futures::TryStreamExt;
+
+use super::build::{draw, hnsw_path, hnsw_sidecar, of_graph, read_whole};
+use super::optimize::{leftover_files, rebuild};
+use super::{Bank, Calibration, Definition, list_calibrations};
+use crate::error::{Error, Result};
+use crate::index::{IndexKind, Search, Storage, kth_distances_brute};
+use crate::schema;
+use crate::store::{Store, WriteLock};
+use crate::vectors::{Rows, Vectors, embedding, normalize};
+
+/// How far distances of exact search may be from brute force, kept scores from both, and a graph's below them.
+const TOLERANCE: f32 = 1e-5;
+/// Share of sampled k-th distances that even a poor graph has right.
+const LEAST_RECALL: f64 = 0.5;
+
+/// How something was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// As it should be, and what was looked at.
+    Well(String),
+    /// It was not, and is now.
+    Mended(String),
+    /// There is something that nobody needs: repairing removes it. No problem.
+    Leftover(String),
+    /// Something derived is missing or wrong: repairing makes it again.
+    Derived(String),
+    /// Something is wrong that no other data can mend.
+    Broken(String),
+}
+
+impl State {
+    /// Well, or broken for a reason.
+    pub(crate) fn of(checked: Result<String>) -> Self {
+        checked.map_or_else(|error| Self::Broken(error.to_string()), Self::Well)
+    }
+}
+
+/// One thing that was checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is.
+    pub subject: String,
+    /// How it was found.
+    pub state: State,
+}
+
+/// Check a bank, its graph, its calibrations and its kept scores with `sample` images. With a lock, mend what is derived.
+pub async fn examine(store: &Store, bank: &Definition, sample: usize, lock: Option<&WriteLock>) -> Vec<Finding> {
+    let name = &bank.name;
+    let finding = |what: &str, state| Finding { subject: format!("{what} {name}"), state };
+    let mut findings = Vec::new();
+    let mut exact = None;
+    let mut state = match compare(store, bank, sample).await {
+        Ok((facts, opened)) => {
+            exact = Some(opened);
+            State::Well(facts)
+        }
+        Err(error) => State::Broken(error.to_string()),
+    };
+    if matches!(state, State::Well(_)) {
+        state = tagged(store, bank, lock).await.unwrap_or_else(|error| State::Broken(error.to_string())).or(state);
+    }
+    findings.push(finding("bank", state));
+    let Some(exact) = exact else { return findings };
+    if !matches!(bank.index_kind(), Ok(IndexKind::Exact)) {
+        findings.push(finding("graph of", graph(store, bank, &exact, sample, lock).await));
+    }
+    match list_calibrations(store).await {
+        Ok(all) => findings.extend(
+            all.iter()
+                .filter(|made| made.bank == bank.name)
+                .map(|made| finding("calibration of", State::of(calibration(bank, made)))),
+        ),
+        Err(error) => findings.push(finding("calibrations of", State::Broken(error.to_string()))),
+    }
+    match score_columns(store, bank).await {
+        Ok(columns) => {
+            for column in columns {
+                let kept = kept_scores(store, &exact, &column, sample).await;
+                findings.push(Finding { subject: format!("scores {column}"), state: State::of(kept) });
+            }
+        }
+        Err(error) => findings.push(finding("scores of", State::Broken(error.to_string()))),
+    }
+    findings
+}
+
+impl State {
+    /// What `self` says where it is a problem, else the other.
+    fn or(self, other: Self) -> Self {
+        if matches!(self, Self::Well(_)) { other } else { self }
+    }
+}
+
+/// Files beside the tables that belong to no bank, removed with a lock; `None` where there are none.
+pub fn leftovers(store: &Store, banks: &[Definition], lock: Option<&WriteLock>) -> Result<Option<State>> {
+    let files = leftover_files(store, banks)?;
+    let names: Vec<String> =
+        files.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy().into_owned()).collect();
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let facts = format!("files of no bank: {}", names.join(", "));
+    if lock.is_none() {
+        return Ok(Some(State::Leftover(facts)));
+    }
+    for file in &files {
+        std::fs::remove_file(file).map_err(Error::io("remove", file))?;
+    }
+    Ok(Some(State::Mended(format!("{facts}; removed"))))
+}
+
+/// The bank read and opened, its distances from sampled images compared with brute force.
+async fn compare(store: &Store, bank: &Definition, sample: usize) -> Result<(String, Bank)> {
+    let columns = store.embedding_columns().await?;
+    if !columns.iter().any(|column| column.backbone == bank.backbone && column.sha256 == bank.sha256) {
+        let known = columns.into_iter().map(|column| column.backbone).collect();
+        return Err(Error::NoEmbeddings { name: bank.backbone.clone(), known });
+    }
+    let k = bank.check_k(bank.k as i128)?;
+    let queries = sampled(store, bank, sample).await?;
+    let truth = {
+        let rows = read_whole(store, bank).await?.vectors.to_values();
+        kth_distances_brute(Vectors::new(&rows, bank.dimension), Vectors::new(&queries, bank.dimension), k)
+    };
+    let opened = Bank::open(store, bank.clone(), Search::Exact.into()).await?;
+    let found = opened.kth_distances(Vectors::new(&queries, bank.dimension), k)?;
+    let off = largest(truth.iter().zip(&found).map(|(a, b)| (a - b).abs()));
+    if !(off <= TOLERANCE) {
+        let reason = format!("exact search is off by {off:.1e} from comparing every row, on {} images", truth.len());
+        return Err(Error::BankUnreadable { bank: bank.name.clone(), reason });
+    }
+    let (rows, version, count) = (bank.row_count, bank.follows(), truth.len());
+    let as_brute_force = if off == 0.0 { "equal".into() } else { format!("within {off:.0e} of") };
+    let facts = format!("{rows} rows in version {version}; {count} distances at k = {k} {as_brute_force} brute force");
+    Ok((facts, opened))
+}
+
+/// Whether the version that the bank is read from is kept.
+async fn tagged(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> Result<State> {
+    if store.tagged(schema::IMAGES, &bank.tag()).await? == Some(bank.follows()) {
+        return Ok(State::Well(String::new()));
+    }
+    let facts = format!("nothing keeps version {} of images from being pruned", bank.follows());
+    if lock.is_none() {
+        return Ok(State::Derived(facts));
+    }
+    store.tag(schema::IMAGES, &bank.tag(), bank.follows()).await?;
+    Ok(State::Mended(format!("{facts}; tagged")))
+}
+
+async fn graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize, lock: Option<&WriteLock>) -> State {
+    let checked = check_graph(store, bank, exact, sample).await;
+    let reason = match checked {
+        Ok(facts) => return State::Well(facts),
+        Err(reason) => reason,
+    };
+    let Some(lock) = lock else { return State::Derived(reason.to_string()) };
+    let mended = async {
+        rebuild(store, lock, bank).await?;
+        check_graph(store, bank, exact, sample).await
+    };
+    match mended.await {
+        Ok(facts) => State::Mended(format!("{reason}; built anew: {facts}")),
+        Err(error) => State::Broken(format!("{reason}; building it anew: {error}")),
+    }
+}
+
+/// The graph as it lies on disk, brought up to the bank in memory, beside exact search.
+async fn check_graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize) -> Result<String> {
+    let path = hnsw_path(store, bank);
+    let found = hnsw_sidecar(bank)?.verify(&path)?;
+    let (base, opened) = (of_graph(store, bank, &found).await?, Bank::load_hnsw(store, bank, &found).await?);
+    let queries = sampled(store, bank, sample).await?;
+    let queries = Vectors::new(&queries, bank.dimension);
+    let (truth, distances) = (exact.kth_distances(queries, bank.k)?, opened.kth_distances(queries, bank.k)?);
+    let bad = |reason| Error::BadIndexFile { path: path.clone(), reason };
+    // a graph misses neighbours: what it finds instead is farther. Numbers in fewer bits move both ways
+    let rounded = found.options.storage != Storage::F32;
+    if !rounded && truth.iter().zip(&distances).any(|(exact, graph)| *graph < exact - TOLERANCE) {
+        return Err(bad("it finds neighbours nearer than there are".into()));
+    }
+    let right = truth.iter().zip(&distances).filter(|(a, b)| (*a - *b).abs() <= TOLERANCE).count();
+    if !rounded && (right as f64) < LEAST_RECALL * truth.len() as f64 {
+        return Err(bad(format!("of {} sampled k-th distances only {right} are right", truth.len())));
+    }
+    let off = largest(truth.iter().zip(&distances).map(|(a, b)| (a - b).abs()));
+    let churn = super::churn(store, bank).await?.unwrap_or(0.0);
+    Ok(format!(
+        "checksum right; built from version {}, {:.1} % changed since; {right} of {} k-th distances exact, off by {off:.1e} at most",
+        base.table_version,
+        100.0 * churn,
+        truth.len()
+    ))
+}
+
+fn calibration(bank: &Definition, made: &Calibration) -> Result<String> {
+    let bad = |reason: &str| Error::BadRow {
+        table: schema::CALIBRATIONS.into(),
+        reason: format!("scores of bank '{}' at k = {} {reason}: calibrate it again", made.bank, made.k),
+    };
+    bank.check_k(made.k as i128)?;
+    if !made.scores.iter().all(|score| (0.0..=2.0 + TOLERANCE).contains(score)) {
+        return Err(bad("lie outside [0, 2]"));
+    }
+    if !made.scores.is_sorted() {
+        return Err(bad("are not in order"));
+    }
+    let older = if made.table_version == bank.table_version { "" } else { ", measured at an older version" };
+    Ok(format!("{} scores at k = {}{older}", made.scores.len(), made.k))
+}
+
+async fn score_columns(store: &Store, bank: &Definition) -> Result<Vec<String>> {
+    let table = store.schema(schema::IMAGES).await?;
+    let of_bank = table.fields().iter().filter(|field| {
+        field.metadata().get(schema::SCORE_BANK_KEY) == Some(&bank.name)
+            && field.data_type() == &arrow::datatypes::DataType::Float32
+    });
+    Ok(of_bank.map(|field| field.name().clone()).collect())
+}
+
+/// Some of the scores that stand for the bank as it is, computed again.
+async fn kept_scores(store: &Store, exact: &Bank, column: &str, sample: usize) -> Result<String> {
+    let bank = exact.definition();
+    let current = format!("{column}_version = {} AND {} IS NOT NULL", bank.table_version, bank.backbone);
+    let columns = [schema::ID, bank.backbone.as_str(), column];
+    let mut batches = store.scan(schema::IMAGES, None, &columns, Some(&current)).await?;
+    let (mut queries, mut kept, mut rows) = (Vec::new(), Vec::new(), 0);
+    while let Some(batch) = batches.try_next().await? {
+        // spread over the table, and no more than a sample of each batch
+        let step = batch.num_rows().div_ceil(sample.max(1)).max(1);
+        for row in (0..batch.num_rows()).step_by(step) {
+            let bad = |reason: &str| {
+                let id = batch.column(0).as_primitive::<UInt64Type>().value(row);
+                Error::BadRow { table: schema::IMAGES.into(), reason: format!("id {id}: {column} {reason}") }
+            };
+            let Some(values) = embedding(batch.column(1).as_fixed_size_list(), row).map_err(bad)? else { continue };
+            normalize(values, &mut queries).map_err(bad)?;
+            kept.push(batch.column(2).as_primitive::<Float32Type>().value(row));
+        }
+        rows += batch.num_rows();
+    }
+    let found = exact.kth_distances(Vectors::new(&queries, bank.dimension), bank.k)?;
+    let wrong = kept.iter().zip(&found).filter(|(kept, found)| !((*kept - *found).abs() <= TOLERANCE)).count();
+    if wrong > 0 {
+        let (table, of) = (schema::IMAGES.into(), kept.len());
+        let reason = format!("{wrong} of {of} sampled scores in {column} are wrong: ALTER TABLE images DROP COLUMN {column}, and 'outskirt score {}' again", bank.name);
+        return Err(Error::BadRow { table, reason });
+    }
+    Ok(format!("{rows} scores of version {}; {} computed again, all equal", bank.table_version, kept.len()))
+}
+
+/// Normalised embeddings of some images in the bank's version, rows of the bank or not.
+async fn sampled(store: &Store, bank: &Definition, sample: usize) -> Result<Vec<f32>> {
+    let rows: Rows = draw(store, bank, Some(bank.follows()), "true", sample).await?;
+    Ok(rows.to_values())
+}
+
+fn largest(values: impl Iterator<Item = f32>) -> f32 {
+    values.fold(0.0, |most, value| if value.is_nan() { f32::NAN } else { most.max(value) })
+}

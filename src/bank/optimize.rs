@@ -1,0 +1,119 @@
+//! Space given back without taking a row from any bank.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::build::{build_hnsw, graph_of, hnsw_path, read_rows, save_hnsw};
+use super::refresh::settle;
+use super::{Definition, list};
+use crate::error::{Error, Result};
+use crate::index::{IndexKind, sidecar_files};
+use crate::schema;
+use crate::store::{Footprint, Store, WriteLock};
+
+/// What [`optimize`] did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Optimized {
+    /// By table: what it took, and what it takes now.
+    pub tables: Vec<(&'static str, Footprint, Footprint)>,
+    /// Bytes of the database, before and after.
+    pub bytes: (u64, u64),
+    /// Banks whose graph was built anew, so that the version it stood for need not be kept.
+    pub rebuilt: Vec<String>,
+    /// Banks that are behind `images`, and so keep an older version of it.
+    pub behind: Vec<Definition>,
+    /// Whether old versions were pruned: not while others read the database.
+    pub pruned: bool,
+}
+
+/// Merge small files, leave deleted rows out of them, prune versions that are older than `keep` and that no bank stands
+/// for, and remove index files of no bank. `tell` hears what is being done.
+///
+/// No row, id, score or bank changes. Errors: another writer, a disk without room for the merged files.
+pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> Result<Optimized> {
+    let lock = store.lock()?;
+    let (mut before, bytes_before) = (Vec::new(), store.bytes()?);
+    for table in schema::TABLES {
+        before.push(store.footprint(table).await?);
+    }
+    // first what costs no space
+    settle_tags(store).await?;
+    for file in leftover_files(store, &list(store).await?)? {
+        fs::remove_file(&file).map_err(Error::io("remove", &file))?;
+    }
+    tell("pruning old versions".into());
+    store.prune(&lock, keep).await?;
+    let images = store.version(schema::IMAGES).await?;
+    for table in schema::TABLES {
+        tell(format!("compacting {table}"));
+        store.compact(&lock, table).await?;
+    }
+    let compacted = store.version(schema::IMAGES).await?;
+    let (mut rebuilt, mut behind) = (Vec::new(), Vec::new());
+    for bank in list(store).await? {
+        if bank.follows() != images {
+            behind.push(bank);
+            continue;
+        }
+        let bank = Definition { checked_version: Some(compacted), ..bank };
+        settle(store, &lock, &bank).await?;
+        if graph_of(store, &bank).await?.is_some_and(|graph| graph.table_version != bank.table_version) {
+            tell(format!("building the graph of bank {}", bank.name));
+            rebuild(store, &lock, &bank).await?;
+            rebuilt.push(bank.name);
+        }
+    }
+    settle_tags(store).await?;
+    tell("pruning old versions".into());
+    let pruned = store.prune(&lock, keep).await?;
+    let mut tables = Vec::new();
+    for (table, before) in schema::TABLES.into_iter().zip(before) {
+        tables.push((table, before, store.footprint(table).await?));
+    }
+    Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, pruned })
+}
+
+/// Build a bank's graph from its rows and put it in place of what is there.
+pub(super) async fn rebuild(store: &Store, lock: &WriteLock, bank: &Definition) -> Result<()> {
+    let rows = read_rows(store, bank).await?;
+    save_hnsw(store, bank, &build_hnsw(bank, &rows)?, lock)
+}
+
+/// Let exactly those versions of `images` be tagged that banks and their graphs are read from.
+async fn settle_tags(store: &Store) -> Result<()> {
+    let mut wanted = Vec::new();
+    for bank in list(store).await? {
+        store.tag(schema::IMAGES, &bank.tag(), bank.follows()).await?;
+        if bank.index_kind()? != IndexKind::Exact {
+            wanted.extend(graph_of(store, &bank).await?.map(|graph| graph.tag()));
+        }
+        wanted.push(bank.tag());
+    }
+    store.untag(schema::IMAGES, |tag| Definition::is_tag(tag) && !wanted.iter().any(|wanted| wanted == tag)).await
+}
+
+/// Index files that belong to no bank with a graph, and those that were never finished.
+pub(super) fn leftover_files(store: &Store, banks: &[Definition]) -> Result<Vec<PathBuf>> {
+    let folder = store.index_folder();
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("list", &folder))?,
+    };
+    let mut own = Vec::new();
+    for bank in banks {
+        if bank.index_kind()? != IndexKind::Exact {
+            let [index, sidecar, ..] = sidecar_files(&hnsw_path(store, bank));
+            own.extend([index, sidecar]);
+        }
+    }
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("list", &folder))?.path();
+        if path.is_file() && !own.contains(&path) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,72 @@
+//! What differs between two versions of a table: only the fragments that are not the same in both are read.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use futures::{Stream, TryStreamExt};
+use lance::Dataset;
+
+use super::Store;
+use crate::error::{Error, Result};
+
+/// Fragments of a version that another version does not have as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragments {
+    table: String,
+    version: u64,
+    ids: HashSet<u64>,
+}
+
+impl Fragments {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+impl Store {
+    /// What `from` and `to` do not have in common: fragments of the one, and of the other. One whose rows were deleted,
+    /// or whose columns were written, is on both sides; every row that is in neither is the same in both versions.
+    pub async fn different(&self, table: &str, from: u64, to: u64) -> Result<(Fragments, Fragments)> {
+        let before = self.dataset(table, from).await?;
+        let after = self.dataset(table, to).await?;
+        let of = |version, ids| Fragments { table: table.into(), version, ids };
+        Ok((of(from, own(&before, &after)), of(to, own(&after, &before))))
+    }
+
+    /// Stream columns of the rows of some fragments for which `filter` (SQL) holds.
+    pub async fn scan_fragments(
+        &self,
+        fragments: &Fragments,
+        columns: &[&str],
+        filter: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+        let dataset = self.dataset(&fragments.table, fragments.version).await?;
+        let own = dataset.fragments().iter().filter(|fragment| fragments.ids.contains(&fragment.id)).cloned().collect();
+        let mut scanner = dataset.scan();
+        scanner.with_fragments(own).project(columns).map_err(lance)?;
+        if let Some(filter) = filter {
+            scanner.filter(filter).map_err(lance)?;
+        }
+        Ok(scanner.try_into_stream().await.map_err(lance)?.map_err(lance))
+    }
+
+    async fn dataset(&self, table: &str, version: u64) -> Result<Arc<Dataset>> {
+        let name = table;
+        let table = self.table(name).await?;
+        table.checkout(version).await?;
+        let native = table.dataset().ok_or_else(|| Error::BadRow { table: name.into(), reason: "it is no local table".into() });
+        Ok(native?.get().await?)
+    }
+}
+
+/// Ids of the fragments of one version that another does not have as they are.
+fn own(these: &Dataset, others: &Dataset) -> HashSet<u64> {
+    let others: HashMap<u64, _> = others.fragments().iter().map(|one| (one.id, one)).collect();
+    these.fragments().iter().filter(|one| others.get(&one.id) != Some(one)).map(|one| one.id).collect()
+}
+
+fn lance(error: lance::Error) -> Error {
+    lancedb::Error::from(error).into()
+}

@@ -1,0 +1,116 @@
+//! Space given back: small files merged, what was deleted left out of them, and versions pruned that nobody needs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use lancedb::table::{CompactionOptions, OptimizeAction};
+
+use super::{Store, WriteLock};
+use crate::error::{Error, Result};
+use crate::schema;
+
+/// Rows that compaction reads at once: images may be stored beside their embeddings.
+const COMPACTED_AT_ONCE: usize = 1024;
+
+/// What a table takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Pieces that its rows are kept in.
+    pub fragments: usize,
+    /// Versions that can be read.
+    pub versions: usize,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// What a table takes now.
+    pub async fn footprint(&self, name: &str) -> Result<Footprint> {
+        let table = self.table(name).await?;
+        let fragments = match table.as_native() {
+            Some(native) => native.count_fragments().await?,
+            None => 0,
+        };
+        let versions = table.list_versions().await?.len();
+        let bytes = folder_bytes(&self.folder().join(format!("{name}.lance")))?;
+        Ok(Footprint { fragments, versions, bytes })
+    }
+
+    /// Bytes of all files of the database.
+    pub fn bytes(&self) -> Result<u64> {
+        folder_bytes(self.folder())
+    }
+
+    /// Merge a table's small fragments and leave deleted rows out of them; its rows are the same, and so are their ids.
+    pub async fn compact(&self, _lock: &WriteLock, table: &str) -> Result<()> {
+        let options = CompactionOptions {
+            // what was deleted is gone, and not only most of it
+            materialize_deletions_threshold: 0.0,
+            batch_size: Some(COMPACTED_AT_ONCE),
+            ..CompactionOptions::default()
+        };
+        let compact = OptimizeAction::Compact { options, remap_options: None };
+        self.writable(table).await?.optimize(compact).await?;
+        Ok(())
+    }
+
+    /// Remove the versions of all tables that are older than `keep`, but the latest and tagged ones, and what crashed
+    /// writers left. False, and nothing is done, where others read the database: they may be at one of these versions.
+    pub async fn prune(&self, _lock: &WriteLock, keep: Duration) -> Result<bool> {
+        let older_than = TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
+        let all = async {
+            for table in schema::TABLES {
+                let prune = OptimizeAction::Prune {
+                    older_than: Some(older_than),
+                    // nobody else writes: what no version refers to was left by a crash
+                    delete_unverified: Some(true),
+                    error_if_tagged_old_versions: Some(false),
+                };
+                self.writable(table).await?.optimize(prune).await?;
+                remove_unfinished(&self.folder().join(format!("{table}.lance")))?;
+            }
+            Ok(())
+        };
+        Ok(self.reader.alone(all).await?.is_some())
+    }
+}
+
+/// Bytes of all files of a folder; 0 where there is none.
+fn folder_bytes(folder: &Path) -> Result<u64> {
+    let mut bytes = 0;
+    each_file(folder, &mut |_, length| {
+        bytes += length;
+        Ok(())
+    })?;
+    Ok(bytes)
+}
+
+/// Files that were being written when a writer died: object_store's end in `#` and a number, Lance's begin with `.tmp`.
+fn remove_unfinished(folder: &Path) -> Result<()> {
+    each_file(folder, &mut |path, _| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let staged = name.rsplit_once('#').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
+        if staged || name.starts_with(".tmp") {
+            std::fs::remove_file(path).map_err(Error::io("remove", path))?;
+        }
+        Ok(())
+    })
+}
+
+fn each_file(folder: &Path, visit: &mut impl FnMut(&Path, u64) -> Result<()>) -> Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(Error::io("list", folder))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(Error::io("list", folder))?;
+        let (path, kind) = (entry.path(), entry.file_type().map_err(Error::io("list", folder))?);
+        if kind.is_dir() {
+            each_file(&path, visit)?;
+        } else if let Ok(metadata) = entry.metadata() {
+            visit(&path, metadata.len())?;
+        }
+    }
+    Ok(())
+}
