@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test setup build reference sql-reference bench sanitize deny clean
+.PHONY: demo test faults setup build reference sql-reference bench sanitize deny clean
 
 demo: build
 	$(TARGET)/debug/outskirt demo
@@ -29,6 +29,10 @@ test: setup
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+# the long form of the fault tests: 210 kills at random moments of every command that writes
+faults: setup
+	OUTSKIRT_KILLS=210 $(CARGO) test --locked --test suite faults:: -- --nocapture
 
 # the reference numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build

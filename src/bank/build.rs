@@ -304,7 +304,8 @@ pub(super) async fn of_graph(store: &Store, bank: &Definition, found: &Sidecar) 
         return Ok(Definition { row_count, ..bank.clone() });
     }
     let mut then = Definition { table_version, row_count, checked_version: None, ..bank.clone() };
-    then.checked_version = store.tagged(schema::IMAGES, &then.tag()).await?;
+    let tags = store.tags(schema::IMAGES).await?;
+    then.checked_version = tags.into_iter().filter(|(tag, _)| then.has_tag(tag)).map(|(_, version)| version).max();
     Ok(then)
 }
 

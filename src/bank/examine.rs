@@ -143,7 +143,8 @@ async fn compare(store: &Store, bank: &Definition, sample: usize) -> Result<(Str
 
 /// Whether the version that the bank is read from is kept.
 async fn tagged(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> Result<State> {
-    if store.tagged(schema::IMAGES, &bank.tag()).await? == Some(bank.follows()) {
+    let tags = store.tags(schema::IMAGES).await?;
+    if tags.iter().any(|(tag, version)| bank.owns(tag) && *version == bank.follows()) {
         return Ok(State::Well(String::new()));
     }
     let facts = format!("nothing keeps version {} of images from being pruned", bank.follows());
@@ -249,7 +250,10 @@ async fn kept_scores(store: &Store, exact: &Bank, column: &str, sample: usize) -
     let wrong = kept.iter().zip(&found).filter(|(kept, found)| !((*kept - *found).abs() <= TOLERANCE)).count();
     if wrong > 0 {
         let (table, of) = (schema::IMAGES.into(), kept.len());
-        let reason = format!("{wrong} of {of} sampled scores in {column} are wrong: ALTER TABLE images DROP COLUMN {column}, and 'outskirt score {}' again", bank.name);
+        let reason = format!(
+            "{wrong} of {of} sampled scores in {column} are wrong: ALTER TABLE images DROP COLUMN {column}, and 'outskirt score {}' again",
+            bank.name
+        );
         return Err(Error::BadRow { table, reason });
     }
     Ok(format!("{rows} scores of version {}; {} computed again, all equal", bank.table_version, kept.len()))

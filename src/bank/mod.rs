@@ -90,7 +90,13 @@ impl Definition {
 
     /// The tag that keeps the bank's rows from being pruned: it is on the version that the bank follows.
     fn tag(&self) -> String {
-        format!("bank-{}-{}", self.name, self.table_version)
+        format!("bank-{}-{}-{}", self.name, self.table_version, self.follows())
+    }
+
+    /// Whether a tag keeps rows of this version of the bank.
+    fn has_tag(&self, tag: &str) -> bool {
+        let rest = tag.strip_prefix(&format!("bank-{}-{}", self.name, self.table_version));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 
     /// Whether a tag is some bank's.

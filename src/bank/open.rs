@@ -183,7 +183,7 @@ async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) ->
         base if base == bank.table_version && found.rows == bank.row_count => {}
         base if base < bank.table_version => {
             follow(store, &mut hnsw, &of_graph(store, bank, found).await?, bank).await?;
-        },
+        }
         base => {
             let reason = format!("it was built from version {base} of images");
             return Err(Error::BadIndexFile { path: path.into(), reason });

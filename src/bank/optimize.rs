@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::build::{build_hnsw, graph_of, hnsw_path, read_rows, save_hnsw};
-use super::refresh::settle;
+use super::refresh::{settle, untag_others};
 use super::{Definition, list};
 use crate::error::{Error, Result};
 use crate::index::{IndexKind, sidecar_files};
@@ -82,15 +82,13 @@ pub(super) async fn rebuild(store: &Store, lock: &WriteLock, bank: &Definition) 
 
 /// Let exactly those versions of `images` be tagged that banks and their graphs are read from.
 async fn settle_tags(store: &Store) -> Result<()> {
-    let mut wanted = Vec::new();
-    for bank in list(store).await? {
+    let banks = list(store).await?;
+    for bank in &banks {
         store.tag(schema::IMAGES, &bank.tag(), bank.follows()).await?;
-        if bank.index_kind()? != IndexKind::Exact {
-            wanted.extend(graph_of(store, &bank).await?.map(|graph| graph.tag()));
-        }
-        wanted.push(bank.tag());
+        untag_others(store, bank).await?;
     }
-    store.untag(schema::IMAGES, |tag| Definition::is_tag(tag) && !wanted.iter().any(|wanted| wanted == tag)).await
+    // and none of banks that are gone
+    store.untag(schema::IMAGES, |tag| Definition::is_tag(tag) && !banks.iter().any(|bank| bank.owns(tag))).await
 }
 
 /// Index files that belong to no bank with a graph, and those that were never finished.

@@ -118,8 +118,7 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
     }
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
-    let base = graph_of(store, &bank).await?.map(|graph| graph.tag());
-    store.untag(schema::IMAGES, |tag| bank.owns(tag) && tag != bank.tag() && Some(tag) != base.as_deref()).await?;
+    untag_others(store, &bank).await?;
     let Difference { added, removed, changed, .. } = difference;
     Ok(Refreshed { bank, added: added.len(), removed: removed.len(), changed: changed.len(), rebuilt })
 }
@@ -137,9 +136,17 @@ pub(super) async fn carry_forward(store: &Store, lock: &WriteLock, column: &str,
 
 /// Record a bank whose rows are the same at a later version, which is kept from now on in place of the earlier one.
 pub(super) async fn settle(store: &Store, lock: &WriteLock, bank: &Definition) -> Result<()> {
-    // the tag first: the earlier version is there until something prunes, and that settles all tags again
+    // what the row says is kept at every moment
     store.tag(schema::IMAGES, &bank.tag(), bank.follows()).await?;
-    store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(bank)).await
+    store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(bank)).await?;
+    untag_others(store, bank).await
+}
+
+/// Keep no other version for a bank than the one it is read from, and the one its graph was built from.
+pub(super) async fn untag_others(store: &Store, bank: &Definition) -> Result<()> {
+    let graph = graph_of(store, bank).await?.filter(|graph| graph.table_version != bank.table_version);
+    let of_graph = |tag: &str| graph.as_ref().is_some_and(|graph| graph.has_tag(tag));
+    store.untag(schema::IMAGES, |tag| bank.owns(tag) && tag != bank.tag() && !of_graph(tag)).await
 }
 
 /// Share of a graph's rows that has changed since it was built; `None` where the bank keeps none, or none that fits.
@@ -204,12 +211,7 @@ async fn ids(store: &Store, fragments: &Fragments, condition: Option<&str>) -> R
 }
 
 /// Of the bank's rows in some fragments for which a condition holds: by id, what tells one embedding from another.
-async fn marks(
-    store: &Store,
-    bank: &Definition,
-    fragments: &Fragments,
-    condition: &str,
-) -> Result<HashMap<u64, u64>> {
+async fn marks(store: &Store, bank: &Definition, fragments: &Fragments, condition: &str) -> Result<HashMap<u64, u64>> {
     let mut marks = HashMap::new();
     read(store, bank, fragments, condition, |id, unit| {
         let mut hasher = DefaultHasher::new();

@@ -45,5 +45,6 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         return console.line(format!("would delete {count} of {left} images"));
     }
     console.line(format!("deleted {count} images, {left} are left"))?;
-    if args.no_refresh || count == 0 { Ok(()) } else { bank::follow(&store, console).await }
+    // also where nothing is left to delete: an interrupted run may have got no further
+    if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
 }

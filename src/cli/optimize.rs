@@ -62,7 +62,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         ))?;
     }
     if !done.pruned {
-        console.notice("the database is being read by another program: old versions stay until 'outskirt optimize' runs again")?;
+        console.notice(
+            "the database is being read by another program: old versions stay until 'outskirt optimize' runs again",
+        )?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! Both are written to a temporary name, synced and renamed, so that a crash leaves the old pair or the new.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -52,7 +53,12 @@ impl Sidecar {
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let fresh = beside(path, ".new");
-        write(&fresh)?;
+        if let Err(error) = write(&fresh) {
+            let error = full(&fresh).map_or(error, Error::io("write", &fresh));
+            // what is half written only takes space
+            let _ = fs::remove_file(&fresh);
+            return Err(error);
+        }
         self.checksum = checksum(&fresh)?;
         let text = serde_json::to_vec_pretty(&self).map_err(|error| bad(path, error.to_string()))?;
         let note = beside(path, ".json");
@@ -102,6 +108,12 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
+}
+
+/// Why nothing more can be written to a file: usearch does not say.
+fn full(path: &Path) -> Option<std::io::Error> {
+    let more = || File::options().append(true).create(true).open(path)?.write_all(&[0; 1 << 16]);
+    more().err()
 }
 
 fn bad(path: &Path, reason: String) -> Error {

@@ -56,7 +56,8 @@ impl Store {
         let name = table;
         let table = self.table(name).await?;
         table.checkout(version).await?;
-        let native = table.dataset().ok_or_else(|| Error::BadRow { table: name.into(), reason: "it is no local table".into() });
+        let native =
+            table.dataset().ok_or_else(|| Error::BadRow { table: name.into(), reason: "it is no local table".into() });
         Ok(native?.get().await?)
     }
 }

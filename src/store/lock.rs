@@ -19,17 +19,14 @@ impl WriteLock {
     /// Take the lock of the database in `folder`, or say at once that another program has it.
     pub(super) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join("write.lock");
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|source| match source.kind() {
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|source| {
+            match source.kind() {
                 ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
                     Error::ReadOnlyDatabase { uri: folder.display().to_string() }
                 }
                 _ => Error::io("open", &path)(source),
-            })?;
+            }
+        })?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { uri: folder.display().to_string(), lock: path }),

@@ -179,10 +179,10 @@ impl Store {
         Ok(tags.create(tag, version).await?)
     }
 
-    /// The version that a tag of a table keeps.
-    pub async fn tagged(&self, table: &str, tag: &str) -> Result<Option<u64>> {
+    /// The tags of a table and the versions that they keep.
+    pub async fn tags(&self, table: &str) -> Result<Vec<(String, u64)>> {
         let tags = self.table(table).await?.tags().await?.list().await?;
-        Ok(tags.get(tag).map(|contents| contents.version))
+        Ok(tags.into_iter().map(|(tag, contents)| (tag, contents.version)).collect())
     }
 
     /// Forget the tags of a table that are no longer wanted.

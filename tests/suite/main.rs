@@ -3,6 +3,8 @@
 
 mod changes;
 mod commands;
+#[cfg(unix)]
+mod faults;
 mod fixture;
 #[cfg(feature = "torch")]
 mod ingest;
@@ -18,4 +20,5 @@ mod scores;
 mod shell;
 mod sklearn;
 mod slt;
+mod upkeep;
 mod views;

@@ -12,7 +12,7 @@ use super::fixture::{TOY, calibrated, outskirt, toy_database};
 
 /// The toy database with the bank `circle`, calibrated and with a graph, as schema 1 was written: the folder of
 /// `calibrated(…, Hnsw(F32))`, packed before migration 2 was there. The next schema packs its predecessor alike.
-fn version_1(folder: &Path) -> PathBuf {
+pub fn version_1(folder: &Path) -> PathBuf {
     let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1.tar.gz");
     let packed = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
     tar::Archive::new(packed).unpack(folder).unwrap();

@@ -97,7 +97,7 @@ async fn one_history(seed: u64, steps: usize) {
                 some
             };
             let list = |ids: &[u64]| ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-            match random.below(6) {
+            match random.below(7) {
                 0 => {
                     let some = some(&mut random, 20);
                     run(&session, &format!("DELETE FROM images WHERE id IN ({})", list(&some))).await;
@@ -117,6 +117,12 @@ async fn one_history(seed: u64, steps: usize) {
                     run(&session, insert).await;
                     let new = *ids(&session).await.last().unwrap();
                     change_embeddings(&store, vec![new], &mut random).await;
+                }
+                5 => {
+                    // in any state of the banks, with versions of it being read or not
+                    let still = (random.below(2) == 0).then_some(session);
+                    bank::optimize(&store, std::time::Duration::ZERO, |_| {}).await.unwrap();
+                    drop(still);
                 }
                 _ => {
                     outskirt(store.folder(), &["score", "whole"]).await.unwrap();

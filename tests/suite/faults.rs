@@ -1,0 +1,516 @@
+//! What a crash, a full disk, a damaged file or another program can do to a database: nothing that is committed is lost,
+//! nothing is there twice, and no score is wrong.
+//!
+//! `OUTSKIRT_KILLS=210` runs the long form of the kill test (`make faults`).
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use futures::TryStreamExt;
+use outskirt::bank;
+use outskirt::index::{IndexKind, Storage};
+use outskirt::session::Session;
+use outskirt::store::Store;
+use outskirt::verify::{State, verify};
+
+use super::fixture::{Image, TOY, calibrated, circle, database, outskirt, toy_database};
+use super::migrations::version_1;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_outskirt");
+/// Kills where nothing else is asked for.
+const KILLS: usize = 16;
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    fn share(&mut self) -> f64 {
+        self.next() as f64 / (1u64 << 31) as f64
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Number and size of all files: it moves with the first one that is written.
+fn footprint(folder: &Path) -> (usize, u64) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return (0, 0) };
+    entries.flatten().fold((0, 0), |(count, size), entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => {
+            let inside = footprint(&entry.path());
+            (count + 1 + inside.0, size + inside.1)
+        }
+        Ok(metadata) => (count + 1, size + metadata.len()),
+        Err(_) => (count, size),
+    })
+}
+
+/// A database whose bank has a graph, a calibration and kept scores, and is behind its table by more than a fifth.
+async fn behind(folder: &Path) {
+    let mut random = Random(3);
+    let rows: Vec<Image> = (0..2000)
+        .map(|i| {
+            let split = ["train", "train", "train", "val", "test"][i % 5];
+            ("id", split, Some((0..16).map(|_| random.share() as f32 - 0.5).collect()))
+        })
+        .collect();
+    let store = database(folder, 16, &rows).await;
+    bank::create(&store, &circle(IndexKind::Hnsw(Storage::F32))).await.unwrap();
+    bank::calibrate(&store, "circle", "split = 'val'", None).await.unwrap();
+    outskirt(folder, &["score", "circle"]).await.unwrap();
+    outskirt(folder, &["sql", "UPDATE images SET split = 'gone' WHERE id % 7 < 2 AND split = 'train'"]).await.unwrap();
+    outskirt(folder, &["sql", "DELETE FROM images WHERE id % 40 = 5"]).await.unwrap();
+}
+
+/// One command, what it runs on, and what its database holds that must not depend on interruptions.
+struct Operation {
+    name: &'static str,
+    template: PathBuf,
+    arguments: Vec<String>,
+    state: Vec<String>,
+}
+
+impl Operation {
+    fn new(name: &'static str, template: &Path, arguments: &[&str], more: &[&str]) -> Self {
+        let column = if arguments[0] == "ingest" { "demo_shapes" } else { TOY };
+        let scores = format!(
+            "SET outskirt.stale_bank = 'ignore'; SELECT id, knn_ood_score({column}, 'circle') FROM images ORDER BY id"
+        );
+        let state = [
+            "SELECT id, dataset, split, uri, label FROM images ORDER BY id",
+            scores.as_str(),
+            "SELECT name, row_count FROM banks",
+            "SELECT bank, k, array_length(scores) FROM calibrations",
+        ];
+        Self {
+            name,
+            template: template.into(),
+            arguments: arguments.iter().map(|argument| (*argument).into()).collect(),
+            state: state.iter().chain(more).map(|query| (*query).into()).collect(),
+        }
+    }
+
+    fn command(&self, db: &Path) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--db").arg(db).args(&self.arguments).stdin(Stdio::null());
+        command
+    }
+
+    async fn state(&self, db: &Path) -> Vec<String> {
+        let mut state = Vec::new();
+        for query in &self.state {
+            state.push(outskirt(db, &["sql", query, "--format", "csv"]).await.unwrap().0);
+        }
+        state
+    }
+}
+
+fn same(found: &[String], truth: &[String], what: &str) {
+    for (found, truth) in found.iter().zip(truth) {
+        let differing = found.lines().zip(truth.lines()).find(|(a, b)| a != b);
+        assert!(found == truth, "{what}: {} and {} lines, {differing:?}", found.lines().count(), truth.lines().count());
+    }
+}
+
+/// Ids of all images, which must be different.
+async fn ids(db: &Path) -> Vec<String> {
+    let (rows, _) = outskirt(db, &["sql", "SELECT id FROM images ORDER BY id", "--format", "csv"]).await.unwrap();
+    let ids: Vec<String> = rows.lines().skip(1).map(str::to_owned).collect();
+    let mut once = ids.clone();
+    once.dedup();
+    assert_eq!(ids, once, "no row twice");
+    let twins = "SELECT uri FROM images GROUP BY uri HAVING count(*) > 1";
+    assert_eq!(outskirt(db, &["sql", twins, "--format", "csv"]).await.unwrap().0, "uri\n");
+    ids
+}
+
+/// Whether everything in a database is well; what a crash leaves is a leftover, and no problem.
+async fn well(db: &Path, what: &str) {
+    let store = Store::open(db).await.unwrap();
+    for finding in verify(&store, 16, false, |_| {}).await.unwrap() {
+        let well = matches!(finding.state, State::Well(_) | State::Leftover(_));
+        assert!(well, "{what}: {finding:?}");
+    }
+}
+
+async fn operations(folder: &Path) -> Vec<Operation> {
+    let (stale, old) = (folder.join("stale.db"), folder.join("old"));
+    behind(&stale).await;
+    let old = version_1(&old);
+    let refreshed = folder.join("refreshed.db");
+    copy(&stale, &refreshed);
+    outskirt(&refreshed, &["bank", "refresh", "circle"]).await.unwrap();
+    let mut all = vec![
+        Operation::new("refresh", &stale, &["bank", "refresh", "circle"], &[]),
+        Operation::new("calibrate", &stale, &["bank", "calibrate", "circle", "--where", "split = 'test'"], &[]),
+        Operation::new("score", &refreshed, &["score", "circle"], &["SELECT id, circle_score FROM images ORDER BY id"]),
+        Operation::new("optimize", &refreshed, &["optimize"], &["SELECT id, circle_score FROM images ORDER BY id"]),
+        Operation::new("delete", &refreshed, &["delete", "--where", "id % 3 = 1"], &[]),
+        Operation::new(
+            "migrate",
+            &old,
+            &["migrate"],
+            &["SELECT version, name, checksum FROM schema_migrations ORDER BY version"],
+        ),
+    ];
+    if cfg!(feature = "torch") {
+        all.push(ingest(folder).await);
+    }
+    all
+}
+
+#[cfg(feature = "torch")]
+async fn ingest(folder: &Path) -> Operation {
+    use outskirt::demo::{Counts, write_pictures};
+    let pictures = folder.join("pictures");
+    write_pictures(&pictures, 7, Counts { train: 12, calibration: 6, test: 2, ood: 2 }).unwrap();
+    let db = folder.join("ingested.db");
+    let arguments = |part: &str| {
+        let path = pictures.join(part).to_str().unwrap().to_owned();
+        let split = part.rsplit('/').next().unwrap().to_owned();
+        ["ingest", &path, "--dataset", "id", "--split", &split, "--backbone", "demo_shapes"].map(str::to_owned)
+    };
+    let run = async |part: &str| {
+        let arguments = arguments(part);
+        outskirt(&db, &arguments.each_ref().map(String::as_str)).await.unwrap();
+    };
+    run("id/calibration").await;
+    let whole = [
+        "bank",
+        "create",
+        "circle",
+        "--backbone",
+        "demo_shapes",
+        "--where",
+        "dataset = 'id'",
+        "--k",
+        "5",
+        "--index",
+        "hnsw",
+    ];
+    outskirt(&db, &whole).await.unwrap();
+    Operation::new("ingest", &db, &arguments("id/train").each_ref().map(String::as_str), &[])
+}
+
+#[cfg(not(feature = "torch"))]
+async fn ingest(_folder: &Path) -> Operation {
+    unreachable!("ingest needs libtorch")
+}
+
+#[tokio::test]
+async fn a_process_killed_anywhere_leaves_what_it_found_or_what_it_was_to_do() {
+    let kills = std::env::var("OUTSKIRT_KILLS").map_or(KILLS, |text| text.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (mut random, mut counts) = (Random(kills as u64), Vec::new());
+    let operations = operations(folder.path()).await;
+    for (at, operation) in operations.iter().enumerate() {
+        // once undisturbed: how long it takes, when its first file appears, and what it leaves
+        let db = folder.path().join(format!("{at}-whole"));
+        copy(&operation.template, &db);
+        let before = if operation.name == "migrate" { Vec::new() } else { ids(&db).await };
+        let (start, untouched) = (Instant::now(), footprint(&db));
+        let mut child = operation.command(&db).stdout(Stdio::null()).spawn().unwrap();
+        let mut first = None;
+        while child.try_wait().unwrap().is_none() {
+            if first.is_none() && footprint(&db) != untouched {
+                first = Some(start.elapsed());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(child.wait().unwrap().success(), "{}", operation.name);
+        let whole = start.elapsed();
+        let writing = whole - first.unwrap_or(whole);
+        let truth = operation.state(&db).await;
+        let after = ids(&db).await;
+        std::fs::remove_dir_all(&db).unwrap();
+
+        let (mut running, mut wrote) = (0, 0);
+        let rounds = kills / operations.len() + usize::from(at < kills % operations.len());
+        for round in 0..rounds {
+            let what = format!("{} of {}", round, operation.name);
+            let db = folder.path().join(format!("{at}-{round}"));
+            copy(&operation.template, &db);
+            let untouched = footprint(&db);
+            let mut child = operation.command(&db).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            if round % 4 == 3 {
+                std::thread::sleep(whole.mul_f64(1.1 * random.share()));
+            } else {
+                // from the first file on: that is where something can break
+                while child.try_wait().unwrap().is_none() && footprint(&db) == untouched {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                std::thread::sleep(writing.mul_f64(1.1 * random.share()));
+            }
+            child.kill().unwrap();
+            running += usize::from(child.wait().unwrap().signal() == Some(9));
+            wrote += usize::from(footprint(&db) != untouched);
+
+            if operation.name != "migrate" {
+                let found = ids(&db).await;
+                match operation.name {
+                    "delete" => assert!(found == before || found == after, "{what}: {} rows", found.len()),
+                    _ => assert!(before.iter().all(|id| found.contains(id)), "{what}: {} rows", found.len()),
+                }
+                // the bank opens, and its graph is built where there is none
+                let graph = "SET outskirt.search = 'hnsw'; SET outskirt.stale_bank = 'ignore'; ";
+                let column = if operation.name == "ingest" { "demo_shapes" } else { TOY };
+                let query = format!("{graph} SELECT sum(knn_ood_score({column}, 'circle')) FROM images");
+                outskirt(&db, &["sql", &query]).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                well(&db, &what).await;
+            }
+            let again = operation.command(&db).output().unwrap();
+            assert!(again.status.success(), "{what}: {}", String::from_utf8_lossy(&again.stderr));
+            same(&operation.state(&db).await, &truth, &what);
+            well(&db, &what).await;
+            std::fs::remove_dir_all(&db).unwrap();
+        }
+        counts.push(format!("{} {rounds} ({running} running, {wrote} had written)", operation.name));
+    }
+    println!("kills: {}", counts.join(", "));
+}
+
+#[tokio::test]
+async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Hnsw(Storage::F32)).await;
+    let other = bank::BankSpec {
+        name: "other".into(),
+        predicate: "split <> 'train'".into(),
+        ..circle(IndexKind::Hnsw(Storage::F32))
+    };
+    bank::create(&store, &other).await.unwrap();
+    let query =
+        format!("SET outskirt.search = 'hnsw'; SELECT id, knn_ood_score({TOY}, 'circle') FROM images ORDER BY id");
+    let print = async || outskirt(folder.path(), &["sql", &query, "--format", "csv"]).await.unwrap();
+    let whole = print().await;
+    assert_eq!(whole.1, "");
+    let indexes = folder.path().join("indexes");
+    let (graph, sidecar) = (indexes.join("circle.hnsw"), indexes.join("circle.hnsw.json"));
+    let flipped = |at: fn(usize) -> usize| {
+        let mut bytes = std::fs::read(&graph).unwrap();
+        let at = at(bytes.len());
+        bytes[at] ^= 0x40;
+        std::fs::write(&graph, bytes).unwrap();
+    };
+    let cut = |length: u64| std::fs::File::options().write(true).open(&graph).unwrap().set_len(length).unwrap();
+    let length = std::fs::metadata(&graph).unwrap().len();
+    let edited = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&sidecar).unwrap();
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&sidecar, text.replace(from, to)).unwrap();
+    };
+    let faults: Vec<(&str, Box<dyn Fn() + '_>, &str)> = vec![
+        ("cut in half", Box::new(|| cut(length / 2)), "its checksum is wrong"),
+        ("emptied", Box::new(|| cut(0)), "its checksum is wrong"),
+        ("one byte more", Box::new(|| cut(length + 1)), "its checksum is wrong"),
+        ("first byte", Box::new(|| flipped(|_| 0)), "its checksum is wrong"),
+        ("middle byte", Box::new(|| flipped(|length| length / 2)), "its checksum is wrong"),
+        ("last byte", Box::new(|| flipped(|length| length - 1)), "its checksum is wrong"),
+        ("a later format", Box::new(|| edited("\"format\": 1", "\"format\": 9")), "format 9, this outskirt reads 1"),
+        (
+            "other options",
+            Box::new(|| edited("\"connectivity\": 16", "\"connectivity\": 8")),
+            "another bank or network",
+        ),
+        ("other weights", Box::new(|| edited(&"a".repeat(64), &"b".repeat(64))), "another bank or network"),
+        (
+            "a version to come",
+            Box::new(|| edited("\"table_version\": ", "\"table_version\": 9")),
+            "it was built from version 9",
+        ),
+        ("no sidecar left", Box::new(|| std::fs::remove_file(&sidecar).unwrap()), "its sidecar cannot be read"),
+        ("half a sidecar", Box::new(|| std::fs::write(&sidecar, "{\"format\": 1").unwrap()), "sidecar: "),
+        ("no graph left", Box::new(|| std::fs::remove_file(&graph).unwrap()), "no such file"),
+        (
+            "another bank's graph",
+            Box::new(|| assert!(std::fs::copy(indexes.join("other.hnsw"), &graph).unwrap() > 0)),
+            "its checksum is wrong",
+        ),
+        (
+            "another bank's files",
+            Box::new(|| {
+                std::fs::copy(indexes.join("other.hnsw"), &graph).unwrap();
+                std::fs::copy(indexes.join("other.hnsw.json"), &sidecar).unwrap();
+            }),
+            "another bank or network",
+        ),
+    ];
+    for (name, damage, reason) in faults {
+        damage();
+        let told = outskirt(folder.path(), &["verify"]).await.unwrap_err();
+        assert!(told.contains("1 problem in") && told.contains("--repair"), "{name}: {told}");
+        let found = print().await;
+        assert_eq!(found.0, whole.0, "{name}");
+        assert!(found.1.contains(reason) && found.1.contains("rebuilt"), "{name}: {}", found.1);
+        assert_eq!(print().await.1, "", "{name}: the repair was saved");
+        damage();
+        let (mended, _) = outskirt(folder.path(), &["verify", "--repair"]).await.unwrap();
+        assert!(mended.contains("mended") && mended.contains(reason), "{name}: {mended}");
+        assert_eq!(print().await, whole, "{name}");
+        outskirt(folder.path(), &["verify"]).await.unwrap();
+    }
+}
+
+/// Run a script as root of a namespace of its own, where it may mount; `None` where the system does not allow that.
+fn mounting(script: &str, variables: &[(&str, &Path)]) -> Option<Output> {
+    let run = |script: &str| {
+        Command::new("unshare").args(["-rm", "sh", "-c", script]).envs(variables.iter().copied()).output()
+    };
+    let probe = run("mount -t tmpfs -o size=64k tmpfs \"$AT\" && mount -o remount,ro \"$AT\"");
+    if !probe.is_ok_and(|output| output.status.success()) {
+        println!("skipped: 'unshare -rm' with a mount is not allowed here");
+        return None;
+    }
+    run(script).ok()
+}
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_the_next_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("mounted");
+    std::fs::create_dir(&at).unwrap();
+    let operations = operations(folder.path()).await;
+    for operation in &operations {
+        let whole = folder.path().join("whole");
+        copy(&operation.template, &whole);
+        assert!(operation.command(&whole).output().unwrap().status.success());
+        let truth = operation.state(&whole).await;
+        std::fs::remove_dir_all(&whole).unwrap();
+        let quoted: Vec<String> =
+            operation.arguments.iter().map(|argument| format!("'{}'", argument.replace('\'', "'\\''"))).collect();
+        for free in [0, 8, 40, 200] {
+            let out = folder.path().join(format!("{}-{free}", operation.name));
+            let run = format!("\"$PROGRAM\" --db \"$AT/db\" {}", quoted.join(" "));
+            let script = format!(
+                "mount -t tmpfs -o size=200m tmpfs \"$AT\" && cp -r \"$TEMPLATE\" \"$AT/db\" || exit 9
+                 used=$(df -k --output=used \"$AT\" | tail -1)
+                 mount -o remount,size=$((used + {free}))k \"$AT\" || exit 9
+                 {run}; echo \"first $?\"
+                 mount -o remount,size=200m \"$AT\"
+                 {run}; echo \"second $?\"
+                 cp -r \"$AT/db\" \"$OUT\""
+            );
+            let variables = [
+                ("AT", at.as_path()),
+                ("PROGRAM", Path::new(PROGRAM)),
+                ("TEMPLATE", &operation.template),
+                ("OUT", &out),
+            ];
+            let Some(output) = mounting(&script, &variables) else { return };
+            let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            let what = format!("{} with {free} KiB: {said}{told}", operation.name);
+            assert!(said.contains("second 0"), "{what}");
+            if said.contains("first 2") {
+                let errors: Vec<&str> = told.lines().filter(|line| line.starts_with("error: ")).collect();
+                assert!(matches!(errors[..], [error] if error.contains("the disk is full")), "{what}");
+            } else {
+                assert!(said.contains("first 0") && free > 0, "{what}");
+            }
+            same(&operation.state(&out).await, &truth, &what);
+            well(&out, &what).await;
+            std::fs::remove_dir_all(&out).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_database_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, db) = (folder.path().join("mounted"), folder.path().join("db"));
+    std::fs::create_dir(&at).unwrap();
+    calibrated(&db, IndexKind::Hnsw(Storage::F32)).await;
+    std::fs::remove_file(db.join("indexes/circle.hnsw")).unwrap();
+    let script = "mount --bind \"$DB\" \"$AT\" && mount -o remount,ro,bind \"$AT\" || exit 9
+        run() { \"$PROGRAM\" --db \"$AT\" \"$@\"; echo \"exit $?\"; }
+        run sql \"SET outskirt.search = 'hnsw'; SELECT count(*) AS n FROM images WHERE is_ood(toy, 'circle')\" --format csv
+        run bank list
+        run delete --where true
+        run optimize
+        run bank refresh circle
+        run sql \"UPDATE images SET label = 'x'\"";
+    let variables = [("AT", at.as_path()), ("DB", &db), ("PROGRAM", Path::new(PROGRAM))];
+    let Some(output) = mounting(script, &variables) else { return };
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(said.starts_with("n\n") && said.contains("exit 0") && said.matches("exit 2").count() == 4, "{said}{told}");
+    assert!(told.contains("rebuilt in memory only"), "{told}");
+    assert_eq!(told.matches("can only be read here").count(), 5, "{told}");
+}
+
+#[tokio::test]
+async fn of_two_writers_one_is_told_to_wait() {
+    let folder = tempfile::tempdir().unwrap();
+    toy_database(folder.path()).await;
+    let insert = "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES ('new', '', '/new.png', 1, 1, '')";
+    let spawn = || {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--db").arg(folder.path()).args(["sql", insert]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let writers: Vec<_> = (0..6).map(|_| spawn()).collect();
+    let mut wrote = 0;
+    for writer in writers {
+        let output = writer.wait_with_output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => wrote += 1,
+            _ => assert!(told.starts_with("error: another program is writing to "), "{told}"),
+        }
+    }
+    assert!(wrote >= 1);
+    let count = "SELECT count(*) AS n, count(DISTINCT id) AS ids FROM images WHERE dataset = 'new'";
+    let (counted, _) = outskirt(folder.path(), &["sql", count, "--format", "csv"]).await.unwrap();
+    assert_eq!(counted, format!("n,ids\n{wrote},{wrote}\n"));
+    // a lock that a killed writer held is free
+    outskirt(folder.path(), &["sql", insert]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_keeps_its_version_while_others_delete_refresh_and_optimize() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, bank) = calibrated(folder.path(), IndexKind::Hnsw(Storage::F32)).await;
+    let session = Session::open(&store).await.unwrap();
+    drop(store);
+    let query = format!("SELECT count(*) AS n, sum(knn_ood_score({TOY}, 'circle')) AS s FROM images");
+    let read = async |session: &Session| {
+        let rows: Vec<_> =
+            session.sql(&query).await.unwrap().execute_stream().await.unwrap().try_collect().await.unwrap();
+        arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string()
+    };
+    let command = |arguments: &[&str]| {
+        let output = Command::new(PROGRAM).arg("--db").arg(folder.path()).args(arguments).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        (String::from_utf8_lossy(&output.stdout).into_owned(), told)
+    };
+    command(&["delete", "--where", "id % 4 = 0"]);
+    let (_, told) = command(&["optimize"]);
+    assert!(told.contains("the database is being read by another program"), "{told}");
+    // opened only now, and still what it was
+    let before = read(&session).await;
+    assert!(before.contains("| 91 |"), "{before}");
+    assert_eq!(read(&session).await, before);
+    assert_eq!(session.banks().definition("circle").unwrap().table_version, bank.table_version);
+    let now = Session::open(&Store::open(folder.path()).await.unwrap()).await.unwrap();
+    assert!(read(&now).await.contains("| 69 |"));
+    drop((session, now));
+    let (_, told) = command(&["optimize"]);
+    assert_eq!(told, "");
+    let store = Store::open(folder.path()).await.unwrap();
+    assert_eq!(store.versions("images").await.unwrap().len(), 1);
+}
