@@ -91,6 +91,8 @@ pub enum Error {
         "memory limit of {limit} bytes is too small for bank '{bank}': reading {dimension} numbers a row by blocks takes {least}, SET outskirt.memory_limit higher"
     )]
     MemoryLimitTooSmall { bank: String, limit: u64, dimension: usize, least: u64 },
+    #[error("{what} needs {} of memory, and {} are free: {instead}", gib(*needed), gib(*available))]
+    NotEnoughMemory { what: String, needed: u64, available: u64, instead: &'static str },
     #[error("no CUDA: {reason}")]
     CudaMissing { reason: String },
     #[error("device search: {reason}")]
@@ -347,6 +349,12 @@ impl Error {
             _ => Self::Io { action, path, source },
         }
     }
+}
+
+/// Bytes for people.
+fn gib(bytes: u64) -> String {
+    let gib = bytes as f64 / f64::from(1 << 30);
+    if gib < 10.0 { format!("{gib:.1} GiB") } else { format!("{gib:.0} GiB") }
 }
 
 /// Whether a device, a quota or a limit has no room for what was to be written.

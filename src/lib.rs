@@ -25,6 +25,7 @@
 //! | [`outskirt_exact`] | exact search on the processor: a package of its own | `rayon` |
 //! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph | `usearch` |
 //! | [`bank`] | ID embeddings of one table version, calibrations | |
+//! | [`memory`] | how much there is | |
 //! | [`score`], [`metrics`] | thresholds, AUROC, FPR: plain functions on slices | |
 //! | [`functions`] | the SQL functions, one file each | |
 //! | [`planner`] | what DataFusion's planner knows about scores | |
@@ -84,6 +85,7 @@ pub mod image;
 pub mod index;
 #[cfg(feature = "torch")]
 pub mod ingest;
+pub mod memory;
 pub mod metrics;
 pub mod planner;
 pub mod queries;

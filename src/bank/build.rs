@@ -10,6 +10,7 @@ use futures::{Stream, TryStreamExt};
 use super::{Definition, list};
 use crate::error::{Error, Result};
 use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, Storage, sidecar_files};
+use crate::memory;
 use crate::schema;
 use crate::store::{Store, WriteLock, now, quote};
 use crate::vectors::{Rows, embedding, normalize};
@@ -78,7 +79,15 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
         checked_version: None,
     };
     // exact search needs no file: the rows are checked and counted
-    let rows = if spec.index != IndexKind::Exact { Some(read_rows(store, &bank).await?) } else { None };
+    let rows = match spec.index {
+        IndexKind::Exact => None,
+        IndexKind::Hnsw(_) => {
+            let mut counted = bank.clone();
+            for_each_id(store, &bank, |_| counted.row_count += 1).await?;
+            check_graph_memory(&counted, true)?;
+            Some(read_rows(store, &counted).await?)
+        }
+    };
     bank.row_count = match &rows {
         Some(rows) => rows.ids.len(),
         None => {
@@ -307,6 +316,22 @@ pub(super) async fn of_graph(store: &Store, bank: &Definition, found: &Sidecar) 
     let tags = store.tags(schema::IMAGES).await?;
     then.checked_version = tags.into_iter().filter(|(tag, _)| then.has_tag(tag)).map(|(_, version)| version).max();
     Ok(then)
+}
+
+/// Refuse a graph that there is no memory for: loaded, or built, with the bank's rows beside it.
+pub(super) fn check_graph_memory(bank: &Definition, build: bool) -> Result<()> {
+    let options = hnsw_sidecar(bank)?.options;
+    let (n, d) = (bank.row_count as u64, bank.dimension as u64);
+    let per_number = match options.storage {
+        Storage::F32 => 4,
+        Storage::Bf16 => 2,
+        Storage::I8 => 1,
+    };
+    // links of 4 bytes: twice as many on the ground floor, and about as many on all others; keys and slots
+    let graph = n * (d * per_number + 4 * 3 * options.connectivity as u64 + 64);
+    let (what, rows) = if build { ("building", n * d * 4) } else { ("loading", 0) };
+    let what = format!("{what} the graph of bank '{}'", bank.name);
+    memory::check(&what, graph + rows, "exact search (--index exact) needs none of it")
 }
 
 /// Build a bank's graph.

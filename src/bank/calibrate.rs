@@ -4,10 +4,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::Bank;
-use super::build::for_each_embedding;
+use super::build::{for_each_embedding, for_each_id};
+use super::open::open_exact;
 use crate::error::{Error, Result};
-use crate::index::SearchOptions;
 use crate::schema;
 use crate::score;
 use crate::store::{Store, now};
@@ -58,8 +57,12 @@ pub async fn calibrate(store: &Store, bank: &str, predicate: &str, k: Option<usi
     let bank = super::find(store, bank).await?;
     store.check_predicate(predicate).await?;
     let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
-    let opened = Bank::open(store, bank.clone(), SearchOptions::default()).await?;
-    let held: HashSet<u64> = opened.ids().iter().copied().collect();
+    let opened = open_exact(store, &bank)?;
+    let mut held = HashSet::with_capacity(bank.row_count);
+    for_each_id(store, &bank, |id| {
+        held.insert(id);
+    })
+    .await?;
 
     let (mut queries, mut scores, mut rows, mut inside) = (Vec::new(), Vec::new(), 0, 0);
     let mut score = |queries: &mut Vec<f32>| -> Result<()> {

@@ -7,10 +7,10 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
 use super::build::{each_of, embeddings, has_embedding};
+use super::open::open_exact;
 use super::refresh::carry_forward;
-use super::{Bank, Definition, find};
+use super::{Definition, find};
 use crate::error::{Error, Result};
-use crate::index::SearchOptions;
 use crate::schema;
 use crate::store::{Store, WriteLock};
 use crate::vectors::Vectors;
@@ -86,7 +86,7 @@ async fn fill(
     tell: impl Fn(usize, usize),
 ) -> Result<()> {
     let bank = &kept.bank;
-    let opened = Bank::open(store, bank.clone(), SearchOptions::default()).await?;
+    let opened = open_exact(store, bank)?;
     let [score, version] = fields;
     let schema = Arc::new(Schema::new(vec![Field::new(schema::ID, DataType::UInt64, false), score, version]));
     // the reading keeps its version of the table, whatever is committed meanwhile

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::build::{build_hnsw, for_each_row, hnsw_path, hnsw_sidecar, of_graph, read_whole, save_hnsw};
+use super::build::{
+    build_hnsw, check_graph_memory, for_each_row, hnsw_path, hnsw_sidecar, of_graph, read_whole, save_hnsw,
+};
 use super::refresh::follow;
 use super::{Calibration, Definition, at_version, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
@@ -14,6 +16,7 @@ use crate::index::{
     self, Device, Exact, Found, Hnsw, IndexKind, Kth, Layout, Neighbor, NeighborIndex, Processor, Question, Sampling,
     Search, SearchOptions, Sidecar, Stale, check_device,
 };
+use crate::memory;
 use crate::schema;
 use crate::store::Store;
 use crate::vectors::Vectors;
@@ -37,6 +40,8 @@ impl Bank {
         match options.kind {
             Search::Exact => {
                 check_device(options.device)?;
+                let needed = Exact::bytes(definition.row_count, definition.dimension);
+                memory::check(&format!("bank '{}' in f32", definition.name), needed, "SET outskirt.memory_limit")?;
                 let rows = read_whole(store, &definition).await?;
                 let ids: Arc<[u64]> = rows.ids.into();
                 let index = index::exact(rows.vectors, Arc::clone(&ids), definition.k, options)?;
@@ -91,6 +96,7 @@ impl Bank {
         if definition.index_kind()? == IndexKind::Exact {
             return Err(Error::NoHnsw { bank: definition.name });
         }
+        check_graph_memory(&definition, false)?;
         let path = hnsw_path(store, &definition);
         let wanted = hnsw_sidecar(&definition)?;
         let loaded = match wanted.verify(&path) {
@@ -174,6 +180,43 @@ impl Bank {
     fn check_k(&self, k: usize, leaves_out: bool) -> Result<()> {
         self.definition.check_k_of(k as i128, leaves_out).map(|_| ())
     }
+}
+
+/// Open a bank for exact search from an executor's thread, within the memory that there is; the graph is not asked for.
+pub(super) fn open_exact(store: &Store, definition: &Definition) -> Result<Bank> {
+    let options = SearchOptions::default();
+    elsewhere(&definition.name, || open_within(store.folder(), definition, options, &Arc::default()))
+}
+
+/// A bank in f32 where the memory limit, or else the memory that there is, allows that; else packed; else read from its
+/// table when it is searched.
+fn open_within(
+    folder: &Path,
+    definition: &Definition,
+    options: SearchOptions,
+    watch: &Arc<OnceLock<Watch>>,
+) -> Result<Bank> {
+    let (n, d) = (definition.row_count, definition.dimension);
+    let on_processor = options.kind == Search::Exact && options.device == Device::Cpu;
+    // a tenth is left to everybody else
+    let limit = options.memory_limit.0.or_else(|| memory::available().map(|bytes| bytes / 10 * 9));
+    let Some(limit) = limit.filter(|&limit| on_processor && Exact::bytes(n, d) > limit) else {
+        return own_runtime(folder, async |store| Bank::open(&store, definition.clone(), options).await);
+    };
+    if Sampling::bytes(n, d) <= limit {
+        let told = watch.get();
+        let tell = |done, all| {
+            if let Some(watch) = told.filter(|_| done % 1024 == 0 || done == all) {
+                watch.tell(&definition.name, done, all);
+            }
+        };
+        let open = async |store| Bank::open_packed(&store, definition, options, tell).await;
+        if let Some(bank) = own_runtime(folder, open)? {
+            return Ok(bank);
+        }
+    }
+    let index = Streamed::new(folder, definition, limit, options, watch)?;
+    Ok(Bank { definition: definition.clone(), ids: Arc::default(), index: Box::new(index), notice: None })
 }
 
 /// Load a graph, and bring one of an older version of the bank up to date.
@@ -357,34 +400,11 @@ impl Banks {
             Arc::clone(opened.entry(key).or_default())
         };
         let bank = slot.get_or_init(|| {
-            elsewhere(&definition.name, || self.open_anew(definition, options))
+            elsewhere(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
                 .map(Arc::new)
                 .map_err(|error| error.to_string())
         });
         bank.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
-    }
-
-    /// A bank in f32 where the memory limit allows that, else packed, else read from its table when it is searched.
-    fn open_anew(&self, definition: &Definition, options: SearchOptions) -> Result<Bank> {
-        let (limit, n, d) = (options.memory_limit.0, definition.row_count, definition.dimension);
-        let on_processor = options.kind == Search::Exact && options.device == Device::Cpu;
-        let Some(limit) = limit.filter(|&limit| on_processor && Exact::bytes(n, d) > limit) else {
-            return own_runtime(&self.folder, async |store| Bank::open(&store, definition.clone(), options).await);
-        };
-        if Sampling::bytes(n, d) <= limit {
-            let watch = self.watch.get();
-            let tell = |done, all| {
-                if let Some(watch) = watch.filter(|_| done % 1024 == 0 || done == all) {
-                    watch.tell(&definition.name, done, all);
-                }
-            };
-            let open = async |store| Bank::open_packed(&store, definition, options, tell).await;
-            if let Some(bank) = own_runtime(&self.folder, open)? {
-                return Ok(bank);
-            }
-        }
-        let index = Streamed::new(&self.folder, definition, limit, options, &self.watch)?;
-        Ok(Bank { definition: definition.clone(), ids: Arc::default(), index: Box::new(index), notice: None })
     }
 
     /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.

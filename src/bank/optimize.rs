@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::build::{build_hnsw, graph_of, hnsw_path, read_rows, save_hnsw};
+use super::build::{build_hnsw, check_graph_memory, graph_of, hnsw_path, read_rows, save_hnsw};
 use super::refresh::{settle, untag_others};
 use super::{Definition, list};
 use crate::error::{Error, Result};
@@ -76,6 +76,7 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
 
 /// Build a bank's graph from its rows and put it in place of what is there.
 pub(super) async fn rebuild(store: &Store, lock: &WriteLock, bank: &Definition) -> Result<()> {
+    check_graph_memory(bank, true)?;
     let rows = read_rows(store, bank).await?;
     save_hnsw(store, bank, &build_hnsw(bank, &rows)?, lock)
 }

@@ -7,7 +7,8 @@ use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
 
-use super::build::{build_hnsw, each_of, graph_of, is_sampled, read_rows, save_hnsw};
+use super::build::{each_of, graph_of, is_sampled};
+use super::optimize::rebuild;
 use super::{Definition, find, list};
 use crate::error::{Error, Result};
 use crate::index::{Hnsw, IndexKind};
@@ -113,8 +114,7 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
         None => true,
     };
     if rebuilt {
-        let rows = read_rows(store, &bank).await?;
-        save_hnsw(store, &bank, &build_hnsw(&bank, &rows)?, lock)?;
+        rebuild(store, lock, &bank).await?;
     }
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
