@@ -131,7 +131,7 @@ async fn compare(store: &Store, bank: &Definition, sample: usize) -> Result<(Str
     let opened = Bank::open(store, bank.clone(), Search::Exact.into()).await?;
     let found = opened.kth_distances(Vectors::new(&queries, bank.dimension), k)?;
     let off = largest(truth.iter().zip(&found).map(|(a, b)| (a - b).abs()));
-    if !(off <= TOLERANCE) {
+    if !within(off) {
         let reason = format!("exact search is off by {off:.1e} from comparing every row, on {} images", truth.len());
         return Err(Error::BankUnreadable { bank: bank.name.clone(), reason });
     }
@@ -247,7 +247,7 @@ async fn kept_scores(store: &Store, exact: &Bank, column: &str, sample: usize) -
         rows += batch.num_rows();
     }
     let found = exact.kth_distances(Vectors::new(&queries, bank.dimension), bank.k)?;
-    let wrong = kept.iter().zip(&found).filter(|(kept, found)| !((*kept - *found).abs() <= TOLERANCE)).count();
+    let wrong = kept.iter().zip(&found).filter(|(kept, found)| !within((*kept - *found).abs())).count();
     if wrong > 0 {
         let (table, of) = (schema::IMAGES.into(), kept.len());
         let reason = format!(
@@ -263,6 +263,11 @@ async fn kept_scores(store: &Store, exact: &Bank, column: &str, sample: usize) -
 async fn sampled(store: &Store, bank: &Definition, sample: usize) -> Result<Vec<f32>> {
     let rows: Rows = draw(store, bank, Some(bank.follows()), "true", sample).await?;
     Ok(rows.to_values())
+}
+
+/// Not for NaN.
+fn within(difference: f32) -> bool {
+    difference <= TOLERANCE
 }
 
 fn largest(values: impl Iterator<Item = f32>) -> f32 {

@@ -173,7 +173,7 @@ async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result
     let now = marks(store, to, &come, &written).await?;
     let before = match touched.len() {
         0 => HashMap::new(),
-        ..=LOOKED_UP => {
+        1..=LOOKED_UP => {
             let ids: Vec<String> = touched.iter().map(u64::to_string).collect();
             marks(store, from, &gone, &format!("{} IN ({})", schema::ID, ids.join(", "))).await?
         }

@@ -3,6 +3,8 @@
 //!
 //! `OUTSKIRT_KILLS=210` runs the long form of the kill test (`make faults`).
 
+#![expect(clippy::print_stdout, reason = "what was done, or could not be done here")]
+
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -315,7 +317,8 @@ async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
         assert!(text.contains(from), "{text}");
         std::fs::write(&sidecar, text.replace(from, to)).unwrap();
     };
-    let faults: Vec<(&str, Box<dyn Fn() + '_>, &str)> = vec![
+    type Fault<'a> = (&'a str, Box<dyn Fn() + 'a>, &'a str);
+    let faults: Vec<Fault<'_>> = vec![
         ("cut in half", Box::new(|| cut(length / 2)), "its checksum is wrong"),
         ("emptied", Box::new(|| cut(0)), "its checksum is wrong"),
         ("one byte more", Box::new(|| cut(length + 1)), "its checksum is wrong"),

@@ -74,7 +74,8 @@ async fn a_database_of_schema_2_is_as_good_as_a_new_one() {
         assert_eq!(old, outskirt(&fresh, &ask).await.unwrap(), "{query}");
     }
     // and it goes on living
-    for command in [&["bank", "refresh", "circle", "--calibrate"][..], &["score", "circle"], &["optimize"], &["verify"]] {
+    for command in [&["bank", "refresh", "circle", "--calibrate"][..], &["score", "circle"], &["optimize"], &["verify"]]
+    {
         outskirt(&db, command).await.unwrap();
     }
 }
