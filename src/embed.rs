@@ -275,7 +275,7 @@ fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>>
     if images.is_empty() {
         return Ok(Batch { images, embeddings: Vec::new(), rejects, skipped });
     }
-    let mut embeddings = timed(&clocks.forward, || worker.embed(&input))?;
+    let mut embeddings = timed(&clocks.forward, || worker.embed(&input))?.embeddings;
     drop_unusable(&mut images, &mut embeddings, &mut rejects);
     Ok(Batch { images, embeddings, rejects, skipped })
 }

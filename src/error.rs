@@ -43,6 +43,16 @@ pub enum Error {
     BadWeights { path: PathBuf, reason: String },
     #[error("weights {} do not fit architecture {architecture}: {problems}", path.display())]
     WeightsMismatch { path: PathBuf, architecture: String, problems: String },
+    #[error("architecture '{name}' cannot be trained here: the demo's network is a ResNet, such as resnet8-cifar")]
+    UnknownArchitecture { name: String },
+    #[error(
+        "module '{backbone}' gave {found}; its manifest says output = \"{output}\", which is {expected}: put there what it gives, \"embedding\", \"logits, embedding\", \"embedding, logits\" or \"feature map\""
+    )]
+    ModuleOutput { backbone: String, output: String, expected: String, found: String },
+    #[error(
+        "backbone '{backbone}' has no classifier: its weights hold no fc, linear, classifier or head that takes the embedding, and of a TorchScript module the manifest must say output = \"logits, embedding\"; ingest without --with-logits"
+    )]
+    NoLogits { backbone: String },
     #[error("backbone '{backbone}' gave {found} numbers per image, its manifest says dimension = {expected}")]
     EmbeddingDimension { backbone: String, expected: usize, found: usize },
     #[error(

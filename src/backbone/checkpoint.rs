@@ -4,27 +4,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::architecture::{TORCHSCRIPT, architecture};
 use super::weights::{StateDict, read_state_dict, sha256_file};
 use crate::error::{Error, Result};
 #[cfg(feature = "torch")]
 use crate::image::{Preprocess, Resize};
 use crate::schema;
 
-/// The architectures that a manifest can name, each with what it is.
-pub const ARCHITECTURES: [(&str, &str); 4] = [
-    ("resnet8-cifar", "ResNet-8 for 32×32 images, 64 numbers, weights by state dict"),
-    ("resnet20-cifar", "ResNet-20 for 32×32 images, 64 numbers, weights by state dict"),
-    ("resnet56-cifar", "ResNet-56 for 32×32 images, 64 numbers, weights by state dict"),
-    ("torchscript", "any TorchScript module that maps images (n×3×h×w) to embeddings (n×d)"),
-];
-
 /// The manifests that come with the program: (TOML, weights where they come with it too).
-const BUILT_IN: [(&str, Option<&[u8]>); 2] = [
+const BUILT_IN: [(&str, Option<&[u8]>); 3] = [
     (
         include_str!("../../checkpoints/demo_shapes.toml"),
         Some(include_bytes!("../../checkpoints/demo_shapes.safetensors")),
     ),
     (include_str!("../../checkpoints/resnet20_cifar10.toml"), None),
+    (include_str!("../../checkpoints/densenet_cifar10.toml"), None),
 ];
 
 /// A manifest, as its TOML file gives it.
@@ -36,10 +30,13 @@ pub struct Manifest {
     /// One line for people.
     #[serde(default)]
     pub description: String,
-    /// One of [`ARCHITECTURES`].
+    /// One of [`super::ARCHITECTURES`].
     pub architecture: String,
     /// Numbers per embedding.
     pub dimension: usize,
+    /// What a TorchScript module gives; built-in networks need not be told.
+    #[serde(default, skip_serializing_if = "Output::is_embedding")]
+    pub output: Output,
     /// The weights file, relative to the manifest's folder.
     pub weights: PathBuf,
     /// SHA-256 of the weights file, hexadecimal.
@@ -48,8 +45,47 @@ pub struct Manifest {
     pub input: Input,
 }
 
+/// What a TorchScript module gives for n images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Output {
+    /// Embeddings, n×d; more axes are flattened.
+    #[default]
+    #[serde(rename = "embedding")]
+    Embedding,
+    /// A pair: class logits (n×classes), and embeddings (n×d).
+    #[serde(rename = "logits, embedding")]
+    LogitsEmbedding,
+    /// The same, the other way round.
+    #[serde(rename = "embedding, logits")]
+    EmbeddingLogits,
+    /// A feature map (n×d×h×w), whose average over h and w is the embedding.
+    #[serde(rename = "feature map")]
+    FeatureMap,
+}
+
+impl Output {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Embedding, Self::LogitsEmbedding, Self::EmbeddingLogits, Self::FeatureMap];
+
+    /// Whether it is the one that a manifest need not name.
+    fn is_embedding(&self) -> bool {
+        *self == Self::Embedding
+    }
+}
+
+impl std::fmt::Display for Output {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Embedding => "embedding",
+            Self::LogitsEmbedding => "logits, embedding",
+            Self::EmbeddingLogits => "embedding, logits",
+            Self::FeatureMap => "feature map",
+        })
+    }
+}
+
 /// The network's input: size in pixels, resize rule, and normalisation of RGB in [0, 1].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
     /// Pixels.
@@ -103,18 +139,18 @@ impl Checkpoint {
                 manifest.name
             )));
         }
-        if !ARCHITECTURES.iter().any(|(known, _)| *known == manifest.architecture) {
-            let known: Vec<_> = ARCHITECTURES.iter().map(|(known, _)| *known).collect();
-            return Err(bad(format!(
-                "architecture '{}' is unknown: known are {}",
-                manifest.architecture,
-                known.join(", ")
-            )));
+        let known = architecture(&manifest.architecture).map_err(bad)?;
+        if !manifest.output.is_embedding() && known.name != TORCHSCRIPT {
+            return Err(bad(format!("output is for {TORCHSCRIPT} modules: {} gives its embedding", known.name)));
         }
         let input = &manifest.input;
         let sizes = [input.width, input.height, input.shorter_side.unwrap_or(1)];
         if manifest.dimension == 0 || sizes.contains(&0) || sizes.iter().any(|&size| size > 4096) {
             return Err(bad("dimension and input sizes must be 1 to 4096 or more for the dimension".into()));
+        }
+        if let Some(pixels) = known.pixels.filter(|&pixels| (input.width, input.height) != (pixels, pixels)) {
+            let (name, width, height) = (known.name, input.width, input.height);
+            return Err(bad(format!("{name} takes {pixels}×{pixels} pixels, and the input is {width}×{height}")));
         }
         if input.shorter_side.is_some_and(|side| side < input.width.max(input.height)) {
             return Err(bad("shorter_side must be at least width and height, which are cropped from it".into()));
@@ -244,12 +280,16 @@ mod tests {
         assert!(refused("std = [0.229", "std = [0.0").contains("std greater than 0"));
         assert!(refused("dimension = 64", "dimensions = 64").contains("dimensions"));
         assert!(refused("width = 32", "width = 32\nshorter_side = 16").contains("shorter_side"));
+        assert!(refused("dimension", "output = \"feature map\"\ndimension").contains("output is for torchscript"));
+        assert!(refused("resnet20-cifar", "vit-b16-224").contains("takes 224×224 pixels, and the input is 32×32"));
+        let kinds = refused("dimension", "output = \"features\"\ndimension");
+        assert!(Output::ALL.iter().all(|kind| kinds.contains(&kind.to_string())), "{kinds}");
     }
 
     #[test]
     fn unknown_names_list_the_known_ones() {
         let error = find("resnet9000", vec![]).unwrap_err().to_string();
-        assert!(error.contains("known are demo_shapes, resnet20_cifar10"), "{error}");
+        assert!(error.contains("known are demo_shapes, densenet_cifar10, resnet20_cifar10"), "{error}");
         assert!(matches!(find("no/such.toml", vec![]), Err(Error::MissingPath { .. })));
     }
 

@@ -5,7 +5,16 @@
 //! without executing anything. A loaded backbone gives one [`Worker`] per thread. Not for finding, decoding or
 //! storing images. Without the feature `torch` manifests can be read and shown, and loading says what is missing.
 
+mod architecture;
 mod checkpoint;
+#[cfg(feature = "torch")]
+mod densenet;
+#[cfg(all(test, feature = "torch"))]
+mod golden;
+#[cfg(feature = "torch")]
+mod layers;
+#[cfg(feature = "torch")]
+mod network;
 mod pickle;
 #[cfg(feature = "torch")]
 mod resnet;
@@ -13,11 +22,14 @@ mod resnet;
 mod torch;
 #[cfg(feature = "torch")]
 mod train;
+#[cfg(feature = "torch")]
+mod vit;
 mod weights;
 
-pub use checkpoint::{ARCHITECTURES, Checkpoint, Input, Manifest, built_in, find};
+pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
+pub use checkpoint::{Checkpoint, Input, Manifest, Output, built_in, find};
 #[cfg(feature = "torch")]
-pub use torch::{Backbone, Worker};
+pub use torch::{Backbone, Measured, Outputs, Worker};
 #[cfg(feature = "torch")]
 pub use train::{Training, train};
 pub use weights::{StateDict, WeightTensor, read_state_dict, sha256_file};

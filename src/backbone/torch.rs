@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tch::{CModule, Device, Kind, Tensor};
+use tch::{CModule, Device, IValue, Kind, Tensor};
 
-use super::checkpoint::{Checkpoint, Manifest};
-use super::resnet::CifarResNet;
+use super::architecture::TORCHSCRIPT;
+use super::checkpoint::{Checkpoint, Manifest, Output};
+use super::layers::pooled;
+use super::network::Network;
 use crate::error::{Error, Result};
 use crate::image::{Pixels, Preprocess, Preprocessor};
 
@@ -14,7 +16,9 @@ use crate::image::{Pixels, Preprocess, Preprocessor};
 pub struct Backbone {
     checkpoint: Checkpoint,
     preprocess: Preprocess,
-    network: Network,
+    runs: Runs,
+    classes: Option<usize>,
+    with_logits: bool,
 }
 
 impl std::fmt::Debug for Backbone {
@@ -23,9 +27,28 @@ impl std::fmt::Debug for Backbone {
     }
 }
 
-enum Network {
-    ResNet(CifarResNet),
-    Script(Arc<CModule>),
+/// What gives the numbers.
+enum Runs {
+    BuiltIn(Box<Network>),
+    Script(Arc<CModule>, Output),
+}
+
+/// What a network gives for n pictures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs {
+    /// n×dimension.
+    pub embeddings: Vec<f32>,
+    /// n×classes; empty where they are not asked for.
+    pub logits: Vec<f32>,
+}
+
+/// What a network gives for a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Numbers per embedding.
+    pub dimension: usize,
+    /// Numbers per picture of its classifier, where it has one.
+    pub classes: Option<usize>,
 }
 
 impl Backbone {
@@ -34,28 +57,62 @@ impl Backbone {
     /// Errors: weights that are missing, others, unreadable or of another shape, and a network that does not
     /// give the manifest's dimension.
     pub fn load(checkpoint: Checkpoint, weights: Option<&Path>) -> Result<Self> {
-        let manifest = &checkpoint.manifest;
-        let network = match manifest.architecture.as_str() {
-            "torchscript" => {
-                let path = checkpoint.verify_weights(weights)?.unwrap_or_else(|| checkpoint.weights_path());
-                let mut module = CModule::load(&path)?;
-                module.f_set_eval()?;
-                Network::Script(Arc::new(module))
-            }
-            resnet => {
-                let depth = match resnet {
-                    "resnet8-cifar" => 8,
-                    "resnet56-cifar" => 56,
-                    _ => 20,
-                };
-                let state = checkpoint.state_dict(weights)?;
-                let path = weights.map_or_else(|| checkpoint.weights_path(), Path::to_path_buf);
-                Network::ResNet(CifarResNet::from_state_dict(depth, &state, &path, resnet)?)
-            }
-        };
-        let backbone = Self { preprocess: manifest.input.preprocess(), network, checkpoint };
-        backbone.worker().check()?;
+        let (mut backbone, measured) = Self::measured(checkpoint, weights)?;
+        let (expected, found) = (backbone.manifest().dimension, measured.dimension);
+        if expected != found {
+            let backbone = backbone.manifest().name.clone();
+            return Err(Error::EmbeddingDimension { backbone, expected, found });
+        }
+        backbone.classes = measured.classes;
         Ok(backbone)
+    }
+
+    /// What the network of a checkpoint gives for a grey picture, whatever the manifest says of its dimension.
+    ///
+    /// Errors: as [`Self::load`].
+    pub fn measure(checkpoint: Checkpoint) -> Result<Measured> {
+        Self::measured(checkpoint, None).map(|(_, measured)| measured)
+    }
+
+    fn measured(checkpoint: Checkpoint, weights: Option<&Path>) -> Result<(Self, Measured)> {
+        let manifest = &checkpoint.manifest;
+        let runs = if manifest.architecture == TORCHSCRIPT {
+            let path = checkpoint.verify_weights(weights)?.unwrap_or_else(|| checkpoint.weights_path());
+            let mut module = CModule::load(&path)?;
+            module.f_set_eval()?;
+            Runs::Script(Arc::new(module), manifest.output)
+        } else {
+            let state = checkpoint.state_dict(weights)?;
+            let path = weights.map_or_else(|| checkpoint.weights_path(), Path::to_path_buf);
+            Runs::BuiltIn(Box::new(Network::from_state_dict(&manifest.architecture, &state, &path)?))
+        };
+        let preprocess = manifest.input.preprocess();
+        let backbone = Self { preprocess, runs, checkpoint, classes: None, with_logits: true };
+        let worker = backbone.worker();
+        let (embeddings, logits) = worker.forward(&vec![0.5; worker.input_len()])?;
+        let width = |tensor: &Tensor| tensor.size().get(1).copied().unwrap_or(0) as usize;
+        let measured = Measured { dimension: width(&embeddings), classes: logits.as_ref().map(width) };
+        Ok((Self { with_logits: false, ..backbone }, measured))
+    }
+
+    /// Have the classifier's output as well.
+    ///
+    /// Errors: a network without a classifier.
+    pub fn with_logits(self) -> Result<Self> {
+        match self.classes {
+            Some(_) => Ok(Self { with_logits: true, ..self }),
+            None => Err(Error::NoLogits { backbone: self.manifest().name.clone() }),
+        }
+    }
+
+    /// Numbers per picture of its classifier, where it has one.
+    pub fn classes(&self) -> Option<usize> {
+        self.classes
+    }
+
+    /// Numbers per picture that workers give as logits; `None` where they are not asked for.
+    pub fn logits(&self) -> Option<usize> {
+        self.classes.filter(|_| self.with_logits)
     }
 
     /// The manifest it was loaded by.
@@ -70,11 +127,12 @@ impl Backbone {
 
     /// A worker for one thread; the weights are shared, not copied.
     pub fn worker(&self) -> Worker {
-        let network = match &self.network {
-            Network::ResNet(resnet) => Network::ResNet(resnet.share()),
-            Network::Script(module) => Network::Script(Arc::clone(module)),
+        let runs = match &self.runs {
+            Runs::BuiltIn(network) => Runs::BuiltIn(network.clone()),
+            Runs::Script(module, output) => Runs::Script(Arc::clone(module), *output),
         };
-        Worker { manifest: self.manifest().clone(), preprocessor: Preprocessor::new(&self.preprocess), network }
+        let preprocessor = Preprocessor::new(&self.preprocess);
+        Worker { manifest: self.manifest().clone(), preprocessor, runs, with_logits: self.with_logits }
     }
 }
 
@@ -82,7 +140,8 @@ impl Backbone {
 pub struct Worker {
     manifest: Manifest,
     preprocessor: Preprocessor,
-    network: Network,
+    runs: Runs,
+    with_logits: bool,
 }
 
 impl std::fmt::Debug for Worker {
@@ -107,34 +166,106 @@ impl Worker {
         self.preprocessor.run(pixels, out)
     }
 
-    /// Embed n preprocessed pictures (n × [`Self::input_len`]): n × dimension values, as the network gives them.
-    pub fn embed(&self, input: &[f32]) -> Result<Vec<f32>> {
+    /// Embed n preprocessed pictures (n × [`Self::input_len`]): n × dimension values, as the network gives them, and its
+    /// logits where the backbone was asked for them.
+    pub fn embed(&self, input: &[f32]) -> Result<Outputs> {
+        let (embeddings, logits) = self.forward(input)?;
+        let found = embeddings.size().get(1).copied().unwrap_or(0) as usize;
+        if found != self.manifest.dimension {
+            let (backbone, expected) = (self.manifest.name.clone(), self.manifest.dimension);
+            return Err(Error::EmbeddingDimension { backbone, expected, found });
+        }
+        Ok(Outputs {
+            embeddings: numbers(&embeddings)?,
+            logits: logits.map_or_else(|| Ok(Vec::new()), |logits| numbers(&logits))?,
+        })
+    }
+
+    /// Embeddings (n×d), and logits (n×classes) where they are asked for and there.
+    fn forward(&self, input: &[f32]) -> Result<(Tensor, Option<Tensor>)> {
         // thread-local in libtorch: it belongs around each call
         let _no_grad = tch::no_grad_guard();
         let n = (input.len() / self.input_len()) as i64;
         let (height, width) = (i64::from(self.manifest.input.height), i64::from(self.manifest.input.width));
         let input = Tensor::f_from_slice(input)?.f_view([n, 3, height, width])?;
-        let output = match &self.network {
-            Network::ResNet(resnet) => resnet.embed(&input, false)?,
-            Network::Script(module) => module.forward_ts(&[input])?,
-        };
-        let output = output.f_flatten(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let found = output.size().get(1).copied().unwrap_or(0) as usize;
-        if output.size().first() != Some(&n) || found != self.manifest.dimension {
-            return Err(Error::EmbeddingDimension {
-                backbone: self.manifest.name.clone(),
-                expected: self.manifest.dimension,
-                found,
-            });
+        match &self.runs {
+            Runs::BuiltIn(network) => {
+                let embeddings = network.embed(&input)?;
+                let logits = if self.with_logits { network.classify(&embeddings).transpose()? } else { None };
+                Ok((embeddings, logits))
+            }
+            Runs::Script(module, output) => {
+                let given = module.forward_is(&[IValue::Tensor(input)])?;
+                let (embeddings, logits) = self.sort_out(given, *output, n)?;
+                Ok((embeddings, logits.filter(|_| self.with_logits)))
+            }
         }
-        let mut values = vec![0f32; n as usize * found];
-        let count = values.len();
-        output.f_copy_data(&mut values, count)?;
-        Ok(values)
     }
 
-    /// One forward pass of a grey picture: the dimension must be the manifest's.
-    fn check(&self) -> Result<()> {
-        self.embed(&vec![0.5; self.input_len()]).map(drop)
+    /// What a module gave, as the manifest says it is meant.
+    fn sort_out(&self, given: IValue, output: Output, n: i64) -> Result<(Tensor, Option<Tensor>)> {
+        let expected = match output {
+            Output::Embedding => format!("one tensor, {n} × d"),
+            Output::FeatureMap => format!("one tensor, {n} × channels × height × width"),
+            Output::LogitsEmbedding => format!("a pair of tensors, {n} × classes and {n} × d"),
+            Output::EmbeddingLogits => format!("a pair of tensors, {n} × d and {n} × classes"),
+        };
+        let wrong = Error::ModuleOutput {
+            backbone: self.manifest.name.clone(),
+            output: output.to_string(),
+            expected,
+            found: describe(&given),
+        };
+        let rows = |tensor: &Tensor| tensor.dim() >= 2 && tensor.size().first() == Some(&n);
+        let flat = |tensor: Tensor| tensor.f_flatten(1, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu);
+        let mut tensors = match given {
+            IValue::Tensor(tensor) => vec![tensor],
+            IValue::TensorList(tensors) => tensors,
+            IValue::Tuple(values) => {
+                let tensor = |value| if let IValue::Tensor(tensor) = value { Some(tensor) } else { None };
+                let Some(tensors) = values.into_iter().map(tensor).collect::<Option<Vec<_>>>() else {
+                    return Err(wrong);
+                };
+                tensors
+            }
+            _ => return Err(wrong),
+        };
+        if !tensors.iter().all(rows) {
+            return Err(wrong);
+        }
+        let (last, first) = (tensors.pop(), tensors.pop());
+        match (output, first, last, tensors.is_empty()) {
+            (Output::Embedding, None, Some(embedding), true) => Ok((flat(embedding)?, None)),
+            (Output::FeatureMap, None, Some(map), true) if map.dim() == 4 => Ok((flat(pooled(&map)?)?, None)),
+            (Output::LogitsEmbedding, Some(logits), Some(embedding), true)
+            | (Output::EmbeddingLogits, Some(embedding), Some(logits), true) => {
+                Ok((flat(embedding)?, Some(flat(logits)?)))
+            }
+            _ => Err(wrong),
+        }
+    }
+}
+
+/// The values of a matrix, row-major.
+fn numbers(matrix: &Tensor) -> Result<Vec<f32>> {
+    let matrix = matrix.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let mut values = vec![0f32; matrix.numel()];
+    let count = values.len();
+    matrix.f_copy_data(&mut values, count)?;
+    Ok(values)
+}
+
+/// What a module gave, for messages.
+fn describe(value: &IValue) -> String {
+    let several = |parts: Vec<String>| format!("{} values ({})", parts.len(), parts.join(", "));
+    match value {
+        IValue::Tensor(tensor) => format!("a tensor of shape {:?}", tensor.size()),
+        IValue::TensorList(tensors) => {
+            several(tensors.iter().map(|tensor| format!("a tensor of shape {:?}", tensor.size())).collect())
+        }
+        IValue::Tuple(values) | IValue::GenericList(values) => several(values.iter().map(describe).collect()),
+        IValue::GenericDict(entries) => format!("a dict of {}", entries.len()),
+        IValue::None => "nothing".into(),
+        _ => "a value that is no tensor".into(),
     }
 }

@@ -7,7 +7,8 @@ use std::path::Path;
 use tch::nn::{self, OptimizerConfig};
 use tch::{Device, Kind, Tensor};
 
-use super::resnet::CifarResNet;
+use super::layers::Linear;
+use super::resnet::{Form, ResNet};
 use crate::error::{Error, Result};
 
 /// What to train on and how long.
@@ -21,8 +22,8 @@ pub struct Training<'a> {
     pub held_out: (&'a [f32], &'a [i64]),
     /// Number of classes.
     pub classes: i64,
-    /// 6n + 2.
-    pub depth: usize,
+    /// The name of a ResNet, such as `resnet8-cifar`.
+    pub architecture: &'a str,
     /// Passes over the pictures.
     pub epochs: usize,
     /// Of weights and order; the result repeats for one libtorch and thread count.
@@ -38,7 +39,9 @@ pub fn train(what: &Training<'_>, file: &Path, mut report: impl FnMut(usize, f64
 
     let mut vars = nn::VarStore::new(Device::Cpu);
     let root = vars.root();
-    let network = CifarResNet::build(what.depth, what.classes, &mut |name, shape| {
+    let form =
+        Form::of(what.architecture).ok_or_else(|| Error::UnknownArchitecture { name: what.architecture.into() })?;
+    let mut make = |name: &str, shape: &[i64]| {
         let mut parts: Vec<&str> = name.split('.').collect();
         let last = parts.pop().unwrap_or(name);
         let at = parts.iter().fold(root.clone(), |path, part| path / *part);
@@ -49,7 +52,9 @@ pub fn train(what: &Training<'_>, file: &Path, mut report: impl FnMut(usize, f64
             ("weight", 1) => at.f_ones(last, shape)?,
             _ => at.f_kaiming_normal(last, shape)?,
         })
-    })?;
+    };
+    let network = ResNet::build(form, "shortcut", &mut make)?;
+    let classifier = Linear::load(&mut make, "linear", (form.dimension(), what.classes))?;
 
     const BATCH: i64 = 128;
     let n = what.labels.len() as i64;
@@ -66,7 +71,7 @@ pub fn train(what: &Training<'_>, file: &Path, mut report: impl FnMut(usize, f64
             optimizer.set_lr(0.05 * (1.0 + (std::f64::consts::PI * progress).cos()));
             step += 1;
             let rows = order.f_narrow(0, batch * BATCH, BATCH.min(n - batch * BATCH))?;
-            let logits = network.classify(&network.embed(&pictures.f_index_select(0, &rows)?, true)?)?;
+            let logits = classifier.forward(&network.embed(&pictures.f_index_select(0, &rows)?, true)?)?;
             let loss = logits.f_cross_entropy_loss(
                 &labels.f_index_select(0, &rows)?,
                 None::<&Tensor>,
@@ -78,7 +83,7 @@ pub fn train(what: &Training<'_>, file: &Path, mut report: impl FnMut(usize, f64
             losses += loss.double_value(&[]);
         }
         let _no_grad = tch::no_grad_guard();
-        let guessed = network.classify(&network.embed(&held_out, false)?)?.f_argmax(1, false)?;
+        let guessed = classifier.forward(&network.embed(&held_out, false)?)?.f_argmax(1, false)?;
         let right = guessed.f_eq_tensor(&held_out_labels)?.f_to_kind(Kind::Float)?.f_mean(Kind::Float)?;
         report(epoch, losses / batches as f64, right.double_value(&[]));
     }

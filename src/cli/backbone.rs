@@ -54,8 +54,9 @@ fn list(registered: Vec<Checkpoint>, console: &mut Console<'_>) -> Result<()> {
         .collect();
     console.line(table::render(&["name", "architecture", "d", "weights", "description"], &rows, &[2]))?;
     console.notice("architectures for a manifest of your own:")?;
-    for (name, what) in ARCHITECTURES {
-        console.notice(format!("  {name:<16} {what}"))?;
+    for known in ARCHITECTURES {
+        let numbers = known.dimension.map_or_else(String::new, |dimension| format!(", {dimension} numbers"));
+        console.notice(format!("  {:<18} {}{numbers}", known.name, known.about))?;
     }
     Ok(())
 }

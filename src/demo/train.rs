@@ -27,7 +27,7 @@ pub fn train(file: &Path, epochs: usize, report: impl FnMut(usize, f64, f64)) ->
         labels: &labels,
         held_out: (&held_out, &held_out_labels),
         classes: CLASSES.len() as i64,
-        depth: 8,
+        architecture: "resnet8-cifar",
         epochs,
         seed: 1,
     };

@@ -94,7 +94,10 @@ async fn refusals_before_anything_is_written() {
     let error = refused(empty.to_str().unwrap(), "demo_shapes").await;
     assert!(error.starts_with("no images found in "), "{error}");
     let error = refused(train, "resnet9000").await;
-    assert!(error.contains("unknown backbone 'resnet9000': known are demo_shapes, resnet20_cifar10"), "{error}");
+    assert!(
+        error.contains("unknown backbone 'resnet9000': known are demo_shapes, densenet_cifar10, resnet20_cifar10"),
+        "{error}"
+    );
     let error = refused(train, "resnet20_cifar10").await;
     assert!(error.contains("has no weights at") && error.contains("--weights"), "{error}");
     let wrong = folder.path().join("wrong.th");

@@ -1,4 +1,4 @@
-//! Real CIFAR-10 images and the published ResNet-20, against features that PyTorch gave.
+//! Real CIFAR-10 images and two published networks, against features that PyTorch gave.
 //!
 //! Runs where the data lies in `OUTSKIRT_DATA` or `../shared/data`, and says so where it does not. A subset small
 //! enough for every run: the rows whose features are known (256 test images, the last 64 of each OOD set) are
@@ -14,7 +14,11 @@ use outskirt::vectors::{Vectors, normalize};
 
 use super::fixture::outskirt;
 
-const DIMENSION: usize = 64;
+/// ResNet-20 and DenseNet, each with the arrays of its features, its weights as they lie, and its dimension.
+const NETWORKS: [(&str, &str, &str, usize); 2] = [
+    ("resnet20_cifar10", "resnet20", "resnet20-12fca82f.th", 64),
+    ("densenet_cifar10", "densenet", "densenet-bc-100-12-dice-cifar10.pth.tar", 342),
+];
 const OOD: [&str; 4] = ["textures", "cifar100", "tinyimagenet32", "places"];
 
 #[expect(clippy::print_stderr, reason = "a test that skips must say so")]
@@ -31,10 +35,16 @@ fn data() -> Option<PathBuf> {
 #[tokio::test]
 async fn features_and_scores_equal_pytorch() {
     let Some(data) = data() else { return };
+    for network in NETWORKS {
+        compare(&data, network).await;
+    }
+}
+
+async fn compare(data: &Path, (backbone, arrays, weights, dimension): (&str, &str, &str, usize)) {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("db");
-    let weights = data.join("checkpoints/resnet20-12fca82f.th");
-    let known = Npz::open(&data.join("rows-last256-resnet20.npz"));
+    let weights = data.join("checkpoints").join(weights);
+    let known = Npz::open(&data.join(format!("rows-last256-{arrays}.npz")));
     let sets = OOD.map(|set| (set, format!("ood/{set}.tar"), format!("ood_{set}_")));
     for (set, archive, prefix) in
         [("cifar10", "cifar10/test.tar.gz".to_string(), String::new())].into_iter().chain(sets)
@@ -43,43 +53,33 @@ async fn features_and_scores_equal_pytorch() {
         let subset = folder.path().join(format!("{set}.tar"));
         copy_members(&data.join(archive), &subset, &names);
         let (subset, weights) = (subset.to_str().unwrap(), weights.to_str().unwrap());
-        let ingest = [
-            "ingest",
-            subset,
-            "--dataset",
-            set,
-            "--split",
-            "test",
-            "--backbone",
-            "resnet20_cifar10",
-            "--weights",
-            weights,
-        ];
+        let ingest =
+            ["ingest", subset, "--dataset", set, "--split", "test", "--backbone", backbone, "--weights", weights];
         outskirt(&db, &ingest).await.unwrap();
 
-        let found = features(&db, set).await;
+        let found = features(&db, backbone, set).await;
         let expected = known.floats(&format!("{prefix}features"));
         assert_eq!(found.len(), names.len());
         let mut worst = 0f32;
-        for (name, expected) in names.iter().zip(expected.chunks(DIMENSION)) {
+        for (name, expected) in names.iter().zip(expected.chunks(dimension)) {
             let found = &found[name.rsplit('/').next().unwrap()];
             worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
         }
-        assert!(worst <= 1e-4, "{set}: features differ by {worst}");
+        assert!(worst <= 1e-4, "{backbone} on {set}: features differ by {worst}");
     }
 
-    let bank =
-        ["bank", "create", "part", "--backbone", "resnet20_cifar10", "--where", "dataset = 'cifar10' AND id <= 192"];
+    let bank = ["bank", "create", "part", "--backbone", backbone, "--where", "dataset = 'cifar10' AND id <= 192"];
     outskirt(&db, &[&bank[..], &["--k", "10"]].concat()).await.unwrap();
-    let query = "SELECT uri, knn_ood_score(resnet20_cifar10, 'part') AS score FROM images WHERE dataset = 'textures'";
-    let (rows, _) = outskirt(&db, &["sql", query, "--format", "json"]).await.unwrap();
+    let query =
+        format!("SELECT uri, knn_ood_score({backbone}, 'part') AS score FROM images WHERE dataset = 'textures'");
+    let (rows, _) = outskirt(&db, &["sql", &query, "--format", "json"]).await.unwrap();
     let unit = |values: &[f32]| {
         let mut out = Vec::new();
-        values.chunks(DIMENSION).for_each(|row| normalize(row, &mut out).unwrap());
+        values.chunks(dimension).for_each(|row| normalize(row, &mut out).unwrap());
         out
     };
-    let (id, ood) = (unit(&known.floats("features")[..192 * DIMENSION]), unit(&known.floats("ood_textures_features")));
-    let expected = kth_distances_brute(Vectors::new(&id, DIMENSION), Vectors::new(&ood, DIMENSION), 10);
+    let (id, ood) = (unit(&known.floats("features")[..192 * dimension]), unit(&known.floats("ood_textures_features")));
+    let expected = kth_distances_brute(Vectors::new(&id, dimension), Vectors::new(&ood, dimension), 10);
     let names = known.names("ood_textures_names");
     let mut compared = 0;
     for row in rows.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
@@ -92,8 +92,8 @@ async fn features_and_scores_equal_pytorch() {
 }
 
 /// Embeddings of a dataset by file name.
-async fn features(db: &Path, dataset: &str) -> HashMap<String, Vec<f32>> {
-    let query = format!("SELECT uri, resnet20_cifar10 AS e FROM images WHERE dataset = '{dataset}'");
+async fn features(db: &Path, backbone: &str, dataset: &str) -> HashMap<String, Vec<f32>> {
+    let query = format!("SELECT uri, {backbone} AS e FROM images WHERE dataset = '{dataset}'");
     let (rows, _) = outskirt(db, &["sql", &query, "--format", "json"]).await.unwrap();
     rows.lines()
         .map(|line| {

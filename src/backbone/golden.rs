@@ -1,0 +1,199 @@
+//! The built-in networks against PyTorch: `tests/goldens/generate.py` made the numbers in `networks.json`.
+//!
+//! Weights and pictures come from a formula of a tensor's name and the number's place, which that program computes too;
+//! so a name that the network asks for wrongly gives other numbers, as a wrong layer does.
+
+use std::path::Path;
+
+use tch::Tensor;
+
+use super::network::{Network, Plan};
+use super::weights::{StateDict, WeightTensor};
+use crate::error::Result;
+
+/// Numbers in [-1, 1): SplitMix64 from the FNV-1a hash of the name, its upper 24 bits.
+fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
+    let seed = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    (1..=count as u64).map(move |at| {
+        let mut z = seed.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 40) as f64 * 2f64.powi(-23) - 1.0
+    })
+}
+
+/// A tensor of this name and shape.
+pub(super) fn made(name: &str, shape: &[i64]) -> WeightTensor {
+    let shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
+    let fan_in: usize = shape.iter().skip(1).product();
+    let (base, scale) = match shape.len() {
+        _ if name.ends_with("running_var") => (1.0, 0.25),
+        _ if name.ends_with("running_mean") || name.ends_with("bias") => (0.0, 0.1),
+        1 => (1.0, 0.25),
+        3 => (0.0, 0.5),
+        4 => (0.0, (6.0 / fan_in as f64).sqrt()),
+        _ => (0.0, (3.0 / fan_in as f64).sqrt()),
+    };
+    let values = uniform(name, shape.iter().product()).map(|u| (base + scale * u) as f32).collect();
+    WeightTensor { shape, values }
+}
+
+fn pictures(pixels: i64) -> Tensor {
+    let values: Vec<f32> = uniform("input", (2 * 3 * pixels * pixels) as usize).map(|u| (2.0 * u) as f32).collect();
+    Tensor::from_slice(&values).view([2, 3, pixels, pixels])
+}
+
+/// What the network asks for, in the dialect that `hint`, one of the file's names, gives away.
+pub(super) fn state(architecture: &str, hint: &str, classifier: (&str, i64)) -> StateDict {
+    let plan = Plan::of(architecture).unwrap();
+    let mut state = StateDict::new();
+    let mut make = |name: &str, shape: &[i64]| -> Result<Tensor> {
+        let tensor = made(name, shape);
+        let values = Tensor::from_slice(&tensor.values).view(shape);
+        assert!(state.insert(name.to_owned(), tensor).is_none(), "{name} is asked for twice");
+        Ok(values)
+    };
+    plan.build([hint].into_iter(), &mut make).unwrap();
+    let (name, classes) = classifier;
+    for (name, shape) in [("weight", &[classes, plan.dimension()][..]), ("bias", &[classes])]
+        .map(|(part, shape)| (format!("{name}.{part}"), shape))
+    {
+        let _ = make(&name, shape).unwrap();
+    }
+    state
+}
+
+/// The projection head of the reference's CIFAR networks.
+pub(super) fn with_head(mut state: StateDict, dimension: i64) -> StateDict {
+    for (name, to) in [("head.0", dimension), ("head.2", 128)] {
+        let (weight, bias) = (format!("{name}.weight"), format!("{name}.bias"));
+        state.insert(weight.clone(), made(&weight, &[to, dimension]));
+        state.insert(bias.clone(), made(&bias, &[to]));
+    }
+    state
+}
+
+fn load(architecture: &str, state: &StateDict) -> Result<Network> {
+    Network::from_state_dict(architecture, state, Path::new("w.pth"))
+}
+
+/// Relative to the root mean square of a row's numbers.
+#[track_caller]
+fn compare(what: &str, found: &Tensor, expected: &serde_json::Value) -> f64 {
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+    let numbers = |key: &str| -> Vec<f64> { expected[key].as_array().unwrap().iter().map(number).collect() };
+    let width = expected["width"].as_u64().unwrap() as usize;
+    assert_eq!(found.size(), [2, width as i64], "{what}");
+    let rows: Vec<Vec<f32>> = Vec::try_from(found).unwrap();
+    let (norms, products) = (numbers("norms"), numbers("products"));
+    let mut worst = 0f64;
+    for (row, (norm, product)) in rows.iter().zip(norms.iter().zip(products)) {
+        let squares: f64 = row.iter().map(|&x| f64::from(x).powi(2)).sum();
+        let projected: f64 = row.iter().zip(uniform("probe", width)).map(|(&x, u)| f64::from(x) * u).sum();
+        worst = worst.max((squares.sqrt() - norm).abs() / norm).max((projected - product).abs() / norm);
+    }
+    let typical = norms[1] / (width as f64).sqrt();
+    for (found, expected) in rows[1].iter().step_by((width / 16).max(1)).zip(numbers("sample")) {
+        worst = worst.max((f64::from(*found) - expected).abs() / typical);
+    }
+    assert!(worst <= 1e-4, "{what} differs by {worst:.1e}");
+    worst
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "how far off it is is worth seeing with --nocapture")]
+fn features_and_logits_equal_pytorch() {
+    let text = include_str!("../../tests/goldens/networks.json");
+    let goldens: serde_json::Value = serde_json::from_str(text).unwrap();
+    let _no_grad = tch::no_grad_guard();
+    for (name, golden) in goldens.as_object().unwrap() {
+        let architecture = golden["architecture"].as_str().unwrap();
+        let head = name.ends_with("with a head");
+        let (hint, classifier) = match architecture {
+            _ if name.ends_with("pytorch-pretrained-vit") => ("patch_embedding.weight", ("fc", 1000)),
+            vit if vit.starts_with("vit") => ("", ("heads.head", 1000)),
+            "densenet-bc-100-12" => ("", ("fc", 10)),
+            _ if head => ("", ("fc", 10)),
+            cifar if cifar.ends_with("-cifar") => ("layer2.0.shortcut.0.weight", ("linear", 10)),
+            _ => ("", ("fc", 1000)),
+        };
+        let mut state = state(architecture, hint, classifier);
+        if head {
+            state = with_head(state, 512);
+        }
+        let counters = state.keys().filter(|name| name.ends_with("running_mean")).count();
+        assert_eq!(golden["tensors"].as_u64().unwrap() as usize, state.len() + counters, "{name}");
+
+        let network = load(architecture, &state).unwrap();
+        let embeddings = network.embed(&pictures(golden["pixels"].as_i64().unwrap())).unwrap();
+        let logits = network.classify(&embeddings).unwrap().unwrap();
+        let off = compare(name, &embeddings, &golden["embedding"]);
+        let off_logits = compare(&format!("logits of {name}"), &logits, &golden["logits"]);
+        eprintln!("{name}: features differ by {off:.1e}, logits by {off_logits:.1e}");
+    }
+}
+
+/// The same tensors under other names.
+fn renamed(state: &StateDict, rename: impl Fn(&str) -> String) -> StateDict {
+    state.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect()
+}
+
+#[test]
+fn wrappers_are_taken_off_and_heads_left_aside() {
+    let plain = with_head(state("resnet18-cifar", "layer2.0.shortcut.0.weight", ("fc", 7)), 512);
+    let input = pictures(32);
+    let gives = |state: &StateDict| {
+        let network = load("resnet18-cifar", state).unwrap();
+        let embeddings = network.embed(&input).unwrap();
+        let logits = network.classify(&embeddings).map(|logits| logits.unwrap());
+        (embeddings, logits)
+    };
+    let (embeddings, logits) = gives(&plain);
+    let logits = logits.unwrap();
+    assert_eq!(logits.size(), [2, 7]);
+    let beside = |name: &str| name.starts_with("head.") || name.starts_with("fc.");
+    for prefix in ["module.", "encoder.", "module.encoder.", "encoder.module.", "backbone."] {
+        let inside = renamed(&plain, |name| format!("{prefix}{name}"));
+        let outside = renamed(&plain, |name| if beside(name) { name.into() } else { format!("{prefix}{name}") });
+        for wrapped in [inside, outside] {
+            let found = gives(&wrapped);
+            assert_eq!(found.0, embeddings, "{prefix}");
+            assert_eq!(found.1.unwrap(), logits, "{prefix}");
+        }
+    }
+
+    // an encoder's linear head is a projection, and no classifier; without an encoder it may be one
+    let bare = renamed(&plain, |name| name.replace("fc.", "head."));
+    let bare: StateDict =
+        bare.into_iter().filter(|(name, _)| !name.starts_with("head.0") && !name.contains("head.2")).collect();
+    assert_eq!(gives(&bare).1.unwrap(), logits);
+    let encoder =
+        renamed(&bare, |name| if name.starts_with("head.") { name.into() } else { format!("encoder.{name}") });
+    assert!(gives(&encoder).1.is_none());
+    assert_eq!(gives(&encoder).0, embeddings);
+}
+
+#[test]
+fn what_does_not_fit_is_listed_at_once() {
+    let mut state = state("resnet18", "", ("fc", 10));
+    let moved = state.remove("layer4.1.bn2.bias").unwrap();
+    state.insert("layer4.1.bn3.bias".into(), moved);
+    state.insert("conv1.weight".into(), made("conv1.weight", &[64, 3, 3, 3]));
+    state.insert("fc.weight".into(), made("fc.weight", &[10, 256]));
+    let error = load("resnet18", &state).unwrap_err().to_string();
+    for part in [
+        "w.pth do not fit architecture resnet18",
+        "conv1.weight has shape [64, 3, 3, 3], expected [64, 3, 7, 7]",
+        "layer4.1.bn2.bias is missing",
+        "layer4.1.bn3.bias is not part of it",
+        "fc.weight has shape [10, 256], expected [classes, 512]",
+    ] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    // another depth: what is missing is listed, the rest is counted
+    state.clear();
+    let error = load("resnet50", &state).unwrap_err().to_string();
+    assert!(error.contains("conv1.weight is missing") && error.contains("more"), "{error}");
+}

@@ -1,0 +1,150 @@
+//! The layers that networks are built of: weights asked for by name and shape, then a plain forward pass.
+
+use std::ops::Deref;
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::error::Result;
+
+const BN_EPSILON: f64 = 1e-5;
+const BN_MOMENTUM: f64 = 0.1;
+
+/// Gives a tensor by name and shape: out of a file, or freshly made.
+pub(super) type Get<'a> = dyn FnMut(&str, &[i64]) -> Result<Tensor> + 'a;
+
+/// A tensor of a network. A clone shares the numbers: that is how each thread gets its own handle.
+#[derive(Debug)]
+pub(super) struct Weight(pub(super) Tensor);
+
+impl Clone for Weight {
+    fn clone(&self) -> Self {
+        Self(self.0.shallow_clone())
+    }
+}
+
+impl Deref for Weight {
+    type Target = Tensor;
+
+    fn deref(&self) -> &Tensor {
+        &self.0
+    }
+}
+
+pub(super) fn weight(get: &mut Get<'_>, name: &str, shape: &[i64]) -> Result<Weight> {
+    Ok(Weight(get(name, shape)?))
+}
+
+/// A square convolution without bias, padded so that stride 1 keeps the size.
+#[derive(Debug, Clone)]
+pub(super) struct Conv {
+    weight: Weight,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv {
+    pub(super) fn load(get: &mut Get<'_>, name: &str, (from, to): (i64, i64), size: i64, stride: i64) -> Result<Self> {
+        let weight = weight(get, &format!("{name}.weight"), &[to, from, size, size])?;
+        Ok(Self { weight, stride, padding: size / 2 })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        x.f_conv2d(&self.weight, None::<&Tensor>, [self.stride; 2], [self.padding; 2], [1; 2], 1)
+    }
+}
+
+/// Batch normalisation.
+#[derive(Debug, Clone)]
+pub(super) struct BatchNorm {
+    weight: Weight,
+    bias: Weight,
+    mean: Weight,
+    var: Weight,
+}
+
+impl BatchNorm {
+    pub(super) fn load(get: &mut Get<'_>, name: &str, channels: i64) -> Result<Self> {
+        Ok(Self {
+            weight: weight(get, &format!("{name}.weight"), &[channels])?,
+            bias: weight(get, &format!("{name}.bias"), &[channels])?,
+            mean: weight(get, &format!("{name}.running_mean"), &[channels])?,
+            var: weight(get, &format!("{name}.running_var"), &[channels])?,
+        })
+    }
+
+    /// `train` uses and updates batch statistics.
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
+        let (weight, bias) = (Some(&*self.weight), Some(&*self.bias));
+        let (mean, var) = (Some(&*self.mean), Some(&*self.var));
+        x.f_batch_norm(weight, bias, mean, var, train, BN_MOMENTUM, BN_EPSILON, false)
+    }
+}
+
+/// A convolution and its batch normalisation.
+#[derive(Debug, Clone)]
+pub(super) struct ConvNorm {
+    conv: Conv,
+    norm: BatchNorm,
+}
+
+impl ConvNorm {
+    /// `names`: of the convolution and the normalisation.
+    pub(super) fn load(
+        get: &mut Get<'_>,
+        names: (&str, &str),
+        channels: (i64, i64),
+        size: i64,
+        stride: i64,
+    ) -> Result<Self> {
+        let conv = Conv::load(get, names.0, channels, size, stride)?;
+        Ok(Self { conv, norm: BatchNorm::load(get, names.1, channels.1)? })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
+        self.norm.forward(&self.conv.forward(x)?, train)
+    }
+}
+
+/// A linear map, with a bias.
+#[derive(Debug, Clone)]
+pub(super) struct Linear {
+    pub(super) weight: Weight,
+    pub(super) bias: Option<Weight>,
+}
+
+impl Linear {
+    pub(super) fn load(get: &mut Get<'_>, name: &str, (from, to): (i64, i64)) -> Result<Self> {
+        let matrix = weight(get, &format!("{name}.weight"), &[to, from])?;
+        Ok(Self { weight: matrix, bias: Some(weight(get, &format!("{name}.bias"), &[to])?) })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        x.f_linear(&self.weight, self.bias.as_deref())
+    }
+}
+
+/// Layer normalisation over the last axis.
+#[derive(Debug, Clone)]
+pub(super) struct LayerNorm {
+    weight: Weight,
+    bias: Weight,
+    width: i64,
+    epsilon: f64,
+}
+
+impl LayerNorm {
+    pub(super) fn load(get: &mut Get<'_>, name: &str, width: i64, epsilon: f64) -> Result<Self> {
+        let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+        let (scale, bias) = (weight(get, &weight_name, &[width])?, weight(get, &bias_name, &[width])?);
+        Ok(Self { weight: scale, bias, width, epsilon })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
+        x.f_layer_norm([self.width], Some(&*self.weight), Some(&*self.bias), self.epsilon, false)
+    }
+}
+
+/// A feature map (n×c×h×w) to its global average (n×c).
+pub(super) fn pooled(map: &Tensor) -> Result<Tensor, TchError> {
+    map.f_mean_dim(&[2i64, 3][..], false, Kind::Float)
+}

@@ -1,0 +1,199 @@
+//! The built-in networks, fitted to a state dict: names are matched, shapes checked, and what is wrong is said at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use super::densenet::{self, DenseNet};
+use super::layers::{Get, Linear, Weight};
+use super::resnet::{Form, ResNet};
+use super::vit::{self, Naming, VisionTransformer};
+use super::weights::{StateDict, WeightTensor};
+use crate::error::{Error, Result};
+
+/// Modules that training code wraps a network in; each may stand before a name, in any order.
+const WRAPPERS: [&str; 6] = ["module", "encoder", "backbone", "model", "net", "network"];
+/// What classifiers are called, the usual first.
+const CLASSIFIERS: [&str; 5] = ["fc", "linear", "classifier", "heads.head", "head"];
+/// First parts of names that stand beside a network: classifiers, and the projection heads of contrastive training.
+const HEADS: [&str; 7] = ["fc", "linear", "classifier", "heads", "head", "projection_head", "projector"];
+/// Problems that an error lists; the rest is counted.
+const SHOWN: usize = 8;
+
+/// A network, and its classifier where the file has one.
+#[derive(Debug, Clone)]
+pub(super) struct Network {
+    body: Body,
+    classifier: Option<Linear>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    ResNet(ResNet),
+    DenseNet(DenseNet),
+    Vit(VisionTransformer),
+}
+
+/// What a built-in architecture is made of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Plan {
+    ResNet(Form),
+    DenseNet,
+    Vit(i64),
+}
+
+impl Plan {
+    /// By the architecture's name.
+    pub(super) fn of(architecture: &str) -> Option<Self> {
+        match architecture {
+            "densenet-bc-100-12" => Some(Self::DenseNet),
+            "vit-b16-224" => Some(Self::Vit(224)),
+            "vit-b16-384" => Some(Self::Vit(384)),
+            resnet => Form::of(resnet).map(Self::ResNet),
+        }
+    }
+
+    /// A tensor that the network has, whatever it is wrapped in.
+    fn anchor(self) -> &'static str {
+        match self {
+            Self::ResNet(_) | Self::DenseNet => "conv1.weight",
+            Self::Vit(_) => "class_token",
+        }
+    }
+
+    /// Numbers per embedding.
+    pub(super) fn dimension(self) -> i64 {
+        match self {
+            Self::ResNet(form) => form.dimension(),
+            Self::DenseNet => densenet::DIMENSION,
+            Self::Vit(_) => vit::DIMENSION,
+        }
+    }
+
+    /// Build the network in the dialect of a file with these names.
+    pub(super) fn build<'a>(self, mut names: impl Iterator<Item = &'a str>, get: &mut Get<'_>) -> Result<Body> {
+        Ok(match self {
+            Self::ResNet(form) => {
+                let shortcut = if names.any(|name| name.contains(".shortcut.")) { "shortcut" } else { "downsample" };
+                Body::ResNet(ResNet::build(form, shortcut, get)?)
+            }
+            Self::DenseNet => Body::DenseNet(DenseNet::build(get)?),
+            Self::Vit(pixels) => Body::Vit(VisionTransformer::build(pixels, Naming::of(names), get)?),
+        })
+    }
+}
+
+impl Network {
+    /// Fit a state dict to an architecture. Every missing, extra and mis-shaped tensor is named in the error.
+    ///
+    /// Prefixes that wrappers put before the network's names are taken off; projection heads are left out; a classifier
+    /// is kept where there is one that takes the embedding.
+    pub(super) fn from_state_dict(architecture: &str, state: &StateDict, path: &Path) -> Result<Self> {
+        let mismatch = |problems: String| Error::WeightsMismatch {
+            path: path.into(),
+            architecture: architecture.into(),
+            problems,
+        };
+        let plan = Plan::of(architecture).ok_or_else(|| mismatch("it has no layers built in".into()))?;
+        let names = Names::of(state, plan.anchor());
+        let mut problems = Vec::new();
+        let mut used = BTreeSet::new();
+        let body = plan.build(names.tensors.keys().copied(), &mut |name, shape| {
+            used.insert(name.to_owned());
+            match names.tensors.get(name) {
+                Some(tensor) if fits(tensor, shape) => return as_tensor(tensor),
+                Some(tensor) => problems.push(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape)),
+                None => problems.push(format!("{name} is missing")),
+            }
+            Ok(Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?)
+        })?;
+        let classifier = names.classifier(plan.dimension(), &mut problems)?;
+        // num_batches_tracked: a counter that newer PyTorch keeps beside the running mean, no weight
+        let beside = |name: &str| {
+            name.ends_with("num_batches_tracked") || HEADS.contains(&name.split('.').next().unwrap_or(name))
+        };
+        let extra = names.tensors.keys().filter(|name| !used.contains(**name) && !beside(name));
+        problems.extend(extra.map(|name| format!("{name} is not part of it")));
+        if problems.is_empty() {
+            return Ok(Self { body, classifier });
+        }
+        let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
+        let more = problems.len().saturating_sub(SHOWN);
+        Err(mismatch(if more > 0 { format!("{shown}; and {more} more") } else { shown }))
+    }
+
+    /// Images (n×3×h×w) to embeddings (n×d).
+    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
+        match &self.body {
+            Body::ResNet(resnet) => resnet.embed(images, false),
+            Body::DenseNet(densenet) => densenet.embed(images),
+            Body::Vit(vit) => vit.embed(images),
+        }
+    }
+
+    /// Embeddings (n×d) to class logits (n×classes); `None` where the file has no classifier.
+    pub(super) fn classify(&self, embeddings: &Tensor) -> Option<Result<Tensor, TchError>> {
+        self.classifier.as_ref().map(|classifier| classifier.forward(embeddings))
+    }
+}
+
+/// The tensors of a file by the network's own names.
+struct Names<'a> {
+    tensors: BTreeMap<&'a str, &'a WeightTensor>,
+    /// The network is the encoder of something that has a projection head, which may be called `head` alone.
+    encoder: bool,
+}
+
+impl<'a> Names<'a> {
+    /// Take off what stands before `anchor`, as long as it is wrappers; what stands beside the network keeps its name.
+    fn of(state: &'a StateDict, anchor: &str) -> Self {
+        let wraps = |prefix: &&str| {
+            prefix.is_empty()
+                || prefix.strip_suffix('.').is_some_and(|path| path.split('.').all(|part| WRAPPERS.contains(&part)))
+        };
+        let prefixes = state.keys().filter_map(|name| name.strip_suffix(anchor)).filter(wraps);
+        let prefix = prefixes.min_by_key(|prefix| prefix.len()).unwrap_or("");
+        let mut tensors = BTreeMap::new();
+        for (name, tensor) in state {
+            if let Some(name) = name.strip_prefix(prefix) {
+                tensors.insert(name, tensor);
+            }
+        }
+        // a classifier outside the encoder is the one that was trained on it
+        let outside = state.iter().filter(|(name, _)| !name.starts_with(prefix));
+        tensors.extend(outside.map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(name), tensor)));
+        Self { tensors, encoder: prefix.split('.').any(|part| part == "encoder") }
+    }
+
+    fn classifier(&self, dimension: i64, problems: &mut Vec<String>) -> Result<Option<Linear>> {
+        let may = |name: &&&str| !(self.encoder && **name == "head");
+        for name in CLASSIFIERS.iter().filter(may) {
+            let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
+            let Some(weight) = self.tensors.get(weight_name.as_str()) else { continue };
+            let classes = weight.shape.first().copied().unwrap_or(0) as i64;
+            if classes == 0 || !fits(weight, &[classes, dimension]) {
+                let shape = &weight.shape;
+                problems.push(format!("{weight_name} has shape {shape:?}, expected [classes, {dimension}]"));
+                return Ok(None);
+            }
+            let bias = self.tensors.get(bias_name.as_str());
+            if let Some(bias) = bias.filter(|bias| !fits(bias, &[classes])) {
+                problems.push(format!("{bias_name} has shape {:?}, expected [{classes}]", bias.shape));
+                return Ok(None);
+            }
+            let bias = bias.map(|bias| as_tensor(bias)).transpose()?.map(Weight);
+            return Ok(Some(Linear { weight: Weight(as_tensor(weight)?), bias }));
+        }
+        Ok(None)
+    }
+}
+
+fn fits(tensor: &WeightTensor, shape: &[i64]) -> bool {
+    tensor.shape.iter().map(|&n| n as i64).eq(shape.iter().copied())
+}
+
+fn as_tensor(tensor: &WeightTensor) -> Result<Tensor> {
+    let shape: Vec<i64> = tensor.shape.iter().map(|&n| n as i64).collect();
+    Ok(Tensor::f_from_slice(&tensor.values)?.f_view(shape.as_slice())?)
+}
