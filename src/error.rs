@@ -43,6 +43,12 @@ pub enum Error {
     BadWeights { path: PathBuf, reason: String },
     #[error("weights {} do not fit architecture {architecture}: {problems}", path.display())]
     WeightsMismatch { path: PathBuf, architecture: String, problems: String },
+    #[error("{} is there already: give another --name or --out, or delete it first", path.display())]
+    ManifestExists { path: PathBuf },
+    #[error(
+        "backbone '{backbone}' gave a test picture no usable numbers: {problem}; its weights may be damaged, or of another network"
+    )]
+    UnusableNetwork { backbone: String, problem: String },
     #[error("architecture '{name}' cannot be trained here: the demo's network is a ResNet, such as resnet8-cifar")]
     UnknownArchitecture { name: String },
     #[error(

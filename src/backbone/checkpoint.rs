@@ -45,6 +45,38 @@ pub struct Manifest {
     pub input: Input,
 }
 
+impl Manifest {
+    /// The manifest as a TOML file's text.
+    pub fn to_toml(&self) -> String {
+        use std::fmt::Write as _;
+        let quoted = |text: &str| toml::Value::String(text.into()).to_string();
+        let mut text = format!("name = {}\n", quoted(&self.name));
+        let mut line = |key: &str, value: String| {
+            let _ = writeln!(text, "{key} = {value}"); // a String takes everything
+        };
+        if !self.description.is_empty() {
+            line("description", quoted(&self.description));
+        }
+        line("architecture", quoted(&self.architecture));
+        line("dimension", self.dimension.to_string());
+        if !self.output.is_embedding() {
+            line("output", quoted(&self.output.to_string()));
+        }
+        line("weights", quoted(&self.weights.to_string_lossy()));
+        line("sha256", quoted(&self.sha256));
+        let Input { width, height, shorter_side, mean, std } = self.input;
+        line("\n[input]\nwidth", width.to_string());
+        line("height", height.to_string());
+        if let Some(side) = shorter_side {
+            line("shorter_side", side.to_string());
+        }
+        // an f32 prints as the shortest decimal that reads back as itself
+        line("mean", format!("{mean:?}"));
+        line("std", format!("{std:?}"));
+        text
+    }
+}
+
 /// What a TorchScript module gives for n images.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Output {
@@ -267,6 +299,24 @@ mod tests {
                 assert_eq!(found, checkpoint.manifest.sha256, "{}", checkpoint.manifest.name);
             }
         }
+    }
+
+    #[test]
+    fn a_written_manifest_reads_back() {
+        for mut manifest in built_in().unwrap().into_iter().map(|checkpoint| checkpoint.manifest) {
+            manifest.description = "with \"quotes\" and a \\".into();
+            manifest.input.shorter_side = Some(256);
+            let text = manifest.to_toml();
+            assert_eq!(Checkpoint::parse(&text, Path::new("m.toml"), Path::new("/")).unwrap().manifest, manifest);
+            assert!(!text.contains("0.48500"), "{text}");
+        }
+        let module = Output::ALL.map(|output| {
+            let text = include_str!("../../checkpoints/resnet20_cifar10.toml").replace("resnet20-cifar", "torchscript");
+            let mut manifest = Checkpoint::parse(&text, Path::new("m.toml"), Path::new("/")).unwrap().manifest;
+            manifest.output = output;
+            Checkpoint::parse(&manifest.to_toml(), Path::new("m.toml"), Path::new("/")).unwrap().manifest.output
+        });
+        assert_eq!(module, Output::ALL);
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! without executing anything. A loaded backbone gives one [`Worker`] per thread. Not for finding, decoding or
 //! storing images. Without the feature `torch` manifests can be read and shown, and loading says what is missing.
 
+#[cfg(feature = "torch")]
+mod add;
 mod architecture;
 mod checkpoint;
 #[cfg(feature = "torch")]
@@ -26,6 +28,8 @@ mod train;
 mod vit;
 mod weights;
 
+#[cfg(feature = "torch")]
+pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Input, Manifest, Output, built_in, find};
 #[cfg(feature = "torch")]

@@ -81,7 +81,7 @@ pub enum Command {
     Verify(verify::Args),
     /// Bring a database that an older outskirt made up to date
     Migrate(migrate::Args),
-    /// List and show the networks that turn images into embeddings
+    /// Add, list, show and check the networks that turn images into embeddings
     #[command(subcommand)]
     Backbone(backbone::Command),
     /// Draw pictures, embed them, and find the ones that do not belong
