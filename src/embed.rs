@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::backbone::{Backbone, Worker};
+use crate::backbone::{Backbone, Outputs, Worker};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, content_hash, decode};
 
@@ -52,6 +52,8 @@ pub struct Batch<T> {
     pub images: Vec<EmbeddedImage<T>>,
     /// `images.len()` × dimension.
     pub embeddings: Vec<f32>,
+    /// `images.len()` × classes; empty where the backbone was not asked for logits.
+    pub logits: Vec<f32>,
     /// The images that were not.
     pub rejects: Vec<Reject>,
     /// Images that the caller wanted left out.
@@ -273,34 +275,49 @@ fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>>
         }
     }
     if images.is_empty() {
-        return Ok(Batch { images, embeddings: Vec::new(), rejects, skipped });
+        return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped });
     }
-    let mut embeddings = timed(&clocks.forward, || worker.embed(&input))?.embeddings;
-    drop_unusable(&mut images, &mut embeddings, &mut rejects);
-    Ok(Batch { images, embeddings, rejects, skipped })
+    let Outputs { mut embeddings, mut logits } = timed(&clocks.forward, || worker.embed(&input))?;
+    drop_unusable(&mut images, &mut embeddings, &mut logits, &mut rejects);
+    Ok(Batch { images, embeddings, logits, rejects, skipped })
 }
 
-/// An embedding that no score can be taken of is a reject: a picture, not the run, is at fault.
-fn drop_unusable<T>(images: &mut Vec<EmbeddedImage<T>>, embeddings: &mut Vec<f32>, rejects: &mut Vec<Reject>) {
-    let dimension = embeddings.len() / images.len();
-    let problem = |row: &[f32]| crate::vectors::normalize(row, &mut Vec::with_capacity(dimension)).err();
-    let problems: Vec<Option<&str>> = embeddings.chunks(dimension).map(problem).collect();
+/// An embedding that no score can be taken of, or logits that are no numbers, make a reject: a picture, not the run, is
+/// at fault.
+fn drop_unusable<T>(
+    images: &mut Vec<EmbeddedImage<T>>,
+    embeddings: &mut Vec<f32>,
+    logits: &mut Vec<f32>,
+    rejects: &mut Vec<Reject>,
+) {
+    let (dimension, classes) = (embeddings.len() / images.len(), logits.len() / images.len());
+    let problem = |row: usize| {
+        let of_embedding = crate::vectors::normalize(
+            &embeddings[row * dimension..(row + 1) * dimension],
+            &mut Vec::with_capacity(dimension),
+        );
+        let finite = logits[row * classes..(row + 1) * classes].iter().all(|logit| logit.is_finite());
+        match of_embedding {
+            Err(problem) => Some(format!("the network gave an embedding that is {problem}")),
+            Ok(()) => (!finite).then(|| "the network gave logits that are not finite".to_owned()),
+        }
+    };
+    let problems: Vec<Option<String>> = (0..images.len()).map(problem).collect();
     if problems.iter().all(Option::is_none) {
         return;
     }
-    let mut kept = Vec::with_capacity(embeddings.len());
-    let mut row = 0;
-    images.retain(|image| {
-        let usable = problems[row].is_none();
-        if usable {
-            kept.extend_from_slice(&embeddings[row * dimension..(row + 1) * dimension]);
-        }
-        if let Some(problem) = problems[row] {
-            let reason = format!("the network gave an embedding that is {problem}");
+    let keep = |values: &mut Vec<f32>, width: usize| {
+        let rows = values.chunks(width.max(1)).zip(&problems).filter(|(_, problem)| problem.is_none());
+        *values = rows.flat_map(|(row, _)| row.iter().copied()).collect();
+    };
+    keep(embeddings, dimension);
+    keep(logits, classes);
+    let mut problems = problems.into_iter();
+    images.retain(|image| match problems.next().flatten() {
+        Some(reason) => {
             rejects.push(Reject { uri: image.uri.clone(), reason });
+            false
         }
-        row += 1;
-        usable
+        None => true,
     });
-    *embeddings = kept;
 }

@@ -195,6 +195,8 @@ pub enum Error {
     BankChanged { bank: String, expected: usize, found: usize },
     #[error("cannot open bank '{bank}': {reason}")]
     BankUnreadable { bank: String, reason: String },
+    #[error("bank '{bank}' has no covariance: its {rows} rows do not vary within their classes (column label)")]
+    NoCovariance { bank: String, rows: usize },
     #[error("bank '{name}' exists already: choose another name, or 'outskirt bank drop {name}' first")]
     BankExists { name: String },
     #[error(

@@ -2,7 +2,8 @@
 //!
 //! A file is known by (dataset, split, uri). New files are appended; known and unchanged ones that this backbone
 //! has seen are left alone; known ones it has not seen get its embedding; changed ones are replaced, and what
-//! other backbones said of the old picture becomes NULL. Rows are committed some thousand at a time, so an
+//! other backbones said of the old picture becomes NULL. Where class logits are asked for as well, a row that lacks them
+//! has not been seen. Rows are committed some thousand at a time, so an
 //! ingest that was interrupted goes on where it was.
 
 use std::collections::{HashMap, HashSet};
@@ -20,7 +21,7 @@ use crate::backbone::Backbone;
 use crate::embed::{Batch, EmbeddedImage, Reject, StageTimes, embed};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
-use crate::registry::register_backbone;
+use crate::registry::{register_backbone, register_logits};
 use crate::schema;
 use crate::store::{Store, WriteLock, quote};
 
@@ -102,13 +103,20 @@ pub async fn ingest(
     let start = Instant::now();
     let lock = store.lock()?;
     register_backbone(store, &lock, backbone.checkpoint()).await?;
-    let known = known_files(store, &backbone.manifest().name, options).await?;
+    let logits = backbone.logits().map(|classes| (schema::logits_column(&backbone.manifest().name), classes));
+    if let Some((_, classes)) = logits {
+        register_logits(store, &lock, backbone.checkpoint(), classes).await?;
+    }
+    let columns =
+        [backbone.manifest().name.as_str()].into_iter().chain(logits.iter().map(|(column, _)| column.as_str()));
+    let known = known_files(store, columns, options).await?;
     let mut writer = Writer {
         store,
         lock: &lock,
         schema: store.schema(schema::IMAGES).await?,
         backbone: &backbone.manifest().name,
         dimension: backbone.manifest().dimension,
+        logits,
         options,
         next_id: store.largest_id().await? + 1,
     };
@@ -143,11 +151,15 @@ pub async fn ingest(
     Ok(summary)
 }
 
-/// The rows of this dataset and split, by uri.
-async fn known_files(store: &Store, backbone: &str, options: &IngestOptions) -> Result<HashMap<String, Known>> {
+/// The rows of this dataset and split, by uri; they are embedded where all of `columns` are there.
+async fn known_files(
+    store: &Store,
+    columns: impl Iterator<Item = &str>,
+    options: &IngestOptions,
+) -> Result<HashMap<String, Known>> {
     let of_split =
         format!("{} = {} AND {} = {}", schema::DATASET, quote(&options.dataset), schema::SPLIT, quote(&options.split));
-    let embedded_only = format!("{of_split} AND {backbone} IS NOT NULL");
+    let embedded_only = columns.fold(of_split.clone(), |sql, column| format!("{sql} AND {column} IS NOT NULL"));
     let mut embedded: HashSet<u64> = HashSet::new();
     let mut batches = store.scan(schema::IMAGES, None, &[schema::ID], Some(&embedded_only)).await?;
     while let Some(batch) = batches.try_next().await? {
@@ -189,12 +201,14 @@ fn decide(known: HashMap<String, Known>) -> impl FnMut(&ImageFile, &str) -> Opti
 struct Waiting {
     images: Vec<EmbeddedImage<Purpose>>,
     embeddings: Vec<f32>,
+    logits: Vec<f32>,
 }
 
 impl Waiting {
     fn push(&mut self, batch: Batch<Purpose>, summary: &mut IngestSummary) {
         self.images.extend(batch.images);
         self.embeddings.extend(batch.embeddings);
+        self.logits.extend(batch.logits);
         summary.rejects.extend(batch.rejects);
         summary.unchanged += batch.skipped;
     }
@@ -207,6 +221,8 @@ struct Writer<'a> {
     schema: SchemaRef,
     backbone: &'a str,
     dimension: usize,
+    /// The column of logits and the number of classes, where they are asked for.
+    logits: Option<(String, usize)>,
     options: &'a IngestOptions,
     next_id: u64,
 }
@@ -214,14 +230,15 @@ struct Writer<'a> {
 impl Writer<'_> {
     async fn commit(&mut self, waiting: &mut Waiting, summary: &mut IngestSummary) -> Result<()> {
         let start = Instant::now();
-        let Waiting { images, embeddings } = std::mem::take(waiting);
+        let Waiting { images, embeddings, logits } = std::mem::take(waiting);
+        let numbers = Numbers { embeddings: &embeddings, logits: &logits };
         let rows = |wanted: fn(&Purpose) -> bool| -> Vec<usize> {
             (0..images.len()).filter(|&row| wanted(&images[row].purpose)).collect()
         };
         let added = rows(|purpose| matches!(purpose, Purpose::Add));
         if !added.is_empty() {
             let ids: Vec<u64> = (self.next_id..).take(added.len()).collect();
-            let batch = self.full_rows(&images, &embeddings, &added, ids, Arc::clone(&self.schema))?;
+            let batch = self.full_rows(&images, numbers, &added, ids, Arc::clone(&self.schema))?;
             self.store.append(self.lock, schema::IMAGES, batch).await?;
             self.next_id += added.len() as u64;
             summary.added += added.len();
@@ -231,13 +248,13 @@ impl Writer<'_> {
             // the user's own columns are not about the file: they stay
             let kept = self.schema.fields().iter().filter(|field| !schema::is_users(field));
             let fields = Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()));
-            let batch = self.full_rows(&images, &embeddings, &replaced, ids_of(&images, &replaced), fields)?;
+            let batch = self.full_rows(&images, numbers, &replaced, ids_of(&images, &replaced), fields)?;
             self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
             summary.replaced += replaced.len();
         }
         let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
         if !filled.is_empty() {
-            let batch = self.embeddings_only(&embeddings, &filled, ids_of(&images, &filled))?;
+            let batch = self.numbers_only(numbers, &filled, ids_of(&images, &filled))?;
             self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
             summary.filled += filled.len();
         }
@@ -249,7 +266,7 @@ impl Writer<'_> {
     fn full_rows(
         &self,
         images: &[EmbeddedImage<Purpose>],
-        embeddings: &[f32],
+        numbers: Numbers<'_>,
         rows: &[usize],
         ids: Vec<u64>,
         fields: SchemaRef,
@@ -275,29 +292,52 @@ impl Writer<'_> {
                 schema::BYTES if self.options.store_images => {
                     Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &of(row).bytes)))
                 }
-                name if name == self.backbone => self.embedding_column(embeddings, rows)?,
-                _ => new_null_array(field.data_type(), rows.len()),
+                name => match self.numbers_of(name, numbers) {
+                    Some((values, width)) => vectors(values, width, rows)?,
+                    None => new_null_array(field.data_type(), rows.len()),
+                },
             })
         };
         let columns = fields.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new(fields, columns)?)
     }
 
-    /// Rows of id and this backbone's embedding.
-    fn embeddings_only(&self, embeddings: &[f32], rows: &[usize], ids: Vec<u64>) -> Result<RecordBatch> {
-        let fields = [schema::ID, self.backbone].map(|name| self.schema.field_with_name(name).cloned());
-        let fields = fields.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let columns = vec![Arc::new(UInt64Array::from(ids)) as ArrayRef, self.embedding_column(embeddings, rows)?];
+    /// Rows of id and what this backbone gave.
+    fn numbers_only(&self, numbers: Numbers<'_>, rows: &[usize], ids: Vec<u64>) -> Result<RecordBatch> {
+        let mut fields = vec![self.schema.field_with_name(schema::ID)?.clone()];
+        let mut columns = vec![Arc::new(UInt64Array::from(ids)) as ArrayRef];
+        for field in self.schema.fields() {
+            if let Some((values, width)) = self.numbers_of(field.name(), numbers) {
+                fields.push(field.as_ref().clone());
+                columns.push(vectors(values, width, rows)?);
+            }
+        }
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
-    fn embedding_column(&self, embeddings: &[f32], rows: &[usize]) -> Result<ArrayRef> {
-        let d = self.dimension;
-        let values: Float32Array =
-            rows.iter().flat_map(|&row| embeddings[row * d..(row + 1) * d].iter().copied()).collect::<Vec<_>>().into();
-        let item = Arc::new(Field::new("item", DataType::Float32, true));
-        Ok(Arc::new(FixedSizeListArray::try_new(item, d as i32, Arc::new(values), None)?))
+    /// The numbers of a column that this backbone fills, and how many a row has.
+    fn numbers_of<'n>(&self, column: &str, numbers: Numbers<'n>) -> Option<(&'n [f32], usize)> {
+        match &self.logits {
+            _ if column == self.backbone => Some((numbers.embeddings, self.dimension)),
+            Some((name, classes)) if name == column => Some((numbers.logits, *classes)),
+            _ => None,
+        }
     }
+}
+
+/// What the backbone gave for the waiting images.
+#[derive(Clone, Copy)]
+struct Numbers<'a> {
+    embeddings: &'a [f32],
+    logits: &'a [f32],
+}
+
+/// Some rows of n×width values as a column.
+fn vectors(values: &[f32], width: usize, rows: &[usize]) -> Result<ArrayRef> {
+    let values: Float32Array =
+        rows.iter().flat_map(|&row| values[row * width..(row + 1) * width].iter().copied()).collect::<Vec<_>>().into();
+    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    Ok(Arc::new(FixedSizeListArray::try_new(item, width as i32, Arc::new(values), None)?))
 }
 
 fn ids_of(images: &[EmbeddedImage<Purpose>], rows: &[usize]) -> Vec<u64> {

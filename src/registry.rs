@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
 use crate::backbone::Checkpoint;
@@ -42,7 +43,8 @@ pub async fn register_backbone(store: &Store, lock: &WriteLock, checkpoint: &Che
     for known in registered_backbones(store).await? {
         let known = known.manifest;
         if known.name == manifest.name
-            && (&known.architecture, &known.input) != (&manifest.architecture, &manifest.input)
+            && (&known.architecture, known.output, known.input)
+                != (&manifest.architecture, manifest.output, manifest.input)
         {
             return Err(Error::OtherManifest { name: known.name });
         }
@@ -62,4 +64,26 @@ pub async fn register_backbone(store: &Store, lock: &WriteLock, checkpoint: &Che
         registered_at: now(),
     };
     store.write_rows(lock, schema::BACKBONES, &["name"], &[row]).await
+}
+
+/// Add the column of a backbone's class logits to `images`; nothing happens where it is there.
+///
+/// Errors: a column of that name that holds something else, or logits of other weights.
+pub async fn register_logits(store: &Store, lock: &WriteLock, checkpoint: &Checkpoint, classes: usize) -> Result<()> {
+    let manifest = &checkpoint.manifest;
+    let field = schema::logits_field(&manifest.name, classes, &manifest.sha256.to_ascii_lowercase());
+    let images = store.schema(schema::IMAGES).await?;
+    let Ok(found) = images.field_with_name(field.name()) else {
+        return store.add_null_columns(lock, schema::IMAGES, &[field]).await;
+    };
+    let describe = |field: &Field| {
+        let numbers = if let DataType::FixedSizeList(_, numbers) = field.data_type() { *numbers } else { 0 };
+        let sha256 = field.metadata().get(schema::SHA256_KEY).map_or("unknown", String::as_str);
+        format!("sha256 {sha256} ({numbers} classes)")
+    };
+    match (schema::is_logits(found), describe(found), describe(&field)) {
+        (false, ..) => Err(Error::ColumnTaken { name: field.name().clone() }),
+        (true, stored, given) if stored == given => Ok(()),
+        (true, stored, given) => Err(Error::OtherCheckpoint { column: field.name().clone(), stored, given }),
+    }
 }

@@ -62,6 +62,9 @@ pub const BACKBONE_KEY: &str = "outskirt.backbone";
 /// Metadata key of an embedding column: the SHA-256 of the weights that filled it.
 pub const SHA256_KEY: &str = "outskirt.sha256";
 
+/// Metadata key of a column of class logits: the backbone's name. [`SHA256_KEY`] stands beside it.
+pub const LOGITS_KEY: &str = "outskirt.logits";
+
 /// Metadata key of a column of kept scores: the bank's name.
 pub const SCORE_BANK_KEY: &str = "outskirt.score_bank";
 /// Metadata key of a column of kept scores: which neighbour.
@@ -79,6 +82,23 @@ pub fn embedding_field(backbone: &str, dimension: usize, sha256: &str) -> Field 
     )
 }
 
+/// The name of the column of a backbone's class logits.
+pub fn logits_column(backbone: &str) -> String {
+    format!("{backbone}_logits")
+}
+
+/// That column: NULL where logits were not asked for, marked with the weights.
+pub fn logits_field(backbone: &str, classes: usize, sha256: &str) -> Field {
+    Field::new(logits_column(backbone), embedding_type(classes), true).with_metadata(
+        [(LOGITS_KEY, backbone), (SHA256_KEY, sha256)].map(|(key, value)| (key.into(), value.into())).into(),
+    )
+}
+
+/// Whether a column of `images` holds class logits.
+pub fn is_logits(field: &Field) -> bool {
+    field.metadata().contains_key(LOGITS_KEY)
+}
+
 /// Whether a column of `images` holds embeddings.
 pub fn is_embedding(field: &Field) -> bool {
     field.metadata().contains_key(BACKBONE_KEY)
@@ -91,7 +111,7 @@ pub fn is_score(field: &Field) -> bool {
 
 /// Whether a column of `images` is the user's own: ALTER TABLE added it.
 pub fn is_users(field: &Field) -> bool {
-    !is_embedding(field) && !is_score(field) && !IMAGE_COLUMNS.contains(&field.name().as_str())
+    !is_embedding(field) && !is_logits(field) && !is_score(field) && !IMAGE_COLUMNS.contains(&field.name().as_str())
 }
 
 /// Whether SQL gives a meaning of its own to `name`, so that a column of that name would need quotes.

@@ -265,7 +265,8 @@ pub fn find(name_or_path: &str, registered: Vec<Checkpoint>) -> Result<Checkpoin
     let built_in = built_in()?;
     // what filled the database's columns comes first; where that is a built-in network, its weights are at hand
     let same = |a: &Manifest, b: &Manifest| {
-        (&a.name, &a.architecture, &a.sha256, &a.input) == (&b.name, &b.architecture, &b.sha256, &b.input)
+        (&a.name, &a.architecture, &a.sha256, a.output, a.input)
+            == (&b.name, &b.architecture, &b.sha256, b.output, b.input)
     };
     let own = registered.into_iter().filter(|own| !built_in.iter().any(|known| same(&known.manifest, &own.manifest)));
     let mut all: Vec<Checkpoint> = own.collect();

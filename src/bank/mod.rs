@@ -8,6 +8,7 @@
 mod build;
 mod calibrate;
 mod examine;
+mod gaussian;
 mod keep;
 mod open;
 mod optimize;
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use build::{BankSpec, create, drop_bank};
 pub use calibrate::{Calibration, calibrate};
 pub use examine::{Finding, State, examine, leftovers};
+pub use gaussian::Gaussian;
 pub use keep::{Kept, keep_scores};
 pub use open::{Bank, Banks};
 pub use optimize::{Optimized, optimize};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::build::{
     build_hnsw, check_graph_memory, for_each_row, hnsw_path, hnsw_sidecar, of_graph, read_whole, save_hnsw,
 };
+use super::gaussian::Gaussian;
 use super::refresh::follow;
 use super::{Calibration, Definition, at_version, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
@@ -266,6 +267,7 @@ pub(super) fn elsewhere<T: Send>(bank: &str, run: impl FnOnce() -> Result<T> + S
 }
 
 type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
+type Fitted = Arc<OnceLock<Result<Arc<Gaussian>, String>>>;
 
 /// The banks and calibrations of a database as they were when a session began, opened on first use.
 #[derive(Debug)]
@@ -280,6 +282,7 @@ pub struct Banks {
     /// What happened besides opening.
     said: Mutex<BTreeSet<String>>,
     opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
+    gaussians: Mutex<HashMap<(String, u64), Fitted>>,
     watch: Arc<OnceLock<Watch>>,
 }
 
@@ -294,6 +297,7 @@ impl Banks {
             images: store.version(schema::IMAGES).await?.into(),
             said: Mutex::default(),
             opened: Mutex::default(),
+            gaussians: Mutex::default(),
             watch: Arc::default(),
         })
     }
@@ -308,6 +312,7 @@ impl Banks {
             images: AtomicU64::new(0),
             said: Mutex::default(),
             opened: Mutex::default(),
+            gaussians: Mutex::default(),
             watch: Arc::default(),
         }
     }
@@ -405,6 +410,23 @@ impl Banks {
                 .map_err(|error| error.to_string())
         });
         bank.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
+    }
+
+    /// The Gaussians of a bank. The first caller fits them, as [`Self::open`] reads a bank.
+    pub fn gaussian(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Gaussian>> {
+        self.check_fresh(definition, options)?;
+        let key = (definition.name.clone(), definition.table_version);
+        let slot = {
+            let mut fitted = self.gaussians.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(fitted.entry(key).or_default())
+        };
+        let gaussian = slot.get_or_init(|| {
+            let fit = async |store: Store| Gaussian::of_bank(&store, definition).await;
+            elsewhere(&definition.name, || own_runtime(&self.folder, fit))
+                .map(Arc::new)
+                .map_err(|error| error.to_string())
+        });
+        gaussian.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
     }
 
     /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.

@@ -39,6 +39,9 @@ pub struct Args {
     /// The weights file, where it is not where the manifest says
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
+    /// Keep the classifier's output as well, in the column BACKBONE_logits, for msp_score and energy_score
+    #[arg(long)]
+    with_logits: bool,
     /// Keep the bytes of new files in the table as well
     #[arg(long)]
     store_images: bool,
@@ -58,6 +61,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         Err(error) => return Err(error),
     };
     let backbone = Backbone::load(backbone::find(&args.backbone, registered)?, args.weights.as_deref())?;
+    let backbone = if args.with_logits { backbone.with_logits()? } else { backbone };
     let store = Store::create(db).await?;
     let options = IngestOptions {
         dataset: args.dataset,

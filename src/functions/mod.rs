@@ -2,7 +2,7 @@
 //!
 //! Functions check what they can at planning (bank, dimension, k, rate), read no table themselves, and keep
 //! their meaning in [`crate::score`], [`crate::metrics`] and [`crate::bank`]. Shared pieces: `arguments` (what a
-//! call may look like), `row_score` (functions that give each row a number), `samples` (the aggregates).
+//! call may look like), `row_score` (functions that give each row a number), `logits` (those of a classifier's output), `samples` (the aggregates).
 
 pub(crate) mod arguments;
 mod aupr_in;
@@ -10,6 +10,7 @@ mod aupr_out;
 mod auroc;
 mod bh_reject;
 mod detection_error;
+mod energy_score;
 mod fpr_at_tpr;
 pub(crate) mod is_ood;
 mod knn_density_ratio;
@@ -19,6 +20,9 @@ mod knn_neighbors;
 pub(crate) mod knn_ood_pvalue;
 pub(crate) mod knn_ood_score;
 mod knn_ood_threshold;
+mod logits;
+pub(crate) mod mahalanobis_score;
+mod msp_score;
 mod reference;
 mod row_score;
 mod samples;
@@ -48,12 +52,17 @@ fn scalars(banks: &Arc<Banks>) -> Vec<ScalarUDF> {
         is_ood::IsOod::new(banks).into(),
         knn_ood_threshold::KnnOodThreshold::new(banks).into(),
         knn_ood_pvalue::KnnOodPvalue::new(banks).into(),
+        msp_score::MspScore::new().into(),
+        energy_score::EnergyScore::new().into(),
+        mahalanobis_score::MahalanobisScore::new(banks).into(),
     ]
 }
 
-/// Whether a function of this name searches a bank for every row.
+/// Whether a function of this name compares every row with a bank.
 pub(crate) fn searches(name: &str) -> bool {
-    name == is_ood::NAME || name.starts_with("knn_") && name != knn_ood_threshold::NAME
+    name == is_ood::NAME
+        || name == mahalanobis_score::NAME
+        || name.starts_with("knn_") && name != knn_ood_threshold::NAME
 }
 
 fn aggregates() -> Vec<AggregateUDF> {

@@ -1,6 +1,6 @@
 //! Columns of one's own: ALTER TABLE images ADD COLUMN and DROP COLUMN.
 
-use arrow::datatypes::{FieldRef, Schema};
+use arrow::datatypes::{Field, Schema};
 use datafusion::common::DFSchema;
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast;
@@ -10,6 +10,11 @@ use crate::bank;
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::planned_column;
+
+/// Whether a column of `images` may be dropped: one's own, and what can be computed again.
+fn may_go(field: &Field) -> bool {
+    schema::is_users(field) || schema::is_score(field) || schema::is_logits(field)
+}
 
 impl Session {
     /// Add or drop a column of `images`.
@@ -41,10 +46,9 @@ impl Session {
                 let column = name.normalize(column_names[0].clone());
                 match table.field_with_name(&column) {
                     Err(_) if *if_exists => return Ok(()),
-                    Ok(field) if schema::is_users(field) || schema::is_score(field) => {}
+                    Ok(field) if may_go(field) => {}
                     _ => {
-                        let may = |field: &&FieldRef| schema::is_users(field) || schema::is_score(field);
-                        let own = table.fields().iter().filter(may);
+                        let own = table.fields().iter().filter(|field| may_go(field));
                         let known = own.map(|field| field.name().clone()).collect();
                         return Err(Error::NoUserColumn { column, known });
                     }

@@ -156,6 +156,11 @@ pub(super) fn computed_by(field: &Field) -> Option<String> {
         let backbone = field.name();
         return Some(format!("embeddings come from the picture, 'outskirt ingest --backbone {backbone}' writes them"));
     }
+    if let Some(backbone) = field.metadata().get(schema::LOGITS_KEY) {
+        return Some(format!(
+            "logits come from the picture, 'outskirt ingest --backbone {backbone} --with-logits' writes them"
+        ));
+    }
     let bank = field.metadata().get(schema::SCORE_BANK_KEY)?;
     Some(format!("scores come from the embedding, 'outskirt score {bank}' writes them"))
 }

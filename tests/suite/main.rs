@@ -10,6 +10,8 @@ mod fixture;
 mod ingest;
 mod memory;
 mod migrations;
+#[cfg(feature = "torch")]
+mod networks;
 mod planner;
 mod queries;
 #[cfg(feature = "torch")]

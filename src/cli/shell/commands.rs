@@ -125,14 +125,10 @@ pub(super) async fn columns(session: &Session, name: &str, console: &mut Console
         .fields()
         .iter()
         .map(|field| {
-            let backbone = field.metadata().get(schema::BACKBONE_KEY);
+            let named = |key, what| field.metadata().get(key).map(|name| format!("{what} of {name}"));
+            let holds = named(schema::BACKBONE_KEY, "embeddings").or_else(|| named(schema::LOGITS_KEY, "logits"));
             let nullable = if field.is_nullable() { "" } else { "not null" };
-            vec![
-                field.name().clone(),
-                field.data_type().to_string(),
-                nullable.to_owned(),
-                backbone.map(|name| format!("embeddings of {name}")).unwrap_or_default(),
-            ]
+            vec![field.name().clone(), field.data_type().to_string(), nullable.to_owned(), holds.unwrap_or_default()]
         })
         .collect();
     console.line(table::render(&["column", "type", "", ""], &rows, &[]))?;
