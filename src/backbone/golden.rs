@@ -3,11 +3,17 @@
 //! Weights and pictures come from a formula of a tensor's name and the number's place, which that program computes too;
 //! so a name that the network asks for wrongly gives other numbers, as a wrong layer does.
 
+use std::io::{Cursor, Write};
 use std::path::Path;
 
 use tch::Tensor;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
 
+use super::add::NewBackbone;
 use super::network::{Network, Plan};
+use super::pickle::writer::Pickle;
+use super::torch::Backbone;
 use super::weights::{StateDict, WeightTensor};
 use crate::error::Result;
 
@@ -196,4 +202,73 @@ fn what_does_not_fit_is_listed_at_once() {
     state.clear();
     let error = load("resnet50", &state).unwrap_err().to_string();
     assert!(error.contains("conv1.weight is missing") && error.contains("more"), "{error}");
+}
+
+/// A zip file of `torch.save`: a dict of what `beside` writes, and under `key` the state dict, its names in `wrapped` form.
+fn saved(
+    state: &StateDict,
+    key: &str,
+    wrapped: impl Fn(&str) -> String,
+    beside: impl FnOnce(Pickle) -> Pickle,
+) -> Vec<u8> {
+    let mut pickle = beside(Pickle::new().op(b"}(")).text(key).global("collections", "OrderedDict").op(b")R(");
+    let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
+    let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
+    for (at, (name, tensor)) in state.iter().enumerate() {
+        let shape: Vec<i32> = tensor.shape.iter().map(|&n| n as i32).collect();
+        let strides: Vec<i32> = (1..=shape.len()).map(|axis| shape[axis..].iter().product()).collect();
+        let view = (tensor.values.len() as i32, 0, &shape[..], &strides[..]);
+        pickle = pickle.text(&wrapped(name)).tensor("FloatStorage", &at.to_string(), view);
+        writer.start_file(format!("archive/data/{at}"), options).unwrap();
+        let bytes: Vec<u8> = tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        writer.write_all(&bytes).unwrap();
+    }
+    writer.start_file("archive/data.pkl", options).unwrap();
+    writer.write_all(&pickle.op(b"uu").stop()).unwrap();
+    writer.finish().unwrap().into_inner()
+}
+
+fn embedded_from_file(bytes: &[u8], architecture: &str) -> Result<(Vec<f32>, Option<usize>)> {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = folder.path().join("w.pth.tar");
+    std::fs::write(&weights, bytes).unwrap();
+    let new = NewBackbone { weights, architecture: architecture.into(), ..NewBackbone::default() };
+    let (manifest, _) = super::add(&new)?;
+    let backbone = Backbone::load(super::find(manifest.to_str().unwrap(), Vec::new()).unwrap(), None)?;
+    let worker = backbone.worker();
+    Ok((worker.embed(&vec![0.5; worker.input_len()])?.embeddings, backbone.classes()))
+}
+
+/// Beside the weights: training state, and the command line's options as argparse keeps them.
+fn training_state(pickle: Pickle) -> Pickle {
+    let options = pickle.text("opt").global("argparse", "Namespace").op(b")\x81}(").text("lr").int(1);
+    options.op(b"ub").text("epoch").int(500).text("optimizer").op(b"}").text("state").op(b"}s")
+}
+
+#[test]
+fn the_references_files_have_these_shapes() {
+    let grey = |architecture: &str, state: &StateDict, pixels: i64| -> Vec<f32> {
+        let picture = Tensor::full([1, 3, pixels, pixels], 0.5, (tch::Kind::Float, tch::Device::Cpu));
+        let embedding = load(architecture, state).unwrap().embed(&picture).unwrap();
+        Vec::try_from(embedding.flatten(0, -1)).unwrap()
+    };
+    // CIFAR-10/resnet18-supcon/checkpoint_500.pth.tar
+    let cifar = with_head(state("resnet18-cifar", "", ("fc", 10)), 512);
+    let file = saved(&cifar, "state_dict", |name| format!("module.{name}"), training_state);
+    let (found, classes) = embedded_from_file(&file, "resnet18-cifar").unwrap();
+    assert_eq!((found, classes), (grey("resnet18-cifar", &cifar, 32), Some(10)));
+
+    // imagenet/pytorch_resnet50-supcon_imagenet/supcon.pth
+    let mut encoder = state("resnet50", "", ("fc", 1));
+    encoder.retain(|name, _| !name.starts_with("fc."));
+    let wrap = |name: &str| format!("module.{}{name}", if name.starts_with("head.") { "" } else { "encoder." });
+    let supcon = with_head(encoder.clone(), 2048);
+    let file = saved(&supcon, "model", wrap, training_state);
+    let (found, classes) = embedded_from_file(&file, "resnet50").unwrap();
+    assert_eq!((found, classes), (grey("resnet50", &encoder, 224), None));
+
+    // any other class is code that somebody would have to run
+    let evil = |pickle: Pickle| pickle.text("opt").global("os", "system").text("true").op(b"\x85R");
+    let error = embedded_from_file(&saved(&cifar, "model", wrap, evil), "resnet18-cifar").unwrap_err().to_string();
+    assert!(error.contains("asks for class os.system") && error.contains("nothing was executed"), "{error}");
 }

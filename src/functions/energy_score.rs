@@ -42,7 +42,8 @@ impl ScalarUDFImpl for EnergyScore {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
             [given] => Ok(vec![logits::coerce(NAME, given)?]),
-            [given, t] if t.is_numeric() => Ok(vec![logits::coerce(NAME, given)?, DataType::Float64]),
+            // a literal must stay one: no cast is put around it
+            [given, t] if t.is_numeric() => Ok(vec![logits::coerce(NAME, given)?, t.clone()]),
             [_, t] => plan_err!("{NAME}: T must be a number, got {t}"),
             _ => plan_err!("{NAME} takes (logits [, T]), got {} arguments", types.len()),
         }

@@ -3,6 +3,7 @@
 
     python3 tests/goldens/generate.py            writes networks.json beside this file (torch and numpy)
     python3 tests/goldens/generate.py --files DIR    writes checkpoints as torch.save does, for tests/suite/networks.rs
+    python3 tests/goldens/generate.py --modules DIR  writes the small modules of tests/fixtures/modules
 
 The architectures are written here in plain torch, under the names that their publishers' files have. Weights and input
 come from a formula of a tensor's name and the number's place, which src/backbone/golden.rs computes too: only what the
@@ -13,6 +14,7 @@ the same state dict, strictly, and give the same.
 import argparse
 import json
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -363,11 +365,52 @@ def files(folder):
     (folder / "expected.json").write_text(json.dumps(expected))
 
 
+class Quarters(nn.Module):
+    """The mean of each channel over 2x2 quarters is the embedding, four times its mean over all a logit."""
+
+    def embedding(self, x: torch.Tensor):
+        return F.adaptive_avg_pool2d(x, 2).flatten(1)
+
+    def logits(self, x: torch.Tensor):
+        return 4.0 * x.mean((2, 3))
+
+
+class Pair(Quarters):
+    def forward(self, x: torch.Tensor):
+        return self.logits(x), self.embedding(x)
+
+
+class Turned(Quarters):
+    def forward(self, x: torch.Tensor):
+        return self.embedding(x), self.logits(x)
+
+
+class Triple(Quarters):
+    def forward(self, x: torch.Tensor):
+        return self.embedding(x), self.logits(x), self.logits(x)
+
+
+def modules(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for module in (Pair(), Turned(), Triple()):
+        file = folder / f"{type(module).__name__.lower()}.pt"
+        torch.jit.script(module.eval()).save(str(file))
+        with zipfile.ZipFile(file) as archive:
+            entries = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in entries:
+                if not name.endswith(".debug_pkl"):  # names of the folders that it was made in
+                    archive.writestr(zipfile.ZipInfo(name), content)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--files", type=Path)
+    parser.add_argument("--modules", type=Path)
     chosen = parser.parse_args()
-    if chosen.files:
+    if chosen.modules:
+        modules(chosen.modules)
+    elif chosen.files:
         files(chosen.files)
     else:
         path = Path(__file__).with_name("networks.json")
