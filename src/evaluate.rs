@@ -1,7 +1,7 @@
 //! The reference's table: how well a bank's score separates ID images from each OOD set.
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Float32Type, UInt64Type};
+use arrow::datatypes::{DataType, Float64Type, UInt64Type};
 use datafusion::sql::parser::DFParser;
 
 use crate::bank::Definition;
@@ -11,7 +11,53 @@ use crate::metrics::Metrics;
 use crate::schema;
 use crate::session::Session;
 
-/// Metrics of one bank and k.
+/// The score that is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// `knn_ood_score` at k, the bank's own where it is `None`.
+    Knn(Option<usize>),
+    /// `mahalanobis_score`.
+    Mahalanobis,
+    /// `msp_score` of the backbone's logits.
+    Msp,
+    /// `energy_score` of the backbone's logits, T = 1.
+    Energy,
+}
+
+impl Compared {
+    /// The function's name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Knn(_) => "knn_ood_score",
+            Self::Mahalanobis => "mahalanobis_score",
+            Self::Msp => "msp_score",
+            Self::Energy => "energy_score",
+        }
+    }
+
+    /// Whether it needs the classifier's output.
+    pub fn reads_logits(self) -> bool {
+        matches!(self, Self::Msp | Self::Energy)
+    }
+
+    /// The call, and the column that it reads.
+    fn call(self, bank: &Definition) -> Result<(String, String)> {
+        let (name, column) = (self.name(), bank.backbone.clone());
+        Ok(match self {
+            Self::Knn(k) => {
+                let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
+                (format!("{name}({column}, '{}', {k})", bank.name), column)
+            }
+            Self::Mahalanobis => (format!("{name}({column}, '{}')", bank.name), column),
+            Self::Msp | Self::Energy => {
+                let logits = schema::logits_column(&column);
+                (format!("{name}({logits})"), logits)
+            }
+        })
+    }
+}
+
+/// Metrics of one bank and score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Number of ID images scored.
@@ -43,16 +89,22 @@ struct Scored {
 
 /// Score the images of `id` and of each of `ood` (SQL over `images`) against a bank, and compare.
 ///
-/// Errors: an unknown bank, k out of range, a predicate that fails or matches nothing.
-pub async fn evaluate(session: &Session, bank: &str, k: Option<usize>, id: &str, ood: &[String]) -> Result<Evaluation> {
+/// Errors: an unknown bank, k out of range, a predicate that fails or matches nothing; no logits where the score reads them.
+pub async fn evaluate(
+    session: &Session,
+    bank: &str,
+    compared: Compared,
+    id: &str,
+    ood: &[String],
+) -> Result<Evaluation> {
     let definition = session.banks().definition(bank)?;
-    let k = definition.check_k(k.unwrap_or(definition.k) as i128)?;
-    let id_scored = score(session, &definition, k, "the ID side", id).await?;
+    let call = compared.call(&definition)?;
+    let id_scored = score(session, &definition, &call, "the ID side", id).await?;
     let opened = session.banks().open(&definition, SearchOptions::default())?;
     let held: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
     let mut sets = Vec::with_capacity(ood.len());
     for predicate in ood {
-        let scored = score(session, &definition, k, "the OOD side", predicate).await?;
+        let scored = score(session, &definition, &call, "the OOD side", predicate).await?;
         let name = match scored.datasets.as_slice() {
             [only] => only.clone(),
             _ => predicate.clone(),
@@ -78,25 +130,29 @@ pub async fn evaluate(session: &Session, bank: &str, k: Option<usize>, id: &str,
     })
 }
 
-async fn score(session: &Session, bank: &Definition, k: usize, side: &'static str, predicate: &str) -> Result<Scored> {
+async fn score(
+    session: &Session,
+    bank: &Definition,
+    (call, column): &(String, String),
+    side: &'static str,
+    predicate: &str,
+) -> Result<Scored> {
     let failed = |error: Error| Error::BadPredicate { predicate: predicate.into(), reason: error.to_string() };
     // one expression, or its parentheses could close ours
     DFParser::parse_sql_into_expr(predicate).map_err(|error| failed(error.into()))?;
-    let column = &bank.backbone;
     let query = format!(
-        "SELECT {id}, {dataset}, knn_ood_score({column}, '{bank}', {k}) FROM {images} \
-         WHERE ({predicate}) AND {column} IS NOT NULL",
+        "SELECT {id}, {dataset}, {call} FROM {images} WHERE ({predicate}) AND {column} IS NOT NULL",
         id = schema::ID,
         dataset = schema::DATASET,
-        bank = bank.name,
         images = schema::IMAGES,
     );
     let batches: Vec<RecordBatch> = session.sql(&query).await.map_err(failed)?.collect().await?;
     let mut scored = Scored { ids: Vec::new(), scores: Vec::new(), datasets: Vec::new() };
     for batch in &batches {
         scored.ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());
-        scored.scores.extend(batch.column(2).as_primitive::<Float32Type>().iter().flatten().map(f64::from));
-        let names = arrow::compute::cast(batch.column(1), &arrow::datatypes::DataType::Utf8)?;
+        let scores = arrow::compute::cast(batch.column(2), &DataType::Float64)?;
+        scored.scores.extend(scores.as_primitive::<Float64Type>().iter().flatten());
+        let names = arrow::compute::cast(batch.column(1), &DataType::Utf8)?;
         scored.datasets.extend(names.as_string::<i32>().iter().flatten().map(str::to_owned));
         scored.datasets.sort();
         scored.datasets.dedup();

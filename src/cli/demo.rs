@@ -9,6 +9,7 @@ use crate::backbone::{self, Backbone};
 use crate::bank::{self, BankSpec};
 use crate::demo::{CLASSES, Counts, OOD, write_pictures};
 use crate::error::{Error, Result};
+use crate::evaluate::Compared;
 use crate::index::{IndexKind, Storage};
 use crate::ingest::{IngestOptions, IngestSummary};
 use crate::queries::NamedQuery;
@@ -112,14 +113,14 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
     let session = Session::open(&store).await?;
     let id = "dataset = 'shapes_id' AND split = 'test'";
     let ood: Vec<String> = OOD.iter().map(|set| format!("dataset = '{set}'")).collect();
-    let evaluation = crate::evaluate::evaluate(&session, "demo", None, id, &ood).await?;
+    let evaluation = crate::evaluate::evaluate(&session, "demo", Compared::Knn(None), id, &ood).await?;
     let scored = evaluation.id_rows + evaluation.sets.iter().map(|set| set.rows).sum::<usize>();
     stages.add("evaluate", start, scored);
     console.line(format!(
         "\nHow well the score tells {} ID test images from each set, in percent:\n",
         evaluation.id_rows
     ))?;
-    evaluate::print(&evaluation, Format::Table, console)?;
+    evaluate::print(&[(Compared::Knn(None).name(), evaluation)], Format::Table, console)?;
 
     let start = Instant::now();
     let values = [("limit", "10"), ("where", "split = 'test'")].map(|(name, value)| (name.into(), value.into()));

@@ -8,8 +8,9 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array
 use super::output::print_batch;
 use super::{Console, Format, table};
 use crate::error::Result;
-use crate::evaluate::{Evaluation, evaluate};
+use crate::evaluate::{Compared, Evaluation, evaluate};
 use crate::metrics::Metrics;
+use crate::schema;
 use crate::session::Session;
 use crate::store::Store;
 
@@ -31,6 +32,9 @@ pub struct Args {
     /// Neighbours counted, where not the bank's own
     #[arg(long)]
     k: Option<usize>,
+    /// Compare mahalanobis_score, msp_score and energy_score too; the last two read what 'ingest --with-logits' kept
+    #[arg(long)]
+    baselines: bool,
     /// How the table is printed: percent for people, fractions with all digits for machines
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -38,45 +42,71 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     args.format.check(console)?;
-    let session = Session::open(&Store::open(db).await?).await?;
-    let evaluation = evaluate(&session, &args.bank, args.k, &args.id, &args.ood).await?;
+    let store = Store::open(db).await?;
+    let session = Session::open(&store).await?;
+    let mut compared = vec![Compared::Knn(args.k)];
+    if args.baselines {
+        compared.extend([Compared::Mahalanobis, Compared::Msp, Compared::Energy]);
+        let logits = schema::logits_column(&session.banks().definition(&args.bank)?.backbone);
+        if store.schema(schema::IMAGES).await?.field_with_name(&logits).is_err() {
+            compared.retain(|score| !score.reads_logits());
+            console.notice(format!(
+                "msp_score and energy_score are left out: there is no column {logits}, 'outskirt ingest --with-logits' writes it"
+            ))?;
+        }
+    }
+    let mut evaluations = Vec::with_capacity(compared.len());
+    for compared in compared {
+        let evaluation = evaluate(&session, &args.bank, compared, &args.id, &args.ood).await?;
+        evaluations.push((compared.name(), evaluation));
+    }
     for notice in session.banks().notices() {
         console.notice(notice)?;
     }
-    print(&evaluation, args.format, console)
+    print(&evaluations, args.format, console)
 }
 
-/// Print the table.
-pub(super) fn print(evaluation: &Evaluation, format: Format, console: &mut Console<'_>) -> Result<()> {
-    if evaluation.id_inside_bank > 0 {
+/// Print the table; where several scores are compared, each line says which.
+pub(super) fn print(evaluations: &[(&str, Evaluation)], format: Format, console: &mut Console<'_>) -> Result<()> {
+    if let Some((_, evaluation)) = evaluations.iter().find(|(_, evaluation)| evaluation.id_inside_bank > 0) {
         console.notice(format!(
             "{} of the {} ID images are rows of the bank itself: their scores are too low, and the table too good",
             evaluation.id_inside_bank, evaluation.id_rows
         ))?;
     }
-    let lines = evaluation.sets.iter().map(|set| (set.name.as_str(), set.rows, set.metrics));
-    let total = evaluation.sets.iter().map(|set| set.rows).sum();
-    let lines: Vec<(&str, usize, Metrics)> = lines.chain([("average", total, evaluation.mean)]).collect();
-    if format == Format::Table {
-        let row = |(name, rows, m): &(&str, usize, Metrics)| {
-            let percent = [m.fpr95, m.auroc, m.aupr_in, m.aupr_out].map(|number| format!("{:.2}", 100.0 * number));
-            [name.to_string(), rows.to_string()].into_iter().chain(percent).collect()
-        };
-        let header = ["OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"];
-        return console.line(table::render(&header, &lines.iter().map(row).collect::<Vec<_>>(), &[1, 2, 3, 4, 5]));
+    let mut lines: Vec<(&str, &str, usize, Metrics)> = Vec::new();
+    for (score, evaluation) in evaluations {
+        let total = evaluation.sets.iter().map(|set| set.rows).sum();
+        lines.extend(evaluation.sets.iter().map(|set| (*score, set.name.as_str(), set.rows, set.metrics)));
+        lines.push((score, "average", total, evaluation.mean));
     }
-    let names: ArrayRef = Arc::new(StringArray::from_iter_values(lines.iter().map(|(name, ..)| name)));
-    let images: ArrayRef = Arc::new(UInt64Array::from_iter_values(lines.iter().map(|(_, rows, _)| *rows as u64)));
+    let several = evaluations.len() > 1;
+    let skipped = usize::from(!several);
+    if format == Format::Table {
+        let row = |(score, name, rows, m): &(&str, &str, usize, Metrics)| {
+            let percent = [m.fpr95, m.auroc, m.aupr_in, m.aupr_out].map(|number| format!("{:.2}", 100.0 * number));
+            [score.to_string(), name.to_string(), rows.to_string()].into_iter().chain(percent).skip(skipped).collect()
+        };
+        let header = ["score", "OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"];
+        let right: Vec<usize> = (2 - skipped..7 - skipped).collect();
+        let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
+        return console.line(table::render(&header[skipped..], &rows, &right));
+    }
+    let text = |get: fn(&(&str, &str, usize, Metrics)) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(lines.iter().map(get)))
+    };
+    let images: ArrayRef = Arc::new(UInt64Array::from_iter_values(lines.iter().map(|(_, _, rows, _)| *rows as u64)));
     let fractions = |number: fn(&Metrics) -> f64| -> ArrayRef {
         Arc::new(Float64Array::from_iter_values(lines.iter().map(|(.., metrics)| number(metrics))))
     };
-    let rows = RecordBatch::try_from_iter([
-        ("ood_set", names),
+    let columns = [
+        ("score", text(|(score, ..)| score.to_string())),
+        ("ood_set", text(|(_, name, ..)| name.to_string())),
         ("images", images),
         ("fpr95", fractions(|metrics| metrics.fpr95)),
         ("auroc", fractions(|metrics| metrics.auroc)),
         ("auin", fractions(|metrics| metrics.aupr_in)),
         ("auout", fractions(|metrics| metrics.aupr_out)),
-    ])?;
-    print_batch(&rows, format, console)
+    ];
+    print_batch(&RecordBatch::try_from_iter(columns.into_iter().skip(skipped))?, format, console)
 }

@@ -213,6 +213,27 @@ async fn logits_are_kept_beside_embeddings() {
     let classes = "SELECT max(mahalanobis_score(demo_shapes, 'shapes')) < 100 AS near FROM images";
     assert_eq!(csv(&db, classes).await, "near\ntrue\n");
 
+    // the baselines beside KNN; without the column, those that read it are left out
+    let evaluate = ["evaluate", "shapes", "--id", "label <> 'star'", "--ood", "label = 'star'"];
+    let (plain, _) = outskirt(&db, &evaluate).await.unwrap();
+    assert!(plain.starts_with("OOD set") && plain.contains("average"), "{plain}");
+    let with_baselines = [&evaluate[..], &["--baselines", "--format", "json"]].concat();
+    let (all, _) = outskirt(&db, &with_baselines).await.unwrap();
+    let rows: Vec<serde_json::Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let scores: Vec<&str> = rows.iter().step_by(2).map(|row| row["score"].as_str().unwrap()).collect();
+    assert_eq!(scores, ["knn_ood_score", "mahalanobis_score", "msp_score", "energy_score"], "{all}");
+    for row in &rows {
+        let call = match row["score"].as_str().unwrap() {
+            "knn_ood_score" => "knn_ood_score(demo_shapes, 'shapes')",
+            "mahalanobis_score" => "mahalanobis_score(demo_shapes, 'shapes')",
+            "msp_score" => "msp_score(demo_shapes_logits)",
+            _ => "energy_score(demo_shapes_logits)",
+        };
+        let auroc = csv(&db, &format!("SELECT auroc({call}, label = 'star') AS a FROM images")).await;
+        let (found, expected) = (row["auroc"].as_f64().unwrap(), auroc.lines().nth(1).unwrap().parse::<f64>().unwrap());
+        assert!((found - expected).abs() < 1e-12, "{row}: {auroc}");
+    }
+
     // computed columns are not the user's to write, but may go
     let error = outskirt(&db, &["sql", "UPDATE images SET demo_shapes_logits = NULL"]).await.unwrap_err();
     assert!(error.contains("--with-logits' writes them"), "{error}");
@@ -222,4 +243,7 @@ async fn logits_are_kept_beside_embeddings() {
     outskirt(&db, &["sql", "ALTER TABLE images DROP COLUMN demo_shapes_logits"]).await.unwrap();
     let (left, _) = outskirt(&db, &["sql", "SELECT * FROM images LIMIT 1", "--format", "json"]).await.unwrap();
     assert!(left.contains("demo_shapes") && !left.contains("logits"), "{left}");
+    let (fewer, notice) = outskirt(&db, &with_baselines).await.unwrap();
+    assert!(fewer.contains("mahalanobis_score") && !fewer.contains("msp_score"), "{fewer}");
+    assert!(notice.contains("there is no column demo_shapes_logits"), "{notice}");
 }
