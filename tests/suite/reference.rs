@@ -6,7 +6,7 @@
 //! PyTorch's features. `make reference` compares everything.
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use outskirt::index::kth_distances_brute;
@@ -55,17 +55,17 @@ async fn compare(data: &Path, (backbone, arrays, weights, dimension): (&str, &st
         let (subset, weights) = (subset.to_str().unwrap(), weights.to_str().unwrap());
         let ingest =
             ["ingest", subset, "--dataset", set, "--split", "test", "--backbone", backbone, "--weights", weights];
-        outskirt(&db, &ingest).await.unwrap();
+        outskirt(&db, &[&ingest[..], &["--with-logits"]].concat()).await.unwrap();
 
-        let found = features(&db, backbone, set).await;
-        let expected = known.floats(&format!("{prefix}features"));
-        assert_eq!(found.len(), names.len());
-        let mut worst = 0f32;
-        for (name, expected) in names.iter().zip(expected.chunks(dimension)) {
-            let found = &found[name.rsplit('/').next().unwrap()];
-            worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(worst, f32::max);
-        }
+        let worst = furthest(&db, backbone, set, &names, &known.floats(&format!("{prefix}features"))).await;
         assert!(worst <= 1e-4, "{backbone} on {set}: features differ by {worst}");
+        writeln!(std::io::stderr(), "{backbone} on {set}: features differ by {worst:.1e}").unwrap();
+        if prefix.is_empty() {
+            let column = format!("{backbone}_logits");
+            let worst = furthest(&db, &column, set, &names, &known.floats("logits")).await;
+            assert!(worst <= 1e-4, "{backbone} on {set}: logits differ by {worst}");
+            writeln!(std::io::stderr(), "{backbone} on {set}: logits differ by {worst:.1e}").unwrap();
+        }
     }
 
     let bank = ["bank", "create", "part", "--backbone", backbone, "--where", "dataset = 'cifar10' AND id <= 192"];
@@ -91,9 +91,22 @@ async fn compare(data: &Path, (backbone, arrays, weights, dimension): (&str, &st
     assert_eq!(compared, 64);
 }
 
-/// Embeddings of a dataset by file name.
-async fn features(db: &Path, backbone: &str, dataset: &str) -> HashMap<String, Vec<f32>> {
-    let query = format!("SELECT uri, {backbone} AS e FROM images WHERE dataset = '{dataset}'");
+/// The largest difference, absolute or of the number's size where that is above 1, between a column and what PyTorch gave.
+async fn furthest(db: &Path, column: &str, dataset: &str, names: &[String], expected: &[f32]) -> f32 {
+    let found = numbers(db, column, dataset).await;
+    assert_eq!(found.len(), names.len());
+    let mut worst = 0f32;
+    for (name, expected) in names.iter().zip(expected.chunks(expected.len() / names.len())) {
+        let found = &found[name.rsplit('/').next().unwrap()];
+        assert_eq!(found.len(), expected.len());
+        worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(worst, f32::max);
+    }
+    worst
+}
+
+/// Embeddings or logits of a dataset by file name.
+async fn numbers(db: &Path, column: &str, dataset: &str) -> HashMap<String, Vec<f32>> {
+    let query = format!("SELECT uri, {column} AS e FROM images WHERE dataset = '{dataset}'");
     let (rows, _) = outskirt(db, &["sql", &query, "--format", "json"]).await.unwrap();
     rows.lines()
         .map(|line| {
