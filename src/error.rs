@@ -59,6 +59,10 @@ pub enum Error {
         "backbone '{backbone}' has no classifier: its weights hold no fc, linear, classifier or head that takes the embedding, and of a TorchScript module the manifest must say output = \"logits, embedding\"; ingest without --with-logits"
     )]
     NoLogits { backbone: String },
+    #[error(
+        "backbone '{backbone}' gave {found} logits per image, and {expected} before: a column holds as many in every row, ingest without --with-logits"
+    )]
+    LogitsChanged { backbone: String, expected: usize, found: usize },
     #[error("backbone '{backbone}' gave {found} numbers per image, its manifest says dimension = {expected}")]
     EmbeddingDimension { backbone: String, expected: usize, found: usize },
     #[error(

@@ -90,7 +90,6 @@ impl Backbone {
         let backbone = Self { preprocess, runs, checkpoint, classes: None, with_logits: true };
         let worker = backbone.worker();
         let (embeddings, logits) = worker.forward(&vec![0.5; worker.input_len()])?;
-        let width = |tensor: &Tensor| tensor.size().get(1).copied().unwrap_or(0) as usize;
         let measured = Measured { dimension: width(&embeddings), classes: logits.as_ref().map(width) };
         Ok((Self { with_logits: false, ..backbone }, measured))
     }
@@ -132,7 +131,8 @@ impl Backbone {
             Runs::Script(module, output) => Runs::Script(Arc::clone(module), *output),
         };
         let preprocessor = Preprocessor::new(&self.preprocess);
-        Worker { manifest: self.manifest().clone(), preprocessor, runs, with_logits: self.with_logits }
+        let (manifest, classes, with_logits) = (self.manifest().clone(), self.classes, self.with_logits);
+        Worker { manifest, preprocessor, runs, classes, with_logits }
     }
 }
 
@@ -141,6 +141,8 @@ pub struct Worker {
     manifest: Manifest,
     preprocessor: Preprocessor,
     runs: Runs,
+    /// Numbers per picture that logits must have.
+    classes: Option<usize>,
     with_logits: bool,
 }
 
@@ -170,10 +172,15 @@ impl Worker {
     /// logits where the backbone was asked for them.
     pub fn embed(&self, input: &[f32]) -> Result<Outputs> {
         let (embeddings, logits) = self.forward(input)?;
-        let found = embeddings.size().get(1).copied().unwrap_or(0) as usize;
+        let (found, backbone) = (width(&embeddings), || self.manifest.name.clone());
         if found != self.manifest.dimension {
-            let (backbone, expected) = (self.manifest.name.clone(), self.manifest.dimension);
-            return Err(Error::EmbeddingDimension { backbone, expected, found });
+            let expected = self.manifest.dimension;
+            return Err(Error::EmbeddingDimension { backbone: backbone(), expected, found });
+        }
+        if let (Some(expected), Some(found)) = (self.classes, logits.as_ref().map(width))
+            && expected != found
+        {
+            return Err(Error::LogitsChanged { backbone: backbone(), expected, found });
         }
         Ok(Outputs {
             embeddings: numbers(&embeddings)?,
@@ -244,6 +251,11 @@ impl Worker {
             _ => Err(wrong),
         }
     }
+}
+
+/// Numbers per row of a matrix.
+fn width(matrix: &Tensor) -> usize {
+    matrix.size().get(1).copied().unwrap_or(0) as usize
 }
 
 /// The values of a matrix, row-major.
