@@ -25,8 +25,15 @@ pub enum Error {
     BadImage { uri: String, reason: String },
     #[error("cannot read archive {}: {reason}", path.display())]
     BadArchive { path: PathBuf, reason: String },
-    #[error("cannot ingest {}: it takes folders, and files named .png, .jpg, .jpeg, .tar, .tar.gz or .tgz", path.display())]
-    UnknownFile { path: PathBuf },
+    #[error("cannot ingest {}: it takes {read}", path.display())]
+    UnknownFile { path: PathBuf, read: &'static str },
+    #[error("{pattern}: {reason}")]
+    BadPattern { pattern: String, reason: String },
+    #[error(
+        "{} holds {}: {}", path.display(), parts.join(", "),
+        wanted.as_ref().map_or("say which with --part".into(), |wanted| format!("there is no part '{wanted}', say which with --part"))
+    )]
+    DatasetPart { path: PathBuf, wanted: Option<String>, parts: Vec<String> },
     #[error("cannot preprocess a picture of {width} x {height} pixels: {reason}")]
     Preprocess { width: u32, height: u32, reason: String },
 

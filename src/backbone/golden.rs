@@ -12,10 +12,10 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::add::NewBackbone;
 use super::network::{Network, Plan};
-use super::pickle::writer::Pickle;
 use super::torch::Backbone;
 use super::weights::{StateDict, WeightTensor};
 use crate::error::Result;
+use crate::pickle::writer::Pickle;
 
 /// Numbers in [-1, 1): SplitMix64 from the FNV-1a hash of the name, its upper 24 bits.
 fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {

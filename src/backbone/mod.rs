@@ -17,7 +17,6 @@ mod golden;
 mod layers;
 #[cfg(feature = "torch")]
 mod network;
-mod pickle;
 #[cfg(feature = "torch")]
 mod resnet;
 #[cfg(feature = "torch")]

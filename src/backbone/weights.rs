@@ -27,8 +27,8 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::pickle::{ElementType, Storage, TensorView, Unpickled, Value, printable, unpickle};
 use crate::error::{Error, Result};
+use crate::pickle::{ElementType, Storage, TensorView, Unpickled, Value, printable, unpickle};
 
 /// Where a checkpoint may keep its state dict, if it is not the state dict itself: the first that holds tensors counts.
 const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
@@ -449,8 +449,8 @@ mod tests {
     use zip::ZipWriter;
     use zip::write::SimpleFileOptions;
 
-    use super::super::pickle::writer::Pickle;
     use super::*;
+    use crate::pickle::writer::Pickle;
 
     fn le(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()

@@ -7,11 +7,12 @@ use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
 
-use super::build::{each_of, graph_of, is_sampled};
+use super::build::{each_of, graph_of};
 use super::optimize::rebuild;
 use super::{Definition, find, list};
 use crate::error::{Error, Result};
 use crate::index::{Hnsw, IndexKind};
+use crate::sampling::is_sampled;
 use crate::schema;
 use crate::store::{Fragments, Store, WriteLock};
 use crate::vectors::Rows;

@@ -75,7 +75,7 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
             store_images: false,
             workers: rayon::current_num_threads(),
         };
-        let files = crate::image::open(&[folder])?;
+        let files = crate::image::open(&[folder], &crate::image::Selection::default())?;
         let summary = ingest::with_progress(&store, &backbone, files, &options, console).await?;
         ingest::report_rejects(&summary, console)?;
         summaries.push(summary);

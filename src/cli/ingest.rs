@@ -54,7 +54,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let files = image::open(&args.paths)?;
+    let files = image::open(&args.paths, &image::Selection::default())?;
     let registered = match Store::open(db).await {
         Ok(store) => registered_backbones(&store).await?,
         Err(Error::NoDatabase { .. }) => Vec::new(),

@@ -2,17 +2,17 @@
 //!
 //! Promises, in the order in which a picture passes:
 //!
-//! - [`open`] finds PNG and JPEG files in a fixed order and gives the bytes of each with a name ([`ImageFile::uri`])
+//! - [`open`] finds pictures in a fixed order, in files, archives and data set files, and gives the bytes of each with a name ([`ImageFile::uri`])
 //!   that does not change between runs, and the class that its folder stands for. Archives are streamed, never
 //!   unpacked. One broken file is one [`Error::BadImage`](crate::error::Error::BadImage) and the rest goes on.
 //! - [`decode`] gives 8-bit RGB as PIL's `Image.open(f).convert("RGB")` does, because the networks were trained on
-//!   that: the same bytes, with the one exception said there. What it gives it has decoded completely: a cut picture
+//!   that: the same bytes. What it gives it has decoded completely: a cut picture
 //!   is refused, not filled with grey.
 //! - [`Preprocessor`] resizes and normalises as torchvision does on PIL pictures, to the bit.
 //!
 //! Everything here is a plain function on the calling thread, without global state.
 //!
-//! Not for: augmentation, pictures in databases or on the network, formats other than PNG and JPEG, and colour
+//! Not for: augmentation, pictures in databases or on the network, formats other than PNG, JPEG and netpbm, and colour
 //! management (ICC profiles, gamma and EXIF orientation are left unread, as in the reference pipelines).
 
 mod decode;
@@ -21,4 +21,4 @@ mod source;
 
 pub use decode::{MAX_PIXELS, Pixels, content_hash, decode};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
-pub use source::{ImageFile, ImageFiles, MAX_FILE_BYTES, open};
+pub use source::{ImageFile, ImageFiles, MAX_FILE_BYTES, Selection, open, open_uris};

@@ -1,4 +1,4 @@
-//! What a `torch.save` pickle says, without doing what it says.
+//! What a pickle of weights or of arrays says, without doing what it says.
 //!
 //! Promises: no name in the pickle is ever imported or called; a class outside one table is refused by name; memory
 //! and time are linear in the pickle's length, and no input panics.
@@ -6,7 +6,7 @@
 //! How: a small stack machine for the binary opcodes of protocols 2 to 5. Containers live in one arena and values are
 //! handles into it, so a pickle nested a million deep needs no recursion, neither to read nor to drop, and one that
 //! contains itself is no leak. A tensor stays a description (storage, offset, shape, strides): its numbers lie outside
-//! the pickle, and [`super::weights`] finds and checks them.
+//! the pickle, and the reader of weights finds and checks them. Of NumPy's arrays the shape and the bytes are kept.
 //!
 //! Not for: objects in general, the text opcodes of protocols 0 and 1, whole models pickled with their code.
 
@@ -19,7 +19,7 @@ const MAX_RANK: usize = 64;
 
 /// How the numbers of a storage lie on disk, always little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ElementType {
+pub(crate) enum ElementType {
     F64,
     F32,
     F16,
@@ -34,7 +34,7 @@ pub(super) enum ElementType {
 
 impl ElementType {
     /// Bytes per element.
-    pub(super) fn size(self) -> usize {
+    pub(crate) fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
             Self::F32 | Self::I32 => 4,
@@ -54,6 +54,8 @@ enum Role {
     Storage(ElementType),
     /// `torch.Size(tuple)`: stands for its tuple.
     Size,
+    /// `_reconstruct(ndarray, …)`: an array, whose shape and bytes come with BUILD.
+    Array,
     /// Training state beside the weights: its arguments are read, dropped, and never looked into.
     Opaque,
 }
@@ -92,22 +94,22 @@ const CLASSES: [(&str, &str, Role); 35] = [
     ("numpy", "dtype", Role::Opaque),
     ("numpy", "ndarray", Role::Opaque),
     ("numpy.core.multiarray", "scalar", Role::Opaque),
-    ("numpy.core.multiarray", "_reconstruct", Role::Opaque),
+    ("numpy.core.multiarray", "_reconstruct", Role::Array),
     ("numpy._core.multiarray", "scalar", Role::Opaque), // the same two since NumPy 2
-    ("numpy._core.multiarray", "_reconstruct", Role::Opaque),
+    ("numpy._core.multiarray", "_reconstruct", Role::Array),
 ];
 
 /// Why a pickle is refused, and the offset of the opcode, counted from the start of the bytes given to [`unpickle`].
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("byte {offset}: {fault}")]
-pub(super) struct PickleError {
-    pub(super) offset: usize,
-    pub(super) fault: Fault,
+pub(crate) struct PickleError {
+    pub(crate) offset: usize,
+    pub(crate) fault: Fault,
 }
 
 /// The reasons themselves.
 #[derive(Debug, PartialEq, thiserror::Error)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     #[error("it is cut off here")]
     Truncated,
     #[error("it is of protocol {0}, and 2 to 5 are read")]
@@ -141,7 +143,7 @@ type Result<T, E = Fault> = std::result::Result<T, E>;
 
 /// One value: a scalar, a slice of the pickle, or a handle into the arena of [`Unpickled`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     None,
     Bool(bool),
     Int(i64),
@@ -155,13 +157,17 @@ pub(super) enum Value<'a> {
     Tensor(usize),
     /// An index into [`CLASSES`].
     Class(usize),
-    /// A float, bytes, a set, or an instance of a harmless class: there, and not looked into.
+    /// Bytes, or a Python 2 `str` that is no text.
+    Bytes(&'a [u8]),
+    /// A NumPy array.
+    Array(usize),
+    /// A float, a set, or an instance of a harmless class: there, and not looked into.
     Opaque,
 }
 
 impl Value<'_> {
     /// What it is, for messages.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::None => "None",
             Self::Bool(_) => "a bool",
@@ -173,6 +179,8 @@ impl Value<'_> {
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
             Self::Class(_) => "a class",
+            Self::Bytes(_) => "bytes",
+            Self::Array(_) => "an array",
             Self::Opaque => "a value that is no tensor",
         }
     }
@@ -180,28 +188,28 @@ impl Value<'_> {
 
 /// A storage that tensors refer to by key; its numbers lie outside the pickle.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Storage<'a> {
-    pub(super) key: &'a str,
-    pub(super) element: ElementType,
+pub(crate) struct Storage<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) element: ElementType,
     /// The length that the pickle claims, in elements: not to be trusted.
-    pub(super) elements: usize,
+    pub(crate) elements: usize,
     /// Legacy files only: the part of it that is meant, as first element and length, in elements.
-    pub(super) part: Option<(usize, usize)>,
+    pub(crate) part: Option<(usize, usize)>,
 }
 
 /// A view of a storage: offset and strides in elements, all as the pickle claims them, none checked against the storage.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct TensorView<'a> {
-    pub(super) storage: Storage<'a>,
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct TensorView<'a> {
+    pub(crate) storage: Storage<'a>,
+    pub(crate) offset: usize,
+    pub(crate) shape: Vec<usize>,
     /// As long as `shape`.
-    pub(super) strides: Vec<usize>,
+    pub(crate) strides: Vec<usize>,
 }
 
 /// What a pickle holds: its root, and the arena that the root's handles point into.
 #[derive(Debug, Default)]
-pub(super) struct Unpickled<'a> {
+pub(crate) struct Unpickled<'a> {
     root: Option<Value<'a>>,
     end: usize,
     /// Lists and tuples.
@@ -210,21 +218,23 @@ pub(super) struct Unpickled<'a> {
     dicts: Vec<Vec<(Value<'a>, Value<'a>)>>,
     storages: Vec<Storage<'a>>,
     tensors: Vec<TensorView<'a>>,
+    /// Version, shape, type, order and bytes, as NumPy's `__setstate__` takes them; a tuple, or None before BUILD.
+    arrays: Vec<Value<'a>>,
 }
 
 impl<'a> Unpickled<'a> {
     /// The object that was pickled.
-    pub(super) fn root(&self) -> Value<'a> {
+    pub(crate) fn root(&self) -> Value<'a> {
         self.root.unwrap_or(Value::None)
     }
 
     /// The offset just after the pickle.
-    pub(super) fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.end
     }
 
     /// The elements of a list or tuple; `None` for everything else.
-    pub(super) fn sequence(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
+    pub(crate) fn sequence(&self, value: Value<'a>) -> Option<&[Value<'a>]> {
         match value {
             Value::List(id) | Value::Tuple(id) => self.sequences.get(id).map(Vec::as_slice),
             _ => None,
@@ -232,7 +242,7 @@ impl<'a> Unpickled<'a> {
     }
 
     /// The entries of a dict; `None` for everything else.
-    pub(super) fn dict(&self, value: Value<'a>) -> Option<&[(Value<'a>, Value<'a>)]> {
+    pub(crate) fn dict(&self, value: Value<'a>) -> Option<&[(Value<'a>, Value<'a>)]> {
         match value {
             Value::Dict(id) => self.dicts.get(id).map(Vec::as_slice),
             _ => None,
@@ -240,26 +250,40 @@ impl<'a> Unpickled<'a> {
     }
 
     /// The value under a text key of a dict.
-    pub(super) fn entry(&self, dict: Value<'a>, key: &str) -> Option<Value<'a>> {
+    pub(crate) fn entry(&self, dict: Value<'a>, key: &str) -> Option<Value<'a>> {
         self.dict(dict)?.iter().rev().find(|(name, _)| *name == Value::Text(key)).map(|(_, value)| *value)
     }
 
     /// The description of a tensor; `None` for everything else.
-    pub(super) fn tensor(&self, value: Value<'a>) -> Option<&TensorView<'a>> {
+    pub(crate) fn tensor(&self, value: Value<'a>) -> Option<&TensorView<'a>> {
         match value {
             Value::Tensor(id) => self.tensors.get(id),
             _ => None,
         }
     }
 
+    /// Shape and bytes of a NumPy array in C order, as the pickle claims them; `None` for everything else.
+    pub(crate) fn array(&self, value: Value<'a>) -> Option<(Vec<usize>, &'a [u8])> {
+        let Value::Array(id) = value else { return None };
+        let [_version, shape, _type, Value::Bool(false), bytes] = self.sequence(*self.arrays.get(id)?)? else {
+            return None;
+        };
+        let shape = self.sequence(*shape)?.iter().map(|side| length(*side)).collect::<Option<_>>()?;
+        match bytes {
+            Value::Bytes(bytes) => Some((shape, bytes)),
+            Value::Text(text) => Some((shape, text.as_bytes())), // a Python 2 str that happens to be one
+            _ => None,
+        }
+    }
+
     /// Every storage that the pickle refers to, in its order, repeated where it repeats.
-    pub(super) fn storages(&self) -> &[Storage<'a>] {
+    pub(crate) fn storages(&self) -> &[Storage<'a>] {
         &self.storages
     }
 }
 
 /// Read one pickle, from `start` to its STOP opcode.
-pub(super) fn unpickle(bytes: &[u8], start: usize) -> Result<Unpickled<'_>, PickleError> {
+pub(crate) fn unpickle(bytes: &[u8], start: usize) -> Result<Unpickled<'_>, PickleError> {
     let mut machine = Machine {
         bytes,
         at: start,
@@ -466,9 +490,11 @@ impl<'a> Machine<'a> {
                 self.call("NEWOBJ_EX", class, arguments)?;
             }
             b'b' => {
-                // The state of an object: OrderedDict's is _metadata (versions of modules), the others' nobody reads.
-                self.pop()?;
+                // The state of an object: OrderedDict's is _metadata (versions of modules), an array's its
+                // shape and bytes, the others' nobody reads.
+                let state = self.pop()?;
                 match self.top()? {
+                    Value::Array(id) => *self.heap.arrays.get_mut(id).ok_or(Fault::EmptyStack)? = state,
                     Value::Dict(_) | Value::Opaque => {}
                     other => return Err(wrong("BUILD", other)),
                 }
@@ -585,14 +611,14 @@ impl<'a> Machine<'a> {
 
     /// A Python 2 `str`: a text if it is one, for Python 2 wrote names this way, and bytes otherwise.
     fn string(&mut self, length: usize) -> Result<()> {
-        let value = std::str::from_utf8(self.take(length)?).map_or(Value::Opaque, Value::Text);
-        self.stack.push(value);
+        let bytes = self.take(length)?;
+        self.stack.push(std::str::from_utf8(bytes).map_or(Value::Bytes(bytes), Value::Text));
         Ok(())
     }
 
     fn binary(&mut self, length: usize) -> Result<()> {
-        self.take(length)?;
-        self.stack.push(Value::Opaque);
+        let bytes = self.take(length)?;
+        self.stack.push(Value::Bytes(bytes));
         Ok(())
     }
 
@@ -665,6 +691,10 @@ impl<'a> Machine<'a> {
         let arguments = self.heap.sequence(arguments).unwrap_or_default();
         match role {
             Role::Opaque => self.stack.push(Value::Opaque),
+            Role::Array => {
+                self.heap.arrays.push(Value::None);
+                self.stack.push(Value::Array(self.heap.arrays.len() - 1));
+            }
             Role::OrderedDict => {
                 let entries = match arguments.first() {
                     None => Vec::new(),
@@ -762,13 +792,13 @@ fn wrong(operation: &'static str, found: Value<'_>) -> Fault {
 }
 
 /// A text of the file, fit for one line of a message: escaped, and cut at 80 characters.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 /// A writer of pickles, so that the tests need neither Python nor files.
 #[cfg(test)]
-pub(super) mod writer {
+pub(crate) mod writer {
     /// Appends opcodes of protocol 2; every method returns the writer.
     pub(crate) struct Pickle(pub(crate) Vec<u8>);
 

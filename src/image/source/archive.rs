@@ -1,0 +1,49 @@
+//! What archives have in common: which members count, and what their folders mean.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Entry, tarball, zipped};
+
+pub(super) fn is_image(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension().unwrap_or_default();
+    ["png", "jpg", "jpeg", "ppm", "pgm"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+}
+
+pub(super) fn is_archive(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    tarball::is_tar(&name) || zipped::is_zip(&name)
+}
+
+pub(super) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".") || name == "__MACOSX"
+}
+
+/// A member's path with `/` between the parts, without `.` and `..`; `None` for hidden ones.
+pub(super) fn member_name(path: &str) -> Option<String> {
+    let parts: Vec<_> = path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
+    (!parts.iter().any(|part| is_hidden(OsStr::new(part)))).then(|| parts.join("/"))
+}
+
+/// Label the members of an archive by their folders; see [`super::open`].
+pub(super) fn label(members: &mut [Entry]) {
+    fn top(member: &Entry) -> Option<&str> {
+        member.name.split_once('/').map(|(top, _)| top)
+    }
+    let root = members.first().and_then(top).filter(|first| members.iter().all(|other| top(other) == Some(first)));
+    let below = root.map_or(0, |root| root.len() + 1);
+    let mut last: Option<Arc<str>> = None;
+    for member in members {
+        let label = member.name[below..].rsplit('/').nth(1);
+        member.label = label.map(|label| share(&mut last, label));
+    }
+}
+
+/// `label`, kept once where the next is the same as the last.
+pub(super) fn share(last: &mut Option<Arc<str>>, label: &str) -> Arc<str> {
+    match last {
+        Some(last) if **last == *label => Arc::clone(last),
+        _ => Arc::clone(last.insert(label.into())),
+    }
+}

@@ -1,0 +1,139 @@
+//! Folders and single files.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::archive::{is_hidden, is_image, share};
+use super::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, cifar, idx, svhn, table, too_large};
+use crate::error::{Error, Result};
+
+/// The paths that `given` stands for: itself, or what its wildcards match, by name.
+pub(super) fn expand(given: &Path) -> Result<Vec<PathBuf>> {
+    let Some(text) = given.to_str() else { return Ok(vec![given.into()]) };
+    if given.exists() || !text.contains(['*', '?', '[']) {
+        return Ok(vec![given.into()]);
+    }
+    let bad = |reason: String| Error::BadPattern { pattern: text.into(), reason };
+    let matches = glob::glob(text).map_err(|error| bad(error.to_string()))?;
+    let found = matches.collect::<Result<Vec<_>, _>>().map_err(|error| bad(error.to_string()))?;
+    if found.is_empty() { Err(bad("nothing there matches it".into())) } else { Ok(found) }
+}
+
+/// A file given by itself.
+pub(super) fn one(path: &Path) -> Source {
+    source(vec![entry(path)])
+}
+
+/// Files of these absolute paths, in this order.
+pub(super) fn source(entries: Vec<Entry>) -> Source {
+    let open = || Ok(Box::new(Files) as Box<dyn Reader>);
+    Source { path: PathBuf::new(), root: String::new(), entries, part: None, cut: None, open: Box::new(open) }
+}
+
+pub(super) fn entry(path: &Path) -> Entry {
+    Entry {
+        refused: path.to_str().is_none().then(|| NOT_UTF8.into()),
+        ..Entry::new(path.to_string_lossy().into_owned(), 0, 0)
+    }
+}
+
+/// What a folder holds, at any depth.
+pub(super) fn folder(path: &Path) -> Result<Vec<Source>> {
+    let mut walk = Walk::default();
+    walk.enter(path, None)?;
+    walk.flush();
+    Ok(walk.sources)
+}
+
+#[derive(Default)]
+struct Walk {
+    sources: Vec<Source>,
+    /// Image files since the last source.
+    files: Vec<Entry>,
+    /// The folders that led here, links resolved: meeting one again is a circle.
+    above: Vec<PathBuf>,
+}
+
+impl Walk {
+    fn enter(&mut self, folder: &Path, label: Option<&str>) -> Result<()> {
+        let real = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
+        if self.above.contains(&real) {
+            return Ok(());
+        }
+        self.above.push(real);
+        let mut entries = fs::read_dir(folder)
+            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
+            .map_err(Error::io("list", folder))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        let names: Vec<String> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into()).collect();
+        let mut shared: Option<Arc<str>> = None;
+        for (entry, name) in entries.iter().zip(&names) {
+            let (os_name, path) = (entry.file_name(), entry.path());
+            if is_hidden(&os_name) {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind.as_ref().is_ok_and(fs::FileType::is_symlink) {
+                kind = fs::metadata(&path).map(|target| target.file_type());
+            }
+            match kind {
+                Ok(kind) if kind.is_dir() => self.enter(&path, Some(name))?,
+                // a dangling link is an image that cannot be read, and reading it says so; pipes and devices are neither
+                Ok(kind) if !kind.is_file() => {}
+                _ if is_image(&os_name) => {
+                    let label = label.map(|label| share(&mut shared, label));
+                    self.files.push(Entry { label, ..self::entry(&path) });
+                }
+                _ => {
+                    if let Some(source) = dataset(&path, name, &names)? {
+                        self.flush();
+                        self.sources.push(source);
+                    }
+                }
+            }
+        }
+        self.above.pop();
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        if !self.files.is_empty() {
+            self.sources.push(source(std::mem::take(&mut self.files)));
+        }
+    }
+}
+
+/// A file of a data set, among the files of its folder.
+fn dataset(path: &Path, name: &str, siblings: &[String]) -> Result<Option<Source>> {
+    if idx::is_images(name) {
+        idx::plan(path).map(Some)
+    } else if svhn::is_svhn(name) {
+        svhn::plan(path).map(Some)
+    } else if table::is_parquet(name) {
+        table::images(path)
+    } else if cifar::is_batch_among(name, |sibling| siblings.iter().any(|name| name == sibling)) {
+        cifar::file(path)
+    } else {
+        Ok(None)
+    }
+}
+
+struct Files;
+
+impl Reader for Files {
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&*entry.name)?;
+            let length = file.metadata()?.len();
+            if length > MAX_FILE_BYTES {
+                return Err(io::Error::new(io::ErrorKind::FileTooLarge, too_large(length)));
+            }
+            let mut bytes = Vec::with_capacity(length as usize);
+            file.read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        read().map_err(|error| Fault::Image(error.to_string()))
+    }
+}

@@ -1,0 +1,113 @@
+//! MNIST and its kin: pictures and labels in two idx files, compressed or not.
+//!
+//! Big-endian: a magic number (2051: pictures, 2049: labels), the count, and of pictures rows and columns; then bytes.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Entry, Fault, Forward, Reader, Source, pgm, tarball};
+use crate::error::{Error, Result};
+
+const IMAGES: u32 = 2051;
+const LABELS: u32 = 2049;
+const HEADER: u64 = 16;
+
+pub(super) fn is_images(name: &str) -> bool {
+    name.contains("-images") && name.contains("idx3")
+}
+
+pub(super) fn is_labels(name: &str) -> bool {
+    name.contains("-labels") && name.contains("idx1")
+}
+
+pub(super) fn plan(path: &Path) -> Result<Source> {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    let mut body = open(path)?;
+    let header = numbers::<4>(&mut body).map_err(|error| bad(error.to_string()))?;
+    let [IMAGES, count, rows, columns] = header else {
+        return Err(bad(format!("it begins with {}, and pictures in idx format with {IMAGES}", header[0])));
+    };
+    let (rows, columns) = (rows as usize, columns as usize);
+    if rows == 0 || columns == 0 || rows * columns > 1 << 24 {
+        return Err(bad(format!("its pictures are {columns}×{rows} pixels")));
+    }
+    let labels = match beside(path) {
+        Some(labels) => Some(read_labels(&labels)?),
+        None => None,
+    };
+    if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != count as usize) {
+        return Err(bad(format!("it has {count} pictures, and the file beside it {} labels", labels.len())));
+    }
+    let named: Vec<Arc<str>> = (0..=u8::MAX).map(|label| label.to_string().into()).collect();
+    let entry = |row| Entry {
+        label: labels.as_ref().map(|labels: &Vec<u8>| Arc::clone(&named[usize::from(labels[row])])),
+        ..Entry::row(row)
+    };
+    let entries = (0..count as usize).map(entry).collect();
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let part = if name.starts_with("train") {
+        Some("train")
+    } else if name.starts_with("t10k") || name.starts_with("test") {
+        Some("test")
+    } else {
+        None
+    };
+    let file = path.to_path_buf();
+    let read = move || Ok(Box::new(Pictures { body: Forward::new(open(&file)?), rows, columns }) as Box<dyn Reader>);
+    Ok(Source::inside(path, entries, read).with_part(part))
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
+    tarball::open(path, tarball::is_gzip(path)?)
+}
+
+fn numbers<const N: usize>(body: &mut impl Read) -> io::Result<[u32; N]> {
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        let mut bytes = [0; 4];
+        body.read_exact(&mut bytes)?;
+        *number = u32::from_be_bytes(bytes);
+    }
+    Ok(numbers)
+}
+
+/// The labels file, compressed or not, whichever the pictures are.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let name = path.file_name()?.to_str()?.replace("-images", "-labels").replace("idx3", "idx1");
+    let plain = name.strip_suffix(".gz").unwrap_or(&name);
+    [name.clone(), plain.to_owned(), format!("{plain}.gz")]
+        .iter()
+        .map(|name| path.with_file_name(name))
+        .find(|labels| labels.exists())
+}
+
+fn read_labels(path: &Path) -> Result<Vec<u8>> {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    let mut body = open(path)?;
+    let header = numbers::<2>(&mut body).map_err(|error| bad(error.to_string()))?;
+    let [LABELS, count] = header else {
+        return Err(bad(format!("it begins with {}, and labels in idx format with {LABELS}", header[0])));
+    };
+    let mut labels = Vec::new();
+    body.take(u64::from(count)).read_to_end(&mut labels).map_err(|error| bad(error.to_string()))?;
+    if labels.len() == count as usize {
+        Ok(labels)
+    } else {
+        Err(bad(format!("it is cut: {count} labels were promised")))
+    }
+}
+
+struct Pictures {
+    body: Forward<Box<dyn Read + Send>>,
+    rows: usize,
+    columns: usize,
+}
+
+impl Reader for Pictures {
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
+        let size = (self.rows * self.columns) as u64;
+        let values = self.body.contents(HEADER + entry.at * size, size)?;
+        Ok(pgm(self.columns, self.rows, &values))
+    }
+}

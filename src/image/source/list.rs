@@ -1,0 +1,93 @@
+//! Images named one by one: lists of paths, and uris as a table keeps them.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::archive::is_image;
+use super::{Entry, Source, files, plan as plan_path};
+use crate::error::{Error, Result};
+
+type Label = Option<Arc<str>>;
+
+pub(super) fn is_list(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".txt")
+}
+
+/// A text file with a path per line, and maybe a label after it; empty lines and such that begin with # are skipped.
+pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(named(lines.map(|line| split(line)).map(|(name, label)| (absolute(path, name), label)).collect()))
+}
+
+/// A line's path and label: what follows the last tab or blank, where what stands before is an image's name.
+fn split(line: &str) -> (&str, Label) {
+    match line.rsplit_once(['\t', ' ']) {
+        Some((name, label)) if is_image(name.trim_end().as_ref()) => (name.trim_end(), Some(label.into())),
+        _ => (line, None),
+    }
+}
+
+/// A path in a list or table, which is relative to that file's folder.
+pub(super) fn absolute(list: &Path, name: &str) -> String {
+    list.parent().unwrap_or(list).join(name).to_string_lossy().into_owned()
+}
+
+/// Sources of these uris: files in the order given, then what lies inside other files, together for each of those.
+pub(super) fn named(uris: Vec<(String, Label)>) -> Vec<Source> {
+    let mut plain = Vec::new();
+    let mut inside: Vec<(PathBuf, HashMap<String, Label>)> = Vec::new();
+    let mut places: HashMap<PathBuf, usize> = HashMap::new();
+    for (uri, label) in uris {
+        match container(&uri) {
+            None => plain.push(Entry { label, ..files::entry(Path::new(&uri)) }),
+            Some(path) => {
+                let place = *places.entry(path.clone()).or_insert_with(|| {
+                    inside.push((path, HashMap::new()));
+                    inside.len() - 1
+                });
+                inside[place].1.insert(uri, label);
+            }
+        }
+    }
+    let mut sources = Vec::new();
+    if !plain.is_empty() {
+        sources.push(files::source(plain));
+    }
+    for (path, mut wanted) in inside {
+        let reason = match plan_path(&path) {
+            Ok(found) => {
+                for mut source in found {
+                    let root = source.root.clone();
+                    source.entries.retain_mut(|entry| match wanted.remove(&format!("{root}{}", entry.name)) {
+                        Some(label) => {
+                            entry.label = label.or(entry.label.take());
+                            true
+                        }
+                        None => false,
+                    });
+                    sources.push(source);
+                }
+                format!("it is not in {} any more", path.display())
+            }
+            Err(error) => error.to_string(),
+        };
+        if !wanted.is_empty() {
+            let mut missing: Vec<_> = wanted.into_keys().collect();
+            missing.sort();
+            let refused = |uri: String| Entry { refused: Some(reason.clone()), ..Entry::new(uri, 0, 0) };
+            sources.push(files::source(missing.into_iter().map(refused).collect()));
+        }
+    }
+    sources
+}
+
+/// The file that holds the image of a uri, where it is no file itself.
+fn container(uri: &str) -> Option<PathBuf> {
+    uri.match_indices("!/")
+        .map(|(at, _)| PathBuf::from(&uri[..at]))
+        .find(|path| path.is_file())
+        .or_else(|| uri.split_once("!/").map(|(path, _)| PathBuf::from(path)))
+}

@@ -1,0 +1,369 @@
+//! Where pictures come from: folders, files, archives, and the files in which data sets are distributed.
+//!
+//! Every format is a [`Source`]: a list of entries, made before anything is read so that the number of images is known
+//! and a selection can be drawn, and a [`Reader`] that gives the contents of one entry after the other. An archive is
+//! streamed: for a compressed one that means decompressing it twice, about a second for 100 MB, and in exchange only
+//! one member is ever in memory. Formats that hold bare pixels give each picture as a netpbm file (PPM or PGM), which
+//! [`decode`](super::decode) takes, so that every picture has bytes that can be hashed and stored.
+
+mod archive;
+mod cifar;
+mod files;
+mod idx;
+mod list;
+mod select;
+mod svhn;
+mod table;
+mod tarball;
+#[cfg(test)]
+mod tests;
+mod zipped;
+
+use std::fs;
+use std::io::{self, Read};
+use std::iter::FusedIterator;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::vec;
+
+pub use select::Selection;
+
+use crate::error::{Error, Result};
+
+/// A file or archive member above this many bytes is refused instead of read: no picture is so large, and its header
+/// may lie.
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// What a name may end in, for messages.
+const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.gz, .tgz and .zip archives; the CIFAR, SVHN \
+                    (.mat) and MNIST (idx) files; .parquet, .csv and .jsonl tables; and .txt lists of paths";
+
+/// The bytes of one picture, not decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Where it is: the absolute path with symbolic links kept, or `<file's absolute path>!/<name inside it>`.
+    pub uri: String,
+    /// Its class; see [`open`].
+    pub label: Option<String>,
+    /// The file's bytes, as stored; of bare pixels a netpbm file.
+    pub bytes: Vec<u8>,
+}
+
+/// Find the images in `paths`.
+///
+/// | path | images | label |
+/// | --- | --- | --- |
+/// | folder | `.png`, `.jpg`, `.jpeg`, `.ppm`, `.pgm` at any depth, and the data set files below | the folder that directly holds it, if that lies below the folder given |
+/// | image file | itself | none |
+/// | `.tar`, `.tar.gz`, `.tgz`, `.zip` | members with these extensions, or the CIFAR batches in it | the member's folder; see below |
+/// | CIFAR-10 and CIFAR-100, binary or Python version, a batch, the folder or the archive | all rows | the class's name, or its number where the file of names is not beside it; of CIFAR-100 the fine one |
+/// | SVHN, `*_32x32.mat` | all | the digit |
+/// | MNIST and its kin, `*-images-idx3-ubyte`, `.gz` too | all | the number in the labels file beside it |
+/// | `.parquet` with image bytes, as Hugging Face lays it out | all rows | column `label`, by its class's name where the file has them |
+/// | `.parquet`, `.csv`, `.jsonl` with a column `uri` | the files named, relative to the table's folder | column `label` |
+/// | `.txt` | a path and maybe a label per line, relative to the list's folder | that |
+///
+/// Extensions count in any case; `*`, `?` and `[…]` in a path that does not exist are wildcards.
+///
+/// **Order**: the paths as given; inside a folder by name, bytewise, files and folders alike; an archive's own order.
+///
+/// **Skipped without a word**: other files, hidden ones (`.x`, so also macOS's `._x`), `__MACOSX`, archives inside
+/// folders, and folders that a symbolic link turns into a circle. Other symbolic links are followed.
+///
+/// **Archives**: one whose images all lie in one top folder has that folder as its root (`places/1.jpg` has no label,
+/// `test/cat/1.png` has `cat`), any other starts at its top (`cat/1.png` beside `dog/1.png` has `cat`).
+///
+/// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
+///
+/// Errors: [`Error::MissingPath`], [`Error::UnknownFile`] for other files, [`Error::Io`] and [`Error::BadArchive`] for
+/// what cannot be listed, [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at
+/// [`ImageFiles`].
+pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
+    let mut sources = Vec::new();
+    for given in paths {
+        for path in files::expand(given)? {
+            let found = plan(&path)?;
+            let is_several = path.is_dir() || archive::is_archive(&path);
+            sources.extend(if is_several { selection.of_parts(&path, found)? } else { found });
+        }
+    }
+    selection.apply(&mut sources);
+    let files = ImageFiles::new(sources);
+    // an archive that is cut before its first image is a broken one, which the iterator says, and not an empty one
+    if files.total == 0 && !files.sources.as_slice().iter().any(|source| source.cut.is_some()) {
+        let paths = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        return Err(Error::NoImages { paths });
+    }
+    Ok(files)
+}
+
+/// The images of these uris, as [`open`] gave them: those of one container file together, in its order. One that is
+/// there no more is an [`Error::BadImage`] of that uri.
+pub fn open_uris(uris: impl IntoIterator<Item = String>) -> ImageFiles {
+    ImageFiles::new(list::named(uris.into_iter().map(|uri| (uri, None)).collect()))
+}
+
+/// What one path holds, whichever part of a data set it is.
+fn plan(given: &Path) -> Result<Vec<Source>> {
+    let found = fs::metadata(given).map_err(Error::io("read", given))?;
+    let path = std::path::absolute(given).map_err(Error::io("find", given))?;
+    if found.is_dir() {
+        return files::folder(&path);
+    }
+    let name = path.file_name().unwrap_or_default();
+    let text = name.to_string_lossy();
+    if archive::is_image(name) {
+        Ok(vec![files::one(&path)])
+    } else if tarball::is_tar(&text) {
+        tarball::plan(&path)
+    } else if zipped::is_zip(&text) {
+        Ok(vec![zipped::plan(&path)?])
+    } else if idx::is_images(&text) {
+        Ok(vec![idx::plan(&path)?])
+    } else if idx::is_labels(&text) {
+        Ok(Vec::new()) // read with its images
+    } else if svhn::is_mat(&text) {
+        Ok(vec![svhn::plan(&path)?])
+    } else if table::is_table(&text) {
+        table::plan(&path)
+    } else if list::is_list(&text) {
+        list::plan(&path)
+    } else if let Some(source) = cifar::file(&path)? {
+        Ok(vec![source])
+    } else {
+        Err(Error::UnknownFile { path: given.into(), read: READ })
+    }
+}
+
+/// A file or folder that holds images, and how they are read.
+struct Source {
+    path: PathBuf,
+    /// What stands before an entry's name in its uri.
+    root: String,
+    entries: Vec<Entry>,
+    /// `train`, `test`, …, where it is a part of a data set.
+    part: Option<String>,
+    /// Why it could not be listed to its end.
+    cut: Option<String>,
+    open: Box<dyn FnOnce() -> Result<Box<dyn Reader>> + Send>,
+}
+
+impl Source {
+    /// A container whose entries are named inside it.
+    fn inside(
+        path: &Path,
+        mut entries: Vec<Entry>,
+        open: impl FnOnce() -> Result<Box<dyn Reader>> + Send + 'static,
+    ) -> Self {
+        let root = format!("{}!/", path.display());
+        if path.to_str().is_none() {
+            entries.iter_mut().for_each(|entry| {
+                entry.refused = Some("the path of the file that holds it is not UTF-8: rename it".into());
+            });
+        }
+        Self { path: path.into(), root, entries, part: None, cut: None, open: Box::new(open) }
+    }
+
+    fn with_part(self, part: Option<&str>) -> Self {
+        Self { part: part.map(String::from), ..self }
+    }
+}
+
+/// One image of a source.
+struct Entry {
+    name: Box<str>,
+    label: Option<Arc<str>>,
+    /// Where it is: what its reader makes of that.
+    at: u64,
+    /// Bytes; or the row in what lies there.
+    size: u64,
+    refused: Option<String>,
+}
+
+impl Entry {
+    fn new(name: impl Into<Box<str>>, at: u64, size: u64) -> Self {
+        Self { name: name.into(), label: None, at, size, refused: None }
+    }
+
+    /// The row of a file that has no names for them.
+    fn row(row: usize) -> Self {
+        Self::new(row_name(row), row as u64, 0)
+    }
+}
+
+/// Rows sort by name as they lie.
+fn row_name(row: usize) -> String {
+    format!("{row:08}")
+}
+
+/// Reads the entries of a source, in their order; some may be left out.
+trait Reader: Send {
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault>;
+
+    /// Say what is wrong with the whole, once the last entry was read.
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Why an entry cannot be read.
+enum Fault {
+    /// It alone.
+    Image(String),
+    /// And nothing after it.
+    Container(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Container(error.to_string())
+    }
+}
+
+/// The images that [`open`] found, read one at a time.
+///
+/// An [`Error::BadImage`] stands for one image (unreadable, over [`MAX_FILE_BYTES`], a link inside an archive, a name
+/// that is not UTF-8), and the next item is the next image. Any other error is the last item: it is an
+/// [`Error::BadArchive`], after all that could be read of the archive, or an [`Error::Io`] or [`Error::MissingPath`]
+/// for an archive that went away. An archive cut exactly between two members cannot be told from one that was written
+/// without an end mark, and is read as a whole one.
+pub struct ImageFiles {
+    sources: vec::IntoIter<Source>,
+    current: Option<Current>,
+    total: usize,
+}
+
+/// The source being read.
+struct Current {
+    path: PathBuf,
+    root: String,
+    entries: vec::IntoIter<Entry>,
+    cut: Option<String>,
+    reader: Box<dyn Reader>,
+}
+
+impl ImageFiles {
+    fn new(sources: Vec<Source>) -> Self {
+        let total = sources.iter().map(|source| source.entries.len()).sum();
+        Self { sources: sources.into_iter(), current: None, total }
+    }
+
+    /// Number of images found by [`open`], those that will be refused included: the length of a progress bar.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    fn advance(&mut self) -> Option<Result<ImageFile>> {
+        loop {
+            if let Some(current) = &mut self.current {
+                if let Some(entry) = current.entries.next() {
+                    return Some(current.read(entry));
+                }
+                let ended = current.cut.take().map_or_else(|| current.reader.end(), Err);
+                let path = std::mem::take(&mut current.path);
+                self.current = None;
+                if let Err(reason) = ended {
+                    return Some(Err(Error::BadArchive { path, reason }));
+                }
+            }
+            let Source { path, root, entries, cut, open, .. } = self.sources.next()?;
+            if entries.is_empty() && cut.is_none() {
+                continue; // nothing of it was selected
+            }
+            match open() {
+                Ok(reader) => self.current = Some(Current { path, root, entries: entries.into_iter(), cut, reader }),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+impl Current {
+    fn read(&mut self, entry: Entry) -> Result<ImageFile> {
+        let uri = format!("{}{}", self.root, entry.name);
+        let bad_image = |reason| Error::BadImage { uri: uri.clone(), reason };
+        if let Some(reason) = entry.refused {
+            return Err(bad_image(reason));
+        }
+        match self.reader.read(&entry) {
+            Ok(bytes) => Ok(ImageFile { uri, label: entry.label.map(|label| label.to_string()), bytes }),
+            Err(Fault::Image(reason)) => Err(bad_image(reason)),
+            Err(Fault::Container(reason)) => {
+                let reason = format!("it breaks off in {}: {reason}", entry.name);
+                Err(Error::BadArchive { path: self.path.clone(), reason })
+            }
+        }
+    }
+}
+
+impl Iterator for ImageFiles {
+    type Item = Result<ImageFile>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let item = self.advance();
+        if let Some(Err(error)) = &item
+            && !matches!(error, Error::BadImage { .. })
+        {
+            self.current = None;
+            self.sources = Vec::new().into_iter();
+        }
+        item
+    }
+}
+
+impl FusedIterator for ImageFiles {}
+
+impl std::fmt::Debug for ImageFiles {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ImageFiles").field("total", &self.total).finish_non_exhaustive()
+    }
+}
+
+fn too_large(bytes: u64) -> String {
+    format!("it is {bytes} bytes long, and at most {MAX_FILE_BYTES} are read")
+}
+
+const NOT_UTF8: &str = "its name is not UTF-8: rename it";
+
+/// Bytes that can only be read forwards, by their place.
+struct Forward<R> {
+    body: R,
+    /// Bytes read so far.
+    at: u64,
+}
+
+impl<R: Read> Forward<R> {
+    fn new(body: R) -> Self {
+        Self { body, at: 0 }
+    }
+
+    fn contents(&mut self, start: u64, size: u64) -> io::Result<Vec<u8>> {
+        let before = start.checked_sub(self.at).ok_or(io::ErrorKind::InvalidInput)?;
+        self.at += io::copy(&mut self.body.by_ref().take(before), &mut io::sink())?;
+        // grown while reading: a header may promise more than there is
+        let mut bytes = Vec::new();
+        if self.at == start {
+            self.at += self.body.by_ref().take(size).read_to_end(&mut bytes)? as u64;
+        }
+        if bytes.len() as u64 == size { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
+/// A picture of bare pixels as a PPM file.
+fn ppm(width: usize, height: usize, value: impl Fn(usize, usize, usize) -> u8) -> Vec<u8> {
+    let mut bytes = format!("P6 {width} {height} 255\n").into_bytes();
+    bytes.reserve_exact(3 * width * height);
+    for row in 0..height {
+        for column in 0..width {
+            bytes.extend([0, 1, 2].map(|channel| value(channel, row, column)));
+        }
+    }
+    bytes
+}
+
+/// A grey picture of bare pixels, row by row, as a PGM file.
+fn pgm(width: usize, height: usize, values: &[u8]) -> Vec<u8> {
+    let mut bytes = format!("P5 {width} {height} 255\n").into_bytes();
+    bytes.extend_from_slice(values);
+    bytes
+}

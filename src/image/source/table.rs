@@ -1,0 +1,190 @@
+//! Tables: Parquet files that hold the images, as Hugging Face lays them out; and Parquet, CSV and JSONL files that name
+//! them in a column `uri`.
+
+use std::fs::File;
+use std::io::{BufReader, Seek};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, UInt64Type};
+use arrow::error::ArrowError;
+use datafusion::parquet::arrow::ProjectionMask;
+use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::archive::share;
+use super::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, list, too_large};
+use crate::error::{Error, Result};
+use crate::schema;
+
+/// Images in memory at a time.
+const ROWS: usize = 64;
+/// Columns that name a row's class, the usual first.
+const LABELS: [&str; 6] = [schema::LABEL, "labels", "fine_label", "target", "class", "category"];
+
+pub(super) fn is_parquet(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".parquet")
+}
+
+pub(super) fn is_table(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".parquet", ".csv", ".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
+}
+
+/// What a table given by itself holds or names.
+pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
+    let is_parquet = is_parquet(&path.file_name().unwrap_or_default().to_string_lossy());
+    if is_parquet && let Some(source) = images(path)? {
+        return Ok(vec![source]);
+    }
+    let table = read(path)?;
+    let Some(uris) = table.column_by_name(schema::URI) else {
+        let columns: Vec<_> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let images = if is_parquet { " nor of image bytes" } else { "" };
+        let reason = format!("it has no column 'uri'{images}: its columns are {}", columns.join(", "));
+        return Err(Error::BadArchive { path: path.into(), reason });
+    };
+    let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
+    let uris = cast(uris, &DataType::Utf8).map_err(bad)?;
+    let labels = match table.column_by_name(schema::LABEL) {
+        Some(labels) => Some(cast(labels, &DataType::Utf8).map_err(bad)?),
+        None => None,
+    };
+    let mut shared = None;
+    let mut named = Vec::with_capacity(uris.len());
+    for (row, uri) in uris.as_string::<i32>().iter().enumerate() {
+        let Some(uri) = uri.map(str::trim).filter(|uri| !uri.is_empty()) else { continue };
+        let label = labels.as_ref().map(|labels| labels.as_string::<i32>()).filter(|labels| labels.is_valid(row));
+        named.push((list::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
+    }
+    Ok(list::named(named))
+}
+
+/// A whole table. Types of CSV and JSONL are those that all of their rows agree with.
+pub(super) fn read(path: &Path) -> Result<RecordBatch> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
+    let batches = || -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut file = BufReader::new(File::open(path)?);
+        if is_parquet(&name) {
+            return ParquetRecordBatchReaderBuilder::try_new(file.into_inner())?.build()?.collect();
+        }
+        if name.ends_with(".csv") {
+            let format = arrow::csv::reader::Format::default().with_header(true);
+            let (schema, _) = format.infer_schema(&mut file, None)?;
+            file.rewind()?;
+            return arrow::csv::ReaderBuilder::new(Arc::new(schema)).with_format(format).build(file)?.collect();
+        }
+        let (schema, _) = arrow::json::reader::infer_json_schema(&mut file, None)?;
+        file.rewind()?;
+        arrow::json::ReaderBuilder::new(Arc::new(schema)).build(file)?.collect()
+    };
+    let batches = batches().map_err(bad)?;
+    let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+    arrow::compute::concat_batches(&schema, &batches).map_err(bad)
+}
+
+/// A Parquet file with the bytes of images: a struct with a field `bytes`, or a column of bytes by itself; `None` where
+/// it has neither.
+pub(super) fn images(path: &Path) -> Result<Option<Source>> {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    let builder = open(path)?;
+    let schema = Arc::clone(builder.schema());
+    let Some(image) = image_column(&schema) else { return Ok(None) };
+    let rows = builder.metadata().file_metadata().num_rows() as usize;
+    let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
+    if let Some(label) = LABELS.iter().find_map(|name| schema.index_of(name).ok()) {
+        let names = class_names(&schema, schema.field(label).name());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), [label]);
+        let reader = builder.with_projection(mask).build().map_err(|error| bad(error.to_string()))?;
+        let mut entries = entries.iter_mut();
+        let mut shared = None;
+        for batch in reader {
+            let labels =
+                batch.and_then(|batch| texts(batch.column(0), &names)).map_err(|error| bad(error.to_string()))?;
+            for (label, entry) in labels.iter().zip(&mut entries) {
+                entry.label = label.as_ref().map(|label| share(&mut shared, label));
+            }
+        }
+    }
+    // Hugging Face calls them train-00000-of-00002.parquet
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let part = ["train", "test", "validation"]
+        .into_iter()
+        .find(|part| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.'])));
+    let file = path.to_path_buf();
+    let read = move || {
+        let builder = open(&file)?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), [image]);
+        let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
+        let reader = reader.map_err(|error| Error::BadArchive { path: file, reason: error.to_string() })?;
+        Ok(Box::new(Images { reader, batch: None, next: 0 }) as Box<dyn Reader>)
+    };
+    Ok(Some(Source::inside(path, entries, read).with_part(part)))
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    ParquetRecordBatchReaderBuilder::try_new(file)
+        .map_err(|error| Error::BadArchive { path: path.into(), reason: error.to_string() })
+}
+
+fn image_column(schema: &Schema) -> Option<usize> {
+    let is_bytes = |kind: &DataType| matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    let holds_images = |kind: &DataType| match kind {
+        DataType::Struct(fields) => fields.iter().any(|field| field.name() == "bytes" && is_bytes(field.data_type())),
+        kind => is_bytes(kind),
+    };
+    schema.fields().iter().position(|field| holds_images(field.data_type()))
+}
+
+/// The names of a column's classes, where the file says them as Hugging Face does.
+fn class_names(schema: &Schema, column: &str) -> Vec<String> {
+    let metadata = schema.metadata().get("huggingface").and_then(|text| serde_json::from_str(text).ok());
+    let metadata: serde_json::Value = metadata.unwrap_or_default();
+    let names = metadata["info"]["features"][column]["names"].as_array();
+    names.into_iter().flatten().filter_map(|name| name.as_str().map(String::from)).collect()
+}
+
+fn texts(labels: &ArrayRef, names: &[String]) -> Result<Vec<Option<String>>, ArrowError> {
+    if labels.data_type().is_integer() && !names.is_empty() {
+        let places = cast(labels, &DataType::UInt64)?;
+        let name = |place: u64| names.get(place as usize).cloned().unwrap_or_else(|| place.to_string());
+        return Ok(places.as_primitive::<UInt64Type>().iter().map(|place| place.map(name)).collect());
+    }
+    let texts = cast(labels, &DataType::Utf8)?;
+    Ok(texts.as_string::<i32>().iter().map(|text| text.map(String::from)).collect())
+}
+
+struct Images {
+    reader: ParquetRecordBatchReader,
+    batch: Option<BinaryArray>,
+    /// The row after `batch`.
+    next: u64,
+}
+
+impl Reader for Images {
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
+        while self.next <= entry.at {
+            let Some(batch) = self.reader.next() else { return Err(Fault::Container("it became shorter".into())) };
+            let broken = |error: ArrowError| Fault::Container(error.to_string());
+            let batch = batch.map_err(broken)?;
+            let column = batch.column(0);
+            let bytes = match column.as_struct_opt() {
+                Some(image) => image.column_by_name("bytes").unwrap_or(column),
+                None => column,
+            };
+            let bytes = cast(bytes, &DataType::Binary).map_err(broken)?;
+            self.next += batch.num_rows() as u64;
+            self.batch = Some(bytes.as_binary::<i32>().clone());
+        }
+        let Some(batch) = &self.batch else { return Err(Fault::Container("it became shorter".into())) };
+        let row = (entry.at + batch.len() as u64 - self.next) as usize;
+        match batch.is_valid(row).then(|| batch.value(row)) {
+            None => Err(Fault::Image("it has no bytes: a NULL, or a path beside the file".into())),
+            Some(bytes) if bytes.len() as u64 > MAX_FILE_BYTES => Err(Fault::Image(too_large(bytes.len() as u64))),
+            Some(bytes) => Ok(bytes.to_vec()),
+        }
+    }
+}

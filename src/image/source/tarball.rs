@@ -1,0 +1,131 @@
+//! Tar archives, compressed or not.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+use super::archive::{is_image, label, member_name};
+use super::{Entry, Fault, Forward, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, cifar, too_large};
+use crate::error::{Error, Result};
+
+pub(super) fn is_tar(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".tar", ".tar.gz", ".tgz"].iter().any(|end| name.ends_with(end))
+}
+
+/// The images of an archive; or the batches of a CIFAR distribution, a source per part.
+pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
+    let gzip = is_gzip(path)?;
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    let length = file.metadata().map_err(Error::io("read", path))?.len();
+    let file = BufReader::new(file);
+    let mut listing = Listing::default();
+    let ended = if gzip {
+        // a cut in compressed data shows by itself, so there is no length to compare with
+        let mut archive = tar::Archive::new(MultiGzDecoder::new(file));
+        archive.entries().and_then(|entries| listing.read(entries, u64::MAX))
+    } else {
+        let mut archive = tar::Archive::new(file);
+        archive.entries_with_seek().and_then(|entries| listing.read(entries, length))
+    };
+    let Listing { mut images, mut others } = listing;
+    if images.is_empty() && ended.is_ok() {
+        others.retain(|member| cifar::is_part_of_distribution(&member.name));
+        let sources = cifar::archive(path, &others, || open(path, gzip))?;
+        if !sources.is_empty() {
+            return Ok(sources);
+        }
+    }
+    label(&mut images);
+    let archive = path.to_path_buf();
+    let read = move || {
+        let body = Forward::new(open(&archive, gzip)?);
+        Ok(Box::new(Members { body, gzip }) as Box<dyn Reader>)
+    };
+    Ok(vec![Source { cut: ended.err().map(|error| error.to_string()), ..Source::inside(path, images, read) }])
+}
+
+/// Told by the first two bytes: a `.tar` that is compressed is read as well.
+pub(super) fn is_gzip(path: &Path) -> Result<bool> {
+    let mut magic = Vec::new();
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    file.take(2).read_to_end(&mut magic).map_err(Error::io("read", path))?;
+    Ok(magic == [0x1f, 0x8b])
+}
+
+/// A file from its beginning, decompressed.
+pub(super) fn open(path: &Path, gzip: bool) -> Result<Box<dyn Read + Send>> {
+    let file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
+    Ok(if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+}
+
+#[derive(Default)]
+struct Listing {
+    images: Vec<Entry>,
+    others: Vec<Entry>,
+}
+
+impl Listing {
+    /// Append what is among `entries`, in an archive of `length` bytes; an error is where the archive breaks off.
+    fn read<R: Read>(&mut self, entries: tar::Entries<'_, R>, length: u64) -> io::Result<()> {
+        for entry in entries {
+            let entry = entry?;
+            let (start, size) = (entry.raw_file_position(), entry.size());
+            let kind = entry.header().entry_type();
+            let raw = entry.path_bytes();
+            let name = member_name(&String::from_utf8_lossy(&raw));
+            let is_plain = kind.is_file() || kind.is_contiguous();
+            if is_plain && start.saturating_add(size) > length {
+                let member = name.as_deref().unwrap_or("a hidden member");
+                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("it ends in the middle of {member}")));
+            }
+            let Some(name) = name else { continue };
+            let member = Entry::new(name, start, size);
+            if !is_image(OsStr::new(&*member.name)) {
+                if is_plain {
+                    self.others.push(member);
+                }
+                continue;
+            }
+            let refused = if kind.is_hard_link() || kind.is_symlink() {
+                Some(
+                    "it is a link inside the archive, and those are not followed: pack with 'tar -h --hard-dereference'"
+                        .into(),
+                )
+            } else if kind.is_gnu_sparse() {
+                Some("it is stored as a sparse file: pack without --sparse".into())
+            } else if !is_plain {
+                continue;
+            } else if std::str::from_utf8(&raw).is_err() {
+                Some(NOT_UTF8.into())
+            } else {
+                (size > MAX_FILE_BYTES).then(|| too_large(size))
+            };
+            self.images.push(Entry { refused, ..member });
+        }
+        Ok(())
+    }
+}
+
+/// The second pass over an archive: contents in the order of the listing.
+struct Members {
+    body: Forward<Box<dyn Read + Send>>,
+    gzip: bool,
+}
+
+impl Reader for Members {
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
+        Ok(self.body.contents(entry.at, entry.size)?)
+    }
+
+    /// A compressed archive ends in a checksum of all its members, which is compared when it is read to the end.
+    fn end(&mut self) -> Result<(), String> {
+        if self.gzip {
+            io::copy(&mut self.body.body, &mut io::sink()).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+}

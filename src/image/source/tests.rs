@@ -1,0 +1,501 @@
+//! Sources as their users meet them.
+
+use std::io::Write;
+
+use super::*;
+
+fn open_all(paths: &[PathBuf]) -> Result<ImageFiles> {
+    open(paths, &Selection::default())
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn tar_of(names: &[&str]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for name in names {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(name.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        let mut entry = header.clone();
+        builder.append_data(&mut entry, name, name.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// (uri below `root`, label) of each image; panics on an error.
+fn found(root: &Path, paths: &[PathBuf]) -> Vec<(String, Option<String>)> {
+    let files = open(paths, &Selection::default()).unwrap();
+    let total = files.total();
+    let root = format!("{}/", root.to_str().unwrap());
+    let found: Vec<_> = files
+        .map(|item| item.unwrap())
+        .map(|image| (image.uri.strip_prefix(&root).unwrap().to_string(), image.label))
+        .collect();
+    assert_eq!(total, found.len());
+    found
+}
+
+fn pairs(expected: &[(&str, Option<&str>)]) -> Vec<(String, Option<String>)> {
+    expected.iter().map(|(uri, label)| (uri.to_string(), label.map(String::from))).collect()
+}
+
+#[test]
+fn a_folder_is_read_by_name_and_its_subfolders_are_labels() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("train");
+    for name in
+        ["b.png", "a/2.JPG", "a/10.png", "a.png", "c/d/deep.jpeg", "notes.txt", ".hidden/x.png", "__MACOSX/x.png"]
+    {
+        write(&root.join(name), name.as_bytes());
+    }
+    write(&root.join("c/._x.png"), b"");
+    write(&root.join("inner.tar"), &tar_of(&["x.png"]));
+    let expected = pairs(&[
+        ("train/a/10.png", Some("a")),
+        ("train/a/2.JPG", Some("a")),
+        ("train/a.png", None),
+        ("train/b.png", None),
+        ("train/c/d/deep.jpeg", Some("d")),
+    ]);
+    assert_eq!(found(dir.path(), std::slice::from_ref(&root)), expected);
+
+    let both = [root.join("c"), root.join("a.png")];
+    let expected = pairs(&[("train/c/d/deep.jpeg", Some("d")), ("train/a.png", None)]);
+    assert_eq!(found(dir.path(), &both), expected, "arguments keep their order");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_but_not_in_circles_and_a_dangling_one_is_one_bad_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    write(&root.join("cat/1.png"), b"1");
+    write(&root.join("cat/3.png"), b"3");
+    std::os::unix::fs::symlink(root, root.join("cat/circle")).unwrap();
+    std::os::unix::fs::symlink(root.join("cat"), root.join("dog")).unwrap();
+    std::os::unix::fs::symlink(root.join("nowhere"), root.join("cat/2.png")).unwrap();
+    let items: Vec<_> = open_all(&[root.into()]).unwrap().collect();
+    let labels: Vec<_> = items.iter().flatten().map(|image| image.label.as_deref().unwrap()).collect();
+    assert_eq!(labels, ["cat", "cat", "dog", "dog"]);
+    assert!(matches!(&items[1], Err(Error::BadImage { uri, .. }) if uri.ends_with("cat/2.png")));
+    assert_eq!(items.len(), 6);
+}
+
+#[test]
+fn an_archive_with_one_top_folder_starts_below_it_and_others_at_their_top() {
+    let dir = tempfile::tempdir().unwrap();
+    for (entries, labels) in [
+        (["places/2.jpg", "places/1.jpg"], [None, None]),
+        (["./test/cat/1.png", "./test/dog/x/1.png"], [Some("cat"), Some("x")]),
+        (["cat/1.png", "dog/1.png"], [Some("cat"), Some("dog")]),
+        (["1.png", "dog/1.png"], [None, Some("dog")]),
+    ] {
+        for (file, bytes) in [("a.tar", tar_of(&entries)), ("a.TGZ", gzip(&tar_of(&entries)))] {
+            let path = dir.path().join(file);
+            write(&path, &bytes);
+            let expected: Vec<_> = entries
+                .iter()
+                .zip(labels)
+                .map(|(name, label)| (format!("{file}!/{}", name.trim_start_matches("./")), label.map(String::from)))
+                .collect();
+            assert_eq!(found(dir.path(), &[path]), expected);
+        }
+    }
+}
+
+#[test]
+fn archives_give_the_contents_and_skip_what_is_no_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.tar.gz");
+    let names = ["t/README.txt", "t/a/1.png", "t/a/._1.png", "__MACOSX/t/1.png", "t/a/inner.tar", "t/b/2.jpeg"];
+    write(&path, &gzip(&tar_of(&names)));
+    let images: Vec<_> = open_all(&[path]).unwrap().map(|item| item.unwrap()).collect();
+    let texts: Vec<_> = images.iter().map(|image| std::str::from_utf8(&image.bytes).unwrap()).collect();
+    assert_eq!(texts, ["t/a/1.png", "t/b/2.jpeg"]);
+}
+
+#[test]
+fn a_link_and_an_absurd_size_are_bad_images_and_a_cut_ends_the_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_size(0);
+    builder.append_link(&mut header, "t/link.png", "1.png").unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(1);
+    builder.append_data(&mut header, "t/1.png", &b"1"[..]).unwrap();
+    let mut header = tar::Header::new_ustar();
+    header.set_size(MAX_FILE_BYTES + 1);
+    header.set_path("t/huge.png").unwrap();
+    header.set_cksum();
+    let mut bytes = builder.into_inner().unwrap();
+    bytes.truncate(bytes.len() - 1024);
+    bytes.extend_from_slice(header.as_bytes());
+    let path = dir.path().join("a.tar");
+    write(&path, &gzip(&bytes));
+    let items: Vec<_> = open_all(&[path]).unwrap().collect();
+    assert_eq!(items.len(), 4, "{items:?}");
+    assert!(matches!(&items[0], Err(Error::BadImage { reason, .. }) if reason.contains("link")));
+    assert!(matches!(&items[1], Ok(image) if image.bytes == b"1"));
+    assert!(matches!(&items[2], Err(Error::BadImage { reason, .. }) if reason.contains("1073741825 bytes")));
+    assert!(matches!(&items[3], Err(Error::BadArchive { .. })), "the promised gigabyte is not there");
+}
+
+#[test]
+fn what_a_cut_archive_still_holds_is_read_and_then_the_cut_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = tar_of(&["a/1.png", "a/2.png", "a/3.png"]);
+    let path = dir.path().join("cut.tar");
+    let next = dir.path().join("next.png");
+    write(&next, b"n");
+    // 512 bytes of header and 512 of contents each
+    let zipped = gzip(&whole);
+    for (bytes, readable) in [
+        (&whole[..1024 + 512 + 3], 1),
+        (&whole[..1024 + 100], 1),
+        (&whole[..100], 0),
+        (&zipped[..zipped.len() - 4], 3),
+        (&b"this is no archive at all"[..], 0),
+    ] {
+        write(&path, bytes);
+        let items: Vec<_> = open_all(&[path.clone(), next.clone()]).unwrap().collect();
+        assert_eq!(items.iter().filter(|item| item.is_ok()).count(), readable);
+        assert_eq!(items.len(), readable + 1, "{items:?}");
+        assert!(matches!(items.last(), Some(Err(Error::BadArchive { path: named, .. })) if *named == path));
+    }
+}
+
+#[test]
+fn compressed_contents_are_checked_by_their_checksum() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut bytes = gzip(&tar_of(&["a/1.png"]));
+    let crc = bytes.len() - 8;
+    bytes[crc] ^= 1;
+    let path = dir.path().join("a.tgz");
+    write(&path, &bytes);
+    assert!(matches!(open_all(&[path]).unwrap().last(), Some(Err(Error::BadArchive { .. }))));
+}
+
+#[test]
+fn wrong_paths_are_refused_before_anything_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("missing");
+    assert!(matches!(open_all(std::slice::from_ref(&missing)), Err(Error::MissingPath { path }) if path == missing));
+    let text = dir.path().join("notes.doc");
+    write(&text, b"");
+    assert!(matches!(open_all(&[text]), Err(Error::UnknownFile { .. })));
+    assert!(matches!(open_all(&[dir.path().into()]), Err(Error::NoImages { .. })));
+    fn is_send<T: Send>() {}
+    is_send::<ImageFiles>();
+}
+
+/// (uri below `root`, label, decoded pixels) of each image.
+fn decoded(root: &Path, paths: &[PathBuf], selection: &Selection) -> Vec<(String, String, Vec<u8>)> {
+    let root = format!("{}/", root.to_str().unwrap());
+    let image = |image: ImageFile| {
+        let pixels = crate::image::decode(&image.uri, &image.bytes).unwrap();
+        (image.uri.strip_prefix(&root).unwrap().to_string(), image.label.unwrap_or_default(), pixels.rgb)
+    };
+    open(paths, selection).unwrap().map(|item| image(item.unwrap())).collect()
+}
+
+fn part(name: &str) -> Selection {
+    Selection { part: Some(name.into()), ..Selection::default() }
+}
+
+fn labels(found: &[(String, String, Vec<u8>)]) -> Vec<&str> {
+    found.iter().map(|(_, label, _)| label.as_str()).collect()
+}
+
+/// A row of CIFAR: every red value is `value`, every green one 1 more, every blue one 2 more; but for the second pixel.
+fn cifar_row(value: u8) -> Vec<u8> {
+    let mut row: Vec<u8> = (0..3).flat_map(|channel| [value + channel; 1024]).collect();
+    row[1] = 200;
+    row
+}
+
+fn cifar_10_binary(folder: &Path) {
+    let batch = |rows: &[u8]| -> Vec<u8> {
+        rows.iter().flat_map(|&class| [vec![class], cifar_row(10 * class)].concat()).collect()
+    };
+    for (name, rows) in [("data_batch_1.bin", &[0u8, 1][..]), ("data_batch_2.bin", &[2]), ("test_batch.bin", &[1])] {
+        write(&folder.join(name), &batch(rows));
+    }
+    write(&folder.join("batches.meta.txt"), b"airplane\nautomobile\nbird\n\n");
+    write(&folder.join("readme.html"), b"");
+}
+
+#[test]
+fn cifar_10_in_its_binary_version_as_folder_archive_and_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let folder = root.join("cifar-10-batches-bin");
+    cifar_10_binary(&folder);
+    let found = decoded(root, std::slice::from_ref(&folder), &part("train"));
+    assert_eq!(labels(&found), ["airplane", "automobile", "bird"]);
+    assert_eq!(found[1].0, "cifar-10-batches-bin/data_batch_1.bin!/00000001");
+    assert_eq!(found[1].2[..6], [10, 11, 12, 200, 11, 12], "rows, then pixels, then channels");
+    assert_eq!(found[1].2.len(), 3072);
+
+    let mut builder = tar::Builder::new(Vec::new());
+    builder.append_dir_all("cifar-10-batches-bin", &folder).unwrap();
+    let archive = root.join("cifar-10-binary.tar.gz");
+    write(&archive, &gzip(&builder.into_inner().unwrap()));
+    let zipped = decoded(root, std::slice::from_ref(&archive), &part("train"));
+    let mut names: Vec<_> = zipped.iter().map(|(uri, ..)| uri.as_str()).collect();
+    names.sort();
+    assert_eq!(names[0], "cifar-10-binary.tar.gz!/cifar-10-batches-bin/data_batch_1.bin/00000000");
+    let by_label = |found: &[(String, String, Vec<u8>)]| {
+        let mut rows: Vec<_> = found.iter().map(|(_, label, pixels)| (label.clone(), pixels.clone())).collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(by_label(&found), by_label(&zipped));
+    assert_eq!(labels(&decoded(root, std::slice::from_ref(&archive), &part("test"))), ["automobile"]);
+
+    let batch = folder.join("data_batch_2.bin");
+    assert_eq!(labels(&decoded(root, &[batch], &part("test"))), ["bird"], "a file by itself is what it is");
+    let which = open(std::slice::from_ref(&archive), &Selection::default()).unwrap_err().to_string();
+    assert!(which.ends_with("holds test (1 images), train (3 images): say which with --part"), "{which}");
+    let none = open(&[folder], &part("val")).unwrap_err().to_string();
+    assert!(none.contains("there is no part 'val'"), "{none}");
+
+    let again: Vec<_> = open_uris(zipped.iter().rev().map(|(uri, ..)| root.join(uri).to_str().unwrap().to_string()))
+        .map(|item| item.unwrap().uri)
+        .collect();
+    assert_eq!(again.len(), 3, "rows are found again by their uris");
+}
+
+#[test]
+fn cifar_100_in_its_python_version_and_the_fine_labels_count() {
+    use crate::pickle::writer::Pickle;
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("cifar-100-python");
+    // {'data': array, 'fine_labels': [1, 0], 'coarse_labels': [0, 0]} as Python 2 and NumPy pickle it
+    let pixels = [cifar_row(30), cifar_row(150)].concat();
+    let string = |pickle: Pickle, bytes: &[u8]| pickle.op(b"T").op(&(bytes.len() as u32).to_le_bytes()).op(bytes);
+    let batch = |rows: i32| {
+        let pickle = Pickle::new().op(b"}(U\x04data").global("numpy.core.multiarray", "_reconstruct");
+        let pickle = pickle.global("numpy", "ndarray").op(b"K\0\x85U\x01b\x87R(K\x01").int(rows).int(3072).op(b"\x86");
+        let pickle = pickle
+            .global("numpy", "dtype")
+            .op(b"U\x02u1K\0K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89");
+        let pickle = string(pickle, &pixels).op(b"tb");
+        pickle.op(b"U\x0bfine_labels](K\x01K\0eU\x0dcoarse_labels](K\0K\0eu").stop()
+    };
+    write(&folder.join("train"), &batch(2));
+    write(&folder.join("test"), &batch(2));
+    let meta = Pickle::new().op(b"}U\x10fine_label_names](U\x05appleU\x0daquarium_fishes").stop();
+    write(&folder.join("meta"), &meta);
+    let found = decoded(dir.path(), std::slice::from_ref(&folder), &part("train"));
+    assert_eq!(labels(&found), ["aquarium_fish", "apple"]);
+    assert_eq!(found[1].2[..6], [150, 151, 152, 200, 151, 152]);
+
+    write(&folder.join("train"), &batch(3));
+    let error = open(std::slice::from_ref(&folder), &part("train")).unwrap_err().to_string();
+    assert!(error.contains("[3, 3072] and 6144 bytes, for 2 labels"), "{error}");
+    let acts = Pickle::new().global("os", "system").op(b"U\x02id\x85R").stop();
+    write(&folder.join("train"), &acts);
+    let error = open(&[folder], &part("train")).unwrap_err().to_string();
+    assert!(error.contains("class os.system"), "{error}");
+}
+
+#[test]
+fn mnist_pictures_have_the_labels_of_the_file_beside_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let header = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    let images = [header(&[2051, 2, 2, 3]), (1..=12).collect()].concat();
+    let labels_file = [header(&[2049, 2]), vec![7, 2]].concat();
+    write(&root.join("raw/t10k-images-idx3-ubyte.gz"), &gzip(&images));
+    write(&root.join("raw/t10k-labels-idx1-ubyte"), &labels_file);
+    let found = decoded(root, &[root.join("raw")], &Selection::default());
+    assert_eq!(labels(&found), ["7", "2"]);
+    assert_eq!(found[1].0, "raw/t10k-images-idx3-ubyte.gz!/00000001");
+    assert_eq!(found[1].2, [7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10, 10, 11, 11, 11, 12, 12, 12]);
+    let both = [root.join("raw/t10k-images-idx3-ubyte.gz"), root.join("raw/t10k-labels-idx1-ubyte")];
+    assert_eq!(decoded(root, &both, &Selection::default()).len(), 2, "the shell's wildcards name the labels too");
+
+    write(&root.join("raw/t10k-labels-idx1-ubyte"), &header(&[2049, 0]));
+    let error = open(&[root.join("raw")], &Selection::default()).unwrap_err().to_string();
+    assert!(error.contains("2 pictures, and the file beside it 0 labels"), "{error}");
+    write(&root.join("raw/t10k-images-idx3-ubyte.gz"), &gzip(&images[..20]));
+    fs::remove_file(root.join("raw/t10k-labels-idx1-ubyte")).unwrap();
+    let last = open(&[root.join("raw")], &Selection::default()).unwrap().last().unwrap();
+    assert!(matches!(last, Err(Error::BadArchive { .. })), "{last:?}");
+}
+
+/// A MATLAB 5 element, with the bytes that fill it up.
+fn mat_element(kind: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut element = [kind.to_le_bytes(), (bytes.len() as u32).to_le_bytes()].concat();
+    element.extend_from_slice(bytes);
+    element.resize(element.len().next_multiple_of(8), 0);
+    element
+}
+
+fn mat_matrix(name: &str, sides: &[u32], kind: u32, values: &[u8], compressed: bool) -> Vec<u8> {
+    let sides: Vec<u8> = sides.iter().flat_map(|side| side.to_le_bytes()).collect();
+    // a name of up to four letters shares its tag
+    let mut small = [(1u32 | (name.len() as u32) << 16).to_le_bytes(), [0; 4]].concat();
+    small[4..4 + name.len()].copy_from_slice(name.as_bytes());
+    let inside = [mat_element(6, &[9, 0, 0, 0, 0, 0, 0, 0]), mat_element(5, &sides), small, mat_element(kind, values)];
+    let matrix = mat_element(14, &inside.concat());
+    if !compressed {
+        return matrix;
+    }
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&matrix).unwrap();
+    let zipped = encoder.finish().unwrap();
+    [&15u32.to_le_bytes()[..], &(zipped.len() as u32).to_le_bytes(), &zipped].concat()
+}
+
+#[test]
+fn svhn_is_read_in_column_order_and_ten_is_the_digit_zero() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let header = [&[b' '; 124][..], &[0, 1], b"IM"].concat();
+    // two rows, one column, three channels, three pictures
+    let values: Vec<u8> = (1..=18).collect();
+    let doubles: Vec<u8> = [10.0f64, 3.0, 10.0].iter().flat_map(|label| label.to_le_bytes()).collect();
+    for (compressed, kind, digits) in [(true, 2, vec![10u8, 3, 10]), (false, 9, doubles)] {
+        let x = mat_matrix("X", &[2, 1, 3, 3], 2, &values, compressed);
+        let y = mat_matrix("y", &[3, 1], kind, &digits, compressed);
+        write(&root.join("svhn/test_32x32.mat"), &[&header[..], &x, &y].concat());
+        let found = decoded(root, &[root.join("svhn")], &Selection::default());
+        assert_eq!(labels(&found), ["0", "3", "0"]);
+        assert_eq!(found[1].2, [7, 9, 11, 8, 10, 12]);
+        let few = Selection { per_class: Some(1), ..Selection::default() };
+        assert_eq!(labels(&decoded(root, &[root.join("svhn")], &few)), ["0", "3"], "the reference's rule");
+    }
+    write(&root.join("a.mat"), b"MATLAB 7.3 MAT-file, and more of the header, which is of 128 bytes as in all of them, padded with blanks, and then some text.....");
+    let error = open(&[root.join("a.mat")], &Selection::default()).unwrap_err().to_string();
+    assert!(error.contains("-v7"), "{error}");
+    write(&root.join("a.mat"), &[&header[..], &mat_matrix("meta", &[1, 1], 2, &[1], true)].concat());
+    let error = open(&[root.join("a.mat")], &Selection::default()).unwrap_err().to_string();
+    assert!(error.contains("does not hold X and y"), "{error}");
+}
+
+#[test]
+fn zip_archives_are_read_as_tar_archives_are_and_a_broken_member_is_one_bad_image() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.zip");
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (method, names) in [
+        (zip::CompressionMethod::Deflated, ["t/cat/1.png", "t/._cat.png"]),
+        (zip::CompressionMethod::Stored, ["t/dog/2.jpg", "t/read.me"]),
+    ] {
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        for name in names {
+            writer.start_file(name, options).unwrap();
+            writer.write_all(name.as_bytes()).unwrap();
+        }
+    }
+    let bytes = writer.finish().unwrap().into_inner();
+    write(&path, &bytes);
+    let expected = pairs(&[("a.zip!/t/cat/1.png", Some("cat")), ("a.zip!/t/dog/2.jpg", Some("dog"))]);
+    assert_eq!(found(dir.path(), std::slice::from_ref(&path)), expected);
+    let contents: Vec<_> = open_all(std::slice::from_ref(&path)).unwrap().map(|image| image.unwrap().bytes).collect();
+    assert_eq!(contents, [b"t/cat/1.png", b"t/dog/2.jpg"]);
+
+    let at = bytes.windows(11).rposition(|window| window == b"t/dog/2.jpg").unwrap();
+    let at = bytes[..at].windows(11).rposition(|window| window == b"t/dog/2.jpg").unwrap_or(at);
+    let mut broken = bytes.clone();
+    broken[at] ^= 1; // of the contents, which are stored as they are
+    write(&path, &broken);
+    let items: Vec<_> = open_all(std::slice::from_ref(&path)).unwrap().collect();
+    assert!(items[0].is_ok() && matches!(&items[1], Err(Error::BadImage { .. })), "{items:?}");
+    write(&path, &bytes[..40]);
+    assert!(matches!(open_all(&[path]), Err(Error::BadArchive { .. })));
+}
+
+#[test]
+fn lists_and_tables_name_files_relative_to_their_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    for name in ["x/1.png", "x/two words.png", "x/3.png"] {
+        write(&root.join(name), name.as_bytes());
+    }
+    write(&root.join("x/a.tar"), &tar_of(&["t/4.png", "t/5.png"]));
+    write(&root.join("x/list.txt"), b"# a comment\n1.png cat\n\ntwo words.png\na.tar!/t/5.png\tdog\n");
+    let expected = pairs(&[("x/1.png", Some("cat")), ("x/two words.png", None), ("x/a.tar!/t/5.png", Some("dog"))]);
+    assert_eq!(found(root, &[root.join("x/list.txt")]), expected);
+    write(&root.join("x/list.csv"), b"camera,uri,label\n7,3.png,cat\n8,a.tar!/t/4.png,\n");
+    let expected = pairs(&[("x/3.png", Some("cat")), ("x/a.tar!/t/4.png", None)]);
+    assert_eq!(found(root, &[root.join("x/list.csv")]), expected);
+    write(&root.join("x/list.jsonl"), b"{\"uri\": \"3.png\", \"label\": 4}\n{\"uri\": \"gone.png\"}\n");
+    let items: Vec<_> = open_all(&[root.join("x/list.jsonl")]).unwrap().collect();
+    assert!(matches!(&items[0], Ok(image) if image.label.as_deref() == Some("4")));
+    assert!(matches!(&items[1], Err(Error::BadImage { uri, .. }) if uri.ends_with("x/gone.png")));
+    write(&root.join("x/list.csv"), b"path\n1.png\n");
+    let error = open_all(&[root.join("x/list.csv")]).unwrap_err().to_string();
+    assert!(error.contains("no column 'uri': its columns are path"), "{error}");
+    let gone = open_uris([format!("{}!/t/6.png", root.join("x/a.tar").display())]).last().unwrap();
+    assert!(
+        matches!(&gone, Err(Error::BadImage { uri, reason }) if uri.ends_with("t/6.png") && reason.contains("not in"))
+    );
+}
+
+#[test]
+fn parquet_files_hold_images_as_hugging_face_lays_them_out() {
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, StructArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::parquet::arrow::ArrowWriter;
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let bytes: Vec<Option<Vec<u8>>> = (0..100).map(|row| (row != 3).then(|| pgm(1, 1, &[row]))).collect();
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_iter(bytes));
+    let paths: ArrayRef = Arc::new(StringArray::from(vec![Some("a.png"); 100]));
+    let image = StructArray::from(vec![
+        (Arc::new(Field::new("bytes", DataType::Binary, true)), bytes),
+        (Arc::new(Field::new("path", DataType::Utf8, true)), paths),
+    ]);
+    let classes = Int64Array::from_iter_values((0..100).map(|row| row % 2));
+    let names = r#"{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}"#;
+    let fields = vec![
+        Field::new("label", DataType::Int64, true),
+        Field::new("image", arrow::array::Array::data_type(&image).clone(), true),
+    ];
+    let schema = Arc::new(Schema::new(fields).with_metadata([("huggingface".to_string(), names.to_string())].into()));
+    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(classes), Arc::new(image)]).unwrap();
+    for file in ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"] {
+        let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None).unwrap();
+        writer.write(&batch).unwrap();
+        write(&root.join("data").join(file), &writer.into_inner().unwrap());
+    }
+    let items: Vec<_> = open(&[root.join("data")], &part("test")).unwrap().collect();
+    assert_eq!(items.len(), 100);
+    assert!(matches!(&items[3], Err(Error::BadImage { reason, .. }) if reason.contains("no bytes")));
+    let image = items[97].as_ref().unwrap();
+    assert!(image.uri.ends_with("data/test-00000-of-00001.parquet!/00000097"), "{}", image.uri);
+    assert_eq!((image.label.as_deref(), &image.bytes), (Some("dog"), &pgm(1, 1, &[97])));
+    let sample = Selection { sample: Some(5), seed: 1, ..part("test") };
+    let drawn: Vec<_> = open(&[root.join("data")], &sample).unwrap().map(|item| item.unwrap().uri).collect();
+    let again: Vec<_> = open(&[root.join("data")], &sample).unwrap().map(|item| item.unwrap().uri).collect();
+    assert_eq!((drawn.len(), &drawn), (5, &again));
+    let other: Vec<_> =
+        open(&[root.join("data")], &Selection { seed: 2, ..sample }).unwrap().map(|item| item.unwrap().uri).collect();
+    assert_ne!(drawn, other);
+}
+
+#[test]
+fn wildcards_stand_for_what_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["b.png", "a.png", "c.txt"] {
+        write(&dir.path().join(name), b"");
+    }
+    assert_eq!(found(dir.path(), &[dir.path().join("*.png")]), pairs(&[("a.png", None), ("b.png", None)]));
+    let error = open_all(&[dir.path().join("*.jpg")]).unwrap_err().to_string();
+    assert!(error.ends_with("*.jpg: nothing there matches it"), "{error}");
+}

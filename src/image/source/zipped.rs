@@ -1,0 +1,65 @@
+//! Zip archives. Their directory stands at the end, so one pass lists them.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::archive::{is_image, label, member_name};
+use super::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, too_large};
+use crate::error::{Error, Result};
+
+type Archive = ZipArchive<BufReader<File>>;
+
+pub(super) fn is_zip(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".zip")
+}
+
+pub(super) fn plan(path: &Path) -> Result<Source> {
+    let mut archive = open(path)?;
+    let mut entries = Vec::new();
+    for index in 0..archive.len() {
+        let member = archive.by_index_raw(index).map_err(|error| broken(path, &error))?;
+        let raw = String::from_utf8_lossy(member.name_raw());
+        let Some(name) = member_name(&raw) else { continue };
+        if !member.is_file() || !is_image(OsStr::new(&name)) {
+            continue;
+        }
+        let refused = if member.encrypted() {
+            Some("it is encrypted: unpack the archive with its password".to_owned())
+        } else {
+            (member.size() > MAX_FILE_BYTES).then(|| too_large(member.size()))
+        };
+        entries.push(Entry { refused, ..Entry::new(name, index as u64, member.size()) });
+    }
+    label(&mut entries);
+    let file = path.to_path_buf();
+    Ok(Source::inside(path, entries, move || Ok(Box::new(Members { archive: open(&file)? }) as Box<dyn Reader>)))
+}
+
+fn open(path: &Path) -> Result<Archive> {
+    let file = File::open(path).map_err(Error::io("open", path))?;
+    ZipArchive::new(BufReader::new(file)).map_err(|error| broken(path, &error))
+}
+
+fn broken(path: &Path, error: &ZipError) -> Error {
+    Error::BadArchive { path: path.into(), reason: error.to_string() }
+}
+
+struct Members {
+    archive: Archive,
+}
+
+impl Reader for Members {
+    /// A member that is broken, its checksum included, says nothing of the others.
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
+        let bad = |reason: String| Fault::Image(format!("in the archive: {reason}"));
+        let member = self.archive.by_index(entry.at as usize).map_err(|error| bad(error.to_string()))?;
+        let mut bytes = Vec::new();
+        member.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| bad(error.to_string()))?;
+        Ok(bytes)
+    }
+}
