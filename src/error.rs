@@ -34,6 +34,12 @@ pub enum Error {
         wanted.as_ref().map_or("say which with --part".into(), |wanted| format!("there is no part '{wanted}', say which with --part"))
     )]
     DatasetPart { path: PathBuf, wanted: Option<String>, parts: Vec<String> },
+    #[error(
+        "{} and {} both name images and say more of them: ingest one after the other", first.display(), second.display()
+    )]
+    SeveralTables { first: PathBuf, second: PathBuf },
+    #[error("metadata {}: {reason}", path.display())]
+    BadMetadata { path: PathBuf, reason: String },
     #[error("cannot preprocess a picture of {width} x {height} pixels: {reason}")]
     Preprocess { width: u32, height: u32, reason: String },
 

@@ -3,10 +3,10 @@
 //! A file is known by (dataset, split, uri). New files are appended; known and unchanged ones that this backbone
 //! has seen are left alone; known ones it has not seen get its embedding; changed ones are replaced, and what
 //! other backbones said of the old picture becomes NULL. Where class logits are asked for as well, a row that lacks them
-//! has not been seen. Rows are committed some thousand at a time, so an
-//! ingest that was interrupted goes on where it was.
+//! has not been seen. Rows are committed some thousand at a time, so an ingest that was interrupted goes on where it was.
+//! A file that is refused stops nothing: it is a row of `rejects` until it is embedded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,15 +16,19 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use futures::TryStreamExt;
+use serde::Serialize;
 
 use crate::backbone::Backbone;
 use crate::embed::{Batch, EmbeddedImage, Reject, StageTimes, embed};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
+use crate::metadata::Metadata;
 use crate::registry::{register_backbone, register_logits};
 use crate::schema;
-use crate::store::{Store, WriteLock, quote};
+use crate::store::{Store, WriteLock, now, quote};
 
+/// Rejects that an [`IngestSummary`] names.
+const FIRST_REJECTS: usize = 10;
 /// Rows per commit: few enough that little is lost to a crash, enough that Lance's files stay large.
 const COMMIT_ROWS: usize = 8192;
 
@@ -39,6 +43,8 @@ pub struct IngestOptions {
     pub store_images: bool,
     /// Threads that decode and embed.
     pub workers: usize,
+    /// Stop at the first file that is refused.
+    pub strict: bool,
 }
 
 /// What an ingest did.
@@ -52,8 +58,12 @@ pub struct IngestSummary {
     pub filled: usize,
     /// Files that were there, unchanged and embedded.
     pub unchanged: usize,
-    /// Files that were refused.
-    pub rejects: Vec<Reject>,
+    /// Rows that were there and got other metadata.
+    pub described: usize,
+    /// Files that were refused; the table `rejects` names them.
+    pub refused: usize,
+    /// The first of them.
+    pub first_rejects: Vec<Reject>,
     /// Busy time per stage, summed over threads.
     pub stages: StageTimes,
     /// Committing rows.
@@ -65,7 +75,7 @@ pub struct IngestSummary {
 impl IngestSummary {
     /// Files that were looked at.
     pub fn files(&self) -> usize {
-        self.embedded() + self.unchanged + self.rejects.len()
+        self.embedded() + self.unchanged + self.refused
     }
 
     /// Images that went through the network.
@@ -89,15 +99,16 @@ struct Known {
     embedded: bool,
 }
 
-/// Ingest `files`. `progress(files looked at)` is called after each batch.
+/// Ingest `files`, with the columns of `metadata` beside them. `progress(files looked at)` is called after each batch.
 ///
-/// Errors: another writer; a column filled by other weights; an archive that is cut (what came before it is
-/// kept); every image refused.
+/// Errors: another writer; a column filled by other weights; an archive that is cut, and a refused file where
+/// [`IngestOptions::strict`] says so (what came before it is kept); every image refused.
 pub async fn ingest(
     store: &Store,
     backbone: &Backbone,
     files: ImageFiles,
     options: &IngestOptions,
+    metadata: Option<&Metadata>,
     mut progress: impl FnMut(usize),
 ) -> Result<IngestSummary> {
     let start = Instant::now();
@@ -106,6 +117,9 @@ pub async fn ingest(
     let logits = backbone.logits().map(|classes| (schema::logits_column(&backbone.manifest().name), classes));
     if let Some((_, classes)) = logits {
         register_logits(store, &lock, backbone.checkpoint(), classes).await?;
+    }
+    if let Some(metadata) = metadata {
+        metadata.add_columns(store, &lock).await?;
     }
     let columns =
         [backbone.manifest().name.as_str()].into_iter().chain(logits.iter().map(|(column, _)| column.as_str()));
@@ -118,7 +132,9 @@ pub async fn ingest(
         dimension: backbone.manifest().dimension,
         logits,
         options,
+        metadata,
         next_id: store.largest_id().await? + 1,
+        rejected: rejected_files(store, options).await?,
     };
 
     let mut summary = IngestSummary::default();
@@ -133,7 +149,12 @@ pub async fn ingest(
                 break;
             }
         }
-        if waiting.images.len() >= COMMIT_ROWS {
+        if let Some(Reject { uri, reason }) = waiting.rejects.first().filter(|_| options.strict) {
+            let reason = format!("{reason} (--strict stops here; what came before it is kept)");
+            failed = Some(Error::BadImage { uri: uri.clone(), reason });
+            break;
+        }
+        if waiting.images.len() >= COMMIT_ROWS || waiting.rejects.len() >= COMMIT_ROWS {
             writer.commit(&mut waiting, &mut summary).await?;
         }
         progress(summary.files() + waiting.images.len());
@@ -142,9 +163,12 @@ pub async fn ingest(
     if let Some(error) = failed {
         return Err(error);
     }
-    if let (Some(first), 0, 0) = (summary.rejects.first(), summary.embedded(), summary.unchanged) {
+    if let (Some(first), 0, 0) = (summary.first_rejects.first(), summary.embedded(), summary.unchanged) {
         let first = format!("{}: {}", first.uri, first.reason);
-        return Err(Error::AllImagesRefused { count: summary.rejects.len(), first });
+        return Err(Error::AllImagesRefused { count: summary.refused, first });
+    }
+    if let Some(metadata) = metadata.filter(|_| summary.unchanged > 0) {
+        summary.described = metadata.update(store, &lock, &of_split(options)).await?;
     }
     summary.stages = batches.times();
     summary.wall = start.elapsed();
@@ -157,8 +181,7 @@ async fn known_files(
     columns: impl Iterator<Item = &str>,
     options: &IngestOptions,
 ) -> Result<HashMap<String, Known>> {
-    let of_split =
-        format!("{} = {} AND {} = {}", schema::DATASET, quote(&options.dataset), schema::SPLIT, quote(&options.split));
+    let of_split = of_split(options);
     let embedded_only = columns.fold(of_split.clone(), |sql, column| format!("{sql} AND {column} IS NOT NULL"));
     let mut embedded: HashSet<u64> = HashSet::new();
     let mut batches = store.scan(schema::IMAGES, None, &[schema::ID], Some(&embedded_only)).await?;
@@ -178,6 +201,32 @@ async fn known_files(
         }
     }
     Ok(known)
+}
+
+/// SQL for the rows of this dataset and split.
+fn of_split(options: &IngestOptions) -> String {
+    format!("{} = {} AND {} = {}", schema::DATASET, quote(&options.dataset), schema::SPLIT, quote(&options.split))
+}
+
+/// The files of this dataset and split that were refused before, by uri.
+async fn rejected_files(store: &Store, options: &IngestOptions) -> Result<HashSet<String>> {
+    let mut batches = store.scan(schema::REJECTS, None, &[schema::URI], Some(&of_split(options))).await?;
+    let mut rejected = HashSet::new();
+    while let Some(batch) = batches.try_next().await? {
+        rejected.extend(batch.column(0).as_string::<i32>().iter().flatten().map(String::from));
+    }
+    Ok(rejected)
+}
+
+/// A row of the table `rejects`.
+#[derive(Serialize)]
+struct Rejected<'a> {
+    dataset: &'a str,
+    split: &'a str,
+    uri: &'a str,
+    backbone: &'a str,
+    reason: &'a str,
+    rejected_at: &'a str,
 }
 
 /// What each file is for; a file named twice in one ingest counts once.
@@ -202,6 +251,7 @@ struct Waiting {
     images: Vec<EmbeddedImage<Purpose>>,
     embeddings: Vec<f32>,
     logits: Vec<f32>,
+    rejects: Vec<Reject>,
 }
 
 impl Waiting {
@@ -209,7 +259,10 @@ impl Waiting {
         self.images.extend(batch.images);
         self.embeddings.extend(batch.embeddings);
         self.logits.extend(batch.logits);
-        summary.rejects.extend(batch.rejects);
+        summary.refused += batch.rejects.len();
+        let room = FIRST_REJECTS.saturating_sub(summary.first_rejects.len());
+        summary.first_rejects.extend(batch.rejects.iter().take(room).cloned());
+        self.rejects.extend(batch.rejects);
         summary.unchanged += batch.skipped;
     }
 }
@@ -224,13 +277,16 @@ struct Writer<'a> {
     /// The column of logits and the number of classes, where they are asked for.
     logits: Option<(String, usize)>,
     options: &'a IngestOptions,
+    metadata: Option<&'a Metadata>,
     next_id: u64,
+    /// Files that `rejects` names, by uri.
+    rejected: HashSet<String>,
 }
 
 impl Writer<'_> {
     async fn commit(&mut self, waiting: &mut Waiting, summary: &mut IngestSummary) -> Result<()> {
         let start = Instant::now();
-        let Waiting { images, embeddings, logits } = std::mem::take(waiting);
+        let Waiting { images, embeddings, logits, rejects } = std::mem::take(waiting);
         let numbers = Numbers { embeddings: &embeddings, logits: &logits };
         let rows = |wanted: fn(&Purpose) -> bool| -> Vec<usize> {
             (0..images.len()).filter(|&row| wanted(&images[row].purpose)).collect()
@@ -245,8 +301,9 @@ impl Writer<'_> {
         }
         let replaced = rows(|purpose| matches!(purpose, Purpose::Replace { .. }));
         if !replaced.is_empty() {
-            // the user's own columns are not about the file: they stay
-            let kept = self.schema.fields().iter().filter(|field| !schema::is_users(field));
+            // the user's own columns are not about the file: they stay, where nobody gives them anew
+            let given = |field: &Field| self.metadata.is_some_and(|metadata| metadata.has(field.name()));
+            let kept = self.schema.fields().iter().filter(|field| !schema::is_users(field) || given(field));
             let fields = Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()));
             let batch = self.full_rows(&images, numbers, &replaced, ids_of(&images, &replaced), fields)?;
             self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
@@ -258,7 +315,40 @@ impl Writer<'_> {
             self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
             summary.filled += filled.len();
         }
+        self.commit_rejects(&rejects, &images).await?;
         summary.write += start.elapsed();
+        Ok(())
+    }
+
+    /// Name what was refused in `rejects`, and no more what is embedded now.
+    async fn commit_rejects(&mut self, rejects: &[Reject], embedded: &[EmbeddedImage<Purpose>]) -> Result<()> {
+        let mended: Vec<String> =
+            embedded.iter().filter(|image| self.rejected.remove(&image.uri)).map(|image| quote(&image.uri)).collect();
+        for uris in mended.chunks(1000) {
+            let predicate = format!("{} AND {} IN ({})", of_split(self.options), schema::URI, uris.join(", "));
+            self.store.delete(self.lock, schema::REJECTS, &predicate).await?;
+        }
+        if rejects.is_empty() {
+            return Ok(());
+        }
+        let rejected_at = now();
+        let row = |reject: &'_ Reject| (reject.uri.clone(), reject.reason.clone());
+        let rows: BTreeMap<String, String> = rejects.iter().map(row).collect();
+        let rows: Vec<Rejected<'_>> = rows
+            .iter()
+            .map(|(uri, reason)| Rejected {
+                dataset: &self.options.dataset,
+                split: &self.options.split,
+                uri,
+                backbone: self.backbone,
+                reason,
+                rejected_at: &rejected_at,
+            })
+            .collect();
+        self.store
+            .write_rows(self.lock, schema::REJECTS, &[schema::DATASET, schema::SPLIT, schema::URI], &rows)
+            .await?;
+        self.rejected.extend(rejects.iter().map(|reject| reject.uri.clone()));
         Ok(())
     }
 
@@ -292,9 +382,12 @@ impl Writer<'_> {
                 schema::BYTES if self.options.store_images => {
                     Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &of(row).bytes)))
                 }
-                name => match self.numbers_of(name, numbers) {
-                    Some((values, width)) => vectors(values, width, rows)?,
-                    None => new_null_array(field.data_type(), rows.len()),
+                name => match (self.numbers_of(name, numbers), self.metadata) {
+                    (Some((values, width)), _) => vectors(values, width, rows)?,
+                    (None, Some(metadata)) if metadata.has(name) => {
+                        metadata.column(field, rows.iter().map(|row| of(row).uri.as_str()))?
+                    }
+                    _ => new_null_array(field.data_type(), rows.len()),
                 },
             })
         };

@@ -86,6 +86,7 @@ pub mod index;
 #[cfg(feature = "torch")]
 pub mod ingest;
 pub mod memory;
+pub mod metadata;
 pub mod metrics;
 mod pickle;
 pub mod planner;

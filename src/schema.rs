@@ -19,12 +19,16 @@ pub const SCHEMA_MIGRATIONS: &str = "schema_migrations";
 /// One row per view.
 pub const VIEWS: &str = "views";
 
+/// One row per file that was refused.
+pub const REJECTS: &str = "rejects";
+
 /// Every table, in the order in which SQL lists them.
-pub const TABLES: [&str; 6] = [IMAGES, BACKBONES, BANKS, CALIBRATIONS, VIEWS, SCHEMA_MIGRATIONS];
+pub const TABLES: [&str; 7] = [IMAGES, REJECTS, BACKBONES, BANKS, CALIBRATIONS, VIEWS, SCHEMA_MIGRATIONS];
 
 /// What writes a table that SQL's INSERT, UPDATE and DELETE do not.
 pub fn written_by(table: &str) -> &'static str {
     match table {
+        REJECTS => "'outskirt ingest' writes it: mend the files and run it again",
         BACKBONES => "'outskirt ingest --backbone' writes it",
         BANKS => "'outskirt bank create' and 'outskirt bank drop' change it",
         CALIBRATIONS => "'outskirt bank calibrate' writes it",

@@ -74,9 +74,10 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
             split: split.into(),
             store_images: false,
             workers: rayon::current_num_threads(),
+            strict: false,
         };
         let files = crate::image::open(&[folder], &crate::image::Selection::default())?;
-        let summary = ingest::with_progress(&store, &backbone, files, &options, console).await?;
+        let summary = ingest::with_progress(&store, &backbone, files, &options, None, console).await?;
         ingest::report_rejects(&summary, console)?;
         summaries.push(summary);
     }

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use super::{Console, bank};
 use crate::backbone::{self, Backbone};
 use crate::error::{Error, Result};
-use crate::image::{self, ImageFiles};
+use crate::image::{self, ImageFiles, Selection};
 use crate::ingest::{IngestOptions, IngestSummary, ingest};
+use crate::metadata::Metadata;
 use crate::registry::registered_backbones;
 use crate::store::Store;
-
-/// Rejected files that are named; the rest is counted.
-const NAMED_REJECTS: usize = 10;
 
 /// Embed images with a backbone and add them to the database, which is created where there is none
 #[derive(Debug, clap::Args)]
@@ -22,9 +20,12 @@ Examples:
       --backbone resnet20_cifar10 --weights resnet20-12fca82f.th
 
 Class folders give the column label: cats/1.png is labelled 'cats'. Files that are in the table already
-are left alone, so the same command can be run again.")]
+are left alone, so the same command can be run again. Files that cannot be read are counted, and named in
+the table rejects.")]
 pub struct Args {
-    /// Folders (any depth), PNG or JPEG files, .tar and .tar.gz archives
+    /// Folders (any depth), PNG, JPEG, PPM and PGM files; .tar, .tar.gz and .zip archives; CIFAR-10/100 (binary or Python
+    /// version), SVHN .mat and MNIST idx files; .parquet with image bytes; .csv, .jsonl and .parquet tables with a column
+    /// uri, whose other columns become columns of images; .txt lists of paths
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Value of the column dataset
@@ -33,6 +34,24 @@ pub struct Args {
     /// Value of the column split
     #[arg(long, default_value = "")]
     split: String,
+    /// Of data sets that come in parts, the one to take; --split where that is train, test, validation or extra
+    #[arg(long, value_name = "PART")]
+    part: Option<String>,
+    /// Of each label at most N, the first ones: 1000 of SVHN is the reference's rule
+    #[arg(long, value_name = "N")]
+    per_class: Option<usize>,
+    /// N images, drawn by --seed
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+    /// The seed of --sample
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// A .csv, .jsonl or .parquet table with a column uri: its other columns become columns of images
+    #[arg(long, value_name = "FILE")]
+    metadata: Option<PathBuf>,
+    /// Stop at the first file that cannot be read
+    #[arg(long)]
+    strict: bool,
     /// A name that 'outskirt backbone list' shows, or a manifest's path
     #[arg(long)]
     backbone: String,
@@ -54,7 +73,11 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let files = image::open(&args.paths, &image::Selection::default())?;
+    let known_parts = ["train", "test", "validation", "extra"];
+    let part = args.part.or_else(|| known_parts.contains(&args.split.as_str()).then(|| args.split.clone()));
+    let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed };
+    let files = image::open(&args.paths, &selection)?;
+    let metadata = metadata(args.metadata, &args.paths)?;
     let registered = match Store::open(db).await {
         Ok(store) => registered_backbones(&store).await?,
         Err(Error::NoDatabase { .. }) => Vec::new(),
@@ -68,11 +91,23 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         split: args.split,
         store_images: args.store_images,
         workers: args.threads.map_or_else(rayon::current_num_threads, usize::from),
+        strict: args.strict,
     };
-    let summary = with_progress(&store, &backbone, files, &options, console).await?;
+    let summary = with_progress(&store, &backbone, files, &options, metadata.as_ref(), console).await?;
     console.line(describe(&options, &summary))?;
     report_rejects(&summary, console)?;
     if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
+}
+
+/// The table that says more of the images: the one given, or one that names them.
+fn metadata(given: Option<PathBuf>, paths: &[PathBuf]) -> Result<Option<Metadata>> {
+    let mut tables: Vec<PathBuf> = paths.iter().filter(|path| image::is_manifest(path)).cloned().collect();
+    tables.extend(given);
+    match tables.as_slice() {
+        [] => Ok(None),
+        [table] => Metadata::read(table).map(Some),
+        [first, second, ..] => Err(Error::SeveralTables { first: first.clone(), second: second.clone() }),
+    }
 }
 
 /// Ingest under a progress bar.
@@ -81,10 +116,11 @@ pub(super) async fn with_progress(
     backbone: &Backbone,
     files: ImageFiles,
     options: &IngestOptions,
+    metadata: Option<&Metadata>,
     console: &Console<'_>,
 ) -> Result<IngestSummary> {
     let bar = console.progress("embedding", files.total() as u64);
-    let summary = ingest(store, backbone, files, options, |done| bar.set_position(done as u64)).await;
+    let summary = ingest(store, backbone, files, options, metadata, |done| bar.set_position(done as u64)).await;
     bar.finish_and_clear();
     summary
 }
@@ -95,7 +131,8 @@ fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
         (summary.replaced, "replaced (the file had changed)"),
         (summary.filled, "embedded by this backbone too"),
         (summary.unchanged, "there already"),
-        (summary.rejects.len(), "refused"),
+        (summary.described, "with other metadata"),
+        (summary.refused, "refused"),
     ] {
         if count > 0 {
             parts.push(format!("{count} {what}"));
@@ -112,11 +149,12 @@ fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
 }
 
 pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
-    for reject in summary.rejects.iter().take(NAMED_REJECTS) {
+    for reject in &summary.first_rejects {
         console.notice(format!("refused {}: {}", reject.uri, reject.reason))?;
     }
-    if summary.rejects.len() > NAMED_REJECTS {
-        console.notice(format!("… and {} more", summary.rejects.len() - NAMED_REJECTS))?;
+    let unnamed = summary.refused - summary.first_rejects.len();
+    if unnamed > 0 {
+        console.notice(format!("… and {unnamed} more: SELECT * FROM rejects"))?;
     }
     Ok(())
 }

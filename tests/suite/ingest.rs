@@ -213,3 +213,75 @@ async fn weights_of_another_shape_are_named() {
     assert!(error.contains("bn1.weight has shape [12], expected [16]") && error.contains("more"), "{error}");
     assert!(!db.exists(), "no database was made");
 }
+
+#[tokio::test]
+async fn a_broken_file_is_a_row_of_rejects_until_it_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let whole = std::fs::read(train.join("star/0003.png")).unwrap();
+    std::fs::write(train.join("star/0003.png"), &whole[..40]).unwrap();
+    std::fs::write(train.join("star/0004.png"), b"").unwrap();
+    let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
+    let strict = outskirt(&db, &[&ingest[..], &["--strict"]].concat()).await.unwrap_err().to_string();
+    assert!(strict.contains("star/0003.png") && strict.contains("--strict stops here"), "{strict}");
+
+    let (summary, notices) = outskirt(&db, &ingest).await.unwrap();
+    assert!(summary.contains(", 2 refused in"), "{summary}");
+    assert!(notices.contains("refused ") && notices.contains("star/0004.png: the file is empty"), "{notices}");
+    let rejects =
+        "SELECT dataset, split, backbone, reason, regexp_replace(uri, '.*/', '') AS file FROM rejects ORDER BY file";
+    let rows = csv(&db, rejects).await;
+    assert!(rows.contains("\nshapes,train,demo_shapes,") && rows.ends_with("the file is empty,0004.png\n"), "{rows}");
+    assert_eq!(rows.lines().count(), 3);
+    outskirt(&db, &ingest).await.unwrap();
+    assert_eq!(csv(&db, rejects).await, rows, "once, however often it is refused");
+
+    std::fs::write(train.join("star/0003.png"), &whole).unwrap();
+    let (summary, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(summary.starts_with("shapes/train: 1 added, 58 there already, 1 refused"), "{summary}");
+    assert_eq!(csv(&db, "SELECT regexp_replace(uri, '.*/', '') AS file FROM rejects").await, "file\n0004.png\n");
+    let error = outskirt(&db, &["sql", "DELETE FROM rejects"]).await.unwrap_err().to_string();
+    assert!(error.contains("mend the files"), "{error}");
+}
+
+#[tokio::test]
+async fn the_columns_of_a_table_become_columns_of_images() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let table = train.join("photos.csv");
+    std::fs::write(&table, "uri,label,camera,taken\nstar/0000.png,sun,7,2024-05-01\nring/0001.png,,8,\n").unwrap();
+    let ingest = arguments(table.to_str().unwrap(), "demo_shapes");
+    let (summary, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(summary.starts_with("shapes/train: 2 added"), "{summary}");
+    let query = "SELECT label, camera, taken FROM images ORDER BY id LIMIT 2";
+    assert_eq!(csv(&db, query).await, "label,camera,taken\nsun,7,2024-05-01\n,8,\n");
+
+    // the same table beside the folder: it belongs to the images that it names, by the end of their uris
+    std::fs::write(&table, "uri,camera\nstar/0000.png,9\nring/0001.png,8\nring/0002.png,5\n").unwrap();
+    let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
+    let with_table = [&ingest[..], &["--metadata", table.to_str().unwrap()]].concat();
+    let (summary, _) = outskirt(&db, &with_table).await.unwrap();
+    assert!(summary.starts_with("shapes/train: 58 added, 2 there already, 1 with other metadata"), "{summary}");
+    let query = "SELECT count(*) AS n, sum(camera) AS sum, count(camera) AS cameras, count(taken) AS taken FROM images";
+    assert_eq!(csv(&db, query).await, "n,sum,cameras,taken\n60,22,3,1\n");
+    let (summary, _) = outskirt(&db, &with_table).await.unwrap();
+    assert!(summary.starts_with("shapes/train: 0 added, 60 there already in"), "{summary}");
+
+    std::fs::write(&table, "uri,camera\nstar/0000.png,left\n").unwrap();
+    let error = outskirt(&db, &with_table).await.unwrap_err().to_string();
+    assert!(error.contains("column 'camera' is Utf8 here, and its values do not fit Int64"), "{error}");
+}
+
+#[tokio::test]
+async fn some_of_the_images_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
+    outskirt(&db, &[&ingest[..], &["--per-class", "2"]].concat()).await.unwrap();
+    let query = "SELECT count(*) AS n, count(DISTINCT label) AS labels FROM images";
+    assert_eq!(csv(&db, query).await, "n,labels\n20,10\n");
+    let (summary, _) = outskirt(&db, &[&ingest[..], &["--sample", "25", "--seed", "3"]].concat()).await.unwrap();
+    assert!(summary.contains(" there already"), "{summary}");
+    let (summary, _) = outskirt(&db, &[&ingest[..], &["--sample", "25", "--seed", "3"]].concat()).await.unwrap();
+    assert!(summary.starts_with("shapes/train: 0 added, 25 there already"), "{summary}");
+}

@@ -42,22 +42,29 @@ async fn lived_in(db: &Path) {
 }
 
 #[tokio::test]
-#[ignore = "writes tests/fixtures/v2.tar.gz, once per schema"]
+#[ignore = "writes tests/fixtures/v3.tar.gz, once per schema"]
 async fn pack_the_newest_schema() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("v2.db");
+    let db = folder.path().join("v3.db");
     lived_in(&db).await;
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v2.tar.gz");
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v3.tar.gz");
     let packed = flate2::write::GzEncoder::new(std::fs::File::create(packed).unwrap(), flate2::Compression::best());
     let mut archive = tar::Builder::new(packed);
-    archive.append_dir_all("v2.db", &db).unwrap();
+    archive.append_dir_all("v3.db", &db).unwrap();
     archive.into_inner().unwrap().finish().unwrap();
 }
 
 #[tokio::test]
-async fn a_database_of_schema_2_is_as_good_as_a_new_one() {
+async fn a_database_of_schema_2_or_3_is_as_good_as_a_new_one() {
+    for name in ["v2", "v3"] {
+        is_as_good_as_a_new_one(name).await;
+    }
+}
+
+async fn is_as_good_as_a_new_one(name: &str) {
     let folder = tempfile::tempdir().unwrap();
-    let db = unpacked(folder.path(), "v2");
+    let db = unpacked(folder.path(), name);
+    outskirt(&db, &["migrate"]).await.unwrap();
     outskirt(&db, &["verify"]).await.unwrap();
     let fresh = folder.path().join("fresh.db");
     lived_in(&fresh).await;
@@ -67,6 +74,7 @@ async fn a_database_of_schema_2_is_as_good_as_a_new_one() {
         "SELECT * FROM far ORDER BY id",
         "SELECT name, k, row_count, table_version FROM banks",
         "SELECT version, name, checksum FROM schema_migrations ORDER BY version",
+        "SELECT count(*) FROM rejects",
     ] {
         let ask = ["sql", query, "--format", "csv"];
         let old = outskirt(&db, &ask).await.unwrap();
@@ -92,16 +100,16 @@ async fn an_older_database_is_migrated_and_scores_as_before() {
     let db = version_1(folder.path());
     for command in [&["sql", "SELECT 1"][..], &["bank", "list"], &["bank", "drop", "circle"], &["backbone", "list"]] {
         let error = refused(&db, command).await;
-        let hint = format!("has schema 1, this outskirt needs 2: run 'outskirt --db {} migrate'", db.display());
+        let hint = format!("has schema 1, this outskirt needs 3: run 'outskirt --db {} migrate'", db.display());
         assert!(error.contains(&hint), "{error}");
     }
     assert!(Store::create(&db).await.is_err(), "ingest does not migrate by the way");
 
     let (dry, _) = outskirt(&db, &["migrate", "--dry-run"]).await.unwrap();
-    assert_eq!(dry, "would apply 0002_views_and_refresh.sql\n");
+    assert_eq!(dry, "would apply 0002_views_and_refresh.sql\nwould apply 0003_rejects.sql\n");
     refused(&db, &["sql", "SELECT 1"]).await;
     let (applied, _) = outskirt(&db, &["migrate"]).await.unwrap();
-    assert_eq!(applied, "applied 0002_views_and_refresh.sql\n");
+    assert_eq!(applied, "applied 0002_views_and_refresh.sql\napplied 0003_rejects.sql\n");
     let (again, _) = outskirt(&db, &["migrate"]).await.unwrap();
     assert!(again.ends_with("is up to date\n"), "{again}");
 

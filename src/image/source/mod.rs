@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::vec;
 
 pub use select::Selection;
+pub use table::{is_manifest, read as read_table};
 
 use crate::error::{Error, Result};
 

@@ -61,8 +61,14 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     Ok(list::named(named))
 }
 
-/// A whole table. Types of CSV and JSONL are those that all of their rows agree with.
-pub(super) fn read(path: &Path) -> Result<RecordBatch> {
+/// Whether a path is a table that names images and does not hold them.
+pub fn is_manifest(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    path.is_file() && is_table(&name) && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
+}
+
+/// A whole table: Parquet, CSV or JSONL. Types of CSV and JSONL are those that all of their rows agree with.
+pub fn read(path: &Path) -> Result<RecordBatch> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
     let batches = || -> Result<Vec<RecordBatch>, ArrowError> {
