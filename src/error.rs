@@ -34,6 +34,10 @@ pub enum Error {
         wanted.as_ref().map_or("say which with --part".into(), |wanted| format!("there is no part '{wanted}', say which with --part"))
     )]
     DatasetPart { path: PathBuf, wanted: Option<String>, parts: Vec<String> },
+    #[error("{} lacks {what}", folder.display())]
+    NoBenchmarkData { folder: PathBuf, what: String },
+    #[error("--weights is of one backbone, and {} are given: put the files where their manifests say", backbones.len())]
+    WeightsOfSeveral { backbones: Vec<String> },
     #[error(
         "{} and {} both name images and say more of them: ingest one after the other", first.display(), second.display()
     )]

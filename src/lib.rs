@@ -74,6 +74,7 @@
 
 pub mod backbone;
 pub mod bank;
+pub mod benchmark;
 pub mod cli;
 pub mod demo;
 #[cfg(feature = "torch")]
@@ -93,6 +94,7 @@ pub mod planner;
 pub mod queries;
 pub mod registry;
 mod sampling;
+pub mod sanity;
 pub mod schema;
 pub mod score;
 pub mod session;

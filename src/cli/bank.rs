@@ -8,7 +8,9 @@ use super::{Console, table};
 use crate::bank::{self, BankSpec, Definition, Refreshed, Verification};
 use crate::error::Result;
 use crate::index::IndexKind;
+use crate::sanity;
 use crate::schema;
+use crate::session::Session;
 use crate::store::Store;
 
 /// Create, calibrate, refresh, verify, list and drop banks.
@@ -139,7 +141,9 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
             console.line(format!(
                 "bank {}: {} embeddings of dimension {} from {}, k = {}, table version {}",
                 made.name, made.row_count, made.dimension, made.backbone, made.k, made.table_version
-            ))
+            ))?;
+            let warnings = sanity::of_bank(&Session::open(&store).await?, &made.name).await?;
+            warnings.into_iter().try_for_each(|warning| console.notice(format!("warning: {warning}")))
         }
         Command::Calibrate(args) => {
             let bar = console.progress("scoring held-out images", 0);

@@ -121,7 +121,7 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
         "\nHow well the score tells {} ID test images from each set, in percent:\n",
         evaluation.id_rows
     ))?;
-    evaluate::print(&[(Compared::Knn(None).name(), evaluation)], Format::Table, console)?;
+    evaluate::print(&[evaluate::Line { about: Vec::new(), evaluation }], Format::Table, console)?;
 
     let start = Instant::now();
     let values = [("limit", "10"), ("where", "split = 'test'")].map(|(name, value)| (name.into(), value.into()));

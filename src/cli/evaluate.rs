@@ -10,6 +10,7 @@ use super::{Console, Format, table};
 use crate::error::Result;
 use crate::evaluate::{Compared, Evaluation, evaluate};
 use crate::metrics::Metrics;
+use crate::sanity;
 use crate::schema;
 use crate::session::Session;
 use crate::store::Store;
@@ -58,55 +59,79 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let mut evaluations = Vec::with_capacity(compared.len());
     for compared in compared {
         let evaluation = evaluate(&session, &args.bank, compared, &args.id, &args.ood).await?;
-        evaluations.push((compared.name(), evaluation));
+        let about = if args.baselines { vec![("score", compared.name().into())] } else { Vec::new() };
+        evaluations.push(Line { about, evaluation });
     }
     for notice in session.banks().notices() {
         console.notice(notice)?;
     }
+    warn(&session, &args.bank, args.k, &args.id, console).await?;
     print(&evaluations, args.format, console)
 }
 
-/// Print the table; where several scores are compared, each line says which.
-pub(super) fn print(evaluations: &[(&str, Evaluation)], format: Format, console: &mut Console<'_>) -> Result<()> {
-    if let Some((_, evaluation)) = evaluations.iter().find(|(_, evaluation)| evaluation.id_inside_bank > 0) {
+/// Say what is suspicious about a bank and the ID images that it is compared with.
+pub(super) async fn warn(
+    session: &Session,
+    bank: &str,
+    k: Option<usize>,
+    id: &str,
+    console: &mut Console<'_>,
+) -> Result<()> {
+    let k = k.unwrap_or(session.banks().definition(bank)?.k);
+    let mut warnings = sanity::of_bank(session, bank).await?;
+    warnings.extend(sanity::of_id(session, bank, k, id).await?);
+    warnings.into_iter().try_for_each(|warning| console.notice(format!("warning: {warning}")))
+}
+
+/// An evaluation, and what tells it from the others: columns that are the same in all of them.
+pub(super) struct Line {
+    pub(super) about: Vec<(&'static str, String)>,
+    pub(super) evaluation: Evaluation,
+}
+
+/// Print the table.
+pub(super) fn print(evaluations: &[Line], format: Format, console: &mut Console<'_>) -> Result<()> {
+    if let Some(Line { evaluation, .. }) = evaluations.iter().find(|line| line.evaluation.id_inside_bank > 0) {
         console.notice(format!(
             "{} of the {} ID images are rows of the bank itself: their scores are too low, and the table too good",
             evaluation.id_inside_bank, evaluation.id_rows
         ))?;
     }
-    let mut lines: Vec<(&str, &str, usize, Metrics)> = Vec::new();
-    for (score, evaluation) in evaluations {
+    let mut lines: Vec<(&Line, &str, usize, Metrics)> = Vec::new();
+    for line in evaluations {
+        let evaluation = &line.evaluation;
         let total = evaluation.sets.iter().map(|set| set.rows).sum();
-        lines.extend(evaluation.sets.iter().map(|set| (*score, set.name.as_str(), set.rows, set.metrics)));
-        lines.push((score, "average", total, evaluation.mean));
+        lines.extend(evaluation.sets.iter().map(|set| (line, set.name.as_str(), set.rows, set.metrics)));
+        lines.push((line, "average", total, evaluation.mean));
     }
-    let several = evaluations.len() > 1;
-    let skipped = usize::from(!several);
+    let about: Vec<&str> =
+        evaluations.first().into_iter().flat_map(|line| &line.about).map(|(name, _)| *name).collect();
     if format == Format::Table {
-        let row = |(score, name, rows, m): &(&str, &str, usize, Metrics)| {
+        let row = |(line, name, rows, m): &(&Line, &str, usize, Metrics)| {
             let percent = [m.fpr95, m.auroc, m.aupr_in, m.aupr_out].map(|number| format!("{:.2}", 100.0 * number));
-            [score.to_string(), name.to_string(), rows.to_string()].into_iter().chain(percent).skip(skipped).collect()
+            let about = line.about.iter().map(|(_, value)| value.clone());
+            about.chain([name.to_string(), rows.to_string()]).chain(percent).collect()
         };
-        let header = ["score", "OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"];
-        let right: Vec<usize> = (2 - skipped..7 - skipped).collect();
+        let header = [&about[..], &["OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"]].concat();
+        let right: Vec<usize> = (about.len() + 1..header.len()).collect();
         let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
-        return console.line(table::render(&header[skipped..], &rows, &right));
+        return console.line(table::render(&header, &rows, &right));
     }
-    let text = |get: fn(&(&str, &str, usize, Metrics)) -> String| -> ArrayRef {
+    let text = |get: &dyn Fn(&(&Line, &str, usize, Metrics)) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(lines.iter().map(get)))
     };
     let images: ArrayRef = Arc::new(UInt64Array::from_iter_values(lines.iter().map(|(_, _, rows, _)| *rows as u64)));
     let fractions = |number: fn(&Metrics) -> f64| -> ArrayRef {
         Arc::new(Float64Array::from_iter_values(lines.iter().map(|(.., metrics)| number(metrics))))
     };
+    let about = about.iter().enumerate().map(|(at, name)| (*name, text(&|(line, ..)| line.about[at].1.clone())));
     let columns = [
-        ("score", text(|(score, ..)| score.to_string())),
-        ("ood_set", text(|(_, name, ..)| name.to_string())),
+        ("ood_set", text(&|(_, name, ..)| name.to_string())),
         ("images", images),
         ("fpr95", fractions(|metrics| metrics.fpr95)),
         ("auroc", fractions(|metrics| metrics.auroc)),
         ("auin", fractions(|metrics| metrics.aupr_in)),
         ("auout", fractions(|metrics| metrics.aupr_out)),
     ];
-    print_batch(&RecordBatch::try_from_iter(columns.into_iter().skip(skipped))?, format, console)
+    print_batch(&RecordBatch::try_from_iter(about.chain(columns))?, format, console)
 }

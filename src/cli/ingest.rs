@@ -125,7 +125,7 @@ pub(super) async fn with_progress(
     summary
 }
 
-fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
+pub(super) fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
     let mut parts = vec![format!("{} added", summary.added)];
     for (count, what) in [
         (summary.replaced, "replaced (the file had changed)"),

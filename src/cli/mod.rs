@@ -5,6 +5,8 @@
 
 mod backbone;
 mod bank;
+#[cfg(feature = "torch")]
+mod benchmark;
 mod console;
 mod delete;
 #[cfg(feature = "torch")]
@@ -73,6 +75,12 @@ pub enum Command {
     Score(score::Args),
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
     Evaluate(evaluate::Args),
+    /// Run the reference's experiment on CIFAR-10 or ImageNet, from files to its table
+    #[cfg(feature = "torch")]
+    Benchmark(benchmark::Args),
+    /// Run the reference's experiments (this outskirt was built without libtorch)
+    #[cfg(not(feature = "torch"))]
+    Benchmark(NeedsTorch),
     /// Delete images; banks follow
     Delete(delete::Args),
     /// Merge small files, and give back the space of what was deleted and of old versions
@@ -112,6 +120,10 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Query(args) => query::run(args, &cli.db, console).await,
         Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
+        #[cfg(feature = "torch")]
+        Command::Benchmark(args) => benchmark::run(args, &cli.db, console).await,
+        #[cfg(not(feature = "torch"))]
+        Command::Benchmark(_) => Err(crate::Error::NoTorch { what: "outskirt benchmark".into() }),
         Command::Delete(args) => delete::run(args, &cli.db, console).await,
         Command::Optimize(args) => optimize::run(args, &cli.db, console).await,
         Command::Verify(args) => verify::run(args, &cli.db, console).await,

@@ -18,6 +18,7 @@ mod queries;
 mod reference;
 mod refresh;
 mod refusals;
+mod sanity;
 mod scores;
 mod shell;
 mod sklearn;
