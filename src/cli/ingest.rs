@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Console, bank};
 use crate::backbone::{self, Backbone};
+use crate::embed::StageTimes;
 use crate::error::{Error, Result};
 use crate::image::{self, ImageFiles};
 use crate::ingest::{IngestOptions, IngestSummary, ingest};
@@ -48,6 +49,9 @@ pub struct Args {
     /// Threads that decode and embed; all cores where it is not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
+    /// Print how long the threads were busy with each stage
+    #[arg(long)]
+    times: bool,
     /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
     #[arg(long)]
     no_refresh: bool,
@@ -71,6 +75,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     let summary = with_progress(&store, &backbone, files, &options, console).await?;
     console.line(describe(&options, &summary))?;
+    if args.times {
+        console.notice(describe_times(&summary))?;
+    }
     report_rejects(&summary, console)?;
     if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
 }
@@ -109,6 +116,15 @@ fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
     };
     let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
     format!("{}{split}: {} in {seconds:.1} s{rate}", options.dataset, parts.join(", "))
+}
+
+/// Seconds, summed over threads; those of the network are what a faster one would save.
+fn describe_times(summary: &IngestSummary) -> String {
+    let StageTimes { read, decode, preprocess, forward } = summary.stages;
+    let stages = [("read", read), ("decode", decode), ("preprocess", preprocess), ("forward", forward)];
+    let stages = stages.into_iter().chain([("write", summary.write)]);
+    let parts: Vec<String> = stages.map(|(stage, time)| format!("{stage} {:.2} s", time.as_secs_f64())).collect();
+    format!("busy: {}", parts.join(", "))
 }
 
 pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
