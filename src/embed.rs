@@ -14,8 +14,12 @@ use crate::backbone::{Backbone, Outputs, Worker};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, content_hash, decode};
 
-/// Images per forward pass: enough for libtorch's matrix products, small enough to keep activations in cache.
+/// Images per batch at most: enough for the network's matrix products.
 const BATCH: usize = 64;
+/// Values of a batch's input at most, but for [`FEWEST`] images: large pictures are work enough in smaller batches, and a
+/// few hundred of them should keep every worker busy to the end.
+const VALUES: usize = 1 << 20;
+const FEWEST: usize = 8;
 
 /// An image that was embedded; its numbers are in [`Batch::embeddings`].
 #[derive(Debug)]
@@ -147,7 +151,8 @@ pub fn embed<T: Send + 'static>(
         std::thread::spawn(move || work(worker, &jobs, &results, &clocks));
     }
     let reader_clocks = Arc::clone(&clocks);
-    std::thread::spawn(move || read(files, decide, &job_sender, &reader_clocks));
+    let size = (VALUES / backbone.input_len()).clamp(FEWEST, BATCH);
+    std::thread::spawn(move || read(files, size, decide, &job_sender, &reader_clocks));
     Embedding { results, early: BTreeMap::new(), next: 0, failed: false, clocks }
 }
 
@@ -189,6 +194,7 @@ impl<T> Embedding<T> {
 
 fn read<T>(
     mut files: impl Iterator<Item = Result<ImageFile>>,
+    size: usize,
     mut decide: impl FnMut(&ImageFile, &str) -> Option<T>,
     jobs: &mpsc::SyncSender<Numbered<Job<T>>>,
     clocks: &Clocks,
@@ -219,7 +225,7 @@ fn read<T>(
             }
         }
         // files that are left out cost nothing, but their count must reach the progress bar now and then
-        if job.files.len() == BATCH || job.len() >= 16 * BATCH {
+        if job.files.len() == size || job.len() >= 16 * BATCH {
             if jobs.send((number, Ok(std::mem::replace(&mut job, Job::new())))).is_err() {
                 return;
             }

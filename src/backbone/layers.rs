@@ -103,6 +103,36 @@ impl ConvNorm {
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
         self.norm.forward(&self.conv.forward(x)?, train)
     }
+
+    /// Weights (to × from × size × size) and biases of the convolution that gives the same, with running statistics.
+    pub(super) fn folded(&self) -> Result<(Vec<f32>, Vec<f32>)> {
+        let numbers = |tensor: &Tensor| -> Result<Vec<f64>, TchError> {
+            Vec::try_from(tensor.f_flatten(0, -1)?.f_to_kind(Kind::Double)?)
+        };
+        let BatchNorm { weight, bias, mean, var } = &self.norm;
+        let (bias, mean) = (numbers(bias)?, numbers(mean)?);
+        let scale: Vec<f64> = numbers(weight)?
+            .iter()
+            .zip(numbers(var)?)
+            .map(|(weight, var)| weight / (var + BN_EPSILON).sqrt())
+            .collect();
+        let mut weights = numbers(&self.conv.weight)?;
+        let each = weights.len() / scale.len();
+        for (weights, scale) in weights.chunks_exact_mut(each).zip(&scale) {
+            weights.iter_mut().for_each(|weight| *weight *= scale);
+        }
+        let biases = bias.iter().zip(mean.iter().zip(&scale)).map(|(bias, (mean, scale))| (bias - mean * scale) as f32);
+        Ok((weights.into_iter().map(|weight| weight as f32).collect(), biases.collect()))
+    }
+
+    /// Rows and columns of the window.
+    pub(super) fn size(&self) -> usize {
+        2 * self.conv.padding as usize + 1
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.conv.stride as usize
+    }
 }
 
 /// A linear map, with a bias.

@@ -11,6 +11,8 @@ mod architecture;
 mod checkpoint;
 #[cfg(feature = "torch")]
 mod densenet;
+#[cfg(feature = "torch")]
+mod fused;
 #[cfg(all(test, feature = "torch"))]
 mod golden;
 #[cfg(feature = "torch")]

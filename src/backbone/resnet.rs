@@ -77,20 +77,20 @@ impl Form {
 
 #[derive(Debug, Clone)]
 pub(super) struct ResNet {
-    stem: ConvNorm,
-    max_pool: bool,
-    blocks: Vec<Block>,
+    pub(super) stem: ConvNorm,
+    pub(super) max_pool: bool,
+    pub(super) blocks: Vec<Block>,
 }
 
 #[derive(Debug, Clone)]
-struct Block {
-    convs: Vec<ConvNorm>,
-    shortcut: Between,
+pub(super) struct Block {
+    pub(super) convs: Vec<ConvNorm>,
+    pub(super) shortcut: Between,
 }
 
 /// What a block adds to its convolutions.
 #[derive(Debug, Clone)]
-enum Between {
+pub(super) enum Between {
     Identity,
     /// Every second pixel, and zero channels on each side.
     Pad(i64),

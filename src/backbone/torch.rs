@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use outskirt_kernels::Scratch;
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::architecture::TORCHSCRIPT;
@@ -88,7 +89,7 @@ impl Backbone {
         };
         let preprocess = manifest.input.preprocess();
         let backbone = Self { preprocess, runs, checkpoint, classes: None, with_logits: true };
-        let worker = backbone.worker();
+        let mut worker = backbone.worker();
         let (embeddings, logits) = worker.forward(&vec![0.5; worker.input_len()])?;
         let measured = Measured { dimension: width(&embeddings), classes: logits.as_ref().map(width) };
         Ok((Self { with_logits: false, ..backbone }, measured))
@@ -124,6 +125,11 @@ impl Backbone {
         &self.checkpoint
     }
 
+    /// f32 values per preprocessed image: 3 × height × width.
+    pub fn input_len(&self) -> usize {
+        self.preprocess.input_len()
+    }
+
     /// A worker for one thread; the weights are shared, not copied.
     pub fn worker(&self) -> Worker {
         let runs = match &self.runs {
@@ -132,7 +138,7 @@ impl Backbone {
         };
         let preprocessor = Preprocessor::new(&self.preprocess);
         let (manifest, classes, with_logits) = (self.manifest().clone(), self.classes, self.with_logits);
-        Worker { manifest, preprocessor, runs, classes, with_logits }
+        Worker { manifest, preprocessor, runs, scratch: Scratch::default(), classes, with_logits }
     }
 }
 
@@ -141,6 +147,7 @@ pub struct Worker {
     manifest: Manifest,
     preprocessor: Preprocessor,
     runs: Runs,
+    scratch: Scratch,
     /// Numbers per picture that logits must have.
     classes: Option<usize>,
     with_logits: bool,
@@ -170,7 +177,7 @@ impl Worker {
 
     /// Embed n preprocessed pictures (n × [`Self::input_len`]): n × dimension values, as the network gives them, and its
     /// logits where the backbone was asked for them.
-    pub fn embed(&self, input: &[f32]) -> Result<Outputs> {
+    pub fn embed(&mut self, input: &[f32]) -> Result<Outputs> {
         let (embeddings, logits) = self.forward(input)?;
         let (found, backbone) = (width(&embeddings), || self.manifest.name.clone());
         if found != self.manifest.dimension {
@@ -189,11 +196,19 @@ impl Worker {
     }
 
     /// Embeddings (n×d), and logits (n×classes) where they are asked for and there.
-    fn forward(&self, input: &[f32]) -> Result<(Tensor, Option<Tensor>)> {
+    fn forward(&mut self, input: &[f32]) -> Result<(Tensor, Option<Tensor>)> {
         // thread-local in libtorch: it belongs around each call
         let _no_grad = tch::no_grad_guard();
         let n = (input.len() / self.input_len()) as i64;
         let (height, width) = (i64::from(self.manifest.input.height), i64::from(self.manifest.input.width));
+        if let Runs::BuiltIn(network) = &self.runs
+            && let Some(fused) = network.fused()
+        {
+            let embeddings = fused.embed(input, (height as usize, width as usize), &mut self.scratch);
+            let embeddings = Tensor::f_from_slice(&embeddings)?.f_view([n, -1])?;
+            let logits = if self.with_logits { network.classify(&embeddings).transpose()? } else { None };
+            return Ok((embeddings, logits));
+        }
         let input = Tensor::f_from_slice(input)?.f_view([n, 3, height, width])?;
         match &self.runs {
             Runs::BuiltIn(network) => {

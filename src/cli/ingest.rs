@@ -110,7 +110,8 @@ fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
     }
     let seconds = summary.wall.as_secs_f64();
     let rate = if summary.embedded() > 0 {
-        format!(", {:.0} images/s", summary.embedded() as f64 / seconds)
+        let rate = summary.embedded() as f64 / seconds;
+        format!(", {rate:.*} images/s", usize::from(rate < 100.0))
     } else {
         String::new()
     };
