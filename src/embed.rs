@@ -21,6 +21,9 @@ const BATCH: usize = 64;
 const VALUES: usize = 1 << 20;
 const FEWEST: usize = 8;
 
+/// How many images of a run in another precision are embedded in f32 as well, or few more.
+pub const COMPARED: usize = 256;
+
 /// An image that was embedded; its numbers are in [`Batch::embeddings`].
 #[derive(Debug)]
 pub struct EmbeddedImage<T> {
@@ -62,6 +65,8 @@ pub struct Batch<T> {
     pub rejects: Vec<Reject>,
     /// Images that the caller wanted left out.
     pub skipped: usize,
+    /// `images.len()` × dimension, the same in f32: of the first [`COMPARED`] images of a run in another precision.
+    pub in_f32: Option<Vec<f32>>,
 }
 
 /// Busy time per stage, summed over threads.
@@ -107,11 +112,13 @@ struct Job<T> {
     files: Vec<Pending<T>>,
     rejects: Vec<Reject>,
     skipped: usize,
+    /// Embed in f32 as well, where that is another precision than the backbone's.
+    compare: bool,
 }
 
 impl<T> Job<T> {
     fn new() -> Self {
-        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0 }
+        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0, compare: false }
     }
 
     fn len(&self) -> usize {
@@ -199,13 +206,17 @@ fn read<T>(
     jobs: &mpsc::SyncSender<Numbered<Job<T>>>,
     clocks: &Clocks,
 ) {
-    let mut number = 0;
+    let (mut number, mut embedded) = (0, 0);
     let mut job = Job::new();
     loop {
         let file = timed(&clocks.read, || files.next().map(|file| file.map(|file| (content_hash(&file.bytes), file))));
         match file {
             Some(Ok((hash, file))) => match decide(&file, &hash) {
-                Some(purpose) => job.files.push(Pending { purpose, file, content_hash: hash }),
+                Some(purpose) => {
+                    job.compare = embedded - job.files.len() < COMPARED;
+                    embedded += 1;
+                    job.files.push(Pending { purpose, file, content_hash: hash });
+                }
                 None => job.skipped += 1,
             },
             Some(Err(Error::BadImage { uri, reason })) => job.rejects.push(Reject { uri, reason }),
@@ -256,7 +267,7 @@ fn work<T>(
 
 /// Decode, preprocess and embed one batch.
 fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>> {
-    let Job { files, mut rejects, skipped } = job;
+    let Job { files, mut rejects, skipped, compare } = job;
     let mut images = Vec::with_capacity(files.len());
     let input_len = worker.input_len();
     let mut input = Vec::with_capacity(files.len() * input_len);
@@ -281,11 +292,14 @@ fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>>
         }
     }
     if images.is_empty() {
-        return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped });
+        return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped, in_f32: None });
     }
     let Outputs { mut embeddings, mut logits } = timed(&clocks.forward, || worker.embed(&input))?;
+    let in_f32 = if compare { worker.in_f32(&input)? } else { None };
+    let given = images.len();
     drop_unusable(&mut images, &mut embeddings, &mut logits, &mut rejects);
-    Ok(Batch { images, embeddings, logits, rejects, skipped })
+    let in_f32 = in_f32.filter(|_| images.len() == given);
+    Ok(Batch { images, embeddings, logits, rejects, skipped, in_f32 })
 }
 
 /// An embedding that no score can be taken of, or logits that are no numbers, make a reject: a picture, not the run, is

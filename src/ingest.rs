@@ -18,6 +18,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use futures::TryStreamExt;
 
 use crate::backbone::Backbone;
+use crate::deviation::Deviation;
 use crate::embed::{Batch, EmbeddedImage, Reject, StageTimes, embed};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
@@ -54,6 +55,8 @@ pub struct IngestSummary {
     pub unchanged: usize,
     /// Files that were refused.
     pub rejects: Vec<Reject>,
+    /// Where the network ran in another precision: how far that is from f32.
+    pub deviation: Option<Deviation>,
     /// Busy time per stage, summed over threads.
     pub stages: StageTimes,
     /// Committing rows.
@@ -102,7 +105,7 @@ pub async fn ingest(
 ) -> Result<IngestSummary> {
     let start = Instant::now();
     let lock = store.lock()?;
-    register_backbone(store, &lock, backbone.checkpoint()).await?;
+    register_backbone(store, &lock, backbone.checkpoint(), backbone.precision()).await?;
     let logits = backbone.logits().map(|classes| (schema::logits_column(&backbone.manifest().name), classes));
     if let Some((_, classes)) = logits {
         register_logits(store, &lock, backbone.checkpoint(), classes).await?;
@@ -125,9 +128,16 @@ pub async fn ingest(
     let mut waiting = Waiting::default();
     let mut batches = embed(files, backbone, options.workers, decide(known));
     let mut failed = None;
+    let mut compared = (Vec::new(), Vec::new());
     while let Some(batch) = batches.next().await {
         match batch {
-            Ok(batch) => waiting.push(batch, &mut summary),
+            Ok(batch) => {
+                if let Some(in_f32) = &batch.in_f32 {
+                    compared.0.extend(&batch.embeddings);
+                    compared.1.extend(in_f32);
+                }
+                waiting.push(batch, &mut summary);
+            }
             Err(error) => {
                 failed = Some(error);
                 break;
@@ -147,6 +157,7 @@ pub async fn ingest(
         return Err(Error::AllImagesRefused { count: summary.rejects.len(), first });
     }
     summary.stages = batches.times();
+    summary.deviation = Deviation::of(&compared.0, &compared.1, backbone.manifest().dimension);
     summary.wall = start.elapsed();
     Ok(summary)
 }

@@ -77,6 +77,8 @@ pub mod bank;
 pub mod cli;
 pub mod demo;
 #[cfg(feature = "torch")]
+pub mod deviation;
+#[cfg(feature = "torch")]
 pub mod embed;
 pub mod error;
 pub mod evaluate;

@@ -8,7 +8,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use super::densenet::{self, DenseNet};
 use super::fused::Fused;
-use super::layers::{Get, Linear, Weight};
+use super::layers::{Get, Linear, Place, Weight};
 use super::resnet::{Form, ResNet};
 use super::vit::{self, Naming, VisionTransformer};
 use super::weights::{StateDict, WeightTensor};
@@ -125,6 +125,19 @@ impl Network {
         let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
         let more = problems.len().saturating_sub(SHOWN);
         Err(mismatch(if more > 0 { format!("{shown}; and {more} more") } else { shown }))
+    }
+
+    /// For inference by libtorch in this place.
+    pub(super) fn moved(&self, place: Place) -> Result<Self> {
+        let body = match &self.body {
+            Body::ResNet(resnet) => Body::ResNet(resnet.moved(place)?),
+            Body::DenseNet(densenet) => Body::DenseNet(densenet.moved(place)?),
+            Body::Vit(vit) => Body::Vit(vit.moved(place)?),
+        };
+        // the classifier is small, and logits are compared with exponentials: f32
+        let place = Place { kind: Kind::Float, ..place };
+        let classifier = self.classifier.as_ref().map(|classifier| classifier.moved(place)).transpose()?;
+        Ok(Self { body, classifier, fused: None })
     }
 
     /// The same network in loops of this processor, where there are such.

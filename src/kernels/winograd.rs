@@ -135,7 +135,7 @@ fn gather(input: &[f32], shape: Shape, (n, y, x): (usize, usize, usize), to: &mu
             *line = forward(pixels);
         }
         for column in 0..SIDE {
-            let values = forward([0, 1, 2, 3, 4, 5].map(|row| lines[row][column]));
+            let values = forward(lines.map(|line| line[column]));
             for (row, value) in values.into_iter().enumerate() {
                 let at = (row * SIDE + column) * apart + channel;
                 // SAFETY: at + LANES is within what was checked above
@@ -169,7 +169,7 @@ fn scatter(
         let load = |values: &[f32]| unsafe { _mm256_loadu_ps(values[..LANES].as_ptr()) };
         let bias = finish.bias.map_or(zero, |bias| load(&bias[channel..]));
         for dx in 0..4.min(shape.width - x) {
-            let values = backward([0, 1, 2, 3, 4, 5].map(|row| lines[row][dx]));
+            let values = backward(lines.map(|line| line[dx]));
             for (dy, value) in values.into_iter().enumerate().take(shape.height - y) {
                 let at = ((n * shape.height + y + dy) * shape.width + x + dx) * channels + channel;
                 let mut value = _mm256_add_ps(value, bias);
