@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test faults setup build reference sql-reference bench sanitize deny clean
+.PHONY: demo test faults setup build reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
 	$(TARGET)/debug/outskirt demo
@@ -45,6 +45,10 @@ sql-reference: setup
 # exact search beside faiss, on the same data and threads; fills the table of BENCHMARKS.md
 bench:
 	CARGO="$(CARGO)" $(PYTHON) benches/run.py --data $(OUTSKIRT_DATA)
+
+# ingest beside PyTorch on the same files; fills its table of BENCHMARKS.md
+bench-embed: build
+	$(PYTHON) benches/embed.py --data $(OUTSKIRT_DATA) --program $(TARGET)/debug/outskirt
 
 # the exact search's tests under AddressSanitizer: its unsafe lines are all in that package
 sanitize:

@@ -81,7 +81,8 @@ fn read(file: &Path) -> Result<Vec<f32>> {
 async fn database(folder: &Path, dimension: usize, bank: &[f32], queries: &[f32]) -> Result<Store> {
     let store = Store::create(folder).await?;
     let lock = store.lock()?;
-    let column = EmbeddingColumn { backbone: COLUMN.into(), sha256: "0".repeat(64), dimension };
+    let column =
+        EmbeddingColumn { backbone: COLUMN.into(), sha256: "0".repeat(64), dimension, precision: "f32".into() };
     store.add_embedding_column(&lock, &column).await?;
     let table = store.schema(schema::IMAGES).await?;
     let mut id = 0u64;

@@ -14,8 +14,15 @@ use crate::backbone::{Backbone, Outputs, Worker};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, content_hash, decode};
 
-/// Images per forward pass: enough for libtorch's matrix products, small enough to keep activations in cache.
+/// Images per batch at most: enough for the network's matrix products.
 const BATCH: usize = 64;
+/// Values of a batch's input at most, but for [`FEWEST`] images: large pictures are work enough in smaller batches, and a
+/// few hundred of them should keep every worker busy to the end.
+const VALUES: usize = 1 << 20;
+const FEWEST: usize = 8;
+
+/// How many images of a run in another precision are embedded in f32 as well, or few more.
+pub const COMPARED: usize = 256;
 
 /// An image that was embedded; its numbers are in [`Batch::embeddings`].
 #[derive(Debug)]
@@ -58,6 +65,8 @@ pub struct Batch<T> {
     pub rejects: Vec<Reject>,
     /// Images that the caller wanted left out.
     pub skipped: usize,
+    /// `images.len()` × dimension, the same in f32: of the first [`COMPARED`] images of a run in another precision.
+    pub in_f32: Option<Vec<f32>>,
 }
 
 /// Busy time per stage, summed over threads.
@@ -103,11 +112,13 @@ struct Job<T> {
     files: Vec<Pending<T>>,
     rejects: Vec<Reject>,
     skipped: usize,
+    /// Embed in f32 as well, where that is another precision than the backbone's.
+    compare: bool,
 }
 
 impl<T> Job<T> {
     fn new() -> Self {
-        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0 }
+        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0, compare: false }
     }
 
     fn len(&self) -> usize {
@@ -147,7 +158,8 @@ pub fn embed<T: Send + 'static>(
         std::thread::spawn(move || work(worker, &jobs, &results, &clocks));
     }
     let reader_clocks = Arc::clone(&clocks);
-    std::thread::spawn(move || read(files, decide, &job_sender, &reader_clocks));
+    let size = (VALUES / backbone.input_len()).clamp(FEWEST, BATCH);
+    std::thread::spawn(move || read(files, size, decide, &job_sender, &reader_clocks));
     Embedding { results, early: BTreeMap::new(), next: 0, failed: false, clocks }
 }
 
@@ -189,17 +201,22 @@ impl<T> Embedding<T> {
 
 fn read<T>(
     mut files: impl Iterator<Item = Result<ImageFile>>,
+    size: usize,
     mut decide: impl FnMut(&ImageFile, &str) -> Option<T>,
     jobs: &mpsc::SyncSender<Numbered<Job<T>>>,
     clocks: &Clocks,
 ) {
-    let mut number = 0;
+    let (mut number, mut embedded) = (0, 0);
     let mut job = Job::new();
     loop {
         let file = timed(&clocks.read, || files.next().map(|file| file.map(|file| (content_hash(&file.bytes), file))));
         match file {
             Some(Ok((hash, file))) => match decide(&file, &hash) {
-                Some(purpose) => job.files.push(Pending { purpose, file, content_hash: hash }),
+                Some(purpose) => {
+                    job.compare = embedded - job.files.len() < COMPARED;
+                    embedded += 1;
+                    job.files.push(Pending { purpose, file, content_hash: hash });
+                }
                 None => job.skipped += 1,
             },
             Some(Err(Error::BadImage { uri, reason })) => job.rejects.push(Reject { uri, reason }),
@@ -219,7 +236,7 @@ fn read<T>(
             }
         }
         // files that are left out cost nothing, but their count must reach the progress bar now and then
-        if job.files.len() == BATCH || job.len() >= 16 * BATCH {
+        if job.files.len() == size || job.len() >= 16 * BATCH {
             if jobs.send((number, Ok(std::mem::replace(&mut job, Job::new())))).is_err() {
                 return;
             }
@@ -250,7 +267,7 @@ fn work<T>(
 
 /// Decode, preprocess and embed one batch.
 fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>> {
-    let Job { files, mut rejects, skipped } = job;
+    let Job { files, mut rejects, skipped, compare } = job;
     let mut images = Vec::with_capacity(files.len());
     let input_len = worker.input_len();
     let mut input = Vec::with_capacity(files.len() * input_len);
@@ -275,11 +292,14 @@ fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>>
         }
     }
     if images.is_empty() {
-        return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped });
+        return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped, in_f32: None });
     }
     let Outputs { mut embeddings, mut logits } = timed(&clocks.forward, || worker.embed(&input))?;
+    let in_f32 = if compare { worker.in_f32(&input)? } else { None };
+    let given = images.len();
     drop_unusable(&mut images, &mut embeddings, &mut logits, &mut rejects);
-    Ok(Batch { images, embeddings, logits, rejects, skipped })
+    let in_f32 = in_f32.filter(|_| images.len() == given);
+    Ok(Batch { images, embeddings, logits, rejects, skipped, in_f32 })
 }
 
 /// An embedding that no score can be taken of, or logits that are no numbers, make a reject: a picture, not the run, is

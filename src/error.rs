@@ -179,6 +179,14 @@ pub enum Error {
     )]
     OtherCheckpoint { column: String, stored: String, given: String },
     #[error(
+        "column '{column}' holds embeddings computed in {stored}, and this run would add some in {given}: run it with --precision {stored}, or add the backbone under another name ('outskirt backbone add --name')"
+    )]
+    OtherPrecision { column: String, stored: String, given: String },
+    #[error(
+        "backbone '{backbone}' is a TorchScript module, which says itself what it computes in: leave --precision out, or save the module in bfloat16"
+    )]
+    ScriptPrecision { backbone: String },
+    #[error(
         "'{name}' cannot name a {what}: use lower-case letters, digits and '_', beginning with a letter, at most 63"
     )]
     BadName { what: &'static str, name: String },

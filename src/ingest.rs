@@ -19,6 +19,7 @@ use futures::TryStreamExt;
 use serde::Serialize;
 
 use crate::backbone::Backbone;
+use crate::deviation::Deviation;
 use crate::embed::{Batch, EmbeddedImage, Reject, StageTimes, embed};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
@@ -64,6 +65,8 @@ pub struct IngestSummary {
     pub refused: usize,
     /// The first of them.
     pub first_rejects: Vec<Reject>,
+    /// Where the network ran in another precision: how far that is from f32.
+    pub deviation: Option<Deviation>,
     /// Busy time per stage, summed over threads.
     pub stages: StageTimes,
     /// Committing rows.
@@ -113,7 +116,7 @@ pub async fn ingest(
 ) -> Result<IngestSummary> {
     let start = Instant::now();
     let lock = store.lock()?;
-    register_backbone(store, &lock, backbone.checkpoint()).await?;
+    register_backbone(store, &lock, backbone.checkpoint(), backbone.precision()).await?;
     let logits = backbone.logits().map(|classes| (schema::logits_column(&backbone.manifest().name), classes));
     if let Some((_, classes)) = logits {
         register_logits(store, &lock, backbone.checkpoint(), classes).await?;
@@ -141,9 +144,16 @@ pub async fn ingest(
     let mut waiting = Waiting::default();
     let mut batches = embed(files, backbone, options.workers, decide(known));
     let mut failed = None;
+    let mut compared = (Vec::new(), Vec::new());
     while let Some(batch) = batches.next().await {
         match batch {
-            Ok(batch) => waiting.push(batch, &mut summary),
+            Ok(batch) => {
+                if let Some(in_f32) = &batch.in_f32 {
+                    compared.0.extend(&batch.embeddings);
+                    compared.1.extend(in_f32);
+                }
+                waiting.push(batch, &mut summary);
+            }
             Err(error) => {
                 failed = Some(error);
                 break;
@@ -171,6 +181,7 @@ pub async fn ingest(
         summary.described = metadata.update(store, &lock, &of_split(options)).await?;
     }
     summary.stages = batches.times();
+    summary.deviation = Deviation::of(&compared.0, &compared.1, backbone.manifest().dimension);
     summary.wall = start.elapsed();
     Ok(summary)
 }

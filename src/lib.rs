@@ -78,6 +78,8 @@ pub mod benchmark;
 pub mod cli;
 pub mod demo;
 #[cfg(feature = "torch")]
+pub mod deviation;
+#[cfg(feature = "torch")]
 pub mod embed;
 pub mod error;
 pub mod evaluate;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use arrow::datatypes::{DataType, Field};
 use serde::{Deserialize, Serialize};
 
-use crate::backbone::Checkpoint;
+use crate::backbone::{Checkpoint, Precision};
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{EmbeddingColumn, Store, WriteLock, now};
@@ -34,12 +34,18 @@ pub async fn registered_backbones(store: &Store) -> Result<Vec<Checkpoint>> {
 
 /// Add a backbone's column to `images` and its row to `backbones`; nothing happens where both are there.
 ///
-/// Errors: a column of that name which other weights or another manifest have filled, or which holds no embeddings.
-pub async fn register_backbone(store: &Store, lock: &WriteLock, checkpoint: &Checkpoint) -> Result<()> {
+/// Errors: a column of that name which other weights, another manifest or another precision have filled, or which holds no embeddings.
+pub async fn register_backbone(
+    store: &Store,
+    lock: &WriteLock,
+    checkpoint: &Checkpoint,
+    precision: Precision,
+) -> Result<()> {
     let manifest = &checkpoint.manifest;
     let sha256 = manifest.sha256.to_ascii_lowercase();
     let (backbone, dimension) = (manifest.name.clone(), manifest.dimension);
-    store.add_embedding_column(lock, &EmbeddingColumn { backbone, sha256: sha256.clone(), dimension }).await?;
+    let column = EmbeddingColumn { backbone, sha256: sha256.clone(), dimension, precision: precision.name().into() };
+    store.add_embedding_column(lock, &column).await?;
     for known in registered_backbones(store).await? {
         let known = known.manifest;
         if known.name == manifest.name

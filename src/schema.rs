@@ -66,6 +66,11 @@ pub const BACKBONE_KEY: &str = "outskirt.backbone";
 /// Metadata key of an embedding column: the SHA-256 of the weights that filled it.
 pub const SHA256_KEY: &str = "outskirt.sha256";
 
+/// Metadata key of an embedding column: what the network's products were taken in, where that is not f32.
+pub const PRECISION_KEY: &str = "outskirt.precision";
+/// What it is in a column that does not say it.
+pub const F32: &str = "f32";
+
 /// Metadata key of a column of class logits: the backbone's name. [`SHA256_KEY`] stands beside it.
 pub const LOGITS_KEY: &str = "outskirt.logits";
 

@@ -5,7 +5,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::layers::{BatchNorm, Conv, Get, pooled};
+use super::layers::{BatchNorm, Conv, Get, Place, pooled};
 use crate::error::Result;
 
 const GROWTH: i64 = 12;
@@ -65,6 +65,19 @@ impl DenseNet {
         Ok(Self { stem, blocks, norm: BatchNorm::load(get, "bn1", channels)? })
     }
 
+    /// For inference elsewhere.
+    pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
+        let layer = |layer: &Layer| -> Result<Layer, TchError> {
+            Ok(Layer { narrow: layer.narrow.moved(place)?, wide: layer.wide.moved(place)? })
+        };
+        let mut blocks = Vec::with_capacity(BLOCKS);
+        for (layers, transition) in &self.blocks {
+            let transition = transition.as_ref().map(|transition| transition.moved(place)).transpose()?;
+            blocks.push((layers.iter().map(layer).collect::<Result<_, _>>()?, transition));
+        }
+        Ok(Self { stem: self.stem.moved(place)?, blocks, norm: self.norm.moved(place)? })
+    }
+
     /// Images (n×3×h×w) to embeddings (n×342).
     pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
         let mut x = self.stem.forward(images)?;
@@ -85,6 +98,10 @@ impl NormConv {
     fn load(get: &mut Get<'_>, at: &str, number: usize, channels: (i64, i64), size: i64) -> Result<Self> {
         let norm = BatchNorm::load(get, &format!("{at}.bn{number}"), channels.0)?;
         Ok(Self { norm, conv: Conv::load(get, &format!("{at}.conv{number}"), channels, size, 1)? })
+    }
+
+    fn moved(&self, place: Place) -> Result<Self, TchError> {
+        Ok(Self { norm: self.norm.moved(place)?, conv: self.conv.moved(place)? })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {

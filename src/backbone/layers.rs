@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::error::Result;
 
@@ -30,6 +30,25 @@ impl Deref for Weight {
     }
 }
 
+/// Where a network runs, and in what its products are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) device: Device,
+    pub(super) kind: Kind,
+}
+
+impl Weight {
+    /// A copy there; `kind` is that of products or, for what is added and scaled, f32.
+    fn moved(&self, device: Device, kind: Kind) -> Result<Self, TchError> {
+        Ok(Self(self.f_to_device(device)?.f_to_kind(kind)?))
+    }
+
+    /// What is added and scaled stays f32.
+    pub(super) fn kept(&self, place: Place) -> Result<Self, TchError> {
+        self.moved(place.device, Kind::Float)
+    }
+}
+
 pub(super) fn weight(get: &mut Get<'_>, name: &str, shape: &[i64]) -> Result<Weight> {
     Ok(Weight(get(name, shape)?))
 }
@@ -49,7 +68,18 @@ impl Conv {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_conv2d(&self.weight, None::<&Tensor>, [self.stride; 2], [self.padding; 2], [1; 2], 1)
+        self.with_bias(x, None)
+    }
+
+    fn with_bias(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
+        x.f_conv2d(&self.weight, bias, [self.stride; 2], [self.padding; 2], [1; 2], 1)
+    }
+
+    pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
+        let weight = self.weight.moved(place.device, place.kind)?;
+        // channels last, which is what fast convolutions read
+        let weight = Weight(weight.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?);
+        Ok(Self { weight, ..*self })
     }
 }
 
@@ -72,6 +102,12 @@ impl BatchNorm {
         })
     }
 
+    pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
+        let Self { weight, bias, mean, var } = self;
+        let [weight, bias, mean, var] = [weight, bias, mean, var].map(|tensor| tensor.kept(place));
+        Ok(Self { weight: weight?, bias: bias?, mean: mean?, var: var? })
+    }
+
     /// `train` uses and updates batch statistics.
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
         let (weight, bias) = (Some(&*self.weight), Some(&*self.bias));
@@ -85,6 +121,8 @@ impl BatchNorm {
 pub(super) struct ConvNorm {
     conv: Conv,
     norm: BatchNorm,
+    /// Only for inference: `conv` has the normalisation in it, and this is its bias.
+    bias: Option<Weight>,
 }
 
 impl ConvNorm {
@@ -97,11 +135,53 @@ impl ConvNorm {
         stride: i64,
     ) -> Result<Self> {
         let conv = Conv::load(get, names.0, channels, size, stride)?;
-        Ok(Self { conv, norm: BatchNorm::load(get, names.1, channels.1)? })
+        Ok(Self { conv, norm: BatchNorm::load(get, names.1, channels.1)?, bias: None })
+    }
+
+    /// For inference elsewhere, the normalisation folded into the convolution.
+    pub(super) fn moved(&self, place: Place) -> Result<Self> {
+        let (weights, bias) = self.folded()?;
+        let weight = Tensor::f_from_slice(&weights)?.f_view(self.conv.weight.size().as_slice())?;
+        let conv = Conv { weight: Weight(weight), ..self.conv }.moved(place)?;
+        let bias = Weight(Tensor::f_from_slice(&bias)?).moved(place.device, place.kind)?;
+        Ok(Self { conv, norm: self.norm.moved(place)?, bias: Some(bias) })
     }
 
     pub(super) fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        self.norm.forward(&self.conv.forward(x)?, train)
+        match &self.bias {
+            Some(bias) if !train => self.conv.with_bias(x, Some(bias)),
+            _ => self.norm.forward(&self.conv.forward(x)?, train),
+        }
+    }
+
+    /// Weights (to × from × size × size) and biases of the convolution that gives the same, with running statistics.
+    pub(super) fn folded(&self) -> Result<(Vec<f32>, Vec<f32>)> {
+        let numbers = |tensor: &Tensor| -> Result<Vec<f64>, TchError> {
+            Vec::try_from(tensor.f_flatten(0, -1)?.f_to_kind(Kind::Double)?)
+        };
+        let BatchNorm { weight, bias, mean, var } = &self.norm;
+        let (bias, mean) = (numbers(bias)?, numbers(mean)?);
+        let scale: Vec<f64> = numbers(weight)?
+            .iter()
+            .zip(numbers(var)?)
+            .map(|(weight, var)| weight / (var + BN_EPSILON).sqrt())
+            .collect();
+        let mut weights = numbers(&self.conv.weight)?;
+        let each = weights.len() / scale.len();
+        for (weights, scale) in weights.chunks_exact_mut(each).zip(&scale) {
+            weights.iter_mut().for_each(|weight| *weight *= scale);
+        }
+        let biases = bias.iter().zip(mean.iter().zip(&scale)).map(|(bias, (mean, scale))| (bias - mean * scale) as f32);
+        Ok((weights.into_iter().map(|weight| weight as f32).collect(), biases.collect()))
+    }
+
+    /// Rows and columns of the window.
+    pub(super) fn size(&self) -> usize {
+        2 * self.conv.padding as usize + 1
+    }
+
+    pub(super) fn stride(&self) -> usize {
+        self.conv.stride as usize
     }
 }
 
@@ -119,7 +199,12 @@ impl Linear {
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        x.f_linear(&self.weight, self.bias.as_deref())
+        x.f_to_kind(self.weight.kind())?.f_linear(&self.weight, self.bias.as_deref())
+    }
+
+    pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
+        let moved = |weight: &Weight| weight.moved(place.device, place.kind);
+        Ok(Self { weight: moved(&self.weight)?, bias: self.bias.as_ref().map(moved).transpose()? })
     }
 }
 
@@ -137,6 +222,10 @@ impl LayerNorm {
         let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
         let (scale, bias) = (weight(get, &weight_name, &[width])?, weight(get, &bias_name, &[width])?);
         Ok(Self { weight: scale, bias, width, epsilon })
+    }
+
+    pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
+        Ok(Self { weight: self.weight.kept(place)?, bias: self.bias.kept(place)?, ..*self })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {

@@ -11,12 +11,15 @@ mod architecture;
 mod checkpoint;
 #[cfg(feature = "torch")]
 mod densenet;
+#[cfg(feature = "torch")]
+mod fused;
 #[cfg(all(test, feature = "torch"))]
 mod golden;
 #[cfg(feature = "torch")]
 mod layers;
 #[cfg(feature = "torch")]
 mod network;
+mod precision;
 #[cfg(feature = "torch")]
 mod resnet;
 #[cfg(feature = "torch")]
@@ -31,6 +34,7 @@ mod weights;
 pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Input, Manifest, Output, built_in, find};
+pub use precision::Precision;
 #[cfg(feature = "torch")]
 pub use torch::{Backbone, Measured, Outputs, Worker};
 #[cfg(feature = "torch")]

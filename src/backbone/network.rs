@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::densenet::{self, DenseNet};
-use super::layers::{Get, Linear, Weight};
+use super::fused::Fused;
+use super::layers::{Get, Linear, Place, Weight};
 use super::resnet::{Form, ResNet};
 use super::vit::{self, Naming, VisionTransformer};
 use super::weights::{StateDict, WeightTensor};
@@ -26,6 +28,7 @@ const SHOWN: usize = 8;
 pub(super) struct Network {
     body: Body,
     classifier: Option<Linear>,
+    fused: Option<Arc<Fused>>,
 }
 
 #[derive(Debug, Clone)]
@@ -116,14 +119,33 @@ impl Network {
         let extra = names.tensors.keys().filter(|name| !used.contains(**name) && !beside(name));
         problems.extend(extra.map(|name| format!("{name} is not part of it")));
         if problems.is_empty() {
-            return Ok(Self { body, classifier });
+            let fused = if let Body::ResNet(resnet) = &body { Fused::of(resnet)?.map(Arc::new) } else { None };
+            return Ok(Self { body, classifier, fused });
         }
         let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
         let more = problems.len().saturating_sub(SHOWN);
         Err(mismatch(if more > 0 { format!("{shown}; and {more} more") } else { shown }))
     }
 
-    /// Images (n×3×h×w) to embeddings (n×d).
+    /// For inference by libtorch in this place.
+    pub(super) fn moved(&self, place: Place) -> Result<Self> {
+        let body = match &self.body {
+            Body::ResNet(resnet) => Body::ResNet(resnet.moved(place)?),
+            Body::DenseNet(densenet) => Body::DenseNet(densenet.moved(place)?),
+            Body::Vit(vit) => Body::Vit(vit.moved(place)?),
+        };
+        // the classifier is small, and logits are compared with exponentials: f32
+        let place = Place { kind: Kind::Float, ..place };
+        let classifier = self.classifier.as_ref().map(|classifier| classifier.moved(place)).transpose()?;
+        Ok(Self { body, classifier, fused: None })
+    }
+
+    /// The same network in loops of this processor, where there are such.
+    pub(super) fn fused(&self) -> Option<&Fused> {
+        self.fused.as_deref()
+    }
+
+    /// Images (n×3×h×w) to embeddings (n×d), by libtorch.
     pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
         match &self.body {
             Body::ResNet(resnet) => resnet.embed(images, false),

@@ -10,7 +10,7 @@
 
 use tch::{TchError, Tensor};
 
-use super::layers::{ConvNorm, Get, pooled};
+use super::layers::{ConvNorm, Get, Place, pooled};
 use crate::error::Result;
 
 /// Which ResNet.
@@ -77,20 +77,20 @@ impl Form {
 
 #[derive(Debug, Clone)]
 pub(super) struct ResNet {
-    stem: ConvNorm,
-    max_pool: bool,
-    blocks: Vec<Block>,
+    pub(super) stem: ConvNorm,
+    pub(super) max_pool: bool,
+    pub(super) blocks: Vec<Block>,
 }
 
 #[derive(Debug, Clone)]
-struct Block {
-    convs: Vec<ConvNorm>,
-    shortcut: Between,
+pub(super) struct Block {
+    pub(super) convs: Vec<ConvNorm>,
+    pub(super) shortcut: Between,
 }
 
 /// What a block adds to its convolutions.
 #[derive(Debug, Clone)]
-enum Between {
+pub(super) enum Between {
     Identity,
     /// Every second pixel, and zero channels on each side.
     Pad(i64),
@@ -135,6 +135,20 @@ impl ResNet {
             }
         }
         Ok(Self { stem, max_pool: form.stem == Stem::ImageNet, blocks })
+    }
+
+    /// For inference elsewhere.
+    pub(super) fn moved(&self, place: Place) -> Result<Self> {
+        let block = |block: &Block| -> Result<Block> {
+            let convs = block.convs.iter().map(|conv| conv.moved(place)).collect::<Result<_>>()?;
+            let shortcut = match &block.shortcut {
+                Between::Projection(projection) => Between::Projection(projection.moved(place)?),
+                other => other.clone(),
+            };
+            Ok(Block { convs, shortcut })
+        };
+        let blocks = self.blocks.iter().map(block).collect::<Result<_>>()?;
+        Ok(Self { stem: self.stem.moved(place)?, max_pool: self.max_pool, blocks })
     }
 
     /// Images (n×3×h×w) to embeddings (n×d). `train` uses and updates batch statistics.

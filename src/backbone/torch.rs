@@ -3,14 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use outskirt_kernels::Scratch;
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::architecture::TORCHSCRIPT;
 use super::checkpoint::{Checkpoint, Manifest, Output};
-use super::layers::pooled;
+use super::layers::{Place, pooled};
 use super::network::Network;
+use super::precision::Precision;
 use crate::error::{Error, Result};
 use crate::image::{Pixels, Preprocess, Preprocessor};
+
+const CPU_F32: Place = Place { device: Device::Cpu, kind: Kind::Float };
 
 /// A network with its weights, checked by one forward pass.
 pub struct Backbone {
@@ -19,6 +23,9 @@ pub struct Backbone {
     runs: Runs,
     classes: Option<usize>,
     with_logits: bool,
+    place: Place,
+    /// The network in f32 on the processor, where another place runs.
+    reference: Option<Box<Network>>,
 }
 
 impl std::fmt::Debug for Backbone {
@@ -87,11 +94,49 @@ impl Backbone {
             Runs::BuiltIn(Box::new(Network::from_state_dict(&manifest.architecture, &state, &path)?))
         };
         let preprocess = manifest.input.preprocess();
-        let backbone = Self { preprocess, runs, checkpoint, classes: None, with_logits: true };
-        let worker = backbone.worker();
+        let place = CPU_F32;
+        let backbone = Self { preprocess, runs, checkpoint, classes: None, with_logits: true, place, reference: None };
+        let mut worker = backbone.worker();
         let (embeddings, logits) = worker.forward(&vec![0.5; worker.input_len()])?;
         let measured = Measured { dimension: width(&embeddings), classes: logits.as_ref().map(width) };
         Ok((Self { with_logits: false, ..backbone }, measured))
+    }
+
+    /// Run on this device, the processor where it is `None`, in this precision. Results are f32; in bf16 convolutions and matrix products take operands of
+    /// 8 bits' precision, and batches may be compared with f32 ([`Worker::in_f32`]).
+    ///
+    /// Errors: bf16 for a TorchScript module, which says itself what it computes in.
+    pub fn placed(self, device: Option<Device>, precision: Precision) -> Result<Self> {
+        let kind = match precision {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        let device = device.unwrap_or(Device::Cpu);
+        let place = Place { device, kind };
+        if place == self.place {
+            return Ok(self);
+        }
+        let _no_grad = tch::no_grad_guard();
+        let (runs, reference) = match self.runs {
+            Runs::BuiltIn(network) => {
+                let reference = (precision != Precision::F32).then(|| network.clone());
+                (Runs::BuiltIn(Box::new(network.moved(place)?)), reference)
+            }
+            Runs::Script(..) if precision != Precision::F32 => {
+                return Err(Error::ScriptPrecision { backbone: self.checkpoint.manifest.name.clone() });
+            }
+            Runs::Script(module, output) => {
+                let mut module = Arc::into_inner(module).ok_or(Error::WorkerDied)?;
+                module.to(device, Kind::Float, false);
+                (Runs::Script(Arc::new(module), output), None)
+            }
+        };
+        Ok(Self { runs, reference, place, ..self })
+    }
+
+    /// What its products are taken in.
+    pub fn precision(&self) -> Precision {
+        if self.place.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// Have the classifier's output as well.
@@ -124,15 +169,27 @@ impl Backbone {
         &self.checkpoint
     }
 
+    /// f32 values per preprocessed image: 3 × height × width.
+    pub fn input_len(&self) -> usize {
+        self.preprocess.input_len()
+    }
+
     /// A worker for one thread; the weights are shared, not copied.
     pub fn worker(&self) -> Worker {
         let runs = match &self.runs {
             Runs::BuiltIn(network) => Runs::BuiltIn(network.clone()),
             Runs::Script(module, output) => Runs::Script(Arc::clone(module), *output),
         };
-        let preprocessor = Preprocessor::new(&self.preprocess);
-        let (manifest, classes, with_logits) = (self.manifest().clone(), self.classes, self.with_logits);
-        Worker { manifest, preprocessor, runs, classes, with_logits }
+        Worker {
+            manifest: self.manifest().clone(),
+            preprocessor: Preprocessor::new(&self.preprocess),
+            runs,
+            scratch: Scratch::default(),
+            classes: self.classes,
+            with_logits: self.with_logits,
+            place: self.place,
+            reference: self.reference.clone(),
+        }
     }
 }
 
@@ -141,9 +198,12 @@ pub struct Worker {
     manifest: Manifest,
     preprocessor: Preprocessor,
     runs: Runs,
+    scratch: Scratch,
     /// Numbers per picture that logits must have.
     classes: Option<usize>,
     with_logits: bool,
+    place: Place,
+    reference: Option<Box<Network>>,
 }
 
 impl std::fmt::Debug for Worker {
@@ -170,7 +230,7 @@ impl Worker {
 
     /// Embed n preprocessed pictures (n × [`Self::input_len`]): n × dimension values, as the network gives them, and its
     /// logits where the backbone was asked for them.
-    pub fn embed(&self, input: &[f32]) -> Result<Outputs> {
+    pub fn embed(&mut self, input: &[f32]) -> Result<Outputs> {
         let (embeddings, logits) = self.forward(input)?;
         let (found, backbone) = (width(&embeddings), || self.manifest.name.clone());
         if found != self.manifest.dimension {
@@ -188,16 +248,38 @@ impl Worker {
         })
     }
 
+    /// Embeddings of the same pictures in f32 on the processor; `None` where that is what [`Self::embed`] gives.
+    pub fn in_f32(&mut self, input: &[f32]) -> Result<Option<Vec<f32>>> {
+        let Some(network) = &self.reference else { return Ok(None) };
+        let (height, width) = (self.manifest.input.height, self.manifest.input.width);
+        if let Some(fused) = network.fused() {
+            return Ok(Some(fused.embed(input, (height as usize, width as usize), &mut self.scratch)));
+        }
+        let _no_grad = tch::no_grad_guard();
+        let images = Tensor::f_from_slice(input)?.f_view([-1, 3, i64::from(height), i64::from(width)])?;
+        numbers(&network.embed(&images)?).map(Some)
+    }
+
     /// Embeddings (n×d), and logits (n×classes) where they are asked for and there.
-    fn forward(&self, input: &[f32]) -> Result<(Tensor, Option<Tensor>)> {
+    fn forward(&mut self, input: &[f32]) -> Result<(Tensor, Option<Tensor>)> {
         // thread-local in libtorch: it belongs around each call
         let _no_grad = tch::no_grad_guard();
         let n = (input.len() / self.input_len()) as i64;
         let (height, width) = (i64::from(self.manifest.input.height), i64::from(self.manifest.input.width));
-        let input = Tensor::f_from_slice(input)?.f_view([n, 3, height, width])?;
+        if let Runs::BuiltIn(network) = &self.runs
+            && let Some(fused) = network.fused()
+        {
+            let embeddings = fused.embed(input, (height as usize, width as usize), &mut self.scratch);
+            let embeddings = Tensor::f_from_slice(&embeddings)?.f_view([n, -1])?;
+            let logits = if self.with_logits { network.classify(&embeddings).transpose()? } else { None };
+            return Ok((embeddings, logits));
+        }
+        let input = Tensor::f_from_slice(input)?.f_view([n, 3, height, width])?.f_to_device(self.place.device)?;
         match &self.runs {
             Runs::BuiltIn(network) => {
-                let embeddings = network.embed(&input)?;
+                let input =
+                    if self.place == CPU_F32 { input } else { channels_last(&input.f_to_kind(self.place.kind)?)? };
+                let embeddings = network.embed(&input)?.f_to_kind(Kind::Float)?;
                 let logits = if self.with_logits { network.classify(&embeddings).transpose()? } else { None };
                 Ok((embeddings, logits))
             }
@@ -251,6 +333,11 @@ impl Worker {
             _ => Err(wrong),
         }
     }
+}
+
+/// n×c×h×w in the order n×h×w×c, which the moved convolutions read.
+fn channels_last(images: &Tensor) -> Result<Tensor> {
+    Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
 }
 
 /// Numbers per row of a matrix.

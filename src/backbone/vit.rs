@@ -3,9 +3,9 @@
 //! The embedding is the class token after the final normalisation: 768 numbers. The position embedding belongs to one
 //! picture size, 224 or 384 pixels; it is not interpolated.
 
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
-use super::layers::{Get, LayerNorm, Linear, Weight, weight};
+use super::layers::{Get, LayerNorm, Linear, Place, Weight, weight};
 use crate::error::Result;
 
 const WIDTH: i64 = 768;
@@ -87,12 +87,33 @@ impl VisionTransformer {
         Ok(Self { patches, class_token, positions, layers, norm: LayerNorm::load(get, norm, WIDTH, EPSILON)? })
     }
 
+    /// For inference elsewhere. What flows beside the layers stays f32.
+    pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
+        let layer = |layer: &Layer| -> Result<Layer, TchError> {
+            Ok(Layer {
+                before_attention: layer.before_attention.moved(place)?,
+                inward: layer.inward.moved(place)?,
+                outward: layer.outward.moved(place)?,
+                before_mlp: layer.before_mlp.moved(place)?,
+                widen: layer.widen.moved(place)?,
+                narrow: layer.narrow.moved(place)?,
+            })
+        };
+        Ok(Self {
+            patches: self.patches.moved(place)?,
+            class_token: self.class_token.kept(place)?,
+            positions: self.positions.kept(place)?,
+            layers: self.layers.iter().map(layer).collect::<Result<_, _>>()?,
+            norm: self.norm.moved(place)?,
+        })
+    }
+
     /// Images (n×3×p×p) to embeddings (n×768).
     pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
         let n = images.size().first().copied().unwrap_or(0);
         let bias = self.patches.bias.as_deref();
         let x = images.f_conv2d(&self.patches.weight, bias, [PATCH; 2], [0; 2], [1; 2], 1)?;
-        let x = x.f_flatten(2, -1)?.f_transpose(1, 2)?;
+        let x = x.f_flatten(2, -1)?.f_transpose(1, 2)?.f_to_kind(Kind::Float)?;
         let class_token = self.class_token.f_expand([n, 1, WIDTH], false)?;
         let mut x = Tensor::f_cat(&[class_token, x], 1)?.f_add(&self.positions)?;
         for layer in &self.layers {

@@ -110,7 +110,8 @@ impl<'a> Console<'a> {
         };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.with_key("rate", |state: &ProgressState, line: &mut dyn std::fmt::Write| {
-                let _ = write!(line, "{:.0}/s", state.per_sec());
+                let rate = state.per_sec();
+                let _ = write!(line, "{rate:.*}/s", usize::from(rate < 100.0));
             }));
         }
         // nothing is drawn before the first step

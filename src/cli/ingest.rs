@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::{Console, bank};
 use crate::backbone::{self, Backbone};
+use crate::deviation::Deviation;
+use crate::embed::StageTimes;
 use crate::error::{Error, Result};
 use crate::image::{self, ImageFiles, Selection};
+use crate::index::require_cuda;
 use crate::ingest::{IngestOptions, IngestSummary, ingest};
 use crate::metadata::Metadata;
 use crate::registry::registered_backbones;
@@ -67,9 +70,31 @@ pub struct Args {
     /// Threads that decode and embed; all cores where it is not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     threads: Option<u16>,
+    /// What the network computes in; bf16 is faster on processors that have it and less exact, which is measured on some
+    /// images and printed. A column holds embeddings of one precision only
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    precision: Precision,
+    /// Where the network runs; cuda needs an NVIDIA GPU and the CUDA half of libtorch
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
+    /// Print how long the threads were busy with each stage
+    #[arg(long)]
+    times: bool,
     /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
     #[arg(long)]
     no_refresh: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Device {
+    Cpu,
+    Cuda,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -85,6 +110,17 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     let backbone = Backbone::load(backbone::find(&args.backbone, registered)?, args.weights.as_deref())?;
     let backbone = if args.with_logits { backbone.with_logits()? } else { backbone };
+    let device = match args.device {
+        Device::Cpu => None,
+        Device::Cuda => Some(require_cuda(None)?),
+    };
+    let backbone = backbone.placed(
+        device,
+        match args.precision {
+            Precision::F32 => backbone::Precision::F32,
+            Precision::Bf16 => backbone::Precision::Bf16,
+        },
+    )?;
     let store = Store::create(db).await?;
     let options = IngestOptions {
         dataset: args.dataset,
@@ -95,6 +131,12 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     let summary = with_progress(&store, &backbone, files, &options, metadata.as_ref(), console).await?;
     console.line(describe(&options, &summary))?;
+    if let Some(deviation) = &summary.deviation {
+        console.notice(describe_deviation(backbone.precision().name(), deviation))?;
+    }
+    if args.times {
+        console.notice(describe_times(&summary))?;
+    }
     report_rejects(&summary, console)?;
     if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
 }
@@ -119,7 +161,7 @@ pub(super) async fn with_progress(
     metadata: Option<&Metadata>,
     console: &Console<'_>,
 ) -> Result<IngestSummary> {
-    let bar = console.progress("embedding", files.total() as u64);
+    let bar = console.progress("embedding images", files.total() as u64);
     let summary = ingest(store, backbone, files, options, metadata, |done| bar.set_position(done as u64)).await;
     bar.finish_and_clear();
     summary
@@ -140,12 +182,34 @@ pub(super) fn describe(options: &IngestOptions, summary: &IngestSummary) -> Stri
     }
     let seconds = summary.wall.as_secs_f64();
     let rate = if summary.embedded() > 0 {
-        format!(", {:.0} images/s", summary.embedded() as f64 / seconds)
+        let rate = summary.embedded() as f64 / seconds;
+        format!(", {rate:.*} images/s", usize::from(rate < 100.0))
     } else {
         String::new()
     };
     let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
     format!("{}{split}: {} in {seconds:.1} s{rate}", options.dataset, parts.join(", "))
+}
+
+fn describe_deviation(precision: &str, deviation: &Deviation) -> String {
+    let Deviation { images, embedding, k, score } = deviation;
+    format!(
+        "{precision} beside f32, on {images} images: unit embeddings are {:.1e} apart (median; at most {:.1e}), distances to \
+         the {k}th neighbour among them differ by {:.2} % (median; at most {:.2} %)",
+        embedding.0,
+        embedding.1,
+        100.0 * score.0,
+        100.0 * score.1,
+    )
+}
+
+/// Seconds, summed over threads; those of the network are what a faster one would save.
+fn describe_times(summary: &IngestSummary) -> String {
+    let StageTimes { read, decode, preprocess, forward } = summary.stages;
+    let stages = [("read", read), ("decode", decode), ("preprocess", preprocess), ("forward", forward)];
+    let stages = stages.into_iter().chain([("write", summary.write)]);
+    let parts: Vec<String> = stages.map(|(stage, time)| format!("{stage} {:.2} s", time.as_secs_f64())).collect();
+    format!("busy: {}", parts.join(", "))
 }
 
 pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {

@@ -64,6 +64,8 @@ pub struct EmbeddingColumn {
     pub sha256: String,
     /// Numbers per embedding.
     pub dimension: usize,
+    /// What the network's products were taken in: `f32` or `bf16`.
+    pub precision: String,
 }
 
 impl Store {
@@ -271,6 +273,13 @@ impl Store {
         if let Ok(field) = existing.field_with_name(name) {
             return match embedding_column(field) {
                 Some(found) if found == *column => Ok(()),
+                Some(found) if (&found.sha256, found.dimension) == (&column.sha256, column.dimension) => {
+                    Err(Error::OtherPrecision {
+                        column: name.into(),
+                        stored: found.precision,
+                        given: column.precision.clone(),
+                    })
+                }
                 Some(found) => Err(Error::OtherCheckpoint {
                     column: name.into(),
                     stored: format!("sha256 {} (dimension {})", found.sha256, found.dimension),
@@ -279,7 +288,12 @@ impl Store {
                 None => Err(Error::ColumnTaken { name: name.into() }),
             };
         }
-        let field = schema::embedding_field(name, column.dimension, &column.sha256);
+        let mut field = schema::embedding_field(name, column.dimension, &column.sha256);
+        if column.precision != schema::F32 {
+            let mut metadata = field.metadata().clone();
+            metadata.insert(schema::PRECISION_KEY.into(), column.precision.clone());
+            field.set_metadata(metadata);
+        }
         self.add_null_columns(lock, schema::IMAGES, &[field]).await
     }
 
@@ -364,6 +378,7 @@ fn embedding_column(field: &Field) -> Option<EmbeddingColumn> {
         backbone: field.metadata().get(schema::BACKBONE_KEY)?.clone(),
         sha256: field.metadata().get(schema::SHA256_KEY)?.clone(),
         dimension: *dimension as usize,
+        precision: field.metadata().get(schema::PRECISION_KEY).map_or(schema::F32, String::as_str).into(),
     })
 }
 

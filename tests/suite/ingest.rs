@@ -285,3 +285,39 @@ async fn some_of_the_images_are_taken() {
     let (summary, _) = outskirt(&db, &[&ingest[..], &["--sample", "25", "--seed", "3"]].concat()).await.unwrap();
     assert!(summary.starts_with("shapes/train: 0 added, 25 there already"), "{summary}");
 }
+
+#[tokio::test]
+async fn one_column_holds_one_precision() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
+    let in_bf16 = [&ingest[..], &["--precision", "bf16"]].concat();
+    let (first, notices) = outskirt(&db, &in_bf16).await.unwrap();
+    assert!(first.starts_with("shapes/train: 60 added in "), "{first}");
+    assert!(notices.contains("bf16 beside f32, on 60 images: unit embeddings are "), "{notices}");
+    assert!(notices.contains("distances to the 10th neighbour among them differ by "), "{notices}");
+
+    let refused = outskirt(&db, &ingest).await.unwrap_err();
+    assert!(refused.contains("'demo_shapes' holds embeddings computed in bf16"), "{refused}");
+    assert!(refused.contains("run it with --precision bf16"), "{refused}");
+    let (again, _) = outskirt(&db, &in_bf16).await.unwrap();
+    assert!(again.starts_with("shapes/train: 0 added, 60 there already"), "{again}");
+
+    // close to f32, and not the same
+    let plain = folder.path().join("plain");
+    let (_, notices) = outskirt(&plain, &[&ingest[..], &["--times"]].concat()).await.unwrap();
+    assert!(!notices.contains("beside f32") && notices.contains("busy: read "), "{notices}");
+    let refused = outskirt(&plain, &in_bf16).await.unwrap_err();
+    assert!(refused.contains("holds embeddings computed in f32"), "{refused}");
+}
+
+#[tokio::test]
+async fn without_cuda_the_error_says_what_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
+    match outskirt(&db, &[&ingest[..], &["--device", "cuda"]].concat()).await {
+        Ok((done, _)) => assert!(done.starts_with("shapes/train: 60 added in "), "{done}"),
+        Err(error) => assert!(error.contains("no CUDA: ") && error.lines().count() == 1, "{error}"),
+    }
+}

@@ -55,7 +55,7 @@ async fn checkpoints_of_the_reference_load_as_they_lie() {
         let manifest = wrote.strip_prefix("wrote ").unwrap().split(": ").next().unwrap();
         let backbone = Backbone::load(Checkpoint::read(Path::new(manifest)).unwrap(), None).unwrap();
         assert_eq!(backbone.classes(), classes, "{file}");
-        let worker = backbone.worker();
+        let mut worker = backbone.worker();
         let found = worker.embed(&vec![0.5; worker.input_len()]).unwrap().embeddings;
         let theirs: Vec<f64> =
             expected[file].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect();

@@ -145,6 +145,7 @@ async fn an_embedding_of_another_network() {
         backbone: backbone.into(),
         sha256: sha256.repeat(64),
         dimension,
+        precision: "f32".into(),
     };
     store.add_embedding_column(&lock, &column("twin", "b", 3)).await.unwrap();
     let error = refused(folder.path(), &["sql", "SELECT knn_ood_score(twin, 'circle') FROM images"]).await;

@@ -1,0 +1,24 @@
+//! # What touches every pixel, on one thread: convolutions for inference in f32, and resampling
+//!
+//! Feature maps are n × height × width × channels, row-major. A [`Conv`] holds a square convolution's weights in the order
+//! in which its loops read them; [`Conv::run`] adds the bias, what the block's shortcut gives, and cuts at zero in the same
+//! pass. 3×3 convolutions of stride 1 are Winograd's F(4×4, 3×3), a quarter of the multiplications; all others gather
+//! their pixels and are matrix products.
+//!
+//! [`available`] says whether this processor has what the loops are written in (AVX2 and FMA; AVX-512 where it is there).
+//! Unsafe code is confined to loads, stores and calls of functions whose instructions were detected.
+
+mod conv;
+mod product;
+mod resample;
+#[cfg(test)]
+mod tests;
+mod winograd;
+
+pub use conv::{Conv, Scratch, Shape, max_pool, mean};
+pub use resample::{Taps, resample, spread, taps};
+
+/// Whether this processor can run [`Conv`].
+pub fn available() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
