@@ -21,6 +21,8 @@ pub enum Error {
     NoImages { paths: String },
     #[error("all {count} images were refused; the first: {first}")]
     AllImagesRefused { count: usize, first: String },
+    #[error("no images match ({predicate}): check the predicate, or add images with 'outskirt ingest'")]
+    NothingToEmbed { predicate: String },
     #[error("cannot read image {uri}: {reason}")]
     BadImage { uri: String, reason: String },
     #[error("cannot read archive {}: {reason}", path.display())]

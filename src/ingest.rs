@@ -26,7 +26,7 @@ use crate::schema;
 use crate::store::{Store, WriteLock, quote};
 
 /// Rows per commit: few enough that little is lost to a crash, enough that Lance's files stay large.
-const COMMIT_ROWS: usize = 8192;
+pub(crate) const COMMIT_ROWS: usize = 8192;
 
 /// What to ingest, and as what.
 #[derive(Debug, Clone)]
@@ -102,21 +102,13 @@ pub async fn ingest(
 ) -> Result<IngestSummary> {
     let start = Instant::now();
     let lock = store.lock()?;
-    register_backbone(store, &lock, backbone.checkpoint()).await?;
-    let logits = backbone.logits().map(|classes| (schema::logits_column(&backbone.manifest().name), classes));
-    if let Some((_, classes)) = logits {
-        register_logits(store, &lock, backbone.checkpoint(), classes).await?;
-    }
-    let columns =
-        [backbone.manifest().name.as_str()].into_iter().chain(logits.iter().map(|(column, _)| column.as_str()));
-    let known = known_files(store, columns, options).await?;
+    let filled = Filled::register(store, &lock, backbone).await?;
+    let known = known_files(store, filled.columns(), options).await?;
     let mut writer = Writer {
         store,
         lock: &lock,
         schema: store.schema(schema::IMAGES).await?,
-        backbone: &backbone.manifest().name,
-        dimension: backbone.manifest().dimension,
-        logits,
+        filled,
         options,
         next_id: store.largest_id().await? + 1,
     };
@@ -219,10 +211,7 @@ struct Writer<'a> {
     store: &'a Store,
     lock: &'a WriteLock,
     schema: SchemaRef,
-    backbone: &'a str,
-    dimension: usize,
-    /// The column of logits and the number of classes, where they are asked for.
-    logits: Option<(String, usize)>,
+    filled: Filled,
     options: &'a IngestOptions,
     next_id: u64,
 }
@@ -254,7 +243,7 @@ impl Writer<'_> {
         }
         let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
         if !filled.is_empty() {
-            let batch = self.numbers_only(numbers, &filled, ids_of(&images, &filled))?;
+            let batch = self.filled.rows(&self.schema, numbers, &filled, ids_of(&images, &filled))?;
             self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
             summary.filled += filled.len();
         }
@@ -292,7 +281,7 @@ impl Writer<'_> {
                 schema::BYTES if self.options.store_images => {
                     Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &of(row).bytes)))
                 }
-                name => match self.numbers_of(name, numbers) {
+                name => match self.filled.numbers_of(name, numbers) {
                     Some((values, width)) => vectors(values, width, rows)?,
                     None => new_null_array(field.data_type(), rows.len()),
                 },
@@ -301,12 +290,44 @@ impl Writer<'_> {
         let columns = fields.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new(fields, columns)?)
     }
+}
 
-    /// Rows of id and what this backbone gave.
-    fn numbers_only(&self, numbers: Numbers<'_>, rows: &[usize], ids: Vec<u64>) -> Result<RecordBatch> {
-        let mut fields = vec![self.schema.field_with_name(schema::ID)?.clone()];
+/// The columns of `images` that a backbone fills.
+pub(crate) struct Filled {
+    backbone: String,
+    dimension: usize,
+    /// The column of logits and the number of classes, where they are asked for.
+    logits: Option<(String, usize)>,
+}
+
+impl Filled {
+    /// Add the columns, where they are not there yet, and the backbone's row.
+    pub(crate) async fn register(store: &Store, lock: &WriteLock, backbone: &Backbone) -> Result<Self> {
+        register_backbone(store, lock, backbone.checkpoint()).await?;
+        if let Some(classes) = backbone.logits() {
+            register_logits(store, lock, backbone.checkpoint(), classes).await?;
+        }
+        let manifest = backbone.manifest();
+        let logits = backbone.logits().map(|classes| (schema::logits_column(&manifest.name), classes));
+        Ok(Self { backbone: manifest.name.clone(), dimension: manifest.dimension, logits })
+    }
+
+    /// Their names.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        [self.backbone.as_str()].into_iter().chain(self.logits.iter().map(|(column, _)| column.as_str()))
+    }
+
+    /// Rows of id and what the backbone gave.
+    pub(crate) fn rows(
+        &self,
+        images: &Schema,
+        numbers: Numbers<'_>,
+        rows: &[usize],
+        ids: Vec<u64>,
+    ) -> Result<RecordBatch> {
+        let mut fields = vec![images.field_with_name(schema::ID)?.clone()];
         let mut columns = vec![Arc::new(UInt64Array::from(ids)) as ArrayRef];
-        for field in self.schema.fields() {
+        for field in images.fields() {
             if let Some((values, width)) = self.numbers_of(field.name(), numbers) {
                 fields.push(field.as_ref().clone());
                 columns.push(vectors(values, width, rows)?);
@@ -315,7 +336,7 @@ impl Writer<'_> {
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
-    /// The numbers of a column that this backbone fills, and how many a row has.
+    /// The numbers of a column that the backbone fills, and how many a row has.
     fn numbers_of<'n>(&self, column: &str, numbers: Numbers<'n>) -> Option<(&'n [f32], usize)> {
         match &self.logits {
             _ if column == self.backbone => Some((numbers.embeddings, self.dimension)),
@@ -327,9 +348,9 @@ impl Writer<'_> {
 
 /// What the backbone gave for the waiting images.
 #[derive(Clone, Copy)]
-struct Numbers<'a> {
-    embeddings: &'a [f32],
-    logits: &'a [f32],
+pub(crate) struct Numbers<'a> {
+    pub(crate) embeddings: &'a [f32],
+    pub(crate) logits: &'a [f32],
 }
 
 /// Some rows of n×width values as a column.

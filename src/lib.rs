@@ -18,7 +18,7 @@
 //! | --- | --- | --- |
 //! | [`image`] | finds, decodes, resizes and normalises pictures | `image`, `tar` |
 //! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
-//! | `embed`, `ingest` | pictures to embeddings on all cores, committed to `images` | |
+//! | `embed`, `ingest`, `fill` | pictures to embeddings on all cores, committed to `images`; another column of its rows | |
 //! | [`registry`] | the table `backbones` | |
 //! | [`store`] | the database: tables, versions, migrations, locks | `lancedb`, `lance`, `object_store` |
 //! | [`vectors`] | views of embeddings, the one place where they are normalised | |
@@ -80,6 +80,8 @@ pub mod demo;
 pub mod embed;
 pub mod error;
 pub mod evaluate;
+#[cfg(feature = "torch")]
+pub mod fill;
 pub mod functions;
 pub mod image;
 pub mod index;
@@ -91,6 +93,8 @@ mod pickle;
 pub mod planner;
 pub mod queries;
 pub mod registry;
+#[cfg(feature = "torch")]
+mod reread;
 mod sampling;
 pub mod schema;
 pub mod score;

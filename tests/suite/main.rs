@@ -5,6 +5,8 @@ mod changes;
 mod commands;
 #[cfg(unix)]
 mod faults;
+#[cfg(feature = "torch")]
+mod fill;
 mod fixture;
 #[cfg(feature = "torch")]
 mod ingest;
