@@ -19,7 +19,7 @@
 //! | [`image`] | finds, decodes, resizes and normalises pictures | `image`, `tar` |
 //! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
 //! | `embed`, `ingest`, `fill` | pictures to embeddings on all cores, committed to `images`; another column of its rows | |
-//! | [`registry`] | the table `backbones` | |
+//! | [`registry`], [`networks`] | the table `backbones`; the networks of a session, loaded when a query needs them | |
 //! | [`store`] | the database: tables, versions, migrations, locks | `lancedb`, `lance`, `object_store` |
 //! | [`vectors`] | views of embeddings, the one place where they are normalised | |
 //! | [`outskirt_exact`] | exact search on the processor: a package of its own | `rayon` |
@@ -89,6 +89,7 @@ pub mod index;
 pub mod ingest;
 pub mod memory;
 pub mod metrics;
+pub mod networks;
 mod pickle;
 pub mod planner;
 pub mod queries;

@@ -3,6 +3,8 @@
 
 mod changes;
 mod commands;
+#[cfg(feature = "torch")]
+mod embed;
 #[cfg(unix)]
 mod faults;
 #[cfg(feature = "torch")]
