@@ -15,7 +15,8 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Images whose bytes are stored are embedded from those, the others are read again from where they were. Images that the
-backbone has seen are left alone, so that a run that was interrupted goes on where it was.
+backbone has seen are left alone, so that a run that was interrupted goes on where it was. Rows are written anew:
+'outskirt optimize' gives the space of the old ones back.
 
 Examples:
   outskirt embed --backbone resnet50_supcon.toml

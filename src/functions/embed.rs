@@ -20,7 +20,7 @@ pub(crate) const NAME: &str = "embed";
 /// FLOAT[d].
 #[user_doc(
     doc_section(label = "Embeddings"),
-    description = "FLOAT[d]: the embedding of a picture by a network, computed while the query runs, on all cores. It is the number that `outskirt ingest` and `outskirt embed` keep in the backbone's column, up to rounding, and belongs to its network as that column does: another network's bank refuses it. NULL gives NULL; a picture that cannot be embedded is an error that names it.",
+    description = "FLOAT[d]: the embedding of a picture by a network, computed while the query runs, on all cores. The numbers are those that `outskirt ingest` and `outskirt embed` keep in the backbone's column, up to rounding, and belong to their network as that column does: another network's bank refuses it. NULL gives NULL; a picture that cannot be embedded is an error that names it.",
     syntax_example = "embed(image, backbone)",
     sql_example = "```sql
 SELECT uri, knn_ood_score(embed(uri, 'resnet18_cifar10'), 'cifar10') AS score
@@ -28,7 +28,7 @@ FROM 'new_pictures.csv' ORDER BY score DESC LIMIT 20;
 ```",
     argument(
         name = "image",
-        description = "TEXT: where the picture is, such as `images.uri`: a path, or `archive!/name`. An archive is opened once for each batch of rows; `outskirt embed` reads it once for all. Or BINARY: a picture file's bytes, such as `images.bytes`."
+        description = "TEXT: where the picture is, such as `images.uri`: a path, or `archive!/name`. An archive is opened anew for each batch of rows (up to 8,192): for a large compressed one `outskirt embed` is faster. Or BINARY: a picture file's bytes, such as `images.bytes`."
     ),
     argument(
         name = "backbone",

@@ -122,6 +122,34 @@ async fn files_that_changed_or_are_gone_are_refused_and_stored_bytes_stay() {
 }
 
 #[tokio::test]
+async fn a_damaged_archive_keeps_nothing_else_from_being_embedded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train, quarters) = (folder.path().join("db"), pictures(folder.path()), quarters(folder.path()));
+    let archive = |name: &str| {
+        let path = folder.path().join(name);
+        let file = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+        let mut builder = tar::Builder::new(file);
+        builder.append_dir_all("train", &train).unwrap();
+        builder.into_inner().unwrap().finish().unwrap();
+        path
+    };
+    let (damaged, whole) = (archive("damaged.tgz"), archive("whole.tgz"));
+    ingest(&db, &damaged, "damaged", "demo_shapes", &[]).await;
+    ingest(&db, &whole, "whole", "demo_shapes", &[]).await;
+    ingest(&db, &train, "files", "demo_shapes", &[]).await;
+    let bytes = std::fs::read(&damaged).unwrap();
+    std::fs::write(&damaged, &bytes[..bytes.len() / 2]).unwrap();
+    let (summary, notices) = outskirt(&db, &["embed", "--backbone", &quarters]).await.unwrap();
+    let of_datasets = "SELECT dataset, count(quarters) AS b FROM images GROUP BY dataset ORDER BY dataset";
+    let counts = csv(&db, of_datasets).await;
+    assert!(counts.contains("files,30") && counts.contains("whole,30"), "{counts} {summary} {notices}");
+    let embedded: usize = summary.split(' ').next().unwrap().parse().unwrap();
+    assert!((61..90).contains(&embedded), "what came before the damage is embedded: {summary}");
+    assert!(summary.contains(&format!(", {} refused in ", 90 - embedded)), "{summary}");
+    assert!(notices.lines().all(|line| line.contains("damaged.tgz") || line.starts_with("… and")), "{notices}");
+}
+
+#[tokio::test]
 async fn refusals_say_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let (db, train) = (folder.path().join("db"), pictures(folder.path()));
