@@ -1,8 +1,8 @@
 //! Fill the column of another backbone: the images of a database that it has not seen, embedded.
 //!
 //! Rows whose bytes are stored are embedded from those; the others are read again from their uri, and must be the file
-//! that was ingested. Rows are walked some at a time and committed some thousand at a time: memory does not grow with
-//! their number, and a fill that was interrupted goes on where it was. Not for new images: [`crate::ingest`] adds those.
+//! that was ingested. Rows are walked some at a time and committed some thousand at a time: what is held here does not grow
+//! with their number, and a fill that was interrupted goes on where it was. Not for new images: [`crate::ingest`] adds those.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -25,9 +25,6 @@ use crate::store::{Store, WriteLock};
 const STORED_ROWS: u32 = 64;
 /// Rows that are read from their files together: an archive is opened once for all of them.
 const NAMED_ROWS: usize = 131_072;
-
-/// A commit writes its rows anew, and with them their stored bytes: so many bytes a commit.
-const COMMIT_BYTES: usize = 256 << 20;
 
 const CHANGED: &str = "it has changed since it was ingested: run 'outskirt ingest' again";
 const DAMAGED: &str = "its stored bytes are not those of its content_hash: run 'outskirt verify'";
@@ -105,7 +102,6 @@ pub async fn fill(
         schema: store.schema(schema::IMAGES).await?,
         filled,
         images: 0,
-        bytes: 0,
         rows: Vec::new(),
         ids: Vec::new(),
         embeddings: Vec::new(),
@@ -121,7 +117,7 @@ pub async fn fill(
             }
         }
         summary.rejects.append(&mut changed.lock().unwrap_or_else(PoisonError::into_inner));
-        if writer.ids.len() >= COMMIT_ROWS || writer.bytes >= COMMIT_BYTES {
+        if writer.ids.len() >= COMMIT_ROWS {
             writer.commit(&mut summary).await?;
         }
         progress(summary.filled + writer.ids.len() + summary.rejects.len(), all);
@@ -223,8 +219,6 @@ struct Writer<'a> {
     filled: Filled,
     /// Images that wait.
     images: usize,
-    /// Stored bytes of their rows.
-    bytes: usize,
     /// The rows to write: which of those images, and the row's id.
     rows: Vec<usize>,
     ids: Vec<u64>,
@@ -237,7 +231,6 @@ impl Writer<'_> {
         for image in batch.images {
             self.rows.extend(image.purpose.iter().map(|_| self.images));
             self.ids.extend(image.purpose.iter().map(|row| row.id));
-            self.bytes += image.purpose.iter().filter(|row| row.stored).count() * image.bytes.len();
             self.images += 1;
         }
         self.embeddings.extend(batch.embeddings);
@@ -257,7 +250,7 @@ impl Writer<'_> {
         self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
         self.embeddings.clear();
         self.logits.clear();
-        (self.images, self.bytes) = (0, 0);
+        self.images = 0;
         summary.write += start.elapsed();
         Ok(())
     }
