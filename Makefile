@@ -50,10 +50,10 @@ bench:
 bench-embed: build
 	$(PYTHON) benches/embed.py --data $(OUTSKIRT_DATA) --program $(TARGET)/debug/outskirt
 
-# the exact search's tests under AddressSanitizer: its unsafe lines are all in that package
+# the exact search's tests and the kernels under AddressSanitizer: unsafe lines are in those packages
 sanitize:
 	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/sanitize \
-		$(CARGO) test --locked -p outskirt-exact --lib --target $$(rustc -vV | sed -n 's/^host: //p')
+		$(CARGO) test --locked -p outskirt-exact -p outskirt-kernels --lib --target $$(rustc -vV | sed -n 's/^host: //p')
 
 # licences and advisories of all dependencies (cargo install cargo-deny)
 deny:

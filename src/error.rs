@@ -21,6 +21,10 @@ pub enum Error {
     NoImages { paths: String },
     #[error("all {count} images were refused; the first: {first}")]
     AllImagesRefused { count: usize, first: String },
+    #[error("no images match ({predicate}): check the predicate, or add images with 'outskirt ingest'")]
+    NothingToEmbed { predicate: String },
+    #[error("cannot embed {image}: {reason}; leave it out with WHERE, or put a whole picture there")]
+    NotEmbedded { image: String, reason: String },
     #[error("cannot read image {uri}: {reason}")]
     BadImage { uri: String, reason: String },
     #[error("cannot read archive {}: {reason}", path.display())]
@@ -56,6 +60,10 @@ pub enum Error {
     WeightsHash { backbone: String, path: PathBuf, expected: String, found: String },
     #[error("backbone '{backbone}' has no weights at {}: put the file there, or name it with --weights", path.display())]
     NoWeights { backbone: String, path: PathBuf },
+    #[error(
+        "backbone '{backbone}' has no weights at {}, where its manifest says: put the file there and run 'outskirt backbone check {backbone}', or name a manifest that lies beside its weights", path.display()
+    )]
+    NoWeightsForSql { backbone: String, path: PathBuf },
     #[error("cannot read weights {}: {reason}", path.display())]
     BadWeights { path: PathBuf, reason: String },
     #[error("weights {} do not fit architecture {architecture}: {problems}", path.display())]

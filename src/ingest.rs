@@ -6,7 +6,7 @@
 //! has not been seen. Rows are committed some thousand at a time, so an ingest that was interrupted goes on where it was.
 //! A file that is refused stops nothing: it is a row of `rejects` until it is embedded.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,6 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use futures::TryStreamExt;
-use serde::Serialize;
 
 use crate::backbone::Backbone;
 use crate::deviation::Deviation;
@@ -25,13 +24,14 @@ use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
 use crate::metadata::Metadata;
 use crate::registry::{register_backbone, register_logits};
+use crate::rejects::Rejects;
 use crate::schema;
-use crate::store::{Store, WriteLock, now, quote};
+use crate::store::{Store, WriteLock, quote};
 
 /// Rejects that an [`IngestSummary`] names.
 const FIRST_REJECTS: usize = 10;
 /// Rows per commit: few enough that little is lost to a crash, enough that Lance's files stay large.
-const COMMIT_ROWS: usize = 8192;
+pub(crate) const COMMIT_ROWS: usize = 8192;
 
 /// What to ingest, and as what.
 #[derive(Debug, Clone)]
@@ -81,6 +81,13 @@ impl IngestSummary {
         self.embedded() + self.unchanged + self.refused
     }
 
+    /// Count files that were refused.
+    pub(crate) fn refuse(&mut self, rejects: &[Reject]) {
+        self.refused += rejects.len();
+        let room = FIRST_REJECTS.saturating_sub(self.first_rejects.len());
+        self.first_rejects.extend(rejects.iter().take(room).cloned());
+    }
+
     /// Images that went through the network.
     pub fn embedded(&self) -> usize {
         self.added + self.replaced + self.filled
@@ -116,28 +123,20 @@ pub async fn ingest(
 ) -> Result<IngestSummary> {
     let start = Instant::now();
     let lock = store.lock()?;
-    register_backbone(store, &lock, backbone.checkpoint(), backbone.precision()).await?;
-    let logits = backbone.logits().map(|classes| (schema::logits_column(&backbone.manifest().name), classes));
-    if let Some((_, classes)) = logits {
-        register_logits(store, &lock, backbone.checkpoint(), classes).await?;
-    }
+    let filled = Filled::register(store, &lock, backbone).await?;
     if let Some(metadata) = metadata {
         metadata.add_columns(store, &lock).await?;
     }
-    let columns =
-        [backbone.manifest().name.as_str()].into_iter().chain(logits.iter().map(|(column, _)| column.as_str()));
-    let known = known_files(store, columns, options).await?;
+    let known = known_files(store, filled.columns(), options).await?;
     let mut writer = Writer {
         store,
         lock: &lock,
         schema: store.schema(schema::IMAGES).await?,
-        backbone: &backbone.manifest().name,
-        dimension: backbone.manifest().dimension,
-        logits,
+        filled,
         options,
         metadata,
         next_id: store.largest_id().await? + 1,
-        rejected: rejected_files(store, options).await?,
+        rejects: Rejects::of(store, &lock, &backbone.manifest().name, of_split(options)).await?,
     };
 
     let mut summary = IngestSummary::default();
@@ -219,27 +218,6 @@ fn of_split(options: &IngestOptions) -> String {
     format!("{} = {} AND {} = {}", schema::DATASET, quote(&options.dataset), schema::SPLIT, quote(&options.split))
 }
 
-/// The files of this dataset and split that were refused before, by uri.
-async fn rejected_files(store: &Store, options: &IngestOptions) -> Result<HashSet<String>> {
-    let mut batches = store.scan(schema::REJECTS, None, &[schema::URI], Some(&of_split(options))).await?;
-    let mut rejected = HashSet::new();
-    while let Some(batch) = batches.try_next().await? {
-        rejected.extend(batch.column(0).as_string::<i32>().iter().flatten().map(String::from));
-    }
-    Ok(rejected)
-}
-
-/// A row of the table `rejects`.
-#[derive(Serialize)]
-struct Rejected<'a> {
-    dataset: &'a str,
-    split: &'a str,
-    uri: &'a str,
-    backbone: &'a str,
-    reason: &'a str,
-    rejected_at: &'a str,
-}
-
 /// What each file is for; a file named twice in one ingest counts once.
 fn decide(known: HashMap<String, Known>) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
     let mut seen = HashSet::new();
@@ -270,9 +248,7 @@ impl Waiting {
         self.images.extend(batch.images);
         self.embeddings.extend(batch.embeddings);
         self.logits.extend(batch.logits);
-        summary.refused += batch.rejects.len();
-        let room = FIRST_REJECTS.saturating_sub(summary.first_rejects.len());
-        summary.first_rejects.extend(batch.rejects.iter().take(room).cloned());
+        summary.refuse(&batch.rejects);
         self.rejects.extend(batch.rejects);
         summary.unchanged += batch.skipped;
     }
@@ -283,15 +259,11 @@ struct Writer<'a> {
     store: &'a Store,
     lock: &'a WriteLock,
     schema: SchemaRef,
-    backbone: &'a str,
-    dimension: usize,
-    /// The column of logits and the number of classes, where they are asked for.
-    logits: Option<(String, usize)>,
+    filled: Filled,
     options: &'a IngestOptions,
     metadata: Option<&'a Metadata>,
     next_id: u64,
-    /// Files that `rejects` names, by uri.
-    rejected: HashSet<String>,
+    rejects: Rejects<'a>,
 }
 
 impl Writer<'_> {
@@ -322,44 +294,13 @@ impl Writer<'_> {
         }
         let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
         if !filled.is_empty() {
-            let batch = self.numbers_only(numbers, &filled, ids_of(&images, &filled))?;
+            let batch = self.filled.rows(&self.schema, numbers, &filled, ids_of(&images, &filled))?;
             self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
             summary.filled += filled.len();
         }
-        self.commit_rejects(&rejects, &images).await?;
+        self.rejects.mend(images.iter().map(|image| image.uri.as_str())).await?;
+        self.rejects.add(&rejects, &self.options.dataset, &self.options.split).await?;
         summary.write += start.elapsed();
-        Ok(())
-    }
-
-    /// Name what was refused in `rejects`, and no more what is embedded now.
-    async fn commit_rejects(&mut self, rejects: &[Reject], embedded: &[EmbeddedImage<Purpose>]) -> Result<()> {
-        let mended: Vec<String> =
-            embedded.iter().filter(|image| self.rejected.remove(&image.uri)).map(|image| quote(&image.uri)).collect();
-        for uris in mended.chunks(1000) {
-            let predicate = format!("{} AND {} IN ({})", of_split(self.options), schema::URI, uris.join(", "));
-            self.store.delete(self.lock, schema::REJECTS, &predicate).await?;
-        }
-        if rejects.is_empty() {
-            return Ok(());
-        }
-        let rejected_at = now();
-        let row = |reject: &'_ Reject| (reject.uri.clone(), reject.reason.clone());
-        let rows: BTreeMap<String, String> = rejects.iter().map(row).collect();
-        let rows: Vec<Rejected<'_>> = rows
-            .iter()
-            .map(|(uri, reason)| Rejected {
-                dataset: &self.options.dataset,
-                split: &self.options.split,
-                uri,
-                backbone: self.backbone,
-                reason,
-                rejected_at: &rejected_at,
-            })
-            .collect();
-        self.store
-            .write_rows(self.lock, schema::REJECTS, &[schema::DATASET, schema::SPLIT, schema::URI], &rows)
-            .await?;
-        self.rejected.extend(rejects.iter().map(|reject| reject.uri.clone()));
         Ok(())
     }
 
@@ -393,7 +334,7 @@ impl Writer<'_> {
                 schema::BYTES if self.options.store_images => {
                     Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &of(row).bytes)))
                 }
-                name => match (self.numbers_of(name, numbers), self.metadata) {
+                name => match (self.filled.numbers_of(name, numbers), self.metadata) {
                     (Some((values, width)), _) => vectors(values, width, rows)?,
                     (None, Some(metadata)) if metadata.has(name) => {
                         metadata.column(field, rows.iter().map(|row| of(row).uri.as_str()))?
@@ -405,12 +346,44 @@ impl Writer<'_> {
         let columns = fields.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
         Ok(RecordBatch::try_new(fields, columns)?)
     }
+}
 
-    /// Rows of id and what this backbone gave.
-    fn numbers_only(&self, numbers: Numbers<'_>, rows: &[usize], ids: Vec<u64>) -> Result<RecordBatch> {
-        let mut fields = vec![self.schema.field_with_name(schema::ID)?.clone()];
+/// The columns of `images` that a backbone fills.
+pub(crate) struct Filled {
+    backbone: String,
+    dimension: usize,
+    /// The column of logits and the number of classes, where they are asked for.
+    logits: Option<(String, usize)>,
+}
+
+impl Filled {
+    /// Add the columns, where they are not there yet, and the backbone's row.
+    pub(crate) async fn register(store: &Store, lock: &WriteLock, backbone: &Backbone) -> Result<Self> {
+        register_backbone(store, lock, backbone.checkpoint(), backbone.precision()).await?;
+        if let Some(classes) = backbone.logits() {
+            register_logits(store, lock, backbone.checkpoint(), classes).await?;
+        }
+        let manifest = backbone.manifest();
+        let logits = backbone.logits().map(|classes| (schema::logits_column(&manifest.name), classes));
+        Ok(Self { backbone: manifest.name.clone(), dimension: manifest.dimension, logits })
+    }
+
+    /// Their names.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = &str> {
+        [self.backbone.as_str()].into_iter().chain(self.logits.iter().map(|(column, _)| column.as_str()))
+    }
+
+    /// Rows of id and what the backbone gave.
+    pub(crate) fn rows(
+        &self,
+        images: &Schema,
+        numbers: Numbers<'_>,
+        rows: &[usize],
+        ids: Vec<u64>,
+    ) -> Result<RecordBatch> {
+        let mut fields = vec![images.field_with_name(schema::ID)?.clone()];
         let mut columns = vec![Arc::new(UInt64Array::from(ids)) as ArrayRef];
-        for field in self.schema.fields() {
+        for field in images.fields() {
             if let Some((values, width)) = self.numbers_of(field.name(), numbers) {
                 fields.push(field.as_ref().clone());
                 columns.push(vectors(values, width, rows)?);
@@ -419,7 +392,7 @@ impl Writer<'_> {
         Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
     }
 
-    /// The numbers of a column that this backbone fills, and how many a row has.
+    /// The numbers of a column that the backbone fills, and how many a row has.
     fn numbers_of<'n>(&self, column: &str, numbers: Numbers<'n>) -> Option<(&'n [f32], usize)> {
         match &self.logits {
             _ if column == self.backbone => Some((numbers.embeddings, self.dimension)),
@@ -431,9 +404,9 @@ impl Writer<'_> {
 
 /// What the backbone gave for the waiting images.
 #[derive(Clone, Copy)]
-struct Numbers<'a> {
-    embeddings: &'a [f32],
-    logits: &'a [f32],
+pub(crate) struct Numbers<'a> {
+    pub(crate) embeddings: &'a [f32],
+    pub(crate) logits: &'a [f32],
 }
 
 /// Some rows of n×width values as a column.

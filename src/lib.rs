@@ -18,8 +18,8 @@
 //! | --- | --- | --- |
 //! | [`image`] | finds, decodes, resizes and normalises pictures | `image`, `tar` |
 //! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
-//! | `embed`, `ingest` | pictures to embeddings on all cores, committed to `images` | |
-//! | [`registry`] | the table `backbones` | |
+//! | `embed`, `ingest`, `fill` | pictures to embeddings on all cores, committed to `images`; another column of its rows | |
+//! | [`registry`], [`networks`] | the table `backbones`; the networks of a session, loaded when a query needs them | |
 //! | [`store`] | the database: tables, versions, migrations, locks | `lancedb`, `lance`, `object_store` |
 //! | [`vectors`] | views of embeddings, the one place where they are normalised | |
 //! | [`outskirt_exact`] | exact search on the processor: a package of its own | `rayon` |
@@ -83,18 +83,26 @@ pub mod deviation;
 pub mod embed;
 pub mod error;
 pub mod evaluate;
+#[cfg(feature = "torch")]
+pub mod fill;
 pub mod functions;
 pub mod image;
 pub mod index;
 #[cfg(feature = "torch")]
 pub mod ingest;
 pub mod memory;
+#[cfg(feature = "torch")]
 pub mod metadata;
 pub mod metrics;
+pub mod networks;
 mod pickle;
 pub mod planner;
 pub mod queries;
 pub mod registry;
+#[cfg(feature = "torch")]
+mod rejects;
+#[cfg(feature = "torch")]
+mod reread;
 mod sampling;
 pub mod sanity;
 pub mod schema;

@@ -97,7 +97,8 @@ pub(super) fn print(evaluations: &[Line], format: Format, console: &mut Console<
             evaluation.id_inside_bank, evaluation.id_rows
         ))?;
     }
-    let mut lines: Vec<(&Line, &str, usize, Metrics)> = Vec::new();
+    type Printed<'l> = (&'l Line, &'l str, usize, Metrics);
+    let mut lines: Vec<Printed<'_>> = Vec::new();
     for line in evaluations {
         let evaluation = &line.evaluation;
         let total = evaluation.sets.iter().map(|set| set.rows).sum();
@@ -107,7 +108,7 @@ pub(super) fn print(evaluations: &[Line], format: Format, console: &mut Console<
     let about: Vec<&str> =
         evaluations.first().into_iter().flat_map(|line| &line.about).map(|(name, _)| *name).collect();
     if format == Format::Table {
-        let row = |(line, name, rows, m): &(&Line, &str, usize, Metrics)| {
+        let row = |(line, name, rows, m): &Printed<'_>| {
             let percent = [m.fpr95, m.auroc, m.aupr_in, m.aupr_out].map(|number| format!("{:.2}", 100.0 * number));
             let about = line.about.iter().map(|(_, value)| value.clone());
             about.chain([name.to_string(), rows.to_string()]).chain(percent).collect()
@@ -117,7 +118,7 @@ pub(super) fn print(evaluations: &[Line], format: Format, console: &mut Console<
         let rows: Vec<Vec<String>> = lines.iter().map(row).collect();
         return console.line(table::render(&header, &rows, &right));
     }
-    let text = |get: &dyn Fn(&(&Line, &str, usize, Metrics)) -> String| -> ArrayRef {
+    let text = |get: &dyn Fn(&Printed<'_>) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(lines.iter().map(get)))
     };
     let images: ArrayRef = Arc::new(UInt64Array::from_iter_values(lines.iter().map(|(_, _, rows, _)| *rows as u64)));

@@ -11,6 +11,8 @@ mod console;
 mod delete;
 #[cfg(feature = "torch")]
 mod demo;
+#[cfg(feature = "torch")]
+mod embed;
 mod evaluate;
 #[cfg(feature = "torch")]
 mod ingest;
@@ -64,6 +66,12 @@ pub enum Command {
     /// Embed image files (this outskirt was built without libtorch)
     #[cfg(not(feature = "torch"))]
     Ingest(NeedsTorch),
+    /// Embed the images of the database with another backbone
+    #[cfg(feature = "torch")]
+    Embed(embed::Args),
+    /// Embed the images of the database (this outskirt was built without libtorch)
+    #[cfg(not(feature = "torch"))]
+    Embed(NeedsTorch),
     /// Create, calibrate, refresh, list and drop banks: the in-distribution embeddings to score against
     #[command(subcommand)]
     Bank(bank::Command),
@@ -115,6 +123,10 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Ingest(args) => ingest::run(args, &cli.db, console).await,
         #[cfg(not(feature = "torch"))]
         Command::Ingest(_) => Err(crate::Error::NoTorch { what: "outskirt ingest".into() }),
+        #[cfg(feature = "torch")]
+        Command::Embed(args) => embed::run(args, &cli.db, console).await,
+        #[cfg(not(feature = "torch"))]
+        Command::Embed(_) => Err(crate::Error::NoTorch { what: "outskirt embed".into() }),
         Command::Bank(command) => bank::run(command, &cli.db, console).await,
         Command::Sql(args) => sql::run(args, &cli.db, console).await,
         Command::Query(args) => query::run(args, &cli.db, console).await,

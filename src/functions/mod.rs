@@ -10,6 +10,7 @@ mod aupr_out;
 mod auroc;
 mod bh_reject;
 mod detection_error;
+pub(crate) mod embed;
 mod energy_score;
 mod fpr_at_tpr;
 pub(crate) mod is_ood;
@@ -38,11 +39,12 @@ pub use reference::reference;
 pub use settings::Settings;
 
 use crate::bank::Banks;
+use crate::networks::Networks;
 
 /// Metadata key of a column of p-values: the number of calibration images that they come from.
 const CALIBRATION_ROWS: &str = "outskirt.calibration_rows";
 
-fn scalars(banks: &Arc<Banks>) -> Vec<ScalarUDF> {
+fn scalars(banks: &Arc<Banks>, networks: &Arc<Networks>) -> Vec<ScalarUDF> {
     vec![
         knn_ood_score::udf(banks),
         knn_neighbors::KnnNeighbors::new(banks).into(),
@@ -55,6 +57,7 @@ fn scalars(banks: &Arc<Banks>) -> Vec<ScalarUDF> {
         msp_score::MspScore::new().into(),
         energy_score::EnergyScore::new().into(),
         mahalanobis_score::MahalanobisScore::new(banks).into(),
+        embed::Embed::new(networks).into(),
     ]
 }
 
@@ -73,9 +76,9 @@ fn windows() -> Vec<WindowUDF> {
     vec![bh_reject::BhReject::new().into()]
 }
 
-/// Register every function of Outskirt. The session's options need [`Settings`] as an extension.
-pub fn register_all(registry: &mut dyn FunctionRegistry, banks: &Arc<Banks>) -> Result<()> {
-    for function in scalars(banks) {
+/// Register every function of Outskirt, over these banks and networks. The session's options need [`Settings`] as an extension.
+pub fn register_all(registry: &mut dyn FunctionRegistry, banks: &Arc<Banks>, networks: &Arc<Networks>) -> Result<()> {
+    for function in scalars(banks, networks) {
         registry.register_udf(Arc::new(function))?;
     }
     for function in aggregates() {

@@ -6,11 +6,12 @@ use datafusion::logical_expr::Documentation;
 
 use super::{aggregates, scalars, windows};
 use crate::bank::Banks;
+use crate::networks::Networks;
 
 /// Markdown: a table of all functions, then a section each, grouped as their documentation says.
 pub fn reference() -> String {
-    let banks = Arc::new(Banks::none());
-    let (scalars, aggregates, windows) = (scalars(&banks), aggregates(), windows());
+    let (banks, networks) = (Arc::new(Banks::none()), Arc::new(Networks::built_in()));
+    let (scalars, aggregates, windows) = (scalars(&banks, &networks), aggregates(), windows());
     let documented = scalars.iter().map(|function| (function.name(), function.documentation()));
     let documented = documented.chain(windows.iter().map(|function| (function.name(), function.documentation())));
     let documented = documented.chain(aggregates.iter().map(|function| (function.name(), function.documentation())));
@@ -63,9 +64,10 @@ mod tests {
 
     #[test]
     fn every_function_is_documented_and_tested() {
-        let banks = Arc::new(Banks::none());
+        let (banks, networks) = (Arc::new(Banks::none()), Arc::new(Networks::built_in()));
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slt");
-        let mut names: Vec<String> = scalars(&banks).iter().map(|function| function.name().to_owned()).collect();
+        let mut names: Vec<String> =
+            scalars(&banks, &networks).iter().map(|function| function.name().to_owned()).collect();
         names.extend(aggregates().iter().map(|function| function.name().to_owned()));
         names.extend(windows().iter().map(|function| function.name().to_owned()));
         for name in names {

@@ -1,6 +1,7 @@
 //! Convolutions, and the two kinds of pooling beside them.
 
 use crate::product::{Finish, Packed, product};
+#[cfg(target_arch = "x86_64")]
 use crate::winograd::Winograd;
 
 /// Output pixels that are gathered at once.
@@ -72,6 +73,7 @@ pub struct Conv {
 #[derive(Debug, Clone)]
 enum Kind {
     Gather(Packed),
+    #[cfg(target_arch = "x86_64")]
     Winograd(Winograd),
 }
 
@@ -82,14 +84,15 @@ impl Conv {
     pub fn new(weights: &[f32], bias: &[f32], size: usize, stride: usize) -> Self {
         let (to, from) = (bias.len(), weights.len() / (bias.len() * size * size));
         assert_eq!(weights.len(), to * from * size * size);
-        let kind = if size == 3 && stride == 1 && from % 8 == 0 && to % 8 == 0 {
-            Kind::Winograd(Winograd::new(weights, from, to))
-        } else {
-            Kind::Gather(Packed::new(size * size * from, to, |row, column| {
-                let (pixel, channel) = (row / from, row % from);
-                weights[(column * from + channel) * size * size + pixel]
-            }))
-        };
+        #[cfg(target_arch = "x86_64")]
+        if size == 3 && stride == 1 && from % 8 == 0 && to % 8 == 0 {
+            let kind = Kind::Winograd(Winograd::new(weights, from, to));
+            return Self { kind, bias: bias.to_vec(), from, to, size, stride };
+        }
+        let kind = Kind::Gather(Packed::new(size * size * from, to, |row, column| {
+            let (pixel, channel) = (row / from, row % from);
+            weights[(column * from + channel) * size * size + pixel]
+        }));
         Self { kind, bias: bias.to_vec(), from, to, size, stride }
     }
 
@@ -109,6 +112,7 @@ impl Conv {
         let mut out = scratch.take(to.len());
         let finish = Finish { bias: Some(&self.bias), add, relu };
         match &self.kind {
+            #[cfg(target_arch = "x86_64")]
             Kind::Winograd(winograd) => winograd.run(input, shape, finish, scratch, &mut out),
             Kind::Gather(weights) => self.gathered(weights, input, shape, to, finish, scratch, &mut out),
         }

@@ -13,12 +13,17 @@ mod product;
 mod resample;
 #[cfg(test)]
 mod tests;
+#[cfg(target_arch = "x86_64")]
 mod winograd;
 
 pub use conv::{Conv, Scratch, Shape, max_pool, mean};
 pub use resample::{Taps, resample, spread, taps};
 
-/// Whether this processor can run [`Conv`].
+/// Whether this processor can run [`Conv`] fast.
 pub fn available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    #[cfg(target_arch = "x86_64")]
+    let available = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+    #[cfg(not(target_arch = "x86_64"))]
+    let available = false;
+    available
 }

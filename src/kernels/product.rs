@@ -1,11 +1,13 @@
 //! Matrix products: rows of `a` times weights packed in panels of 32 columns.
 
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
 /// Columns per panel: two vectors of AVX-512, four of AVX2.
 const PANEL: usize = 32;
 /// Rows that are multiplied at once.
 const WIDE: usize = 12;
+#[cfg(target_arch = "x86_64")]
 const NARROW: usize = 4;
 /// Values of a row that are multiplied before the next panel: a panel of them stays in the second cache.
 const DEPTH: usize = 512;
@@ -49,8 +51,12 @@ pub(crate) fn product(a: &[f32], stride: usize, rows: usize, weights: &Packed, f
     assert!(depth > 0 && rows > 0 && stride >= depth && a.len() >= (rows - 1) * stride + depth);
     assert!(out.len() >= rows * columns && finish.add.is_none_or(|add| add.len() >= rows * columns));
     assert!(finish.bias.is_none_or(|bias| bias.len() == columns));
+    #[cfg(target_arch = "x86_64")]
     let wide = is_x86_feature_detected!("avx512f");
+    #[cfg(target_arch = "x86_64")]
     let step = if wide { WIDE } else { NARROW };
+    #[cfg(not(target_arch = "x86_64"))]
+    let step = WIDE;
     let mut sums = [0f32; WIDE * PANEL];
     for from in (0..depth).step_by(DEPTH) {
         let to = (from + DEPTH).min(depth);
@@ -62,27 +68,46 @@ pub(crate) fn product(a: &[f32], stride: usize, rows: usize, weights: &Packed, f
                 let height = step.min(rows - row);
                 let a = &a[row * stride + from..];
                 assert!(a.len() >= (height - 1) * stride + (to - from));
+                let finish = Finish {
+                    bias: finish.bias.filter(|_| to == depth).map(|bias| &bias[first..]),
+                    add: finish.add.filter(|_| to == depth).map(|add| &add[row * columns + first..]),
+                    relu: finish.relu && to == depth,
+                };
+                let out = &mut out[row * columns + first..];
                 // SAFETY: the instructions were detected, `available` for AVX2; `a` holds `height` rows as just checked.
+                #[cfg(target_arch = "x86_64")]
                 unsafe {
                     if wide {
                         tile512(a, stride, height, panel, half, &mut sums);
                     } else {
                         tile256(a, stride, height, panel, half, &mut sums);
                     }
-                    let finish = Finish {
-                        bias: finish.bias.filter(|_| to == depth).map(|bias| &bias[first..]),
-                        add: finish.add.filter(|_| to == depth).map(|add| &add[row * columns + first..]),
-                        relu: finish.relu && to == depth,
-                    };
-                    store(&sums, height, count, columns, from > 0, finish, &mut out[row * columns + first..]);
+                    store(&sums, height, count, columns, from > 0, finish, out);
+                }
+                #[cfg(not(target_arch = "x86_64"))]
+                {
+                    tile(a, stride, height, panel, half, &mut sums);
+                    store(&sums, height, count, columns, from > 0, finish, out);
                 }
             }
         }
     }
 }
 
+/// `height` rows times a panel, on any processor.
+#[cfg(any(test, not(target_arch = "x86_64")))]
+pub(crate) fn tile(a: &[f32], stride: usize, height: usize, panel: &[f32], half: bool, sums: &mut [f32]) {
+    let columns = if half { PANEL / 2 } else { PANEL };
+    for (row, sums) in sums.chunks_exact_mut(PANEL).take(height).enumerate() {
+        sums[..columns].fill(0.0);
+        for (value, weights) in a[row * stride..].iter().zip(panel.chunks_exact(PANEL)) {
+            sums[..columns].iter_mut().zip(weights).for_each(|(sum, weight)| *sum += value * weight);
+        }
+    }
+}
+
 /// Sums of a tile to where they belong.
-#[target_feature(enable = "avx2,fma")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
 fn store(
     sums: &[f32; WIDE * PANEL],
     height: usize,
@@ -106,7 +131,7 @@ fn store(
 }
 
 /// Finish N sums; `at` is their place in the output.
-#[target_feature(enable = "avx2,fma")]
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
 #[inline]
 fn store_some<const N: usize>(sums: &[f32], at: usize, onto: bool, finish: Finish<'_>, out: &mut [f32]) {
     fn first<const N: usize>(values: &[f32]) -> &[f32; N] {
@@ -130,6 +155,7 @@ fn store_some<const N: usize>(sums: &[f32], at: usize, onto: bool, finish: Finis
     out[at..at + N].copy_from_slice(&values);
 }
 
+#[cfg(target_arch = "x86_64")]
 macro_rules! tile {
     ($name:ident, $rows:ident, $features:literal, $lanes:literal, $vectors:literal, $most:expr, [$($height:literal)*],
      $vector:ty, $zero:ident, $load:ident, $set:ident, $fma:ident, $store:ident) => {
@@ -197,7 +223,29 @@ macro_rules! tile {
     };
 }
 
+#[cfg(target_arch = "x86_64")]
 tile!(tile512, rows512, "avx512f", 16, 1, 12, [1 2 3 4 5 6 7 8 9 10 11], __m512,
     _mm512_setzero_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_fmadd_ps, _mm512_storeu_ps);
+#[cfg(target_arch = "x86_64")]
 tile!(tile256, rows256, "avx2,fma", 8, 2, 4, [1 2 3], __m256,
     _mm256_setzero_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_fmadd_ps, _mm256_storeu_ps);
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_is_the_same_on_every_processor() {
+        let a: Vec<f32> = (0..12 * 20).map(|i| (i % 7) as f32 - 3.0).collect();
+        let panel: Vec<f32> = (0..15 * PANEL).map(|i| (i % 5) as f32 - 2.0).collect();
+        for (height, half) in [(1, false), (4, false), (3, true)] {
+            let (mut plain, mut fast) = ([0f32; WIDE * PANEL], [0f32; WIDE * PANEL]);
+            tile(&a, 20, height, &panel, half, &mut plain);
+            if crate::available() {
+                // SAFETY: the instructions were detected; there are 12 rows
+                unsafe { tile256(&a, 20, height, &panel, half, &mut fast) };
+                assert_eq!(plain, fast, "{height} rows: whole numbers have no rounding");
+            }
+        }
+    }
+}

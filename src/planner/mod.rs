@@ -4,12 +4,14 @@
 //! [`PullScores`], an optimiser rule, takes every `knn_ood_score(…)` out of filters, projections, sorts and aggregates
 //! into a plan node of its own, [`Scored`], that adds the score as a column. What a filter asks (`> c`, BETWEEN,
 //! `is_ood(…)`) becomes the node's [`Bounds`], and `ORDER BY score LIMIT n` its [`Top`]: rows that cannot pass are
-//! dropped as soon as the search knows. [`ScoreExec`] runs it. All of it is plain values: bank, version, k, bounds.
+//! dropped as soon as the search knows. [`ScoreExec`] runs it. Before that, `share` has `embed(…)` computed once where
+//! several scores of a row ask for it. All of it is plain values: bank, version, k, bounds.
 
 mod bounds;
 mod exec;
 mod node;
 mod rule;
+mod share;
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;

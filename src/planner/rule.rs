@@ -16,6 +16,7 @@ use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
 
 use super::bounds::{Bounds, Top};
 use super::node::{Call, Scored};
+use super::share::ShareEmbeddings;
 use crate::bank::{Banks, Definition};
 use crate::functions::{arguments, is_ood, knn_ood_pvalue, knn_ood_score, searches};
 use crate::score;
@@ -26,11 +27,13 @@ const COLUMN: &str = "__knn_ood_score";
 /// See the [module](super).
 pub struct PullScores(Arc<Banks>);
 
-/// DataFusion's optimiser rules, and this one where filters have gone down and common parts are not yet taken apart.
+/// DataFusion's optimiser rules, and ours where filters have gone down and common parts are not yet taken apart.
 pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
     let common = rules.iter().position(|rule| rule.name() == "common_sub_expression_eliminate");
-    rules.insert(common.unwrap_or(rules.len()), Arc::new(PullScores(Arc::clone(banks))));
+    let at = common.unwrap_or(rules.len());
+    rules.insert(at, Arc::new(PullScores(Arc::clone(banks))));
+    rules.insert(at, Arc::new(ShareEmbeddings));
     rules
 }
 
@@ -304,12 +307,12 @@ fn uncast(expr: &Expr) -> &Expr {
 }
 
 /// All columns of a plan, as expressions.
-fn columns(plan: &LogicalPlan) -> Vec<Expr> {
+pub(super) fn columns(plan: &LogicalPlan) -> Vec<Expr> {
     plan.schema().columns().into_iter().map(Expr::Column).collect()
 }
 
 /// A plan's columns but for those added.
-fn only(plan: LogicalPlan, columns: Vec<Expr>) -> Result<LogicalPlan> {
+pub(super) fn only(plan: LogicalPlan, columns: Vec<Expr>) -> Result<LogicalPlan> {
     if plan.schema().fields().len() == columns.len() {
         return Ok(plan);
     }

@@ -29,6 +29,7 @@ use datafusion::sql::sqlparser::ast;
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::functions::{Settings, register_all};
+use crate::networks::Networks;
 use crate::planner::{self, Planner};
 use crate::schema;
 use crate::store::{ReadLock, Store};
@@ -76,7 +77,7 @@ impl Session {
         for table in schema::TABLES {
             context.register_table(table, store.provider(table, None).await?)?;
         }
-        register_all(&mut context, &banks)?;
+        register_all(&mut context, &banks, &Arc::new(Networks::load(store).await))?;
         let session = Self { context, banks, store: store.clone(), views: Mutex::default(), _reader: reader };
         session.load_views().await?;
         Ok(session)

@@ -40,6 +40,8 @@ impl ObjectStoreProvider for Synced {
 
 /// A connection for reading.
 pub(super) async fn reading(folder: &Path) -> Result<lancedb::Connection> {
+    // absolute, or a folder called db would be an address in the cloud
+    let folder = std::path::absolute(folder).map_err(Error::io("find", folder))?;
     Ok(lancedb::connect(&folder.to_string_lossy()).execute().await?)
 }
 

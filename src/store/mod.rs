@@ -26,7 +26,7 @@ use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, Volatility};
 use datafusion::prelude::SessionContext;
 use futures::{Stream, TryStreamExt};
-use lancedb::query::{ExecutableQuery, QueryBase, Select};
+use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
 use lancedb::table::FieldMetadataUpdate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -232,6 +232,18 @@ impl Store {
         columns: &[&str],
         filter: Option<&str>,
     ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+        self.scan_by(QueryExecutionOptions::default().max_batch_length, table, version, columns, filter).await
+    }
+
+    /// The same, at most so many rows a batch: for columns whose values are large.
+    pub async fn scan_by(
+        &self,
+        rows: u32,
+        table: &str,
+        version: Option<u64>,
+        columns: &[&str],
+        filter: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
         let table = self.table(table).await?;
         if let Some(version) = version {
             table.checkout(version).await?;
@@ -240,7 +252,9 @@ impl Store {
         if let Some(filter) = filter {
             query = query.only_if(filter);
         }
-        Ok(query.execute().await?.map_err(Error::from))
+        let mut options = QueryExecutionOptions::default();
+        options.max_batch_length = rows;
+        Ok(query.execute_with_options(options).await?.map_err(Error::from))
     }
 
     /// Number of rows of a table.

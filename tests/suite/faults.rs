@@ -90,7 +90,7 @@ struct Operation {
 
 impl Operation {
     fn new(name: &'static str, template: &Path, arguments: &[&str], more: &[&str]) -> Self {
-        let column = if arguments[0] == "ingest" { "demo_shapes" } else { TOY };
+        let column = column(name);
         let scores = format!(
             "SET outskirt.stale_bank = 'ignore'; SELECT id, knn_ood_score({column}, 'circle') FROM images ORDER BY id"
         );
@@ -172,13 +172,18 @@ async fn operations(folder: &Path) -> Vec<Operation> {
         ),
     ];
     if cfg!(feature = "torch") {
-        all.push(ingest(folder).await);
+        all.extend(embedding(folder).await);
     }
     all
 }
 
+/// The embeddings of the bank that an operation's database has.
+fn column(operation: &str) -> &'static str {
+    if matches!(operation, "ingest" | "embed") { "demo_shapes" } else { TOY }
+}
+
 #[cfg(feature = "torch")]
-async fn ingest(folder: &Path) -> Operation {
+async fn embedding(folder: &Path) -> [Operation; 2] {
     use outskirt::demo::{Counts, write_pictures};
     let pictures = folder.join("pictures");
     write_pictures(&pictures, 7, Counts { train: 12, calibration: 6, test: 2, ood: 2 }).unwrap();
@@ -207,12 +212,16 @@ async fn ingest(folder: &Path) -> Operation {
         "hnsw",
     ];
     outskirt(&db, &whole).await.unwrap();
-    Operation::new("ingest", &db, &arguments("id/train").each_ref().map(String::as_str), &[])
+    let logits = ["SELECT id, demo_shapes_logits[1], demo_shapes_logits[10] FROM images ORDER BY id"];
+    [
+        Operation::new("ingest", &db, &arguments("id/train").each_ref().map(String::as_str), &[]),
+        Operation::new("embed", &db, &["embed", "--backbone", "demo_shapes", "--with-logits"], &logits),
+    ]
 }
 
 #[cfg(not(feature = "torch"))]
-async fn ingest(_folder: &Path) -> Operation {
-    unreachable!("ingest needs libtorch")
+async fn embedding(_folder: &Path) -> [Operation; 2] {
+    unreachable!("embedding needs libtorch")
 }
 
 #[tokio::test]
@@ -271,7 +280,7 @@ async fn a_process_killed_anywhere_leaves_what_it_found_or_what_it_was_to_do() {
                 }
                 // the bank opens, and its graph is built where there is none
                 let graph = "SET outskirt.search = 'hnsw'; SET outskirt.stale_bank = 'ignore'; ";
-                let column = if operation.name == "ingest" { "demo_shapes" } else { TOY };
+                let column = column(operation.name);
                 let query = format!("{graph} SELECT sum(knn_ood_score({column}, 'circle')) FROM images");
                 outskirt(&db, &["sql", &query]).await.unwrap_or_else(|error| panic!("{what}: {error}"));
                 well(&db, &what).await;

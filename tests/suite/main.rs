@@ -3,8 +3,12 @@
 
 mod changes;
 mod commands;
+#[cfg(feature = "torch")]
+mod embed;
 #[cfg(unix)]
 mod faults;
+#[cfg(feature = "torch")]
+mod fill;
 mod fixture;
 #[cfg(feature = "torch")]
 mod ingest;

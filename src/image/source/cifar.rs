@@ -148,7 +148,7 @@ impl Rows {
     fn of(form: Form, bytes: &[u8]) -> Result<Self, String> {
         let Form::Binary(label_bytes) = form else { return Self::of_pickle(bytes) };
         let row = label_bytes + PIXELS;
-        if bytes.is_empty() || bytes.len() % row != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(row) {
             return Err(format!("{} bytes are no whole rows of {row}: it is no CIFAR batch, or cut", bytes.len()));
         }
         let rows = bytes.chunks_exact(row);

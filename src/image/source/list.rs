@@ -19,7 +19,7 @@ pub(super) fn is_list(name: &str) -> bool {
 pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(named(lines.map(|line| split(line)).map(|(name, label)| (absolute(path, name), label)).collect()))
+    Ok(named(lines.map(split).map(|(name, label)| (absolute(path, name), label)).collect()))
 }
 
 /// A line's path and label: what follows the last tab or blank, where what stands before is an image's name.

@@ -1,0 +1,116 @@
+//! Images of a table's rows again: read from where they were, and embedded for everybody who asks for them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::backbone::Backbone;
+use crate::embed::{Embedding, embed};
+use crate::error::{Error, Result};
+use crate::image::{ImageFile, ImageFiles, open_uris};
+
+/// An image, and whom it is for.
+pub(crate) type For<T> = (Vec<T>, Result<ImageFile>);
+
+/// The images of some uris, each once: those inside one file together, else in no order that means something.
+///
+/// What cannot be read is an [`Error::BadImage`] of each uri concerned, a whole archive that is damaged or gone as well.
+pub(crate) struct Reread<T> {
+    wanted: HashMap<String, Vec<T>>,
+    files: ImageFiles,
+    /// Uris of a container that cannot be read, and why.
+    lost: Vec<(String, String)>,
+}
+
+/// Read the images of these uris again; one that is named several times is read once.
+pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>) -> Reread<T> {
+    let mut wanted: HashMap<String, Vec<T>> = HashMap::new();
+    let mut order = Vec::new();
+    for (uri, whom) in uris {
+        wanted
+            .entry(uri)
+            .or_insert_with_key(|uri| {
+                order.push(uri.clone());
+                Vec::new()
+            })
+            .push(whom);
+    }
+    Reread { wanted, files: open_uris(order), lost: Vec::new() }
+}
+
+impl<T> Iterator for Reread<T> {
+    type Item = For<T>;
+
+    fn next(&mut self) -> Option<For<T>> {
+        loop {
+            if let Some((uri, reason)) = self.lost.pop() {
+                return Some((self.wanted.remove(&uri).unwrap_or_default(), Err(Error::BadImage { uri, reason })));
+            }
+            let (uri, file) = match self.files.next() {
+                Some(Ok(file)) => (file.uri.clone(), Ok(file)),
+                Some(Err(Error::BadImage { uri, reason })) => (uri.clone(), Err(Error::BadImage { uri, reason })),
+                Some(Err(Error::BadArchive { path, reason })) => {
+                    self.lose(Some(&path), &format!("its file is damaged: {reason}"));
+                    continue;
+                }
+                Some(Err(other)) => {
+                    let path = match &other {
+                        Error::Io { path, .. } | Error::MissingPath { path } => Some(path.clone()),
+                        _ => None,
+                    };
+                    self.lose(path.as_deref(), &other.to_string());
+                    continue;
+                }
+                None if self.wanted.is_empty() => return None,
+                None => {
+                    self.lose(None, "it is not where it was");
+                    continue;
+                }
+            };
+            // one that was not asked for is nobody's
+            if let Some(whom) = self.wanted.remove(&uri) {
+                return Some((whom, file));
+            }
+        }
+    }
+}
+
+impl<T> Reread<T> {
+    /// A container ends the reading of all that comes after it: give up what it holds, and begin again with the rest.
+    /// Where that would change nothing, everything is given up.
+    fn lose(&mut self, container: Option<&Path>, reason: &str) {
+        let begins = container.map(|path| format!("{}!/", path.display()));
+        let within = |uri: &&String| begins.as_ref().is_some_and(|begins| uri.starts_with(begins));
+        let (mut lost, mut rest): (Vec<String>, Vec<String>) =
+            self.wanted.keys().cloned().partition(|uri| within(&uri));
+        let read_to_its_end = begins.is_some() && self.files.total() > self.wanted.len();
+        if lost.is_empty() && !read_to_its_end {
+            lost = std::mem::take(&mut rest);
+        }
+        rest.sort_unstable();
+        self.lost = lost.into_iter().map(|uri| (uri, reason.to_owned())).collect();
+        self.files = open_uris(rest);
+    }
+}
+
+/// Start embedding images for everybody who wants them. `check` sees each image's uri, its content hash and whom it is
+/// for, and may leave some out.
+pub(crate) fn embed_for<T: Send + 'static>(
+    images: impl Iterator<Item = For<T>> + Send + 'static,
+    backbone: &Backbone,
+    workers: usize,
+    check: impl Fn(&mut Vec<T>, &str, &str) + Send + 'static,
+) -> Embedding<Vec<T>> {
+    // the pipeline asks what a file is for right after it has read it, on the same thread
+    let current = Arc::new(Mutex::new(Vec::new()));
+    let next = Arc::clone(&current);
+    let files = images.map(move |(whom, file)| {
+        *next.lock().unwrap_or_else(PoisonError::into_inner) = whom;
+        file
+    });
+    embed(files, backbone, workers, move |file, hash| {
+        let mut whom = std::mem::take(&mut *current.lock().unwrap_or_else(PoisonError::into_inner));
+        check(&mut whom, &file.uri, hash);
+        (!whom.is_empty()).then_some(whom)
+    })
+}

@@ -1,0 +1,99 @@
+//! `embed(image, backbone)` beside the columns that ingest fills.
+
+use std::path::{Path, PathBuf};
+
+use outskirt::demo::{Counts, write_pictures};
+
+use super::fixture::outskirt;
+
+async fn csv(db: &Path, query: &str) -> String {
+    outskirt(db, &["sql", query, "--format", "csv"]).await.unwrap().0
+}
+
+/// 100 pictures with their bytes, the same in an archive without, and the bank `shapes` of the former.
+async fn database(folder: &Path) -> (PathBuf, PathBuf) {
+    write_pictures(folder, 7, Counts { train: 10, calibration: 1, test: 1, ood: 1 }).unwrap();
+    let (db, train, archive) = (folder.join("db"), folder.join("id/train"), folder.join("train.tar"));
+    let mut builder = tar::Builder::new(std::fs::File::create(&archive).unwrap());
+    builder.append_dir_all("train", &train).unwrap();
+    builder.into_inner().unwrap();
+    for (path, dataset, more) in [(&train, "stored", &["--store-images"][..]), (&archive, "archived", &[])] {
+        let line = ["ingest", path.to_str().unwrap(), "--dataset", dataset, "--backbone", "demo_shapes"];
+        outskirt(&db, &[&line[..], more].concat()).await.unwrap();
+    }
+    let of = "dataset = 'stored'";
+    outskirt(&db, &["bank", "create", "shapes", "--backbone", "demo_shapes", "--where", of, "--k", "3"]).await.unwrap();
+    outskirt(&db, &["bank", "calibrate", "shapes", "--where", "dataset = 'archived'"]).await.unwrap();
+    (db, train)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_gives_what_the_column_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = database(folder.path()).await;
+    for (image, rows) in [("uri", 200), ("bytes", 100)] {
+        let query = format!(
+            "SELECT count(s) AS n, max(abs(s - t)) < 1e-5 AS same FROM (SELECT knn_ood_score(embed({image}, 'demo_shapes'), \
+             'shapes') AS s, knn_ood_score(demo_shapes, 'shapes') AS t FROM images)"
+        );
+        assert_eq!(csv(&db, &query).await, format!("n,same\n{rows},true\n"), "{image}");
+    }
+    // where the score is used in several places, and asked for with an id or a threshold
+    let several = "SELECT count(*) AS n, count(e) AS e, max(s) < 2 AS s FROM (SELECT embed(uri, 'demo_shapes') AS e, \
+                   knn_ood_score(embed(uri, 'demo_shapes'), 'shapes', 1, id) AS s FROM images \
+                   WHERE dataset = 'stored' AND NOT is_ood(embed(uri, 'demo_shapes'), 'shapes', 0.9) ORDER BY s DESC LIMIT 7)";
+    assert_eq!(csv(&db, several).await, "n,e,s\n7,7,true\n");
+    // a picture in no table
+    let one = train.join("star/0001.png").display().to_string();
+    let near = format!("SELECT knn_ood_score(embed('{one}', 'demo_shapes'), 'shapes', 1) < 1e-3 AS near");
+    assert_eq!(csv(&db, &near).await, "near\ntrue\n");
+
+    // two scores of one embedding: it is computed once
+    let two = "EXPLAIN SELECT knn_ood_score(embed(uri, 'demo_shapes'), 'shapes', 1), knn_ood_score(embed(uri, 'demo_shapes'), \
+               'shapes', 2), embed(uri, 'demo_shapes') FROM images";
+    let plan = csv(&db, two).await;
+    let physical = &plan[plan.find("physical_plan").unwrap()..];
+    assert_eq!(physical.matches("embed(uri").count(), 1, "{physical}");
+
+    // the file is gone: named, with what to do; stored bytes are still there
+    std::fs::remove_file(train.join("star/0001.png")).unwrap();
+    let error = outskirt(&db, &["sql", "SELECT embed(uri, 'demo_shapes') FROM images"]).await.unwrap_err();
+    assert!(error.starts_with("cannot embed ") && error.contains("star/0001.png: No such file"), "{error}");
+    let stored = "SELECT count(embed(bytes, 'demo_shapes')) AS n FROM images";
+    assert_eq!(csv(&db, stored).await, "n\n100\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_belongs_to_its_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, _) = database(folder.path()).await;
+    let module = folder.path().join("another.pt");
+    let input = tch::Tensor::zeros([1, 3, 16, 16], (tch::Kind::Float, tch::Device::Cpu));
+    let mut gives =
+        |inputs: &[tch::Tensor]| vec![inputs[0].mean_dim([1i64].as_slice(), false, None).adaptive_avg_pool2d([8, 8])];
+    tch::CModule::create_by_tracing("Other", "forward", &[input], &mut gives).unwrap().save(&module).unwrap();
+    let sha256 = outskirt::backbone::sha256_file(&module).unwrap();
+    let manifest = folder.path().join("another.toml");
+    let text = format!(
+        "name = \"another\"\narchitecture = \"torchscript\"\ndimension = 64\nweights = \"another.pt\"\nsha256 = \"{sha256}\"\n\
+         [input]\nwidth = 16\nheight = 16\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n"
+    );
+    std::fs::write(&manifest, text).unwrap();
+    let score = |network: &str| format!("SELECT knn_ood_score(embed(uri, '{network}'), 'shapes') FROM images");
+    let error = outskirt(&db, &["sql", &score("another")]).await.unwrap_err();
+    assert!(error.starts_with("unknown backbone 'another': known are demo_shapes"), "{error}");
+    // a manifest's path does as well, and once it has embedded images its name
+    let path = manifest.display().to_string();
+    let error = outskirt(&db, &["sql", &score(&path)]).await.unwrap_err();
+    assert!(
+        error.contains("holds embeddings of backbone 'another', bank 'shapes' holds those of 'demo_shapes'"),
+        "{error}"
+    );
+    outskirt(&db, &["embed", "--backbone", &path]).await.unwrap();
+    let same = "SELECT count(*) AS n, bool_and(embed(uri, 'another')[7] = another[7]) AS same FROM images";
+    assert_eq!(csv(&db, same).await, "n,same\n200,true\n");
+    // the weights are gone since
+    std::fs::remove_file(&module).unwrap();
+    let error = outskirt(&db, &["sql", same]).await.unwrap_err();
+    assert!(error.contains("has no weights at ") && error.contains("'outskirt backbone check another'"), "{error}");
+}
