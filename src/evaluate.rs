@@ -35,14 +35,6 @@ impl Compared {
         }
     }
 
-    /// The name, and what it is taken at.
-    pub fn describe(self) -> String {
-        match self {
-            Self::Knn(Some(k)) => format!("{} k={k}", self.name()),
-            _ => self.name().into(),
-        }
-    }
-
     /// Whether it needs the classifier's output.
     pub fn reads_logits(self) -> bool {
         matches!(self, Self::Msp | Self::Energy)

@@ -30,6 +30,7 @@
 //! | [`functions`] | the SQL functions, one file each | |
 //! | [`planner`] | what DataFusion's planner knows about scores | |
 //! | [`session`], [`mod@evaluate`] | DataFusion over a database; the reference's table | `datafusion` |
+//! | [`sanity`], [`benchmark`] | what makes a table wrong; the data sets of the reference's experiments | |
 //! | [`mod@verify`] | a whole database checked | |
 //! | [`queries`] | named queries with typed parameters | |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |

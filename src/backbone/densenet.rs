@@ -18,23 +18,23 @@ pub(super) const DIMENSION: i64 = 342;
 
 #[derive(Debug, Clone)]
 pub(super) struct DenseNet {
-    stem: Conv,
-    blocks: Vec<(Vec<Layer>, Option<NormConv>)>,
-    norm: BatchNorm,
+    pub(super) stem: Conv,
+    pub(super) blocks: Vec<(Vec<Layer>, Option<NormConv>)>,
+    pub(super) norm: BatchNorm,
 }
 
 /// Normalisation, rectifier, convolution.
 #[derive(Debug, Clone)]
-struct NormConv {
-    norm: BatchNorm,
-    conv: Conv,
+pub(super) struct NormConv {
+    pub(super) norm: BatchNorm,
+    pub(super) conv: Conv,
 }
 
 /// Bottleneck: 1×1 to four times the growth, 3×3 to the growth.
 #[derive(Debug, Clone)]
-struct Layer {
-    narrow: NormConv,
-    wide: NormConv,
+pub(super) struct Layer {
+    pub(super) narrow: NormConv,
+    pub(super) wide: NormConv,
 }
 
 impl DenseNet {

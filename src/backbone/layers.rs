@@ -75,6 +75,12 @@ impl Conv {
         x.f_conv2d(&self.weight, bias, [self.stride; 2], [self.padding; 2], [1; 2], 1)
     }
 
+    /// Its weights (to × from × size × size), and the number of output channels.
+    pub(super) fn numbers(&self) -> Result<(Vec<f32>, usize), TchError> {
+        let weights = numbers(&self.weight)?.into_iter().map(|weight| weight as f32).collect();
+        Ok((weights, self.weight.size().first().copied().unwrap_or(0) as usize))
+    }
+
     pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
         let weight = self.weight.moved(place.device, place.kind)?;
         // channels last, which is what fast convolutions read
@@ -106,6 +112,19 @@ impl BatchNorm {
         let Self { weight, bias, mean, var } = self;
         let [weight, bias, mean, var] = [weight, bias, mean, var].map(|tensor| tensor.kept(place));
         Ok(Self { weight: weight?, bias: bias?, mean: mean?, var: var? })
+    }
+
+    /// What it does with running statistics: scale and shift of each channel.
+    pub(super) fn affine(&self) -> Result<(Vec<f64>, Vec<f64>), TchError> {
+        let Self { weight, bias, mean, var } = self;
+        let (bias, mean) = (numbers(bias)?, numbers(mean)?);
+        let scale: Vec<f64> = numbers(weight)?
+            .iter()
+            .zip(numbers(var)?)
+            .map(|(weight, var)| weight / (var + BN_EPSILON).sqrt())
+            .collect();
+        let shift = bias.iter().zip(mean.iter().zip(&scale)).map(|(bias, (mean, scale))| bias - mean * scale).collect();
+        Ok((scale, shift))
     }
 
     /// `train` uses and updates batch statistics.
@@ -156,23 +175,14 @@ impl ConvNorm {
 
     /// Weights (to × from × size × size) and biases of the convolution that gives the same, with running statistics.
     pub(super) fn folded(&self) -> Result<(Vec<f32>, Vec<f32>)> {
-        let numbers = |tensor: &Tensor| -> Result<Vec<f64>, TchError> {
-            Vec::try_from(tensor.f_flatten(0, -1)?.f_to_kind(Kind::Double)?)
-        };
-        let BatchNorm { weight, bias, mean, var } = &self.norm;
-        let (bias, mean) = (numbers(bias)?, numbers(mean)?);
-        let scale: Vec<f64> = numbers(weight)?
-            .iter()
-            .zip(numbers(var)?)
-            .map(|(weight, var)| weight / (var + BN_EPSILON).sqrt())
-            .collect();
+        let (scale, shift) = self.norm.affine()?;
         let mut weights = numbers(&self.conv.weight)?;
         let each = weights.len() / scale.len();
         for (weights, scale) in weights.chunks_exact_mut(each).zip(&scale) {
             weights.iter_mut().for_each(|weight| *weight *= scale);
         }
-        let biases = bias.iter().zip(mean.iter().zip(&scale)).map(|(bias, (mean, scale))| (bias - mean * scale) as f32);
-        Ok((weights.into_iter().map(|weight| weight as f32).collect(), biases.collect()))
+        let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+        Ok((narrow(weights), narrow(shift)))
     }
 
     /// Rows and columns of the window.
@@ -231,6 +241,11 @@ impl LayerNorm {
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
         x.f_layer_norm([self.width], Some(&*self.weight), Some(&*self.bias), self.epsilon, false)
     }
+}
+
+/// The values of a tensor.
+fn numbers(tensor: &Tensor) -> Result<Vec<f64>, TchError> {
+    Vec::try_from(tensor.f_flatten(0, -1)?.f_to_kind(Kind::Double)?)
 }
 
 /// A feature map (n×c×h×w) to its global average (n×c).

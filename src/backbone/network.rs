@@ -119,7 +119,7 @@ impl Network {
         let extra = names.tensors.keys().filter(|name| !used.contains(**name) && !beside(name));
         problems.extend(extra.map(|name| format!("{name} is not part of it")));
         if problems.is_empty() {
-            let fused = if let Body::ResNet(resnet) = &body { Fused::of(resnet)?.map(Arc::new) } else { None };
+            let fused = Fused::of(&body)?.map(Arc::new);
             return Ok(Self { body, classifier, fused });
         }
         let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");

@@ -165,8 +165,12 @@ async fn of_backbone(
         if args.backbone.len() != 1 {
             about.push(("backbone", name.clone()));
         }
-        if ks.len() > 1 || args.baselines {
-            about.push(("score", score.describe()));
+        if args.baselines {
+            about.push(("score", score.name().into()));
+        }
+        if ks.len() > 1 {
+            let k = if let Compared::Knn(Some(k)) = score { k.to_string() } else { String::new() };
+            about.push(("k", k));
         }
         lines.push(Line { about, evaluation });
     }

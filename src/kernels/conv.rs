@@ -96,6 +96,11 @@ impl Conv {
         Self { kind, bias: bias.to_vec(), from, to, size, stride }
     }
 
+    /// Values per pixel of its output.
+    pub fn channels(&self) -> usize {
+        self.to
+    }
+
     /// The shape that it makes of `input`.
     pub fn output(&self, input: Shape) -> Shape {
         let side = |side: usize| (side + 2 * (self.size / 2) - self.size) / self.stride + 1;

@@ -9,6 +9,7 @@
 //! Unsafe code is confined to loads, stores and calls of functions whose instructions were detected.
 
 mod conv;
+mod dense;
 mod product;
 mod resample;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 mod winograd;
 
 pub use conv::{Conv, Scratch, Shape, max_pool, mean};
+pub use dense::{halved, place, rectified};
 pub use resample::{Taps, resample, spread, taps};
 
 /// Whether this processor can run [`Conv`] fast.

@@ -84,3 +84,16 @@ fn the_pool_is_the_largest_of_its_window() {
     assert_eq!((to.height, to.width), (2, 2));
     assert_eq!(pooled, [5.0, 9.0, 4.0, 9.0]);
 }
+
+#[test]
+fn maps_grow_are_rectified_and_halved() {
+    let mut scratch = Scratch::default();
+    let mut map = vec![0.0; 2 * 3];
+    crate::place(&[1.0, 2.0, 3.0, 4.0], 2, &mut map, 3, 1);
+    assert_eq!(map, [0.0, 1.0, 2.0, 0.0, 3.0, 4.0]);
+    assert_eq!(crate::rectified(&map, 3, &[1.0, -1.0], &[5.0, 2.0], &mut scratch), [5.0, 1.0, 5.0, 0.0]);
+    let shape = Shape { n: 2, height: 2, width: 3, channels: 1 };
+    let values: Vec<f32> = (0..12).map(|value| value as f32).collect();
+    let (half, to) = crate::halved(&values, shape, &mut scratch);
+    assert_eq!((half, to.height, to.width), (vec![2.0, 8.0], 1, 1));
+}

@@ -13,9 +13,11 @@ import zipfile
 from pathlib import Path
 
 KS = (1, 10, 50, 200, 1000)
-SETS = ("textures", "cifar100", "tinyimagenet32", "places")
+# the reference's names → ours
+SETS = {"textures": "textures", "cifar100": "cifar100", "tinyimagenet32": "tinyimagenet", "places": "places",
+        "mnist": "mnist"}
 POINTS, ABSOLUTE = 0.05, 1e-4  # allowed in metrics (percent), and in features and k-th distances
-BACKBONE = "resnet20_cifar10"
+NETWORKS = {"resnet20_cifar10": "resnet20", "densenet_cifar10": "densenet"}
 
 
 def npz(path):
@@ -52,14 +54,15 @@ class Outskirt:
         print(f"{text.rstrip()}   [{seconds:.1f} s]", flush=True)
 
 
-def compare_rows(outskirt, known, failures):
-    print("\nfeatures and k-th distances against PyTorch and faiss, largest absolute difference:")
-    for dataset in ("cifar10", *SETS):
-        prefix = "" if dataset == "cifar10" else f"ood_{dataset}_"
+def compare_rows(outskirt, backbone, known, failures):
+    print(f"\n{backbone}: features and k-th distances against PyTorch and faiss, largest difference:")
+    for theirs, dataset in (("cifar10", "cifar10"), *SETS.items()):
+        prefix = "" if dataset == "cifar10" else f"ood_{theirs}_"
         names, features, squares = (known[prefix + name] for name in ("names", "features", "d2"))
-        scores = ", ".join(f"knn_ood_score({BACKBONE}, 'cifar10', {k}) AS k{k}" for k in KS)
+        names = [name.replace("idx/", "/000") for name in names]  # rows of MNIST's file, which has no names
+        scores = ", ".join(f"knn_ood_score({backbone}, 'cifar10_{backbone}', {k}) AS k{k}" for k in KS)
         wanted = " OR ".join(f"uri LIKE '%{name}'" for name in names)
-        text, _ = outskirt.run("sql", f"SELECT uri, {BACKBONE} AS e, {scores} FROM images "
+        text, _ = outskirt.run("sql", f"SELECT uri, {backbone} AS e, {scores} FROM images "
                                f"WHERE dataset = '{dataset}' AND split = 'test' AND ({wanted})", "--format", "json")
         found = {}
         for line in text.splitlines():
@@ -70,43 +73,40 @@ def compare_rows(outskirt, known, failures):
         for at, name in enumerate(names):
             row = found[name]
             expected = features[at * width:(at + 1) * width]
-            off_feature = max(off_feature, max(abs(a - b) for a, b in zip(row["e"], expected)))
+            off_feature = max(off_feature, max(abs(a - b) / max(abs(b), 1) for a, b in zip(row["e"], expected)))
             for column, k in enumerate(KS):
                 r_k = squares[at * len(KS) + column] ** 0.5
                 off_distance = max(off_distance, abs(row[f"k{k}"] - r_k))
         print(f"  {dataset:15} {len(names):4} images   features {off_feature:.2e}   r_k {off_distance:.2e}")
         if max(off_feature, off_distance) > ABSOLUTE:
-            failures.append(f"rows of {dataset}")
+            failures.append(f"rows of {dataset}, {backbone}")
 
 
-def compare_tables(outskirt, reference, failures):
-    print("\nmetrics in percent (difference to the reference in points):")
+def compare_tables(rows, backbone, reference, failures):
+    print(f"\n{backbone}: metrics in percent (difference to the reference in points):")
+    found = {(int(row["k"]), row["ood_set"]): row for row in rows if row["backbone"] == backbone}
     for k in KS:
-        arguments = ["evaluate", "cifar10", "--id", "dataset = 'cifar10' AND split = 'test'", "--k", str(k)]
-        for dataset in SETS:
-            arguments += ["--ood", f"dataset = '{dataset}'"]
-        text, seconds = outskirt.run(*arguments, "--format", "json")
-        print(f"k = {k}   [{seconds:.1f} s]")
-        found = {row["ood_set"]: row for row in map(json.loads, text.splitlines())}
-        for dataset in SETS:
-            expected = reference[f"k={k}"]["per_set"][dataset]["seed"]
+        print(f"k = {k}")
+        for theirs_set, dataset in SETS.items():
+            expected = reference[f"k={k}"]["per_set"][theirs_set]["seed"]
             line = f"  {dataset:15}"
             for ours, theirs in (("fpr95", "FPR"), ("auroc", "AUROC"), ("auin", "AUIN"), ("auout", "AUOUT")):
-                off = 100 * (found[dataset][ours] - expected[theirs])
-                line += f"  {theirs} {100 * found[dataset][ours]:6.2f} ({off:+.3f})"
+                off = 100 * (found[k, dataset][ours] - expected[theirs])
+                line += f"  {theirs} {100 * found[k, dataset][ours]:6.2f} ({off:+.3f})"
                 if abs(off) > POINTS:
-                    failures.append(f"{theirs} of {dataset} at k = {k}")
+                    failures.append(f"{theirs} of {dataset} at k = {k}, {backbone}")
             print(line, flush=True)
 
 
-def time_queries(outskirt):
+def time_queries(outskirt, backbone):
     """What the planner saves, as whole commands: starting and reading the bank included."""
-    score = f"knn_ood_score({BACKBONE}, 'cifar10')"
+    bank = f"cifar10_{backbone}"
+    score = f"knn_ood_score({backbone}, '{bank}')"
     print("\nwhole commands over all images, median of three:")
     for what, query in (
-        ("count the rows", f"SELECT count(*) FROM images WHERE {BACKBONE} IS NOT NULL"),
+        ("count the rows", f"SELECT count(*) FROM images WHERE {backbone} IS NOT NULL"),
         ("score every image", f"SELECT avg({score}) FROM images"),
-        ("WHERE is_ood", f"SELECT count(*) FROM images WHERE is_ood({BACKBONE}, 'cifar10')"),
+        ("WHERE is_ood", f"SELECT count(*) FROM images WHERE is_ood({backbone}, '{bank}')"),
         ("ORDER BY score LIMIT 20", f"SELECT uri, {score} AS score FROM images ORDER BY score DESC LIMIT 20"),
     ):
         seconds = sorted(outskirt.run("sql", query, "--format", "csv")[1] for _ in range(3))[1]
@@ -125,19 +125,17 @@ def main():
     failures = []
     with tempfile.TemporaryDirectory() as scratch:
         outskirt = Outskirt(options.outskirt, options.db or f"{scratch}/reference.db")
-        common = ["--backbone", BACKBONE, "--weights", str(data / "checkpoints/resnet20-12fca82f.th")]
-        train = [str(data / f"cifar10/train-{part}.tar.gz") for part in (0, 1)]
-        outskirt.show("ingest", *train, "--dataset", "cifar10", "--split", "train", *common)
-        outskirt.show("ingest", str(data / "cifar10/test.tar.gz"), "--dataset", "cifar10", "--split", "test", *common)
-        for dataset in SETS:
-            archive = str(data / f"ood/{dataset}.tar")
-            outskirt.show("ingest", archive, "--dataset", dataset, "--split", "test", *common)
-        outskirt.show("bank", "create", "cifar10", "--backbone", BACKBONE, "--k", "50",
-                      "--where", "dataset = 'cifar10' AND split = 'train'")
-        compare_rows(outskirt, npz(data / "rows-last256-resnet20.npz"), failures)
-        outskirt.show("bank", "calibrate", "cifar10", "--where", "dataset = 'cifar10' AND split = 'test' AND id % 2 = 0")
-        time_queries(outskirt)
-        compare_tables(outskirt, json.loads((data / "reference.json").read_text())["models"]["resnet20"]["knn"], failures)
+        text, seconds = outskirt.run("benchmark", "cifar10", "--data", str(data), "--format", "json",
+                                     "--k", ",".join(map(str, KS)))
+        print(f"outskirt benchmark cifar10   [{seconds:.1f} s]", flush=True)
+        rows = [json.loads(line) for line in text.splitlines()]
+        models = json.loads((data / "reference.json").read_text())["models"]
+        for backbone, name in NETWORKS.items():
+            compare_rows(outskirt, backbone, npz(data / f"rows-last256-{name}.npz"), failures)
+            compare_tables(rows, backbone, models[name]["knn"], failures)
+        held_out = "dataset = 'cifar10' AND split = 'test' AND id % 2 = 0"
+        outskirt.show("bank", "calibrate", "cifar10_resnet20_cifar10", "--where", held_out)
+        time_queries(outskirt, "resnet20_cifar10")
     if failures:
         sys.exit("differs by more than allowed: " + "; ".join(failures))
     print("\nall within the allowed differences")

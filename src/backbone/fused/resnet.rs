@@ -1,20 +1,21 @@
-//! A ResNet for inference on the processor: batch normalisation goes into the convolutions' weights, and bias, shortcut and
-//! rectifier into their last pass ([`outskirt_kernels`]).
-//!
-//! It gives what the layers of libtorch give, to rounding (`golden.rs`); where the processor lacks AVX2, on other devices
-//! and in other precisions those run.
+//! A residual network.
 
 use outskirt_kernels::{Conv, Scratch, Shape, max_pool, mean};
 
-use super::layers::ConvNorm;
-use super::resnet::{Between, ResNet};
+use crate::backbone::layers::ConvNorm;
+use crate::backbone::resnet::{self, Between, ResNet};
 use crate::error::Result;
 
 /// Pixels that go through together: the maps of one step should find room in the caches.
 const PIXELS: usize = 1 << 16;
 
+/// Pictures of so many pixels that go through together.
+pub(super) fn together(pixels: usize) -> usize {
+    (PIXELS / pixels).clamp(4, 64)
+}
+
 #[derive(Debug)]
-pub(super) struct Fused {
+pub(in crate::backbone) struct Residual {
     stem: Conv,
     max_pool: bool,
     blocks: Vec<Block>,
@@ -33,13 +34,9 @@ enum Shortcut {
     Projection(Conv),
 }
 
-impl Fused {
-    /// `None` where the processor lacks what the loops need.
-    pub(super) fn of(resnet: &ResNet) -> Result<Option<Self>> {
-        if !outskirt_kernels::available() {
-            return Ok(None);
-        }
-        let block = |block: &super::resnet::Block| -> Result<Block> {
+impl Residual {
+    pub(super) fn of(resnet: &ResNet) -> Result<Self> {
+        let block = |block: &resnet::Block| -> Result<Block> {
             let shortcut = match &block.shortcut {
                 Between::Identity => Shortcut::Identity,
                 Between::Pad(channels) => Shortcut::Pad(*channels as usize),
@@ -48,29 +45,12 @@ impl Fused {
             Ok(Block { convs: block.convs.iter().map(conv).collect::<Result<_>>()?, shortcut })
         };
         let blocks = resnet.blocks.iter().map(block).collect::<Result<_>>()?;
-        Ok(Some(Self { stem: conv(&resnet.stem)?, max_pool: resnet.max_pool, blocks }))
+        Ok(Self { stem: conv(&resnet.stem)?, max_pool: resnet.max_pool, blocks })
     }
 
-    /// Pictures (n×3×h×w, of h rows and w columns) to embeddings (n×d).
-    pub(super) fn embed(&self, pictures: &[f32], (height, width): (usize, usize), scratch: &mut Scratch) -> Vec<f32> {
-        let together = (PIXELS / (height * width)).clamp(4, 64);
-        let parts = pictures.chunks(together * 3 * height * width);
-        parts.flat_map(|part| self.embed_together(part, (height, width), scratch)).collect()
-    }
-
-    fn embed_together(&self, pictures: &[f32], (height, width): (usize, usize), scratch: &mut Scratch) -> Vec<f32> {
-        let pixels = height * width;
-        let shape = Shape { n: pictures.len() / (3 * pixels), height, width, channels: 3 };
-        let mut interleaved = scratch.take(shape.len());
-        for (from, to) in pictures.chunks_exact(3 * pixels).zip(interleaved.chunks_exact_mut(3 * pixels)) {
-            let (red, rest) = from.split_at(pixels);
-            let (green, blue) = rest.split_at(pixels);
-            for (to, ((red, green), blue)) in to.as_chunks_mut().0.iter_mut().zip(red.iter().zip(green).zip(blue)) {
-                *to = [*red, *green, *blue];
-            }
-        }
-        let mut x = self.stem.run(&interleaved, shape, None, true, scratch);
-        scratch.give(interleaved);
+    /// A map of pictures to their embeddings.
+    pub(super) fn run(&self, pictures: &[f32], shape: Shape, scratch: &mut Scratch) -> Vec<f32> {
+        let mut x = self.stem.run(pictures, shape, None, true, scratch);
         let mut shape = self.stem.output(shape);
         if self.max_pool {
             let (pooled, to) = max_pool(&x, shape, scratch);

@@ -1,0 +1,107 @@
+//! A dense network: normalisation stands before each convolution, and maps grow by what the layers add.
+
+use outskirt_kernels::{Conv, Scratch, Shape, halved, mean, place, rectified};
+
+use crate::backbone::densenet::{self, DenseNet, NormConv};
+use crate::backbone::layers::BatchNorm;
+use crate::error::Result;
+
+/// Pictures that go through together: a block's map should find room in the caches.
+pub(super) const TOGETHER: usize = 4;
+
+#[derive(Debug)]
+pub(in crate::backbone) struct Dense {
+    stem: Conv,
+    blocks: Vec<(Vec<Layer>, Option<(Affine, Conv)>)>,
+    norm: Affine,
+}
+
+/// A normalisation with running statistics: scale and shift of each channel.
+#[derive(Debug)]
+struct Affine {
+    scale: Vec<f32>,
+    shift: Vec<f32>,
+}
+
+#[derive(Debug)]
+struct Layer {
+    norm: Affine,
+    /// With the second normalisation in it.
+    narrow: Conv,
+    wide: Conv,
+}
+
+impl Dense {
+    pub(super) fn of(densenet: &DenseNet) -> Result<Self> {
+        let layer = |layer: &densenet::Layer| -> Result<Layer> {
+            let (weights, channels) = layer.narrow.conv.numbers()?;
+            let second = Affine::of(&layer.wide.norm)?;
+            let each = weights.len() / channels;
+            let folded: Vec<f32> =
+                weights.chunks_exact(each).zip(&second.scale).flat_map(|(w, s)| w.iter().map(move |w| w * s)).collect();
+            Ok(Layer {
+                norm: Affine::of(&layer.narrow.norm)?,
+                narrow: Conv::new(&folded, &second.shift, 1, 1),
+                wide: plain(&layer.wide.conv, 3)?,
+            })
+        };
+        let transition =
+            |between: &NormConv| -> Result<_> { Ok((Affine::of(&between.norm)?, plain(&between.conv, 1)?)) };
+        let block = |(layers, between): &(Vec<densenet::Layer>, Option<NormConv>)| -> Result<_> {
+            Ok((layers.iter().map(layer).collect::<Result<_>>()?, between.as_ref().map(transition).transpose()?))
+        };
+        let blocks = densenet.blocks.iter().map(block).collect::<Result<_>>()?;
+        Ok(Self { stem: plain(&densenet.stem, 3)?, blocks, norm: Affine::of(&densenet.norm)? })
+    }
+
+    /// A map of pictures to their embeddings.
+    pub(super) fn run(&self, pictures: &[f32], shape: Shape, scratch: &mut Scratch) -> Vec<f32> {
+        let mut x = self.stem.run(pictures, shape, None, false, scratch);
+        let mut shape = self.stem.output(shape);
+        for (layers, transition) in &self.blocks {
+            let first = shape.channels;
+            let grown = layers.iter().fold(first, |channels, layer| channels + layer.wide.channels());
+            let mut map = scratch.take(shape.len() / first * grown);
+            place(&x, first, &mut map, grown, 0);
+            scratch.give(std::mem::replace(&mut x, map));
+            for layer in layers {
+                let input = layer.norm.run(&x, grown, scratch);
+                let at = Shape { channels: layer.norm.scale.len(), ..shape };
+                let narrow = layer.narrow.run(&input, at, None, true, scratch);
+                let wide = layer.wide.run(&narrow, layer.narrow.output(at), None, false, scratch);
+                place(&wide, layer.wide.channels(), &mut x, grown, at.channels);
+                [input, narrow, wide].into_iter().for_each(|buffer| scratch.give(buffer));
+            }
+            shape.channels = grown;
+            if let Some((norm, conv)) = transition {
+                let input = norm.run(&x, grown, scratch);
+                let narrow = conv.run(&input, shape, None, false, scratch);
+                let (half, to) = halved(&narrow, conv.output(shape), scratch);
+                shape = to;
+                [input, narrow, std::mem::replace(&mut x, half)].into_iter().for_each(|buffer| scratch.give(buffer));
+            }
+        }
+        let last = self.norm.run(&x, shape.channels, scratch);
+        let means = mean(&last, shape);
+        [x, last].into_iter().for_each(|buffer| scratch.give(buffer));
+        means
+    }
+}
+
+impl Affine {
+    fn of(norm: &BatchNorm) -> Result<Self> {
+        let (scale, shift) = norm.affine()?;
+        let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+        Ok(Self { scale: narrow(scale), shift: narrow(shift) })
+    }
+
+    fn run(&self, map: &[f32], stride: usize, scratch: &mut Scratch) -> Vec<f32> {
+        rectified(map, stride, &self.scale, &self.shift, scratch)
+    }
+}
+
+/// A convolution without a bias.
+fn plain(conv: &crate::backbone::layers::Conv, size: usize) -> Result<Conv> {
+    let (weights, channels) = conv.numbers()?;
+    Ok(Conv::new(&weights, &vec![0.0; channels], size, 1))
+}

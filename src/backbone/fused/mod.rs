@@ -1,0 +1,64 @@
+//! Networks for inference on the processor: batch normalisation goes into the convolutions' weights where it can, and
+//! bias, shortcut and rectifier into their last pass ([`outskirt_kernels`]).
+//!
+//! They give what the layers of libtorch give, to rounding (`golden.rs`); where the processor lacks AVX2, on other
+//! devices and in other precisions those run.
+
+mod densenet;
+mod resnet;
+
+use outskirt_kernels::{Scratch, Shape};
+
+use self::densenet::Dense;
+use self::resnet::Residual;
+use super::network::Body;
+use crate::error::Result;
+
+#[derive(Debug)]
+pub(super) enum Fused {
+    ResNet(Residual),
+    DenseNet(Dense),
+}
+
+impl Fused {
+    /// `None` where there are no such loops: for this network, or on this processor.
+    pub(super) fn of(body: &Body) -> Result<Option<Self>> {
+        if !outskirt_kernels::available() {
+            return Ok(None);
+        }
+        Ok(match body {
+            Body::ResNet(resnet) => Some(Self::ResNet(Residual::of(resnet)?)),
+            Body::DenseNet(densenet) => Some(Self::DenseNet(Dense::of(densenet)?)),
+            Body::Vit(_) => None,
+        })
+    }
+
+    /// Pictures (n×3×h×w, of h rows and w columns) to embeddings (n×d).
+    pub(super) fn embed(&self, pictures: &[f32], (height, width): (usize, usize), scratch: &mut Scratch) -> Vec<f32> {
+        let together = match self {
+            Self::ResNet(_) => resnet::together(height * width),
+            Self::DenseNet(_) => densenet::TOGETHER,
+        };
+        let parts = pictures.chunks(together * 3 * height * width);
+        parts.flat_map(|part| self.embed_together(part, (height, width), scratch)).collect()
+    }
+
+    fn embed_together(&self, pictures: &[f32], (height, width): (usize, usize), scratch: &mut Scratch) -> Vec<f32> {
+        let pixels = height * width;
+        let shape = Shape { n: pictures.len() / (3 * pixels), height, width, channels: 3 };
+        let mut interleaved = scratch.take(shape.len());
+        for (from, to) in pictures.chunks_exact(3 * pixels).zip(interleaved.chunks_exact_mut(3 * pixels)) {
+            let (red, rest) = from.split_at(pixels);
+            let (green, blue) = rest.split_at(pixels);
+            for (to, ((red, green), blue)) in to.as_chunks_mut().0.iter_mut().zip(red.iter().zip(green).zip(blue)) {
+                *to = [*red, *green, *blue];
+            }
+        }
+        let embeddings = match self {
+            Self::ResNet(resnet) => resnet.run(&interleaved, shape, scratch),
+            Self::DenseNet(densenet) => densenet.run(&interleaved, shape, scratch),
+        };
+        scratch.give(interleaved);
+        embeddings
+    }
+}
