@@ -45,6 +45,8 @@ def cases(goldens, pngs, jpegs):
              lambda: goldens.ResNet([16, 32, 64], [3] * 3, "pad", "linear", 10)),
         Case("resnet18", "ResNet-18 (CIFAR form), 32-px PNG", "resnet18-cifar", pngs, 32, 0, 64,
              lambda: goldens.ResNet(wide, [2] * 4, "shortcut", "linear", 10)),
+        Case("densenet", "DenseNet-BC-100-12, 32-px PNG", "densenet-bc-100-12", pngs, 32, 0, 64,
+             lambda: goldens.DenseNet()),
         Case("resnet50", "ResNet-50, 256–500-px JPEG", "resnet50", jpegs, 224, 256, 16,
              lambda: goldens.ResNet(wide, [3, 4, 6, 3], "downsample", "fc", 1000, stem="imagenet", bottleneck=True)),
     ]
@@ -196,7 +198,7 @@ def measure(case, program, options, precision, goldens):
     import numpy
 
     count = options.jpegs if case.shorter else options.pngs
-    if case.name == "resnet18":
+    if case.name in ("resnet18", "densenet"):
         count = min(count, options.pngs_wide)
     files = case.folder[:count]
     folder = limited(files, count, CACHE / "embed" / case.name / "files")
@@ -233,9 +235,9 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--pngs", type=int, default=10_000)
-    parser.add_argument("--pngs-wide", type=int, default=1500, help="images for ResNet-18")
+    parser.add_argument("--pngs-wide", type=int, default=1500, help="images for ResNet-18 and DenseNet")
     parser.add_argument("--jpegs", type=int, default=300)
-    parser.add_argument("--only", default="", help="resnet20, resnet18 or resnet50; printed, no file is written")
+    parser.add_argument("--only", default="", help="resnet20, resnet18, densenet or resnet50; printed, no file is written")
     parser.add_argument("--precision", default="f32,bf16")
     data = os.environ.get("OUTSKIRT_DATA") or HERE.parent.parent / "shared/data"
     parser.add_argument("--data", type=Path, default=data, help="real images (OUTSKIRT_DATA)")

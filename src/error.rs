@@ -40,6 +40,10 @@ pub enum Error {
     DatasetPart { path: PathBuf, wanted: Option<String>, parts: Vec<String> },
     #[error("{} lacks {what}", folder.display())]
     NoBenchmarkData { folder: PathBuf, what: String },
+    #[error(
+        "which network? No weights of one that comes with outskirt lie in {} or its folder checkpoints: give --backbone", folder.display()
+    )]
+    NoBackboneGiven { folder: PathBuf },
     #[error("--weights is of one backbone, and {} are given: put the files where their manifests say", backbones.len())]
     WeightsOfSeveral { backbones: Vec<String> },
     #[error(

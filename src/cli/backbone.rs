@@ -41,8 +41,9 @@ Examples:
   outskirt backbone add module.pt --arch torchscript --output 'logits, embedding' \\
       --input-size 224 --shorter-side 256 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
 
-'outskirt backbone list' names the architectures. Where size, mean or std are not given, those that are usual for the
-architecture are written: they must be the training's, or every score is wrong.")]
+'outskirt backbone list' names the architectures. Where size, mean or std are not given, those
+that are usual for the architecture are written: they must be the training's, or every score is
+wrong.")]
 pub struct Add {
     /// The weights: .safetensors, .pth, .pt, .pth.tar or .th; or a TorchScript module
     file: PathBuf,

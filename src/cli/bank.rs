@@ -29,8 +29,8 @@ Example:
     Calibrate(Calibrate),
     /// Bring a bank up to date with its table: images that were added, deleted or changed since
     #[command(after_help = "\
-Only what changed is read. A bank none of whose images changed keeps its version, and with it its calibration and kept
-scores. 'outskirt ingest' refreshes all banks when it is done.
+Only what changed is read. A bank none of whose images changed keeps its version, and with it its
+calibration and kept scores. 'outskirt ingest' refreshes all banks when it is done.
 
 Examples:
   outskirt bank refresh cifar10

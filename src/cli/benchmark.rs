@@ -1,5 +1,6 @@
 //! `outskirt benchmark`.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -25,10 +26,11 @@ Examples:
   outskirt benchmark cifar10 --data ~/data --backbone resnet20_cifar10
   outskirt benchmark imagenet --data /data --backbone resnet50_supcon.toml --k 1000 --alpha 0.1
 
-DIR holds the ID images (cifar10: a folder with train and test, or the CIFAR-10 archive; imagenet: train and val) and
-OOD sets, as folders, archives or the files of their authors, also in folders called datasets, ood, ood_data and
-ood_datasets. Those that are not there are named and left out. Of a set with more than 10,000 images that many are
-drawn; of SVHN the first 1,000 of each digit are taken. Running it again embeds only what is new.")]
+DIR holds the ID images (cifar10: a folder with train and test, or the CIFAR-10 archive; imagenet:
+train and val) and OOD sets, as folders, archives or the files of their authors, also in folders
+called datasets, ood, ood_data and ood_datasets. Those that are not there are named and left out.
+Of a set with more than 10,000 images that many are drawn; of SVHN the first 1,000 of each digit
+are taken. Running it again embeds only what is new.")]
 pub struct Args {
     /// The experiment
     #[arg(value_enum)]
@@ -45,7 +47,7 @@ pub struct Args {
     weights: Option<PathBuf>,
     /// Neighbours counted, separated by commas; 50 for cifar10 and 1000 for imagenet where it is not given
     #[arg(long, value_delimiter = ',')]
-    k: Vec<usize>,
+    k: Vec<NonZeroUsize>,
     /// Share of the ID training images that the bank keeps, in (0, 1]
     #[arg(long, default_value_t = 1.0)]
     alpha: f64,
@@ -76,7 +78,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     if !plan.missing.is_empty() {
         console.notice(format!("not in {}: {}", args.data.display(), plan.missing.join(", ")))?;
     }
-    let ks = if args.k.is_empty() { vec![experiment.k()] } else { args.k.clone() };
+    let mut ks: Vec<usize> = args.k.iter().map(|k| k.get()).collect();
+    if ks.is_empty() {
+        ks.push(experiment.k());
+    }
     let mut lines = Vec::new();
     for (checkpoint, weights) in backbones(&args, experiment, db).await? {
         let backbone = Backbone::load(checkpoint, weights.as_deref())?;
@@ -107,8 +112,7 @@ async fn backbones(args: &Args, experiment: Experiment, db: &Path) -> Result<Vec
         }
     }
     if found.is_empty() {
-        let what = "--backbone with a network, since no weights of one that comes with outskirt lie in it".into();
-        return Err(Error::NoBenchmarkData { folder: args.data.clone(), what });
+        return Err(Error::NoBackboneGiven { folder: args.data.clone() });
     }
     if args.weights.is_some() && found.len() != 1 {
         return Err(Error::WeightsOfSeveral { backbones: args.backbone.clone() });

@@ -11,7 +11,8 @@ use crate::store::Store;
 /// Delete the images for which a predicate holds, in one commit; banks follow
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Files on disk stay where they are. Until 'outskirt optimize', earlier versions of the table have the images still.
+Files on disk stay where they are. Until 'outskirt optimize', earlier versions of the table have
+the images still.
 
 Examples:
   outskirt delete --where \"dataset = 'camera_7' AND ingested_at < '2026-01-01'\" --dry-run

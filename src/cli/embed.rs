@@ -14,9 +14,9 @@ use crate::store::Store;
 /// Embed the images of the database with another backbone, into its own column
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Images whose bytes are stored are embedded from those, the others are read again from where they were. Images that the
-backbone has seen are left alone, so that a run that was interrupted goes on where it was. Rows are written anew:
-'outskirt optimize' gives the space of the old ones back.
+Images whose bytes are stored are embedded from those, the others are read again from where they
+were. Images that the backbone has seen are left alone, so that a run that was interrupted goes on
+where it was. Rows are written anew: 'outskirt optimize' gives the space of the old ones back.
 
 Examples:
   outskirt embed --backbone resnet50_supcon.toml

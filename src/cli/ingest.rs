@@ -22,9 +22,9 @@ Examples:
   outskirt ingest cifar10/train-0.tar.gz cifar10/train-1.tar.gz --dataset cifar10 --split train \\
       --backbone resnet20_cifar10 --weights resnet20-12fca82f.th
 
-Class folders give the column label: cats/1.png is labelled 'cats'. Files that are in the table already
-are left alone, so the same command can be run again. Files that cannot be read are counted, and named in
-the table rejects.")]
+Class folders give the column label: cats/1.png is labelled 'cats'. Files that are in the table
+already are left alone, so the same command can be run again. Files that cannot be read are
+counted, and named in the table rejects.")]
 pub struct Args {
     /// Folders (any depth), PNG, JPEG, PPM and PGM files; .tar, .tar.gz and .zip archives; CIFAR-10/100 (binary or Python
     /// version), SVHN .mat and MNIST idx files; .parquet with image bytes; .csv, .jsonl and .parquet tables with a column

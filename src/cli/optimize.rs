@@ -13,9 +13,9 @@ use crate::store::Store;
 /// Merge small files, leave deleted images out of them, and prune versions that nobody needs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-No image, id, score or bank changes. Kept are the latest version of each table, those that banks stand for, and those
-younger than --keep; while another program reads the database, none is pruned. Merging takes as much space for a moment as
-the merged files.
+No image, id, score or bank changes. Kept are the latest version of each table, those that banks
+stand for, and those younger than --keep; while another program reads the database, none is
+pruned. Merging takes as much space for a moment as the merged files.
 
 Examples:
   outskirt optimize

@@ -10,9 +10,9 @@ use crate::store::Store;
 /// Keep a bank's scores as a column of images; only rows that are new or stale are computed
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The column's scores are knn_ood_score(embedding, bank) at the bank's k. Beside it, COLUMN_version holds the version
-of the bank that each score stands for; a score of another version is computed again. An interrupted run goes on
-where it was.
+The column's scores are knn_ood_score(embedding, bank) at the bank's k. Beside it, COLUMN_version
+holds the version of the bank that each score stands for; a score of another version is computed
+again. An interrupted run goes on where it was.
 
 Examples:
   outskirt score cifar10

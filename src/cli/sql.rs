@@ -21,10 +21,10 @@ Examples:
   outskirt sql \"SELECT id, my_net FROM images\" --format parquet > embeddings.parquet
   generate_queries | outskirt sql --format json
 
-Functions: knn_ood_score, knn_neighbors, knn_mean_distance, knn_density_ratio, knn_lid, is_ood, knn_ood_threshold,
-knn_ood_pvalue, embed, bh_reject, auroc, fpr_at_tpr, aupr_in, aupr_out, detection_error, and all of DataFusion's; \\df in
-the shell describes them.
-Settings (SET name = 'value', SHOW name): outskirt.search, outskirt.memory_limit, outskirt.device,
+Functions: knn_ood_score, knn_neighbors, knn_mean_distance, knn_density_ratio, knn_lid, is_ood,
+knn_ood_threshold, knn_ood_pvalue, embed, bh_reject, auroc, fpr_at_tpr, aupr_in, aupr_out,
+detection_error, and all of DataFusion's; \\df in the shell describes them. Settings (SET name =
+'value', SHOW name): outskirt.search, outskirt.memory_limit, outskirt.device,
 outskirt.instructions. All of it: sql/REFERENCE.md")]
 pub struct Args {
     /// Statements, separated by semicolons; without them and --file a shell on a terminal, and standard input elsewhere

@@ -11,9 +11,9 @@ use crate::verify::{State, verify};
 /// Check a database: every row, every bank against its table, graphs and scores against comparing every row
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Every table is read; ids, embeddings and stored pictures are checked; each bank is read from the version that it stands
-for, and its distances from sampled images are compared with plain brute force; index files are checked by checksum.
-A problem is an error: exit status 2.
+Every table is read; ids, embeddings and stored pictures are checked; each bank is read from the
+version that it stands for, and its distances from sampled images are compared with plain brute
+force; index files are checked by checksum. A problem is an error: exit status 2.
 
 Example:
   outskirt verify --repair")]

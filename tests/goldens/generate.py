@@ -172,9 +172,12 @@ class DenseNet(nn.Module):
                 width //= 2
         self.bn1, self.fc = nn.BatchNorm2d(width), nn.Linear(width, classes)
 
-    def both(self, x):
+    def embed(self, x):
         x = self.trans2(self.block2(self.trans1(self.block1(self.conv1(x)))))
-        embedding = F.relu(self.bn1(self.block3(x))).mean((2, 3))
+        return F.relu(self.bn1(self.block3(x))).mean((2, 3))
+
+    def both(self, x):
+        embedding = self.embed(x)
         return embedding, self.fc(embedding)
 
 

@@ -16,6 +16,8 @@ mod memory;
 mod migrations;
 #[cfg(feature = "torch")]
 mod networks;
+#[cfg(feature = "torch")]
+mod pixels;
 mod planner;
 mod queries;
 #[cfg(feature = "torch")]
