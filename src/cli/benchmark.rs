@@ -138,6 +138,11 @@ async fn of_backbone(
         add(&store, &backbone, part, console).await?;
     }
     drop(backbone);
+    for (name, refreshed) in bank::refresh_all(&store).await? {
+        if let Err(error) = refreshed {
+            console.notice(format!("bank {name} was not refreshed: {error}"))?;
+        }
+    }
 
     let spec = BankSpec {
         name: format!("{}_{name}", experiment.name()),
@@ -209,7 +214,7 @@ async fn make(store: &Store, spec: &BankSpec) -> Result<bank::Definition> {
         let same = (&there.backbone, &there.predicate, there.k, there.alpha, there.seed)
             == (&spec.backbone, &spec.predicate, spec.k, spec.alpha, spec.seed);
         if same {
-            return Ok(bank::refresh(store, &spec.name).await?.bank);
+            return Ok(there);
         }
         bank::drop_bank(store, &spec.name).await?;
     }

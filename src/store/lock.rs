@@ -12,7 +12,14 @@ use crate::error::{Error, Result};
 /// Proof of being the one writer, given back on drop.
 #[derive(Debug)]
 pub struct WriteLock {
-    _file: File,
+    file: File,
+}
+
+/// Closing the file is not enough: a process that this one is just starting has it open too, for a moment.
+impl Drop for WriteLock {
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 impl WriteLock {
@@ -28,7 +35,7 @@ impl WriteLock {
             }
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
+            Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { uri: folder.display().to_string(), lock: path }),
             Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
         }
@@ -40,6 +47,12 @@ impl WriteLock {
 #[derive(Debug)]
 pub struct ReadLock {
     file: Option<File>,
+}
+
+impl Drop for ReadLock {
+    fn drop(&mut self) {
+        let _ = self.file.as_ref().map(File::unlock);
+    }
 }
 
 impl ReadLock {
