@@ -12,8 +12,15 @@ pub(super) const TOGETHER: usize = 4;
 #[derive(Debug)]
 pub(in crate::backbone) struct Dense {
     stem: Conv,
-    blocks: Vec<(Vec<Layer>, Option<(Affine, Conv)>)>,
+    blocks: Vec<Block>,
     norm: Affine,
+}
+
+#[derive(Debug)]
+struct Block {
+    layers: Vec<Layer>,
+    /// To the next block.
+    transition: Option<(Affine, Conv)>,
 }
 
 /// A normalisation with running statistics: scale and shift of each channel.
@@ -47,8 +54,9 @@ impl Dense {
         };
         let transition =
             |between: &NormConv| -> Result<_> { Ok((Affine::of(&between.norm)?, plain(&between.conv, 1)?)) };
-        let block = |(layers, between): &(Vec<densenet::Layer>, Option<NormConv>)| -> Result<_> {
-            Ok((layers.iter().map(layer).collect::<Result<_>>()?, between.as_ref().map(transition).transpose()?))
+        let block = |(layers, between): &(Vec<densenet::Layer>, Option<NormConv>)| -> Result<Block> {
+            let layers = layers.iter().map(layer).collect::<Result<_>>()?;
+            Ok(Block { layers, transition: between.as_ref().map(transition).transpose()? })
         };
         let blocks = densenet.blocks.iter().map(block).collect::<Result<_>>()?;
         Ok(Self { stem: plain(&densenet.stem, 3)?, blocks, norm: Affine::of(&densenet.norm)? })
@@ -58,7 +66,7 @@ impl Dense {
     pub(super) fn run(&self, pictures: &[f32], shape: Shape, scratch: &mut Scratch) -> Vec<f32> {
         let mut x = self.stem.run(pictures, shape, None, false, scratch);
         let mut shape = self.stem.output(shape);
-        for (layers, transition) in &self.blocks {
+        for Block { layers, transition } in &self.blocks {
             let first = shape.channels;
             let grown = layers.iter().fold(first, |channels, layer| channels + layer.wide.channels());
             let mut map = scratch.take(shape.len() / first * grown);
