@@ -21,8 +21,10 @@ const BATCH: usize = 64;
 const VALUES: usize = 1 << 20;
 const FEWEST: usize = 8;
 
-/// How many images of a run in another precision are embedded in f32 as well, or few more.
-pub const COMPARED: usize = 256;
+/// One in so many images of a run in another precision is embedded in f32 as well, which takes longer, …
+const COMPARED: usize = 8;
+/// … among so many at its beginning.
+const COMPARED_AMONG: usize = 2048;
 
 /// An image that was embedded; its numbers are in [`Batch::embeddings`].
 #[derive(Debug)]
@@ -65,7 +67,7 @@ pub struct Batch<T> {
     pub rejects: Vec<Reject>,
     /// Images that the caller wanted left out.
     pub skipped: usize,
-    /// `images.len()` × dimension, the same in f32: of the first [`COMPARED`] images of a run in another precision.
+    /// Rows × dimension, the first images in f32 as well, where the run is in another precision.
     pub in_f32: Option<Vec<f32>>,
 }
 
@@ -213,7 +215,7 @@ fn read<T>(
         match file {
             Some(Ok((hash, file))) => match decide(&file, &hash) {
                 Some(purpose) => {
-                    job.compare = embedded - job.files.len() < COMPARED;
+                    job.compare = embedded - job.files.len() < COMPARED_AMONG;
                     embedded += 1;
                     job.files.push(Pending { purpose, file, content_hash: hash });
                 }
@@ -295,7 +297,8 @@ fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>>
         return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped, in_f32: None });
     }
     let Outputs { mut embeddings, mut logits } = timed(&clocks.forward, || worker.embed(&input))?;
-    let in_f32 = if compare { worker.in_f32(&input)? } else { None };
+    let some = images.len().div_ceil(COMPARED) * input_len;
+    let in_f32 = if compare { worker.in_f32(&input[..some])? } else { None };
     let given = images.len();
     drop_unusable(&mut images, &mut embeddings, &mut logits, &mut rejects);
     let in_f32 = in_f32.filter(|_| images.len() == given);

@@ -159,7 +159,7 @@ pub async fn ingest(
         match batch {
             Ok(batch) => {
                 if let Some(in_f32) = &batch.in_f32 {
-                    compared.0.extend(&batch.embeddings);
+                    compared.0.extend(&batch.embeddings[..in_f32.len()]);
                     compared.1.extend(in_f32);
                 }
                 waiting.push(batch, &mut summary);
