@@ -2,6 +2,7 @@
 
 use outskirt_exact::{Vectors, kth_distances_brute};
 
+use crate::embed::Batch;
 use crate::vectors::normalize;
 
 /// Which neighbour's distance is compared; fewer where there are fewer images.
@@ -42,6 +43,27 @@ impl Deviation {
         let pairs = distances(&found).into_iter().zip(distances(&expected));
         let differences = pairs.map(|(a, b)| (a - b).abs() / b.max(f32::MIN_POSITIVE)).collect();
         Some(Self { images, embedding: middle_and_most(apart), k, score: middle_and_most(differences) })
+    }
+}
+
+/// Images of a run that were embedded in f32 as well.
+#[derive(Debug, Default)]
+pub(crate) struct Compared {
+    found: Vec<f32>,
+    expected: Vec<f32>,
+}
+
+impl Compared {
+    /// Take what a batch has of them.
+    pub(crate) fn push<T>(&mut self, batch: &Batch<T>) {
+        if let Some(in_f32) = &batch.in_f32 {
+            self.found.extend(&batch.embeddings[..in_f32.len()]);
+            self.expected.extend(in_f32);
+        }
+    }
+
+    pub(crate) fn deviation(&self, dimension: usize) -> Option<Deviation> {
+        Deviation::of(&self.found, &self.expected, dimension)
     }
 }
 

@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use tokio::sync::mpsc;
 
 use crate::backbone::Backbone;
+use crate::deviation::Compared;
 use crate::embed::{Batch, Reject};
 use crate::error::{Error, Result};
 use crate::image::ImageFile;
@@ -113,9 +114,13 @@ pub async fn fill(
         logits: Vec::new(),
     };
     let mut failed = None;
+    let mut compared = Compared::default();
     while let Some(batch) = batches.next().await {
         match batch {
-            Ok(batch) => writer.push(batch, &mut summary),
+            Ok(batch) => {
+                compared.push(&batch);
+                writer.push(batch, &mut summary);
+            }
             Err(error) => {
                 failed = Some(error);
                 break;
@@ -129,6 +134,7 @@ pub async fn fill(
         progress(summary.filled + writer.ids.len() + summary.refused, all);
     }
     summary.stages = batches.times();
+    summary.deviation = compared.deviation(backbone.manifest().dimension);
     drop(batches);
     writer.commit(&mut summary).await?;
     if let Some(error) = failed {

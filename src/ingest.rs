@@ -20,7 +20,7 @@ use sha2::Digest as _;
 use sha2::Sha256;
 
 use crate::backbone::Backbone;
-use crate::deviation::Deviation;
+use crate::deviation::{Compared, Deviation};
 use crate::embed::{Batch, EmbeddedImage, Reject, StageTimes, embed};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
@@ -154,14 +154,11 @@ pub async fn ingest(
     let mut waiting = Waiting::default();
     let mut batches = embed(files, backbone, options.workers, decide(known));
     let mut failed = None;
-    let mut compared = (Vec::new(), Vec::new());
+    let mut compared = Compared::default();
     while let Some(batch) = batches.next().await {
         match batch {
             Ok(batch) => {
-                if let Some(in_f32) = &batch.in_f32 {
-                    compared.0.extend(&batch.embeddings[..in_f32.len()]);
-                    compared.1.extend(in_f32);
-                }
+                compared.push(&batch);
                 waiting.push(batch, &mut summary);
             }
             Err(error) => {
@@ -191,7 +188,7 @@ pub async fn ingest(
         summary.described = metadata.update(store, &lock, &of_split(options)).await?;
     }
     summary.stages = batches.times();
-    summary.deviation = Deviation::of(&compared.0, &compared.1, backbone.manifest().dimension);
+    summary.deviation = compared.deviation(backbone.manifest().dimension);
     summary.wall = start.elapsed();
     Ok(summary)
 }

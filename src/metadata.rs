@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
-use crate::image::read_table;
+use crate::image::{absolute, read_table};
 use crate::schema;
 use crate::store::{Store, WriteLock};
 
@@ -38,12 +38,10 @@ impl Metadata {
             return Err(bad("it has no column 'uri', which says which image a row is about".into()));
         };
         let uris = cast(uris, &DataType::Utf8)?;
-        let folder = std::path::absolute(path).map_err(Error::io("find", path))?;
         let mut by_uri = HashMap::new();
         for (row, uri) in uris.as_string::<i32>().iter().enumerate() {
             let Some(uri) = uri.map(str::trim).filter(|uri| !uri.is_empty()) else { continue };
-            let absolute = folder.parent().unwrap_or(&folder).join(uri).to_string_lossy().into_owned();
-            if by_uri.insert(absolute, row as u32).is_some() {
+            if by_uri.insert(absolute(path, uri), row as u32).is_some() {
                 return Err(bad(format!("uri '{uri}' is there twice")));
             }
             by_uri.entry(uri.trim_start_matches("./").to_owned()).or_insert(row as u32);

@@ -10,6 +10,7 @@
 //!
 //! Not for: objects in general, the text opcodes of protocols 0 and 1, whole models pickled with their code.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Far above real state dicts (some twenty opcodes per tensor), low enough that the arena stays below about 1 GB.
@@ -56,6 +57,8 @@ enum Role {
     Size,
     /// `_reconstruct(ndarray, …)`: an array, whose shape and bytes come with BUILD.
     Array,
+    /// `encode(text, "latin1")`: how protocol 2 of Python 3 spells bytes.
+    Encode,
     /// Training state beside the weights: its arguments are read, dropped, and never looked into.
     Opaque,
 }
@@ -90,7 +93,7 @@ const CLASSES: [(&str, &str, Role); 35] = [
     ("__builtin__", "set", Role::Opaque),
     ("builtins", "dict", Role::Opaque), // the argument of defaultdict(dict), in optimizer states
     ("__builtin__", "dict", Role::Opaque),
-    ("_codecs", "encode", Role::Opaque), // how protocol 2 spells bytes
+    ("_codecs", "encode", Role::Encode),
     ("numpy", "dtype", Role::Opaque),
     ("numpy", "ndarray", Role::Opaque),
     ("numpy.core.multiarray", "scalar", Role::Opaque),
@@ -127,8 +130,8 @@ pub(crate) enum Fault {
     #[error("a text that is not UTF-8")]
     NotUtf8,
     #[error(
-        "the pickle asks for class {0}, which is not part of a state dict: nothing was executed; save the weights \
-         with torch.save(model.state_dict(), …) or as .safetensors"
+        "the pickle asks for class {0}, which is not part of a state dict or an array: nothing was executed; save \
+         weights with torch.save(model.state_dict(), …) or as .safetensors"
     )]
     ForbiddenClass(String),
     #[error("{operation} does not take {found}")]
@@ -159,6 +162,8 @@ pub(crate) enum Value<'a> {
     Class(usize),
     /// Bytes, or a Python 2 `str` that is no text.
     Bytes(&'a [u8]),
+    /// Bytes, spelled as a text whose characters they are.
+    Latin1(&'a str),
     /// A NumPy array.
     Array(usize),
     /// A float, a set, or an instance of a harmless class: there, and not looked into.
@@ -179,7 +184,7 @@ impl Value<'_> {
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
             Self::Class(_) => "a class",
-            Self::Bytes(_) => "bytes",
+            Self::Bytes(_) | Self::Latin1(_) => "bytes",
             Self::Array(_) => "an array",
             Self::Opaque => "a value that is no tensor",
         }
@@ -263,15 +268,19 @@ impl<'a> Unpickled<'a> {
     }
 
     /// Shape and bytes of a NumPy array in C order, as the pickle claims them; `None` for everything else.
-    pub(crate) fn array(&self, value: Value<'a>) -> Option<(Vec<usize>, &'a [u8])> {
+    pub(crate) fn array(&self, value: Value<'a>) -> Option<(Vec<usize>, Cow<'a, [u8]>)> {
         let Value::Array(id) = value else { return None };
         let [_version, shape, _type, Value::Bool(false), bytes] = self.sequence(*self.arrays.get(id)?)? else {
             return None;
         };
         let shape = self.sequence(*shape)?.iter().map(|side| length(*side)).collect::<Option<_>>()?;
         match bytes {
-            Value::Bytes(bytes) => Some((shape, bytes)),
-            Value::Text(text) => Some((shape, text.as_bytes())), // a Python 2 str that happens to be one
+            Value::Bytes(bytes) => Some((shape, Cow::Borrowed(*bytes))),
+            Value::Text(text) => Some((shape, Cow::Borrowed(text.as_bytes()))), // a Python 2 str that happens to be one
+            Value::Latin1(text) => {
+                let bytes = text.chars().map(|byte| u8::try_from(u32::from(byte)).ok()).collect::<Option<Vec<u8>>>()?;
+                Some((shape, Cow::Owned(bytes)))
+            }
             _ => None,
         }
     }
@@ -691,6 +700,10 @@ impl<'a> Machine<'a> {
         let arguments = self.heap.sequence(arguments).unwrap_or_default();
         match role {
             Role::Opaque => self.stack.push(Value::Opaque),
+            Role::Encode => self.stack.push(match arguments {
+                [Value::Text(text), Value::Text("latin1")] => Value::Latin1(text),
+                _ => Value::Opaque,
+            }),
             Role::Array => {
                 self.heap.arrays.push(Value::None);
                 self.stack.push(Value::Array(self.heap.arrays.len() - 1));

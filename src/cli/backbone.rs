@@ -115,7 +115,7 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
 }
 
 /// The backbones of the database, where there is one.
-async fn registered(db: &Path) -> Result<Vec<Checkpoint>> {
+pub(super) async fn registered(db: &Path) -> Result<Vec<Checkpoint>> {
     match Store::open(db).await {
         Ok(store) => registered_backbones(&store).await,
         Err(Error::NoDatabase { .. }) => Ok(Vec::new()),

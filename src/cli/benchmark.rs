@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
+use super::backbone::registered;
 use super::evaluate::{Line, print, warn};
+use super::network::report_rejects;
 use super::{Console, Format, ingest};
 use crate::backbone::{self, Backbone, Checkpoint};
 use crate::bank::{self, BankSpec};
@@ -15,7 +17,6 @@ use crate::evaluate::{Compared, evaluate};
 use crate::image;
 use crate::index::IndexKind;
 use crate::ingest::IngestOptions;
-use crate::registry::registered_backbones;
 use crate::session::Session;
 use crate::store::Store;
 
@@ -92,14 +93,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
 
 /// The networks asked for, with the files of their weights.
 async fn backbones(args: &Args, experiment: Experiment, db: &Path) -> Result<Vec<(Checkpoint, Option<PathBuf>)>> {
-    let registered = async || match Store::open(db).await {
-        Ok(store) => registered_backbones(&store).await,
-        Err(Error::NoDatabase { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
     let mut found = Vec::new();
     for name in &args.backbone {
-        let checkpoint = backbone::find(name, registered().await?)?;
+        let checkpoint = backbone::find(name, registered(db).await?)?;
         let is_there = args.weights.is_some() || checkpoint.is_embedded() || checkpoint.weights_path().exists();
         let weights = if is_there { args.weights.clone() } else { weights_in(&args.data, &checkpoint)? };
         found.push((checkpoint, weights));
@@ -201,7 +197,7 @@ async fn add(store: &Store, backbone: &Backbone, part: &Part, console: &mut Cons
     };
     let summary = ingest::with_progress(store, backbone, files, &options, None, console).await?;
     console.notice(ingest::describe(&options, &summary))?;
-    ingest::report_rejects(&summary, console)
+    report_rejects(&summary, console)
 }
 
 fn of_part(part: &Part) -> String {

@@ -78,7 +78,7 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
         };
         let files = crate::image::open(&[folder], &crate::image::Selection::default())?;
         let summary = ingest::with_progress(&store, &backbone, files, &options, None, console).await?;
-        ingest::report_rejects(&summary, console)?;
+        super::network::report_rejects(&summary, console)?;
         summaries.push(summary);
     }
     stages.add("ingest", start, summaries.iter().map(|summary| summary.added).sum());

@@ -2,16 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use super::network::{Network, describe_rate};
 use super::{Console, bank};
-use crate::backbone::{self, Backbone};
-use crate::deviation::Deviation;
-use crate::embed::StageTimes;
+use crate::backbone::Backbone;
 use crate::error::{Error, Result};
 use crate::image::{self, ImageFiles, Selection};
-use crate::index::require_cuda;
 use crate::ingest::{IngestOptions, IngestSummary, ingest};
 use crate::metadata::Metadata;
-use crate::registry::registered_backbones;
 use crate::store::Store;
 
 /// Embed images with a backbone and add them to the database, which is created where there is none
@@ -55,46 +52,14 @@ pub struct Args {
     /// Stop at the first file that cannot be read
     #[arg(long)]
     strict: bool,
-    /// A name that 'outskirt backbone list' shows, or a manifest's path
-    #[arg(long)]
-    backbone: String,
-    /// The weights file, where it is not where the manifest says
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
-    /// Keep the classifier's output as well, in the column BACKBONE_logits, for msp_score and energy_score
-    #[arg(long)]
-    with_logits: bool,
+    #[command(flatten)]
+    network: Network,
     /// Keep the bytes of new files in the table as well
     #[arg(long)]
     store_images: bool,
-    /// Threads that decode and embed; all cores where it is not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
-    threads: Option<u16>,
-    /// What the network computes in; bf16 is faster on processors that have it and less exact, which is measured on some
-    /// images and printed. A column holds embeddings of one precision only
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    precision: Precision,
-    /// Where the network runs; cuda needs an NVIDIA GPU and the CUDA half of libtorch
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
-    device: Device,
-    /// Print how long the threads were busy with each stage
-    #[arg(long)]
-    times: bool,
     /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
     #[arg(long)]
     no_refresh: bool,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Precision {
-    F32,
-    Bf16,
-}
-
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Device {
-    Cpu,
-    Cuda,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -103,41 +68,18 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed };
     let files = image::open(&args.paths, &selection)?;
     let metadata = metadata(args.metadata, &args.paths)?;
-    let registered = match Store::open(db).await {
-        Ok(store) => registered_backbones(&store).await?,
-        Err(Error::NoDatabase { .. }) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let backbone = Backbone::load(backbone::find(&args.backbone, registered)?, args.weights.as_deref())?;
-    let backbone = if args.with_logits { backbone.with_logits()? } else { backbone };
-    let device = match args.device {
-        Device::Cpu => None,
-        Device::Cuda => Some(require_cuda(None)?),
-    };
-    let backbone = backbone.placed(
-        device,
-        match args.precision {
-            Precision::F32 => backbone::Precision::F32,
-            Precision::Bf16 => backbone::Precision::Bf16,
-        },
-    )?;
+    let backbone = args.network.load(db).await?;
     let store = Store::create(db).await?;
     let options = IngestOptions {
         dataset: args.dataset,
         split: args.split,
         store_images: args.store_images,
-        workers: args.threads.map_or_else(rayon::current_num_threads, usize::from),
+        workers: args.network.workers(),
         strict: args.strict,
     };
     let summary = with_progress(&store, &backbone, files, &options, metadata.as_ref(), console).await?;
     console.line(describe(&options, &summary))?;
-    if let Some(deviation) = &summary.deviation {
-        console.notice(describe_deviation(backbone.precision().name(), deviation))?;
-    }
-    if args.times {
-        console.notice(describe_times(&summary))?;
-    }
-    report_rejects(&summary, console)?;
+    args.network.report(&backbone, &summary, console)?;
     if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
 }
 
@@ -180,45 +122,6 @@ pub(super) fn describe(options: &IngestOptions, summary: &IngestSummary) -> Stri
             parts.push(format!("{count} {what}"));
         }
     }
-    let seconds = summary.wall.as_secs_f64();
-    let rate = if summary.embedded() > 0 {
-        let rate = summary.embedded() as f64 / seconds;
-        format!(", {rate:.*} images/s", usize::from(rate < 100.0))
-    } else {
-        String::new()
-    };
     let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
-    format!("{}{split}: {} in {seconds:.1} s{rate}", options.dataset, parts.join(", "))
-}
-
-fn describe_deviation(precision: &str, deviation: &Deviation) -> String {
-    let Deviation { images, embedding, k, score } = deviation;
-    format!(
-        "{precision} beside f32, on {images} images: unit embeddings are {:.1e} apart (median; at most {:.1e}), distances to \
-         the {k}th neighbour among them differ by {:.2} % (median; at most {:.2} %)",
-        embedding.0,
-        embedding.1,
-        100.0 * score.0,
-        100.0 * score.1,
-    )
-}
-
-/// Seconds, summed over threads; those of the network are what a faster one would save.
-fn describe_times(summary: &IngestSummary) -> String {
-    let StageTimes { read, decode, preprocess, forward } = summary.stages;
-    let stages = [("read", read), ("decode", decode), ("preprocess", preprocess), ("forward", forward)];
-    let stages = stages.into_iter().chain([("write", summary.write)]);
-    let parts: Vec<String> = stages.map(|(stage, time)| format!("{stage} {:.2} s", time.as_secs_f64())).collect();
-    format!("busy: {}", parts.join(", "))
-}
-
-pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
-    for reject in &summary.first_rejects {
-        console.notice(format!("refused {}: {}", reject.uri, reject.reason))?;
-    }
-    let unnamed = summary.refused - summary.first_rejects.len();
-    if unnamed > 0 {
-        console.notice(format!("… and {unnamed} more: SELECT * FROM rejects"))?;
-    }
-    Ok(())
+    format!("{}{split}: {} in {}", options.dataset, parts.join(", "), describe_rate(summary))
 }

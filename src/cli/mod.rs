@@ -17,6 +17,8 @@ mod evaluate;
 #[cfg(feature = "torch")]
 mod ingest;
 mod migrate;
+#[cfg(feature = "torch")]
+mod network;
 mod optimize;
 mod output;
 mod query;

@@ -119,22 +119,21 @@ impl Conv {
         match &self.kind {
             #[cfg(target_arch = "x86_64")]
             Kind::Winograd(winograd) => winograd.run(input, shape, finish, scratch, &mut out),
-            Kind::Gather(weights) => self.gathered(weights, input, shape, to, finish, scratch, &mut out),
+            Kind::Gather(weights) => self.gathered(weights, input, shape, finish, scratch, &mut out),
         }
         out
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn gathered(
         &self,
         weights: &Packed,
         input: &[f32],
         shape: Shape,
-        to: Shape,
         finish: Finish<'_>,
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
+        let to = self.output(shape);
         let (depth, pixels) = (self.size * self.size * self.from, to.n * to.height * to.width);
         let stride = depth + PAD;
         scratch.first.resize((ROWS * stride).max(scratch.first.len()), 0.0);

@@ -7,7 +7,6 @@ use std::arch::x86_64::*;
 const PANEL: usize = 32;
 /// Rows that are multiplied at once.
 const WIDE: usize = 12;
-#[cfg(target_arch = "x86_64")]
 const NARROW: usize = 4;
 /// Values of a row that are multiplied before the next panel: a panel of them stays in the second cache.
 const DEPTH: usize = 512;
@@ -44,19 +43,31 @@ pub(crate) struct Finish<'a> {
     pub(crate) relu: bool,
 }
 
-/// `out` (rows × columns) = `a` (rows of `stride` values, of which `depth` count) times `weights`, finished.
+/// [`product_in`] the instructions that the processor has.
 pub(crate) fn product(a: &[f32], stride: usize, rows: usize, weights: &Packed, finish: Finish<'_>, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    let wide = is_x86_feature_detected!("avx512f");
+    #[cfg(not(target_arch = "x86_64"))]
+    let wide = false;
+    product_in(wide, a, stride, rows, weights, finish, out);
+}
+
+/// `out` (rows × columns) = `a` (rows of `stride` values, of which `depth` count) times `weights`, finished.
+fn product_in(
+    wide: bool,
+    a: &[f32],
+    stride: usize,
+    rows: usize,
+    weights: &Packed,
+    finish: Finish<'_>,
+    out: &mut [f32],
+) {
     let Packed { values, depth, columns } = weights;
     let (depth, columns) = (*depth, *columns);
     assert!(depth > 0 && rows > 0 && stride >= depth && a.len() >= (rows - 1) * stride + depth);
     assert!(out.len() >= rows * columns && finish.add.is_none_or(|add| add.len() >= rows * columns));
     assert!(finish.bias.is_none_or(|bias| bias.len() == columns));
-    #[cfg(target_arch = "x86_64")]
-    let wide = is_x86_feature_detected!("avx512f");
-    #[cfg(target_arch = "x86_64")]
     let step = if wide { WIDE } else { NARROW };
-    #[cfg(not(target_arch = "x86_64"))]
-    let step = WIDE;
     let mut sums = [0f32; WIDE * PANEL];
     for from in (0..depth).step_by(DEPTH) {
         let to = (from + DEPTH).min(depth);
@@ -233,6 +244,34 @@ tile!(tile256, rows256, "avx2,fma", 8, 2, 4, [1 2 3], __m256,
 #[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn avx2_and_avx512_give_the_same_product() {
+        if !crate::available() {
+            return;
+        }
+        for (rows, depth, columns) in [(1, 3, 1), (13, 600, 33), (48, 7, 64), (5, 20, 16)] {
+            let a: Vec<f32> = (0..rows * depth).map(|i| (i % 7) as f32 - 3.0).collect();
+            let weights = Packed::new(depth, columns, |row, column| ((row + 3 * column) % 5) as f32 - 2.0);
+            let expected: Vec<f32> = (0..rows * columns)
+                .map(|at| {
+                    let (row, column) = (at / columns, at % columns);
+                    let sum: f32 = (0..depth).map(|d| a[row * depth + d] * (((d + 3 * column) % 5) as f32 - 2.0)).sum();
+                    (sum + 1.0).max(0.0)
+                })
+                .collect();
+            let bias = vec![1.0; columns];
+            let finish = Finish { bias: Some(&bias), add: None, relu: true };
+            for wide in [false, true] {
+                if wide && !is_x86_feature_detected!("avx512f") {
+                    continue;
+                }
+                let mut out = vec![f32::NAN; rows * columns];
+                product_in(wide, &a, depth, rows, &weights, finish, &mut out);
+                assert_eq!(out, expected, "whole numbers have no rounding: {rows}×{depth}×{columns}, wide {wide}");
+            }
+        }
+    }
 
     #[test]
     fn a_tile_is_the_same_on_every_processor() {

@@ -11,7 +11,6 @@ fn numbers(seed: u64, count: usize) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
-#[allow(clippy::too_many_arguments)]
 fn slow(input: &[f32], shape: Shape, weights: &[f32], to: Shape, size: usize, stride: usize) -> Vec<f64> {
     let mut out = Vec::new();
     let (pad, from) = (size as isize / 2, shape.channels);

@@ -15,6 +15,8 @@ use super::{Entry, Fault, Forward, Reader, Source, ppm, row_name};
 use crate::error::{Error, Result};
 use crate::pickle::{Value, unpickle};
 
+/// Files that name the classes.
+const NAMES: [&str; 4] = ["batches.meta.txt", "fine_label_names.txt", "batches.meta", "meta"];
 const SIDE: usize = 32;
 const PIXELS: usize = 3 * SIDE * SIDE;
 
@@ -58,7 +60,7 @@ pub(super) fn is_batch_among(name: &str, has_sibling: impl Fn(&str) -> bool) -> 
 /// Whether a member of an archive is a batch, or the names of its classes.
 pub(super) fn is_part_of_distribution(member: &str) -> bool {
     let name = file_name(member);
-    batch(name).is_some() || ["batches.meta.txt", "fine_label_names.txt", "batches.meta", "meta"].contains(&name)
+    batch(name).is_some() || NAMES.contains(&name)
 }
 
 /// A single batch; `None` where the name is not one.
@@ -93,8 +95,7 @@ pub(super) fn archive(
     for member in members {
         let folder = &member.name[..member.name.len() - file_name(&member.name).len()];
         let found = batch(file_name(&member.name)).filter(|(_, _, names)| has(folder, names));
-        let is_names =
-            ["batches.meta.txt", "fine_label_names.txt", "batches.meta", "meta"].contains(&file_name(&member.name));
+        let is_names = NAMES.contains(&file_name(&member.name));
         if found.is_none() && !is_names {
             continue;
         }
@@ -178,7 +179,7 @@ impl Rows {
             let found = pixels.len();
             return Err(format!("its array has shape {shape:?} and {found} bytes, for {} labels", labels.len()));
         }
-        Ok(Self { labels, pixels: pixels.to_vec() })
+        Ok(Self { labels, pixels: pixels.into_owned() })
     }
 
     /// One entry per row: where its batch lies, and its row there.

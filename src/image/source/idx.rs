@@ -32,6 +32,13 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
     if rows == 0 || columns == 0 || rows * columns > 1 << 24 {
         return Err(bad(format!("its pictures are {columns}×{rows} pixels")));
     }
+    // the header is believed as far as the file can hold what it promises: deflate packs up to 1032 to 1
+    let length = path.metadata().map_err(Error::io("read", path))?.len();
+    if u64::from(count).saturating_mul((rows * columns) as u64) > length.saturating_mul(1032) {
+        return Err(bad(format!(
+            "it is too short for the {count} pictures of {columns}×{rows} pixels that it promises"
+        )));
+    }
     let labels = match beside(path) {
         Some(labels) => Some(read_labels(&labels)?),
         None => None,
@@ -89,7 +96,7 @@ fn read_labels(path: &Path) -> Result<Vec<u8>> {
     let [LABELS, count] = header else {
         return Err(bad(format!("it begins with {}, and labels in idx format with {LABELS}", header[0])));
     };
-    let mut labels = Vec::new();
+    let mut labels = Vec::new(); // grown while reading, whatever the header promises
     body.take(u64::from(count)).read_to_end(&mut labels).map_err(|error| bad(error.to_string()))?;
     if labels.len() == count as usize {
         Ok(labels)

@@ -30,9 +30,11 @@ fn split(line: &str) -> (&str, Label) {
     }
 }
 
-/// A path in a list or table, which is relative to that file's folder.
-pub(super) fn absolute(list: &Path, name: &str) -> String {
-    list.parent().unwrap_or(list).join(name).to_string_lossy().into_owned()
+/// A path in a list or table, which is relative to that file's folder, as its image's uri begins.
+pub fn absolute(list: &Path, name: &str) -> String {
+    let path = list.parent().unwrap_or(list).join(name);
+    // without `.` and doubled slashes, as the path of a file that is given by itself
+    std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 /// Sources of these uris: files in the order given, then what lies inside other files, together for each of those.

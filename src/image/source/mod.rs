@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::vec;
 
+pub use list::absolute;
 pub use select::Selection;
 pub use table::{is_manifest, read as read_table};
 

@@ -96,7 +96,8 @@ fn read(path: &Path) -> Result<(Place, Vec<u32>), String> {
                 return Err(format!("X is {sides:?} of type {kind}, expected [height, width, 3, n] bytes"));
             }
             ("y", sides, kind) => {
-                let count = sides.iter().product::<usize>();
+                let count = sides.iter().try_fold(1, |count: usize, &side| count.checked_mul(side));
+                let count = count.ok_or("y has sides beyond all measure")?;
                 labels = Some(numbers(&mut matrix.values, kind, count).map_err(explain)?);
             }
             _ => {}
@@ -181,8 +182,9 @@ fn numbers(from: &mut impl Read, kind: u32, count: usize) -> io::Result<Vec<u32>
         kind => return Err(io::Error::other(format!("labels of type {kind}"))),
     };
     let mut bytes = Vec::new();
-    from.take((width * count) as u64).read_to_end(&mut bytes)?;
-    if bytes.len() != width * count {
+    let length = (width as u64).saturating_mul(count as u64);
+    from.take(length).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let number = |bytes: &[u8]| {

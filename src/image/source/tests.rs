@@ -302,6 +302,14 @@ fn cifar_100_in_its_python_version_and_the_fine_labels_count() {
     assert_eq!(labels(&found), ["aquarium_fish", "apple"]);
     assert_eq!(found[1].2[..6], [150, 151, 152, 200, 151, 152]);
 
+    // Python 3 spells bytes as text in that protocol
+    let text: String = pixels.iter().map(|&byte| char::from(byte)).collect();
+    let spelled = Pickle::new().op(b"}(U\x04data").global("numpy._core.multiarray", "_reconstruct");
+    let spelled = spelled.global("numpy", "ndarray").op(b"K\0\x85U\x01b\x87R(K\x01").int(2).int(3072).op(b"\x86N\x89");
+    let spelled = spelled.global("_codecs", "encode").text(&text).text("latin1").op(b"\x86Rtb");
+    write(&folder.join("train"), &spelled.op(b"U\x0bfine_labels](K\x01K\0eu").stop());
+    assert_eq!(decoded(dir.path(), std::slice::from_ref(&folder), &part("train")), found);
+
     write(&folder.join("train"), &batch(3));
     let error = open(std::slice::from_ref(&folder), &part("train")).unwrap_err().to_string();
     assert!(error.contains("[3, 3072] and 6144 bytes, for 2 labels"), "{error}");
@@ -498,4 +506,58 @@ fn wildcards_stand_for_what_is_there() {
     assert_eq!(found(dir.path(), &[dir.path().join("*.png")]), pairs(&[("a.png", None), ("b.png", None)]));
     let error = open_all(&[dir.path().join("*.jpg")]).unwrap_err().to_string();
     assert!(error.ends_with("*.jpg: nothing there matches it"), "{error}");
+}
+
+/// Files with flipped bytes, and cut ones, are read or refused: nothing panics, and no header makes room for what is not
+/// there.
+#[test]
+fn damaged_files_are_read_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let header = |numbers: &[u32]| numbers.iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    let idx = [header(&[2051, 2, 2, 3]), (1..=12).collect()].concat();
+    let mat = |compressed| {
+        let head = [&[b' '; 124][..], &[0, 1], b"IM"].concat();
+        let x = mat_matrix("X", &[2, 1, 3, 3], 2, &(1..=18).collect::<Vec<u8>>(), compressed);
+        [head, x, mat_matrix("y", &[3, 1], 2, &[10, 3, 10], compressed)].concat()
+    };
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("a/1.png", zip::write::SimpleFileOptions::default()).unwrap();
+    zip.write_all(b"contents").unwrap();
+    let zip = zip.finish().unwrap().into_inner();
+    let (mut state, mut read, mut refused) = (1u64, 0, 0);
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for (name, whole) in [
+        ("t10k-images-idx3-ubyte", idx.clone()),
+        ("t10k-images-idx3-ubyte.gz", gzip(&idx)),
+        ("a_32x32.mat", mat(false)),
+        ("b_32x32.mat", mat(true)),
+        ("c.zip", zip),
+        ("d.tar", tar_of(&["a/1.png", "a/2.png"])),
+    ] {
+        let path = root.join(name);
+        for round in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + random(3) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            if round % 4 == 0 {
+                bytes.truncate(random(bytes.len()));
+            }
+            write(&path, &bytes);
+            match open_all(std::slice::from_ref(&path)) {
+                Ok(files) => {
+                    assert!(files.total() <= 100_000, "{name} promises {} images", files.total());
+                    let errors = files.filter(|file| file.is_err()).count();
+                    if errors == 0 { read += 1 } else { refused += 1 }
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(read > 300 && refused > 300, "{read} {refused}");
 }
