@@ -234,9 +234,9 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few images, printed, to see that it works")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--pngs", type=int, default=10_000)
-    parser.add_argument("--pngs-wide", type=int, default=1500, help="images for ResNet-18 and DenseNet")
-    parser.add_argument("--jpegs", type=int, default=300)
+    parser.add_argument("--pngs", type=int, default=5000)
+    parser.add_argument("--pngs-wide", type=int, default=1000, help="images for ResNet-18 and DenseNet")
+    parser.add_argument("--jpegs", type=int, default=160)
     parser.add_argument("--only", default="", help="resnet20, resnet18, densenet or resnet50; printed, no file is written")
     parser.add_argument("--precision", default="f32,bf16")
     data = os.environ.get("OUTSKIRT_DATA") or HERE.parent.parent / "shared/data"

@@ -300,6 +300,12 @@ async fn one_column_holds_one_precision() {
     let refused = outskirt(&db, &ingest).await.unwrap_err();
     assert!(refused.contains("'demo_shapes' holds embeddings computed in bf16"), "{refused}");
     assert!(refused.contains("run it with --precision bf16"), "{refused}");
+    // which embed takes as well
+    let refused = outskirt(&db, &["embed", "--backbone", "demo_shapes"]).await.unwrap_err();
+    assert!(refused.contains("'demo_shapes' holds embeddings computed in bf16"), "{refused}");
+    let embed = ["embed", "--backbone", "demo_shapes", "--precision", "bf16", "--times"];
+    let (nothing, _) = outskirt(&db, &embed).await.unwrap();
+    assert!(nothing.starts_with("0 embedded by demo_shapes, 60 there already"), "{nothing}");
     let (again, _) = outskirt(&db, &in_bf16).await.unwrap();
     assert!(again.starts_with("shapes/train: 0 added, 60 there already"), "{again}");
 

@@ -1,6 +1,8 @@
 //! The integration tests, one binary.
 #![recursion_limit = "256"] // futures of whole commands, one inside the other
 
+#[cfg(feature = "torch")]
+mod benchmark;
 mod changes;
 mod commands;
 #[cfg(feature = "torch")]
