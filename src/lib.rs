@@ -16,7 +16,7 @@
 //!
 //! | room | what it does | the crate it hides |
 //! | --- | --- | --- |
-//! | [`image`] | finds, decodes, resizes and normalises pictures | `image`, `tar` |
+//! | [`image`] | finds, decodes, resizes and normalises pictures | `image`, `mozjpeg`, `tar` |
 //! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
 //! | `embed`, `ingest`, `fill` | pictures to embeddings on all cores, committed to `images`; another column of its rows | |
 //! | [`registry`], [`networks`] | the table `backbones`; the networks of a session, loaded when a query needs them | |
