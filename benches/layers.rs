@@ -1,8 +1,9 @@
 //! What Outskirt's layers cost beside what they stand on, in one run: SQL beside the engine, a bank read block by block
 //! beside reading alone, the HNSW graph beside usearch called directly. Run by `make bench` (benches/run.py).
 //!
-//! `layers BANK QUERIES DIMENSION K ROUNDS`, files of unit vectors in f32; prints a line of JSON per row of the table:
-//! seconds of both sides, round by round.
+//! `layers WHAT BANK QUERIES DIMENSION K ROUNDS [LIMIT]`, files of unit vectors in f32; prints a line of JSON per row of
+//! the table: seconds of both sides, round by round. WHAT is `all`, or what is measured at scale: `growing` (a bank that
+//! is refreshed, beside one made from scratch) or `streamed` (under a limit of so many bytes).
 
 use std::error::Error;
 use std::fs;
@@ -16,14 +17,16 @@ use arrow::array::{
     UInt32Array, UInt64Array, new_null_array,
 };
 use arrow::datatypes::{DataType, Field, Float64Type};
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec};
-use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question, Storage};
+use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question, Storage, kth_distances_brute};
 use outskirt::schema;
 use outskirt::session::Session;
 use outskirt::store::{EmbeddingColumn, Store};
 use outskirt::vectors::{Rows, Vectors};
 use rayon::prelude::*;
+use serde_json::json;
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -32,6 +35,8 @@ const COLUMN: &str = "drawn";
 /// Queries against a bank that is read block by block, and the share of its f32 bytes that the memory limit is.
 const STREAMED_QUERIES: usize = 1000;
 const STREAMED_SHARE: usize = 4;
+/// Of them, those whose distances are compared with brute force.
+const CHECKED_QUERIES: usize = 4;
 /// Rows of the graph: building one takes its time.
 const GRAPH_ROWS: usize = 10_000;
 const GRAPH_QUERIES: usize = 2000;
@@ -41,13 +46,13 @@ const BATCH: usize = 8192;
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let [bank, queries, dimension, k, rounds] = arguments.as_slice() else {
-        writeln!(std::io::stdout(), "run by `make bench`: layers BANK QUERIES DIMENSION K ROUNDS")?;
+    let [what, bank, queries, dimension, k, rounds, limit @ ..] = arguments.as_slice() else {
+        writeln!(std::io::stdout(), "run by `make bench`: layers WHAT BANK QUERIES DIMENSION K ROUNDS [LIMIT]")?;
         return Ok(());
     };
-    let (dimension, k, rounds) = (dimension.parse()?, k.parse()?, rounds.parse()?);
+    let (dimension, k, rounds): (usize, usize, usize) = (dimension.parse()?, k.parse()?, rounds.parse()?);
+    let folder = tempfile::tempdir_in(Path::new(bank).parent().unwrap_or(Path::new(".")))?;
     let (bank, queries) = (read(Path::new(bank))?, read(Path::new(queries))?);
-    let folder = tempfile::tempdir()?;
     let store = database(&folder.path().join("db"), dimension, &bank, &queries).await?;
     let spec = BankSpec {
         name: "bank".into(),
@@ -59,17 +64,28 @@ async fn main() -> Result<()> {
         index: IndexKind::Exact,
     };
     bank::create(&store, &spec).await?;
-    sql(&store, &bank, &queries, dimension, k, rounds).await?;
-    streamed(&store, &bank, dimension, rounds).await?;
-    refreshed(&store, &spec, bank.len() / dimension, rounds).await?;
-    refreshed(
-        &store,
-        &BankSpec { index: IndexKind::Hnsw(Storage::F32), ..spec },
-        bank.len() / dimension,
-        rounds.min(3),
-    )
-    .await?;
-    graph(&bank, &queries, dimension, k, rounds)
+    let (rows, graph_rounds) = (bank.len() / dimension, rounds.min(3));
+    let with_graph = BankSpec { index: IndexKind::Hnsw(Storage::F32), ..spec.clone() };
+    match what.as_str() {
+        "growing" => {
+            drop((bank, queries));
+            refreshed(&store, &spec, rows, rounds, rounds).await?;
+            // a graph of a million rows is made once
+            refreshed(&store, &with_graph, rows, graph_rounds, 1).await
+        }
+        "streamed" => {
+            let limit = limit.first().ok_or("LIMIT is missing")?.parse()?;
+            streamed(&store, bank, &queries, (dimension, k, limit), rounds).await
+        }
+        _ => {
+            sql(&store, &bank, &queries, dimension, k, rounds).await?;
+            let limit = 4 * bank.len() / STREAMED_SHARE;
+            streamed(&store, bank.clone(), &queries, (dimension, k, limit), rounds).await?;
+            refreshed(&store, &spec, rows, rounds, rounds).await?;
+            refreshed(&store, &with_graph, rows, graph_rounds, graph_rounds).await?;
+            graph(&bank, &queries, dimension, k, rounds)
+        }
+    }
 }
 
 fn read(file: &Path) -> Result<Vec<f32>> {
@@ -122,10 +138,13 @@ async fn database(folder: &Path, dimension: usize, bank: &[f32], queries: &[f32]
 
 /// One row of the table.
 fn report(row: &str, queries: usize, ours: &[f64], peer: &[f64]) -> Result<()> {
-    writeln!(
-        std::io::stdout(),
-        "{{\"row\": {row:?}, \"queries\": {queries}, \"ours\": {ours:?}, \"peer\": {peer:?}}}"
-    )?;
+    report_products(row, queries, ours, peer, 0)
+}
+
+/// The same, of work that takes so many products of two numbers.
+fn report_products(row: &str, queries: usize, ours: &[f64], peer: &[f64], products: usize) -> Result<()> {
+    let line = json!({ "row": row, "queries": queries, "ours": ours, "peer": peer, "products": products });
+    writeln!(std::io::stdout(), "{line}")?;
     Ok(())
 }
 
@@ -135,12 +154,22 @@ fn seconds<T>(run: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     Ok((start.elapsed().as_secs_f64(), found))
 }
 
-/// The sum of all scores by SQL.
-async fn sum(session: &Session, condition: &str) -> Result<(f64, f64)> {
+/// The sum of all scores by SQL: seconds, the sum, and how many distances were estimated.
+async fn sum(session: &Session, condition: &str) -> Result<(f64, f64, usize)> {
     let start = Instant::now();
     let query = format!("SELECT sum(knn_ood_score({COLUMN}, 'bank')) FROM images WHERE split = 'query' {condition}");
-    let batches = session.sql(&query).await?.collect().await?;
-    Ok((start.elapsed().as_secs_f64(), batches[0].column(0).as_primitive::<Float64Type>().value(0)))
+    let frame = session.sql(&query).await?;
+    let task = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await?;
+    let batches = collect(Arc::clone(&plan), task).await?;
+    let seconds = start.elapsed().as_secs_f64();
+    Ok((seconds, batches[0].column(0).as_primitive::<Float64Type>().value(0), estimated(plan.as_ref())))
+}
+
+/// Distances estimated by a plan that has run, all of its steps together.
+fn estimated(plan: &dyn ExecutionPlan) -> usize {
+    let own = plan.metrics().and_then(|metrics| metrics.sum_by_name("distances_estimated"));
+    own.map_or(0, |own| own.as_usize()) + plan.children().into_iter().map(|step| estimated(step.as_ref())).sum::<usize>()
 }
 
 fn same(a: f64, b: f64) -> Result<()> {
@@ -153,7 +182,7 @@ async fn sql(store: &Store, bank: &[f32], queries: &[f32], dimension: usize, k: 
     let queries = Vectors::new(queries, dimension);
     let (mut ours, mut peer) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let (in_sql, sum) = sum(&session, "").await?;
+        let (in_sql, sum, _) = sum(&session, "").await?;
         let (direct, found) = seconds(|| Ok(Exact::kth_distances(&exact, queries, k)))?;
         same(sum, found.iter().copied().map(f64::from).sum())?;
         if round > 0 {
@@ -164,42 +193,50 @@ async fn sql(store: &Store, bank: &[f32], queries: &[f32], dimension: usize, k: 
     report("SQL over the table, beside the engine called directly", queries.len(), &ours, &peer)
 }
 
-async fn streamed(store: &Store, bank: &[f32], dimension: usize, rounds: usize) -> Result<()> {
+async fn streamed(
+    store: &Store,
+    bank: Vec<f32>,
+    queries: &[f32],
+    (dimension, k, limit): (usize, usize, usize),
+    rounds: usize,
+) -> Result<()> {
+    let rows = bank.len() / dimension;
+    let checked = Vectors::new(&queries[..CHECKED_QUERIES * dimension], dimension);
+    let known: f64 = kth_distances_brute(Vectors::new(&bank, dimension), checked, k).into_iter().map(f64::from).sum();
+    drop(bank);
     let session = Session::open(store).await?;
-    let condition = format!("AND id <= {}", bank.len() / dimension + STREAMED_QUERIES);
-    let (_, whole) = sum(&session, &condition).await?;
-    session
-        .sql(&format!("SET outskirt.memory_limit = '{}B'", 4 * bank.len() / STREAMED_SHARE))
-        .await?
-        .collect()
-        .await?;
-    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    session.sql(&format!("SET outskirt.memory_limit = '{limit}B'")).await?.collect().await?;
+    same(sum(&session, &format!("AND id <= {}", rows + CHECKED_QUERIES)).await?.1, known)?;
+    let (mut ours, mut peer, mut products) = (Vec::new(), Vec::new(), 0);
     for round in 0..=rounds {
-        let (streaming, found) = sum(&session, &condition).await?;
-        same(found, whole)?;
+        let (streaming, _, estimated) = sum(&session, &format!("AND id <= {}", rows + STREAMED_QUERIES)).await?;
         let start = Instant::now();
         let columns = [schema::ID, COLUMN];
         let mut batches = store.scan(schema::IMAGES, None, &columns, Some("split = 'bank'")).await?;
-        let mut rows = 0;
+        let mut read = 0;
         while let Some(batch) = batches.try_next().await? {
-            rows += batch.num_rows();
+            read += batch.num_rows();
         }
-        if rows != bank.len() / dimension {
+        if read != rows {
             return Err("the table should hold the bank".into());
         }
         if round > 0 {
+            products = estimated * dimension;
             ours.push(streaming);
             peer.push(start.elapsed().as_secs_f64());
         }
     }
-    report("bank read block by block under a quarter of its size, beside reading it", STREAMED_QUERIES, &ours, &peer)
+    let share = limit as f64 / (4 * rows * dimension) as f64;
+    let row = format!("bank read block by block in {:.0} % of its bytes, beside reading it", 100.0 * share);
+    report_products(&row, STREAMED_QUERIES, &ours, &peer, products)
 }
 
 /// A bank after one per cent was added, and after it was taken away again: refreshed, beside made from scratch.
-async fn refreshed(store: &Store, spec: &BankSpec, rows: usize, rounds: usize) -> Result<()> {
+async fn refreshed(store: &Store, spec: &BankSpec, rows: usize, rounds: usize, made_rounds: usize) -> Result<()> {
     let (following, fresh) = (format!("following_{}", spec.index == IndexKind::Exact), "fresh");
+    let start = Instant::now();
     bank::create(store, &BankSpec { name: following.clone(), ..spec.clone() }).await?;
-    let (mut added, mut removed, mut made) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut added, mut removed, mut made) = (Vec::new(), Vec::new(), vec![start.elapsed().as_secs_f64()]);
     for round in 0..=rounds {
         for (split, taken) in [("bank", &mut added), ("query", &mut removed)] {
             let change =
@@ -217,12 +254,12 @@ async fn refreshed(store: &Store, spec: &BankSpec, rows: usize, rounds: usize) -
                 taken.push(start.elapsed().as_secs_f64());
             }
         }
-        let start = Instant::now();
-        bank::create(store, &BankSpec { name: fresh.into(), ..spec.clone() }).await?;
-        if round > 0 {
+        if round > 0 && round < made_rounds {
+            let start = Instant::now();
+            bank::create(store, &BankSpec { name: fresh.into(), ..spec.clone() }).await?;
             made.push(start.elapsed().as_secs_f64());
+            bank::drop_bank(store, fresh).await?;
         }
-        bank::drop_bank(store, fresh).await?;
     }
     let kind = if spec.index == IndexKind::Exact { "bank" } else { "bank with a graph" };
     report(&format!("{kind} refreshed after 1 % was added, beside made from scratch"), rows, &added, &made)?;

@@ -24,7 +24,8 @@ HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outskirt-bench"
 PACKAGES = {"numpy": "2.4.6", "faiss-cpu": "1.15.1"}
 FEATURE_PACKAGES = {"torch": "2.11.0", "pillow": "13.0.0", "safetensors": "0.8.0"}
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+MAIN, SCALE = "bench", "bench-scale"  # what the markers in BENCHMARKS.md are called
+LAYERS = ["row", "queries, or rows built", "Outskirt", "beside", "times as fast", "its products at the peak of 8-bit ones"]
 K, SINGLE, RECHECKED = 50, 200, 100
 ALLOWED = 1e-5  # between our k-th distances and f64's
 PAUSE = 0.05  # seconds, until the threads of the side that was just measured sleep
@@ -314,20 +315,53 @@ def measure_large(tools, options, report):
     bank.file.unlink()
 
 
-def measure_layers(tools, bank, rounds, report):
-    """SQL, streaming and the graph beside what they stand on; one process does both sides."""
-    say(f"{bank.label}: Outskirt's layers")
-    command = [tools.layers, bank.file, bank.queries[""], *map(str, (bank.dimension, K, rounds))]
+def measure_layers(tools, bank, k, rounds, peaks, what="all", *limit):
+    """SQL, streaming, refreshing and the graph beside what they stand on; one process does both sides. Rows of a table."""
+    say(f"{bank.label}: Outskirt's layers, {what}")
+    command = [tools.layers, what, bank.file, bank.queries[""], *map(str, (bank.dimension, k, rounds, *limit))]
     done = subprocess.run(command, env=tools.environment, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         stop("the layers could not be measured: see the lines above")
+    rows = []
     for line in done.stdout.splitlines():
         found = json.loads(line)
         pairs = [b / a for a, b in zip(found["ours"], found["peer"])]
         ours_s, peer_s = statistics.median(found["ours"]), statistics.median(found["peer"])
-        report.layers.append([found["row"], f"{found['queries']:,}", f"{1e3 * ours_s:,.0f} ms", f"{1e3 * peer_s:,.0f} ms",
-                              f"{peer_s / ours_s:.2f} ({min(pairs):.2f}–{max(pairs):.2f})"])
-        say(", ".join(report.layers[-1]))
+        share = 2 * found["products"] / (peaks["int8"] * 1e9 * ours_s) if found["products"] and peaks["int8"] else None
+        rows.append([found["row"], f"{found['queries']:,}", duration(ours_s), duration(peer_s),
+                     f"{ratio(peer_s / ours_s)} ({ratio(min(pairs))}–{ratio(max(pairs))})",
+                     f"{100 * share:.0f} % of the time" if share else ""])
+        say(", ".join(rows[-1]))
+    return rows
+
+
+def measure_scale(tools, options, peaks):
+    """What the layers do on banks that are large: each drawn, measured, and its file removed."""
+    rows = []
+    growing = (options.scale_rows, 512, 100, 0.5, max(1000, options.scale_rows // 100))
+    streamed = (options.large_rows, options.large_dimension, options.large_clusters, 1.0, 1000)
+    limit = options.scale_limit or min(2_000_000_000, 4 * options.large_rows * options.large_dimension // 4)
+    for (count, d, clusters, sigma, queries), k, work in (
+        (growing, K, ("growing",)), (streamed, min(1000, options.large_rows), ("streamed", limit)),
+    ):
+        size = 4 * count * d
+        need, have = 2.3 * size, memory("MemAvailable")
+        if work[0] == "growing" and need > have:
+            stop(f"--scale needs {need / 1e9:.0f} GB of memory, {have / 1e9:.0f} are free: scale it down with --scale-rows")
+        if shutil.disk_usage(CACHE if CACHE.exists() else CACHE.parent).free < 2.5 * size:
+            stop(f"--scale needs {2.5 * size / 1e9:.0f} GB in the cache folder")
+        bank = drawn(tools, f"{count:,} × {d}, σ = {sigma:g}, k = {k}", count, d, clusters, sigma, queries)
+        rows += [[bank.label, *row] for row in measure_layers(tools, bank, k, options.large_rounds, peaks, *work)]
+        bank.file.unlink()
+    return rows
+
+
+def ratio(value):
+    return f"{value:.2f}" if value < 10 else number(value)
+
+
+def duration(seconds):
+    return f"{1e3 * seconds:,.0f} ms" if seconds < 10 else f"{seconds:,.0f} s"
 
 
 def number(value):
@@ -376,7 +410,7 @@ def render(tools, report, peaks, versions, rounds, names, load):
     int8 = in_int8(names[0]) and peaks["int8"] is not None
     shares = f"of our time at the peaks: cells, {'int8' if int8 else 'f32'} estimates, ranking"
     heads = ["bank and queries", "ours, queries/s", "faiss, queries/s", "ratio"]
-    out = [BEGIN, "", *machine(tools, peaks, versions, load)]
+    out = machine(tools, peaks, versions, load)
     out += [f"Medians of {rounds} rounds; in brackets the least and the largest ratio of a round.", ""]
 
     def bounds(row):
@@ -413,23 +447,24 @@ def render(tools, report, peaks, versions, rounds, names, load):
               ", ".join(f"{most / size:.2f}" for most in peak), " and ".join(f"{s:.0f} s" for s in seconds), *bounds(row)]
              for row, peak, size, seconds in report.large])
     section(f"Outskirt's layers, 50,000 × 512, 100 clusters, σ = 0.5, k = {K}" if rounds > 2 else "Outskirt's layers",
-            ["row", "queries, or rows built", "Outskirt", "beside", "times as fast"], report.layers)
+            LAYERS, report.layers)
     section("Do they agree? Largest differences of k-th distances",
             ["bank and queries", "to faiss", f"to f64 ({RECHECKED} queries; large: 20)", "between our paths"],
             [[label, *(f"{value:.1e}" if value else "0" for value in differences)]
              for label, *differences in report.agreement])
-    return "\n".join([*out, END])
+    return "\n".join(out)
 
 
-def write(out, text):
-    """Put the text between the two markers."""
+def write(out, text, marker):
+    """Put the text between its two markers."""
+    begin, end = f"<!-- {marker}:begin -->", f"<!-- {marker}:end -->"
     before, after = "# Benchmarks\n\n", "\n"
     if out.exists():
-        parts = re.split(f"{BEGIN}.*?{END}", out.read_text(), flags=re.DOTALL)
+        parts = re.split(f"{begin}.*?{end}", out.read_text(), flags=re.DOTALL)
         if len(parts) != 2:
-            stop(f"{out.name} should hold {BEGIN} and {END} once")
+            stop(f"{out.name} should hold {begin} and {end} once")
         before, after = parts
-    out.write_text(before + text + after)
+    out.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
 def build(package, bench):
@@ -459,6 +494,9 @@ def main():
     parser.add_argument("--large-dimension", type=int, default=2048)
     parser.add_argument("--large-clusters", type=int, default=1000)
     parser.add_argument("--large-rounds", type=int, default=3)
+    parser.add_argument("--scale", action="store_true", help="nothing else than a bank that grows and one that is streamed, both large: 25 GB in the cache folder")
+    parser.add_argument("--scale-rows", type=int, default=1_000_000, help="rows of the bank that grows, of 512 numbers")
+    parser.add_argument("--scale-limit", type=int, help="bytes of memory for the streamed bank, of --large-rows (2 GB, or a quarter of it)")
     options = parser.parse_args()
     if options.quick:
         options.rounds = 2
@@ -485,20 +523,25 @@ def main():
             lambda: real(tools, "densenet", "CIFAR-10, DenseNet, 50,000 × 342", options.data),
         ]
     labels = ["5,000", "σ = 0.5", "σ = 1", "no structure", "ResNet-20", "DenseNet"][0 if options.quick else 1:]
-    report = Report()
-    for label, make in zip(labels, makers):
-        if options.only.lower() in label.lower():
-            bank = make()
-            if bank:
-                measure(tools, bank, names, options.rounds, report)
-                if tools.layers and not report.layers:
-                    measure_layers(tools, bank, options.rounds, report)
-    if options.large:
-        measure_large(tools, options, report)
-    text = render(tools, report, peaks, versions, options.rounds, names, load)
+    report, marker = Report(), MAIN
+    if options.scale:
+        marker = SCALE
+        head = machine(tools, peaks, versions, load)
+        text = "\n".join([*head, *table(["bank", *LAYERS], measure_scale(tools, options, peaks))])
+    else:
+        for label, make in zip(labels, makers):
+            if options.only.lower() in label.lower():
+                bank = make()
+                if bank:
+                    measure(tools, bank, names, options.rounds, report)
+                    if tools.layers and not report.layers:
+                        report.layers = measure_layers(tools, bank, K, options.rounds, peaks)
+        if options.large:
+            measure_large(tools, options, report)
+        text = render(tools, report, peaks, versions, options.rounds, names, load)
     out = options.out or (None if options.quick or options.only else HERE.parent / "BENCHMARKS.md")
     if out:
-        write(out, text)
+        write(out, text, marker)
         say(f"{out.name} is written")
     else:
         print(text)
