@@ -275,7 +275,7 @@ impl Writer<'_> {
         summary.filled += ids.len();
         let numbers = Numbers { embeddings: &self.embeddings, logits: &self.logits };
         let batch = self.filled.rows(&self.schema, numbers, &rows, ids)?;
-        self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+        self.store.update_images(self.lock, batch).await?;
         self.embeddings.clear();
         self.logits.clear();
         self.rejects.mend(self.images.iter().map(String::as_str)).await?;

@@ -305,7 +305,7 @@ impl Writer<'_> {
         let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
         if !filled.is_empty() {
             let batch = self.filled.rows(&self.schema, numbers, &filled, ids_of(&images, &filled))?;
-            self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            self.store.update_images(self.lock, batch).await?;
             summary.filled += filled.len();
         }
         self.rejects.mend(images.iter().map(|image| image.uri.as_str())).await?;

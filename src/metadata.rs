@@ -150,7 +150,7 @@ impl Metadata {
             let new = filter_record_batch(&new, &rows.into())?;
             if new.num_rows() > 0 {
                 changed += new.num_rows();
-                store.upsert(lock, schema::IMAGES, &[schema::ID], new, false).await?;
+                store.update_images(lock, new).await?;
             }
         }
         Ok(changed)

@@ -112,7 +112,7 @@ async fn fill(
             ];
             queries.clear();
             let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-            store.upsert(lock, schema::IMAGES, &[schema::ID], rows, false).await?;
+            store.update_images(lock, rows).await?;
             tell(done, kept.computed);
         }
         if batch.is_none() {

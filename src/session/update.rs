@@ -32,7 +32,7 @@ impl Session {
         let count = ids.len() as u64;
         if count > 0 {
             let batch = rows(fields, columns)?;
-            self.store.upsert(lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            self.store.update_images(lock, batch).await?;
         }
         Ok(count)
     }

@@ -1,15 +1,17 @@
-//! Rows deleted by id, columns added and dropped, and the largest id that `images` ever had.
+//! Rows deleted by id, columns written, added and dropped, and the largest id that `images` ever had.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray};
+use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, Schema, UInt64Type};
 use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
 use datafusion::prelude::col;
 use futures::TryStreamExt;
+use lance::dataset::{MergeInsertBuilder, MergeInsertWriteMode, WhenMatched, WhenNotMatched};
 use lancedb::table::NewColumnTransform;
 
+use super::delta::{dataset, lance};
 use super::{Store, WriteLock};
 use crate::error::Result;
 use crate::schema;
@@ -44,6 +46,17 @@ impl Store {
             largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
         }
         Ok(largest)
+    }
+
+    /// Write new values of some columns of `images`, which `batch` has beside `id`, in one commit. Other columns are neither
+    /// read nor written; these are written anew for all rows of the fragments that hold one of the ids.
+    pub async fn update_images(&self, _lock: &WriteLock, batch: RecordBatch) -> Result<()> {
+        let images = dataset(&self.writable(schema::IMAGES).await?).await?;
+        let mut merge = MergeInsertBuilder::try_new(images, vec![schema::ID.into()]).map_err(lance)?;
+        merge.when_matched(WhenMatched::UpdateAll).when_not_matched(WhenNotMatched::DoNothing);
+        merge.write_mode(MergeInsertWriteMode::RewriteColumns);
+        merge.try_build().map_err(lance)?.execute_batches(vec![batch]).await.map_err(lance)?;
+        Ok(())
     }
 
     /// Add a column to a table, NULL everywhere.

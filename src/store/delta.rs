@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use futures::{Stream, TryStreamExt};
 use lance::Dataset;
+use lancedb::Table;
 
 use super::Store;
 use crate::error::{Error, Result};
@@ -53,13 +54,16 @@ impl Store {
     }
 
     async fn dataset(&self, table: &str, version: u64) -> Result<Arc<Dataset>> {
-        let name = table;
-        let table = self.table(name).await?;
+        let table = self.table(table).await?;
         table.checkout(version).await?;
-        let native =
-            table.dataset().ok_or_else(|| Error::BadRow { table: name.into(), reason: "it is no local table".into() });
-        Ok(native?.get().await?)
+        dataset(&table).await
     }
+}
+
+/// Lance's own view of a table, at the version that it is at.
+pub(super) async fn dataset(table: &Table) -> Result<Arc<Dataset>> {
+    let remote = || Error::BadRow { table: table.name().into(), reason: "it is no local table".into() };
+    Ok(table.dataset().ok_or_else(remote)?.get().await?)
 }
 
 /// Ids of the fragments of one version that another does not have as they are.
@@ -68,6 +72,6 @@ fn own(these: &Dataset, others: &Dataset) -> HashSet<u64> {
     these.fragments().iter().filter(|one| others.get(&one.id) != Some(one)).map(|one| one.id).collect()
 }
 
-fn lance(error: lance::Error) -> Error {
+pub(super) fn lance(error: lance::Error) -> Error {
     lancedb::Error::from(error).into()
 }

@@ -331,7 +331,7 @@ impl Store {
         Ok(())
     }
 
-    /// Update the columns that `batch` has, in the rows whose `on` columns match; insert the others where
+    /// Replace the rows whose `on` columns match, but for columns that `batch` does not have; insert the others where
     /// `insert` says so. One commit.
     pub async fn upsert(
         &self,

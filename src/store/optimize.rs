@@ -13,6 +13,9 @@ use crate::schema;
 /// Rows that compaction reads at once: images may be stored beside their embeddings.
 const COMPACTED_AT_ONCE: usize = 1024;
 
+/// Rows of a fragment: a column that is written for some of them is written for all.
+const FRAGMENT_ROWS: usize = 65_536;
+
 /// What a table takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Footprint {
@@ -48,6 +51,7 @@ impl Store {
             // what was deleted is gone, and not only most of it
             materialize_deletions_threshold: 0.0,
             batch_size: Some(COMPACTED_AT_ONCE),
+            target_rows_per_fragment: FRAGMENT_ROWS,
             ..CompactionOptions::default()
         };
         let compact = OptimizeAction::Compact { options, remap_options: None };

@@ -120,8 +120,20 @@ async fn files_that_changed_or_are_gone_are_refused_and_stored_bytes_stay() {
     let db = folder.path().join("stored");
     ingest(&db, &train, "stored", "demo_shapes", &["--store-images"]).await;
     std::fs::remove_dir_all(&train).unwrap();
+    let before = table_bytes(&db);
+    assert!(before > 40_000, "29 pictures are stored");
     let (stored, _) = outskirt(&db, &["embed", "--backbone", &quarters]).await.unwrap();
     assert!(stored.starts_with("29 embedded by quarters in "), "{stored}");
+    // a column is written beside the rows, and neither pictures nor other columns again: so for values of one's own
+    outskirt(&db, &["sql", "UPDATE images SET label = 'x' WHERE label = 'star'"]).await.unwrap();
+    let grown = table_bytes(&db) - before;
+    assert!(grown < before / 4, "{grown} bytes more than {before}");
+}
+
+/// Bytes of the files that hold the rows of `images`.
+fn table_bytes(db: &Path) -> u64 {
+    let files = std::fs::read_dir(db.join("images.lance/data")).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
 #[tokio::test]
