@@ -14,7 +14,7 @@ use crate::bank::{self, BankSpec};
 use crate::benchmark::{Experiment, Part, Plan, plan, weights_in};
 use crate::error::{Error, Result};
 use crate::evaluate::{Compared, evaluate};
-use crate::image;
+use crate::image::{self, ImageFiles};
 use crate::index::IndexKind;
 use crate::ingest::IngestOptions;
 use crate::session::Session;
@@ -129,9 +129,18 @@ async fn of_backbone(
     let name = backbone.manifest().name.clone();
     let with_logits = args.baselines && backbone.classes().is_some();
     let backbone = if with_logits { backbone.with_logits()? } else { backbone };
+    let bank_name = format!("{}_{name}", experiment.name());
+    let train = image::open(&plan.train.paths, &plan.train.selection)?;
+    // the bank cannot hold more: better said now than after all was embedded
+    let rows = train.total();
+    if let Some(&k) = ks.iter().find(|&&k| k > rows) {
+        return Err(Error::KOutOfRange { bank: bank_name, k: k as i128, rows, most: rows });
+    }
     let store = Store::create(db).await?;
-    for part in [&plan.train, &plan.test].into_iter().chain(&plan.ood) {
-        add(&store, &backbone, part, console).await?;
+    add(&store, &backbone, &plan.train, train, console).await?;
+    for part in [&plan.test].into_iter().chain(&plan.ood) {
+        let files = image::open(&part.paths, &part.selection)?;
+        add(&store, &backbone, part, files, console).await?;
     }
     drop(backbone);
     for (name, refreshed) in bank::refresh_all(&store).await? {
@@ -141,7 +150,7 @@ async fn of_backbone(
     }
 
     let spec = BankSpec {
-        name: format!("{}_{name}", experiment.name()),
+        name: bank_name,
         backbone: name.clone(),
         predicate: of_part(&plan.train),
         k: ks[0],
@@ -186,8 +195,13 @@ async fn of_backbone(
     Ok(lines)
 }
 
-async fn add(store: &Store, backbone: &Backbone, part: &Part, console: &mut Console<'_>) -> Result<()> {
-    let files = image::open(&part.paths, &part.selection)?;
+async fn add(
+    store: &Store,
+    backbone: &Backbone,
+    part: &Part,
+    files: ImageFiles,
+    console: &mut Console<'_>,
+) -> Result<()> {
     let options = IngestOptions {
         dataset: part.dataset.clone(),
         split: part.split.into(),

@@ -45,7 +45,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     if args.dry_run {
         return console.line(format!("would delete {count} of {left} images"));
     }
-    console.line(format!("deleted {count} images, {left} are left"))?;
+    let images = if count == 1 { "image" } else { "images" };
+    console.line(format!("deleted {count} {images}, {left} are left"))?;
     // also where nothing is left to delete: an interrupted run may have got no further
     if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
 }

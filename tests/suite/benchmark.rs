@@ -31,6 +31,9 @@ async fn cifar10_from_files_to_table() {
     let (db, data) = (folder.path().join("db"), folder.path().join("data"));
     let data = data.to_str().unwrap();
     let benchmark = ["benchmark", "cifar10", "--data", data, "--backbone", "demo_shapes", "--k", "5,3"];
+    // what cannot be is said before anything is embedded
+    let error = outskirt(&db, &[&benchmark[..6], &["--k", "5,81"]].concat()).await.unwrap_err().to_string();
+    assert!(error.contains("k = 81") && error.ends_with("k must be 1 to 80") && !db.exists(), "{error}");
     let (rows, notices) = outskirt(&db, &[&benchmark[..], &["--format", "json"]].concat()).await.unwrap();
     assert!(notices.starts_with(&format!("not in {data}: svhn, lsun,")), "{notices}");
     assert!(notices.contains("cifar10/train: 80 added"), "{notices}");

@@ -35,7 +35,7 @@ async fn deleted_images_leave_their_banks_and_at_last_the_disk() {
     let (none, _) = outskirt(db, &["delete", "--where", "dataset = 'ood'"]).await.unwrap();
     assert_eq!(none, "deleted 0 images, 77 are left\n");
     let (left, _) = outskirt(db, &["delete", "--where", "id = 5", "--no-refresh"]).await.unwrap();
-    assert_eq!(left, "deleted 1 images, 76 are left\n");
+    assert_eq!(left, "deleted 1 image, 76 are left\n");
 
     // a bank that is behind keeps its version, and that of its graph; what it gives does not change
     let scores = "SET outskirt.stale_bank = 'ignore'; SELECT id, knn_ood_score(toy, 'circle') AS s, \
