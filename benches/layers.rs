@@ -20,7 +20,9 @@ use arrow::datatypes::{DataType, Field, Float64Type};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec};
-use outskirt::index::{Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question, Storage, kth_distances_brute};
+use outskirt::index::{
+    Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question, Storage, kth_distances_brute,
+};
 use outskirt::schema;
 use outskirt::session::Session;
 use outskirt::store::{EmbeddingColumn, Store};
@@ -169,7 +171,8 @@ async fn sum(session: &Session, condition: &str) -> Result<(f64, f64, usize)> {
 /// Distances estimated by a plan that has run, all of its steps together.
 fn estimated(plan: &dyn ExecutionPlan) -> usize {
     let own = plan.metrics().and_then(|metrics| metrics.sum_by_name("distances_estimated"));
-    own.map_or(0, |own| own.as_usize()) + plan.children().into_iter().map(|step| estimated(step.as_ref())).sum::<usize>()
+    own.map_or(0, |own| own.as_usize())
+        + plan.children().into_iter().map(|step| estimated(step.as_ref())).sum::<usize>()
 }
 
 fn same(a: f64, b: f64) -> Result<()> {

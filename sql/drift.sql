@@ -1,6 +1,6 @@
 -- Have images moved away from a bank between two ingests?
 -- auroc is the chance that an image of `after` scores above one of `before`: 0.5 is no drift.
--- param bank bank = demo: what the images are measured against
+-- param bank bank: what the images are measured against
 -- param before predicate: the earlier images, as SQL over images
 -- param after predicate: the later images, as SQL over images
 WITH scored AS (

@@ -1,6 +1,6 @@
 -- How many images of each dataset and month lie outside a bank?
 -- To see whether a source changes over time, or which one brings what the model has not seen.
--- param bank bank = demo: what the images are measured against; it must be calibrated
+-- param bank bank: what the images are measured against; it must be calibrated
 -- param tpr number = 0.95: share of in-distribution images below the threshold
 -- param where predicate = true: which images, as SQL over images
 SELECT dataset, split, date_trunc('month', ingested_at) AS month, count(*) AS images,

@@ -2,7 +2,8 @@
 //!
 //! A text begins with comments: the first line is the question, `-- param NAME TYPE [= DEFAULT]: what it is` names a
 //! parameter, and what lies between says when to use it. `$NAME` in the SQL below stands for the value, written as its
-//! type asks; a parameter of type `bank` also gives `$embedding`, the column of the bank's backbone.
+//! type asks; a parameter of type `bank` also gives `$embedding`, the column of the bank's backbone, and where the database
+//! has one bank only, that is its value.
 
 use std::fmt;
 use std::path::Path;
@@ -33,6 +34,8 @@ pub enum Type {
     Integer,
     /// A number.
     Number,
+    /// A number above 0.
+    Positive,
     /// A condition over `images`: one SQL expression.
     Predicate,
     /// Any text.
@@ -40,10 +43,11 @@ pub enum Type {
 }
 
 /// The one table of their names.
-const TYPES: [(&str, Type); 5] = [
+const TYPES: [(&str, Type); 6] = [
     ("bank", Type::Bank),
     ("integer", Type::Integer),
     ("number", Type::Number),
+    ("positive", Type::Positive),
     ("predicate", Type::Predicate),
     ("text", Type::Text),
 ];
@@ -143,11 +147,17 @@ impl NamedQuery {
         let mut written: Vec<(&str, String)> = Vec::new();
         for parameter in &self.parameters {
             let given = values.iter().rev().find(|(name, _)| *name == parameter.name).map(|(_, value)| value);
-            let value = given.or(parameter.default.as_ref()).ok_or_else(|| Error::MissingParameter {
+            let names = banks.names();
+            // where there is one bank, no other can be meant
+            let only = names.first().filter(|_| parameter.kind == Type::Bank && names.len() == 1);
+            let value = given.or(parameter.default.as_ref()).or(only).ok_or_else(|| Error::MissingParameter {
                 query: self.name.clone(),
                 name: parameter.name.clone(),
                 kind: parameter.kind.to_string(),
-                what: parameter.what.clone(),
+                what: match parameter.kind {
+                    Type::Bank if !names.is_empty() => format!("{}: {}", parameter.what, names.join(", ")),
+                    _ => parameter.what.clone(),
+                },
             })?;
             written.push((&parameter.name, self.write(parameter, value)?));
             if parameter.kind == Type::Bank {
@@ -167,7 +177,10 @@ impl NamedQuery {
         let bad = |reason: String| Error::BadParameter {
             query: self.name.clone(),
             name: parameter.name.clone(),
-            kind: parameter.kind.to_string(),
+            kind: match parameter.kind {
+                Type::Positive => "positive number".into(),
+                kind => kind.to_string(),
+            },
             value: value.into(),
             reason,
         };
@@ -176,9 +189,10 @@ impl NamedQuery {
             Type::Integer => {
                 value.parse::<u64>().map(|value| value.to_string()).map_err(|error| bad(error.to_string()))
             }
-            Type::Number => match value.parse::<f64>() {
-                Ok(number) if number.is_finite() => Ok(value.trim().into()),
-                Ok(_) => Err(bad("not finite".into())),
+            Type::Number | Type::Positive => match value.parse::<f64>() {
+                Ok(number) if !number.is_finite() => Err(bad("not finite".into())),
+                Ok(number) if parameter.kind == Type::Positive && number <= 0.0 => Err(bad("not above 0".into())),
+                Ok(_) => Ok(value.trim().into()),
                 Err(error) => Err(bad(error.to_string())),
             },
             // one expression, or its parentheses could close those around it

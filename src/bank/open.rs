@@ -317,16 +317,22 @@ impl Banks {
         }
     }
 
+    /// The names of all banks.
+    pub fn names(&self) -> Vec<String> {
+        self.definitions.iter().map(|bank| bank.name.clone()).collect()
+    }
+
     /// A bank's definition by name, or by name and version of `images`: `cifar10`, `cifar10@12`.
     pub fn definition(&self, name: &str) -> Result<Arc<Definition>> {
         let (bare, version) = match name.split_once('@') {
             Some((bare, version)) => (bare, Some(version)),
             None => (name, None),
         };
-        let found = self.definitions.iter().find(|bank| bank.name == bare).ok_or_else(|| Error::UnknownBank {
-            name: bare.into(),
-            known: self.definitions.iter().map(|bank| bank.name.clone()).collect(),
-        })?;
+        let found = self
+            .definitions
+            .iter()
+            .find(|bank| bank.name == bare)
+            .ok_or_else(|| Error::UnknownBank { name: bare.into(), known: self.names() })?;
         let Some(version) = version else { return Ok(Arc::clone(found)) };
         let version = version.parse::<u64>().map_err(|_| Error::BadBankVersion { name: name.into() })?;
         if version == found.table_version {

@@ -117,6 +117,15 @@ impl Session {
     pub async fn run(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
         if let Statement::Statement(parsed) = &statement {
             match parsed.as_ref() {
+                ast::Statement::StartTransaction { .. }
+                | ast::Statement::Commit { .. }
+                | ast::Statement::Rollback { .. }
+                | ast::Statement::Savepoint { .. } => {
+                    return Err(Error::UnsupportedChange {
+                        what: "a transaction of several statements".into(),
+                        instead: "each statement is one commit; versions of a bank are read as 'bank@version'",
+                    });
+                }
                 ast::Statement::CreateView(view) => return done(self.create_view(view).await?),
                 ast::Statement::Drop { object_type: ast::ObjectType::View, names, if_exists, .. } => {
                     return done(self.drop_view(names, *if_exists).await?);

@@ -69,12 +69,17 @@ async fn queries_are_listed_shown_and_refused() {
     let db = folder.path();
     calibrated(db, IndexKind::Exact).await;
     let (list, _) = outskirt(db, &["query", "--list"]).await.unwrap();
-    assert!(list.lines().count() == 9 && list.contains("bank=demo limit=20 where=true"), "{list}");
+    assert!(list.lines().count() == 9 && list.contains("bank=… limit=20 where=true"), "{list}");
     let (shown, _) = outskirt(db, &["query", "drift", "--show"]).await.unwrap();
     assert!(shown.starts_with("-- Have images moved") && shown.trim_end().ends_with(';'), "{shown}");
     let refused = async |arguments: &[&str]| outskirt(db, &[&["query"], arguments].concat()).await.unwrap_err();
     assert!(refused(&["top"]).await.starts_with("unknown query 'top': known are top_outliers, "));
-    assert!(refused(&["top_outliers"]).await.contains("unknown bank 'demo': known are circle"));
+    let (one, _) = outskirt(db, &["query", "top_outliers", "-p", "limit=1", "--format", "csv"]).await.unwrap();
+    assert!(one.contains("\nood,test,1.3055,"), "the only bank is meant: {one}");
+    assert!(refused(&["top_outliers", "-p", "bank=demo"]).await.contains("unknown bank 'demo': known are circle"));
+    assert!(
+        refused(&["score_histogram", "-p", "width=0"]).await.contains("width = '0' is no positive number: not above 0")
+    );
     assert!(
         refused(&["top_outliers", "-p", "bank=circle", "-p", "limit=many"])
             .await
@@ -88,6 +93,13 @@ async fn queries_are_listed_shown_and_refused() {
     assert!(refused(&["drift", "-p", "bank=circle"]).await.contains("needs --param before=PREDICATE"));
     assert!(refused(&["drift", "-p", "bank"]).await.contains("write --param NAME=VALUE"));
     assert!(refused(&["missing.sql"]).await.contains("no such file or folder: missing.sql"));
+    let second = ["bank", "create", "second", "--backbone", "toy", "--where", "split = 'val'", "--k", "2"];
+    outskirt(db, &second).await.unwrap();
+    let several = refused(&["top_outliers"]).await;
+    assert!(
+        several.ends_with("needs --param bank=BANK (what the images are measured against: circle, second)"),
+        "{several}"
+    );
     let own = db.join("own.sql");
     std::fs::write(
         &own,

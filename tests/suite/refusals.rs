@@ -132,6 +132,10 @@ async fn wrong_sql_and_missing_files() {
     for query in ["SELEC 1", "SELECT nothing FROM images", "SELECT * FROM 'missing.csv'", ""] {
         refused(folder.path(), &["sql", query]).await;
     }
+    for query in ["BEGIN", "COMMIT", "ROLLBACK"] {
+        let error = refused(folder.path(), &["sql", query]).await;
+        assert!(error.contains("several statements is not supported: each statement is one commit"), "{error}");
+    }
     let error = refused(folder.path(), &["sql", "-f", "missing.sql"]).await;
     assert!(error.contains("no such file or folder: missing.sql"), "{error}");
 }
