@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::backbone::Backbone;
 use crate::embed::{Embedding, embed};
 use crate::error::{Error, Result};
-use crate::image::{ImageFile, ImageFiles, open_uris};
+use crate::image::{ImageFile, ImageFiles, open_uris, shown};
 
 /// An image, and whom it is for.
 pub(crate) type For<T> = (Vec<T>, Result<ImageFile>);
@@ -27,13 +27,11 @@ pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>) -> Reread<T
     let mut wanted: HashMap<String, Vec<T>> = HashMap::new();
     let mut order = Vec::new();
     for (uri, whom) in uris {
-        wanted
-            .entry(uri)
-            .or_insert_with_key(|uri| {
-                order.push(uri.clone());
-                Vec::new()
-            })
-            .push(whom);
+        let whose = wanted.entry(shown(&uri)).or_insert_with(|| {
+            order.push(uri);
+            Vec::new()
+        });
+        whose.push(whom);
     }
     Reread { wanted, files: open_uris(order), lost: Vec::new() }
 }

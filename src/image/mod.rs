@@ -22,5 +22,5 @@ mod source;
 pub use decode::{MAX_PIXELS, Pixels, content_hash, decode};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub use source::{
-    ImageFile, ImageFiles, MAX_FILE_BYTES, Selection, absolute, is_manifest, open, open_uris, read_table,
+    ImageFile, ImageFiles, MAX_FILE_BYTES, Selection, absolute, is_manifest, open, open_uris, read_table, shown,
 };

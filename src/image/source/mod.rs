@@ -10,13 +10,17 @@ mod archive;
 mod cifar;
 mod files;
 mod idx;
+mod lance;
 mod list;
+mod place;
+mod remote;
 mod select;
 mod svhn;
 mod table;
 mod tarball;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod zipped;
 
 use std::fs;
@@ -27,6 +31,7 @@ use std::sync::Arc;
 use std::vec;
 
 pub use list::absolute;
+pub use remote::shown;
 pub use select::Selection;
 pub use table::{is_manifest, read as read_table};
 
@@ -38,7 +43,8 @@ pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// What a name may end in, for messages.
 const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.gz, .tgz and .zip archives; the CIFAR, SVHN \
-                    (.mat) and MNIST (idx) files; .parquet, .csv and .jsonl tables; and .txt lists of paths";
+                    (.mat) and MNIST (idx) files; .parquet, .csv and .jsonl tables; .lance tables with image bytes; and .txt \
+                    lists of paths; on this machine or at http://, https:// and s3:// addresses";
 
 /// The bytes of one picture, not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,15 +91,18 @@ pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
     for given in paths {
         for path in files::expand(given)? {
             let found = plan(&path)?;
-            let is_several = path.is_dir() || archive::is_archive(&path);
+            let is_several = is_folder(&path) || archive::is_archive(&path);
+            let path = PathBuf::from(shown(&path.to_string_lossy()));
             sources.extend(if is_several { selection.of_parts(&path, found)? } else { found });
         }
     }
     selection.apply(&mut sources);
+    let single = sources.iter().filter(|source| source.root.is_empty()).flat_map(|source| &source.entries);
+    remote::probe(single.map(|entry| &*entry.name).filter(|name| remote::is_address(name)))?;
     let files = ImageFiles::new(sources);
     // an archive that is cut before its first image is a broken one, which the iterator says, and not an empty one
     if files.total == 0 && !files.sources.as_slice().iter().any(|source| source.cut.is_some()) {
-        let paths = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let paths = paths.iter().map(|path| shown(&path.to_string_lossy())).collect::<Vec<_>>().join(", ");
         return Err(Error::NoImages { paths });
     }
     Ok(files)
@@ -107,33 +116,84 @@ pub fn open_uris(uris: impl IntoIterator<Item = String>) -> ImageFiles {
 
 /// What one path holds, whichever part of a data set it is.
 fn plan(given: &Path) -> Result<Vec<Source>> {
+    if let Some(address) = remote::address(given) {
+        return plan_address(address);
+    }
     let found = fs::metadata(given).map_err(Error::io("read", given))?;
     let path = std::path::absolute(given).map_err(Error::io("find", given))?;
-    if found.is_dir() {
-        return files::folder(&path);
+    if !found.is_dir() {
+        plan_file(&path)
+    } else if lance::is_table(&path) {
+        Ok(vec![lance::plan(&path)?])
+    } else {
+        files::folder(&path)
     }
-    let name = path.file_name().unwrap_or_default();
-    let text = name.to_string_lossy();
-    if archive::is_image(name) {
-        Ok(vec![files::one(&path)])
+}
+
+/// What lies at an address; what gives access to it stays out of uris and errors.
+fn plan_address(address: &str) -> Result<Vec<Source>> {
+    let (path, shown) = (PathBuf::from(address), PathBuf::from(shown(address)));
+    if let Some(reason) = remote::refusal(address) {
+        return Err(Error::BadArchive { path: shown, reason });
+    }
+    if lance::is_table(&path) {
+        let reason = "Lance tables are read from folders of this machine: copy it to one".into();
+        return Err(Error::BadArchive { path: shown, reason });
+    }
+    if is_folder(&path) {
+        let found = remote::list(address).map_err(Error::io("list", &shown))?;
+        return if found.is_empty() { Err(Error::MissingPath { path: shown }) } else { files::listed(address, found) };
+    }
+    let sources = plan_file(&path).map_err(|error| error.at(&shown))?;
+    let as_shown = |source: Source| {
+        if source.path != path || path == shown {
+            return source;
+        }
+        let (open, shown) = (source.open, shown.clone());
+        let root = format!("{}!/", shown.display());
+        Source { path: shown.clone(), root, open: Box::new(move || open().map_err(|error| error.at(&shown))), ..source }
+    };
+    Ok(sources.into_iter().map(as_shown).collect())
+}
+
+/// Whether a path is a folder, which in S3 is what its name does not say to be a file.
+fn is_folder(path: &Path) -> bool {
+    let Some(address) = remote::address(path) else { return path.is_dir() };
+    let name = remote::name(address);
+    let is_file = archive::is_image(name.as_ref())
+        || archive::is_archive(path)
+        || idx::is_images(&name)
+        || idx::is_labels(&name)
+        || svhn::is_mat(&name)
+        || table::is_table(&name)
+        || list::is_list(&name)
+        || cifar::is_binary(&name);
+    remote::is_s3(address) && (address.ends_with('/') || !is_file)
+}
+
+/// What a file holds.
+fn plan_file(path: &Path) -> Result<Vec<Source>> {
+    let text = place::name(path);
+    if archive::is_image(text.as_ref()) {
+        Ok(vec![files::one(path)])
     } else if tarball::is_tar(&text) {
-        tarball::plan(&path)
+        tarball::plan(path)
     } else if zipped::is_zip(&text) {
-        Ok(vec![zipped::plan(&path)?])
+        Ok(vec![zipped::plan(path)?])
     } else if idx::is_images(&text) {
-        Ok(vec![idx::plan(&path)?])
+        Ok(vec![idx::plan(path)?])
     } else if idx::is_labels(&text) {
         Ok(Vec::new()) // read with its images
     } else if svhn::is_mat(&text) {
-        Ok(vec![svhn::plan(&path)?])
+        Ok(vec![svhn::plan(path)?])
     } else if table::is_table(&text) {
-        table::plan(&path)
+        table::plan(path)
     } else if list::is_list(&text) {
-        list::plan(&path)
-    } else if let Some(source) = cifar::file(&path)? {
+        list::plan(path)
+    } else if let Some(source) = cifar::file(path)? {
         Ok(vec![source])
     } else {
-        Err(Error::UnknownFile { path: given.into(), read: READ })
+        Err(Error::UnknownFile { path: path.into(), read: READ })
     }
 }
 
@@ -200,6 +260,9 @@ fn row_name(row: usize) -> String {
 
 /// Reads the entries of a source, in their order; some may be left out.
 trait Reader: Send {
+    /// The entries that come next, as far as they are known: what answers slowly is asked for several at a time.
+    fn ahead(&mut self, _next: &[Entry]) {}
+
     fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault>;
 
     /// Say what is wrong with the whole, once the last entry was read.
@@ -214,6 +277,8 @@ enum Fault {
     Image(String),
     /// And nothing after it.
     Container(String),
+    /// Nor anything else at addresses.
+    Lost(String),
 }
 
 impl From<io::Error> for Fault {
@@ -258,6 +323,7 @@ impl ImageFiles {
     fn advance(&mut self) -> Option<Result<ImageFile>> {
         loop {
             if let Some(current) = &mut self.current {
+                current.reader.ahead(current.entries.as_slice());
                 if let Some(entry) = current.entries.next() {
                     return Some(current.read(entry));
                 }
@@ -294,6 +360,7 @@ impl Current {
                 let reason = format!("it breaks off in {}: {reason}", entry.name);
                 Err(Error::BadArchive { path: self.path.clone(), reason })
             }
+            Err(Fault::Lost(reason)) => Err(Error::Unreachable { address: uri, reason }),
         }
     }
 }
