@@ -48,15 +48,16 @@ impl<T> Iterator for Reread<T> {
                 Some(Ok(file)) => (file.uri.clone(), Ok(file)),
                 Some(Err(Error::BadImage { uri, reason })) => (uri.clone(), Err(Error::BadImage { uri, reason })),
                 Some(Err(Error::BadArchive { path, reason })) => {
-                    self.lose(Some(&path), &format!("its file is damaged: {reason}"));
+                    self.lose(Some(within(&path)), &format!("its file is damaged: {reason}"));
                     continue;
                 }
                 Some(Err(other)) => {
-                    let path = match &other {
-                        Error::Io { path, .. } | Error::MissingPath { path } => Some(path.clone()),
+                    let begins = match &other {
+                        Error::Io { path, .. } | Error::MissingPath { path } => Some(within(path)),
+                        Error::Unreachable { address, .. } => Some(of_host(address)),
                         _ => None,
                     };
-                    self.lose(path.as_deref(), &other.to_string());
+                    self.lose(begins, &other.to_string());
                     continue;
                 }
                 None if self.wanted.is_empty() => return None,
@@ -74,10 +75,9 @@ impl<T> Iterator for Reread<T> {
 }
 
 impl<T> Reread<T> {
-    /// A container ends the reading of all that comes after it: give up what it holds, and begin again with the rest.
-    /// Where that would change nothing, everything is given up.
-    fn lose(&mut self, container: Option<&Path>, reason: &str) {
-        let begins = container.map(|path| format!("{}!/", path.display()));
+    /// A container or host ends the reading of all that comes after it: give up what it holds, whose uris begin with
+    /// its name, and begin again with the rest. Where that would change nothing, everything is given up.
+    fn lose(&mut self, begins: Option<String>, reason: &str) {
         let within = |uri: &&String| begins.as_ref().is_some_and(|begins| uri.starts_with(begins));
         let (mut lost, mut rest): (Vec<String>, Vec<String>) =
             self.wanted.keys().cloned().partition(|uri| within(&uri));
@@ -89,6 +89,16 @@ impl<T> Reread<T> {
         self.lost = lost.into_iter().map(|uri| (uri, reason.to_owned())).collect();
         self.files = open_uris(rest);
     }
+}
+
+/// What the uris of a container's images begin with.
+fn within(path: &Path) -> String {
+    format!("{}!/", path.display())
+}
+
+/// What the addresses of a host begin with.
+fn of_host(address: &str) -> String {
+    address.match_indices('/').nth(2).map_or(address, |(at, _)| &address[..=at]).into()
 }
 
 /// Start embedding images for everybody who wants them. `check` sees each image's uri, its content hash and whom it is

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::READ;
 use super::archive::{is_hidden, is_image, share};
 use super::remote::{self, Ahead};
 use super::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, cifar, idx, lance, svhn, table, too_large};
@@ -16,6 +17,9 @@ pub(super) fn expand(given: &Path) -> Result<Vec<PathBuf>> {
     let Some(text) = given.to_str() else { return Ok(vec![given.into()]) };
     if remote::is_address(text) {
         return remote::expand(text);
+    }
+    if text.contains("://") && !given.exists() {
+        return Err(Error::UnknownFile { path: given.into(), read: READ });
     }
     if given.exists() || !text.contains(['*', '?', '[']) {
         return Ok(vec![given.into()]);

@@ -2,12 +2,13 @@
 //! `lance`.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ::lance::Dataset;
 use ::lance::dataset::scanner::{DatasetRecordBatchStream, Scanner};
 use ::lance::datatypes::BlobHandling;
 use arrow::array::RecordBatch;
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::error::ArrowError;
 use futures::StreamExt;
 
@@ -43,37 +44,51 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let Some(image) = table::image_column(&schema) else { return Ok(None) };
     let counted = table.clone();
     let rows = wait(async move { counted.count_rows(None).await.map_err(broken) });
-    let rows = rows.map_err(ArrowError::from).flatten().map_err(|error| bad(error.to_string()))?;
+    let rows = rows.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))?;
     let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
     if let Some(label) = table::label_column(&schema) {
         let labels = scan(&table, schema.field(label).name());
         labels
             .and_then(|labels| table::label_rows(&mut entries, &schema, label, labels))
-            .map_err(|error| bad(error.to_string()))?;
+            .map_err(|error| bad(reason(&error)))?;
     }
     let (file, column) = (path.to_path_buf(), schema.field(image).name().clone());
     let read = move || match scan(&table, &column) {
         Ok(batches) => Ok(Box::new(Images::of(batches)) as Box<dyn Reader>),
-        Err(error) => Err(Error::BadArchive { path: file, reason: error.to_string() }),
+        Err(error) => Err(Error::BadArchive { path: file, reason: reason(&error) }),
     };
     Ok(Some(Source::inside(path, entries, read).with_part(table::part(path))))
 }
 
 fn open(path: &Path) -> Result<Dataset> {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    if !path.join("_versions").is_dir() {
+        return Err(bad("it is no Lance table: it has no folder _versions".into()));
+    }
     let text = path.to_str().ok_or_else(|| Error::NotUtf8 { path: path.into() })?.to_owned();
     let opened = wait(async move { Dataset::open(&text).await.map_err(broken) });
-    opened
-        .map_err(ArrowError::from)
-        .flatten()
-        .map_err(|error| Error::BadArchive { path: path.into(), reason: error.to_string() })
+    opened.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))
 }
 
+/// The columns as a scan gives them: blobs, which lie beside the others, as bytes.
 fn schema_of(table: &Dataset) -> Schema {
-    Schema::from(table.schema())
+    let schema = Schema::from(table.schema());
+    let as_read = |(field, kept): (&FieldRef, &::lance::datatypes::Field)| {
+        if kept.is_blob() { Arc::new(Field::new(field.name(), DataType::LargeBinary, true)) } else { Arc::clone(field) }
+    };
+    let fields: Vec<FieldRef> = schema.fields().iter().zip(&table.schema().fields).map(as_read).collect();
+    Schema::new(fields).with_metadata(schema.metadata().clone())
 }
 
 fn broken(error: ::lance::Error) -> ArrowError {
     ArrowError::ExternalError(without_location(&error.to_string()).into())
+}
+
+fn reason(error: &ArrowError) -> String {
+    match error {
+        ArrowError::ExternalError(error) => error.to_string(),
+        error => error.to_string(),
+    }
 }
 
 /// One column, row by row.

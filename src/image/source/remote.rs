@@ -48,6 +48,9 @@ const NO_LIST: &str = "a web server does not say what it holds: name its files o
 const NO_CREDENTIALS: &str = "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
                               AWS_SKIP_SIGNATURE=true for a bucket that everybody may read";
 
+const CERTIFICATES: &str = "nobody whom this machine trusts has signed its host's certificate; the package ca-certificates \
+                            brings those that are usual, and SSL_CERT_FILE names a file of others";
+
 pub(super) fn is_address(text: &str) -> bool {
     is_s3(text) || ["http://", "https://"].iter().any(|scheme| begins(text, scheme))
 }
@@ -100,8 +103,17 @@ pub fn shown(uri: &str) -> String {
 /// Whether a parameter of a query gives access, or belongs to what does.
 fn is_secret(name: &str, azure: bool) -> bool {
     let named = [
-        "signature", "awsaccesskeyid", "googleaccessid", "key-pair-id", "policy", "expires", "token", "access_token",
-        "auth_token", "api_key", "apikey",
+        "signature",
+        "awsaccesskeyid",
+        "googleaccessid",
+        "key-pair-id",
+        "policy",
+        "expires",
+        "token",
+        "access_token",
+        "auth_token",
+        "api_key",
+        "apikey",
     ];
     let of_azure =
         ["sig", "se", "sp", "sr", "st", "sv", "spr", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv"];
@@ -113,7 +125,10 @@ fn is_secret(name: &str, azure: bool) -> bool {
 /// Why an address is not read at all.
 pub(super) fn refusal(text: &str) -> Option<String> {
     if authority(text).contains('@') {
-        Some("it carries a user's name or password, which are not kept: leave them out (of S3, they go into AWS_*)".into())
+        Some(
+            "it carries a user's name or password, which are not kept: leave them out (of S3, they go into AWS_*)"
+                .into(),
+        )
     } else if authority(text).is_empty() {
         Some("it names no host or bucket".into())
     } else {
@@ -251,7 +266,10 @@ fn client() -> io::Result<HttpClient> {
             .with_config(ClientConfigKey::Timeout, WHOLE_TIMEOUT)
             .with_config(ClientConfigKey::ConnectTimeout, CONNECT_TIMEOUT)
             .with_config(ClientConfigKey::ReadTimeout, READ_TIMEOUT);
-        ReqwestConnector::default().connect(&options).map_err(|error| Failure::of(&error).reason)
+        // a machine without certificates can still read what needs none
+        let connect = |options| ReqwestConnector::default().connect(&options);
+        let connected = connect(options.clone()).or_else(|_| connect(options.with_no_system_certificates(true)));
+        connected.map_err(|error| Failure::of(&error).reason)
     });
     CLIENT.clone().map_err(io::Error::other)
 }
@@ -283,7 +301,8 @@ fn use_ring() {
 
 /// Five more attempts within some ten seconds, also of a stream that has run for hours.
 fn retries() -> RetryConfig {
-    let backoff = BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(5), base: 3.0 };
+    let backoff =
+        BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(5), base: 3.0 };
     RetryConfig { backoff, max_retries: 5, retry_timeout: Duration::from_secs(7 * 24 * 3600) }
 }
 
@@ -319,6 +338,8 @@ impl Failure {
             format!("the server answers {}{said}", status.trim_end_matches(':'))
         } else if text.to_ascii_lowercase().contains("content-length") {
             "the server does not say how long it is: download it first".into()
+        } else if ["invalid peer certificate", "No CA certificates"].iter().any(|start| text.starts_with(start)) {
+            format!("{text}: {CERTIFICATES}")
         } else if lost {
             format!("no answer from its host ({text})")
         } else {
@@ -489,7 +510,8 @@ pub(super) fn exists(text: &str) -> bool {
 }
 
 fn head(text: &str) -> Result<(), Failure> {
-    let failure = |error: io::Error| Failure { reason: error.to_string(), lost: false, missing: false, no_ranges: false };
+    let failure =
+        |error: io::Error| Failure { reason: error.to_string(), lost: false, missing: false, no_ranges: false };
     let address = Address::of(text).map_err(failure)?;
     let options = GetOptions { head: true, ..GetOptions::default() };
     let found = wait(async move { address.store.get_opts(&address.key, options).await.map(drop) }).map_err(failure)?;

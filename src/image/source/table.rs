@@ -68,7 +68,8 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
 pub fn is_manifest(path: &Path) -> bool {
     let name = place::name(path);
     (remote::address(path).is_some() || path.is_file())
-        && is_table(&name) && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
+        && is_table(&name)
+        && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
 }
 
 /// A whole table: Parquet, CSV or JSONL. Types of CSV and JSONL are those that all of their rows agree with.
