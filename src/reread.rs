@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::backbone::Backbone;
 use crate::embed::{Embedding, embed};
 use crate::error::{Error, Result};
-use crate::image::{ImageFile, ImageFiles, open_uris, shown};
+use crate::image::{ImageFile, ImageFiles, Opened, shown};
 
 /// An image, and whom it is for.
 pub(crate) type For<T> = (Vec<T>, Result<ImageFile>);
@@ -18,12 +18,14 @@ pub(crate) type For<T> = (Vec<T>, Result<ImageFile>);
 pub(crate) struct Reread<T> {
     wanted: HashMap<String, Vec<T>>,
     files: ImageFiles,
+    opened: Arc<Opened>,
     /// Uris of a container that cannot be read, and why.
     lost: Vec<(String, String)>,
 }
 
-/// Read the images of these uris again; one that is named several times is read once.
-pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>) -> Reread<T> {
+/// Read the images of these uris again; one that is named several times is read once. Archives go on from where the last
+/// reading by the same `opened` left them.
+pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>, opened: &Arc<Opened>) -> Reread<T> {
     let mut wanted: HashMap<String, Vec<T>> = HashMap::new();
     let mut order = Vec::new();
     for (uri, whom) in uris {
@@ -33,7 +35,7 @@ pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>) -> Reread<T
         });
         whose.push(whom);
     }
-    Reread { wanted, files: open_uris(order), lost: Vec::new() }
+    Reread { wanted, files: opened.images(order), opened: Arc::clone(opened), lost: Vec::new() }
 }
 
 impl<T> Iterator for Reread<T> {
@@ -87,7 +89,7 @@ impl<T> Reread<T> {
         }
         rest.sort_unstable();
         self.lost = lost.into_iter().map(|uri| (uri, reason.to_owned())).collect();
-        self.files = open_uris(rest);
+        self.files = self.opened.images(rest);
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use outskirt::Error;
-use outskirt::image::{ImageFile, Selection, open, open_uris};
+use outskirt::image::{ImageFile, Opened, Selection, open};
 
 use super::server::{Server, Site};
 
@@ -83,8 +83,10 @@ fn archives_are_read_at_addresses_as_from_disk() {
                 assert_eq!(here.uri.replace(local, &address), there.uri);
             }
             // by their uris, as a database has them
-            let again: Vec<_> =
-                open_uris(there.iter().map(|image| image.uri.clone())).map(|image| image.unwrap()).collect();
+            let again: Vec<_> = Opened::default()
+                .images(there.iter().map(|image| image.uri.clone()))
+                .map(|image| image.unwrap())
+                .collect();
             assert_eq!(again, there);
         }
         // a selection is the same one
@@ -99,6 +101,31 @@ fn archives_are_read_at_addresses_as_from_disk() {
     // what has its directory at its end is read whole where the server gives no parts
     server.site.lock().unwrap().no_ranges = true;
     assert_eq!(images(&server.address("/d/a.zip")).len(), 4);
+}
+
+#[test]
+fn an_archive_that_is_asked_in_its_order_is_read_once() {
+    let server = site(&[("/a.tar", archive(&NAMES))]);
+    let address = server.address("/a.tar");
+    let uris: Vec<String> = NAMES.iter().map(|name| format!("{address}!/{name}")).collect();
+    let opened = Opened::default();
+    let ask = |uris: &[String]| -> usize {
+        let before = server.requests("GET");
+        let read: Vec<_> = opened.images(uris.to_vec()).map(|image| image.unwrap().uri).collect();
+        assert_eq!(read, uris);
+        server.requests("GET") - before
+    };
+    assert_eq!(ask(&uris[..1]), 4, "twice for its first bytes, then for its list and contents");
+    assert_eq!((ask(&uris[1..2]), ask(&uris[3..])), (0, 0));
+    assert_eq!(ask(&uris[..2]), 1, "its list is known");
+    // another file of that name
+    server.site.lock().unwrap().files.insert("/a.tar".into(), archive(&[NAMES[1], "new.pgm"]));
+    assert_eq!(ask(&uris[1..2]), 4);
+    let gone: Vec<_> = opened.images([uris[3].clone()]).collect();
+    assert!(
+        gone[0].as_ref().unwrap_err().to_string().contains(&format!("it is not in {address} any more")),
+        "{gone:?}"
+    );
 }
 
 #[test]

@@ -81,8 +81,11 @@ pub(super) fn file(path: &Path) -> Result<Option<Source>> {
     let rows = Rows::of(form, &bytes).map_err(bad)?;
     let entries = rows.entries(&names, 0, row_name);
     let batch = path.to_path_buf();
-    let load = move |_: &Entry| place::read(&batch);
-    let open = move || Ok(Box::new(Batches { form, load, loaded: None }) as Box<dyn Reader>);
+    let open = move || {
+        let batch = batch.clone();
+        let load = move |_: &Entry| place::read(&batch);
+        Ok(Box::new(Batches { form, load, loaded: None }) as Box<dyn Reader>)
+    };
     Ok(Some(Source::inside(path, entries, open).with_part(Some(part))))
 }
 
@@ -134,6 +137,7 @@ pub(super) fn archive(
         let read = move || {
             let gzip = super::tarball::is_gzip(&file)?;
             let mut body = Forward::new(super::tarball::open(&file, gzip)?);
+            let sizes = sizes.clone();
             let load = move |entry: &Entry| body.contents(entry.at, sizes.get(&entry.at).copied().unwrap_or(0));
             Ok(Box::new(Batches { form, load, loaded: None }) as Box<dyn Reader>)
         };

@@ -6,16 +6,17 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::READ;
 use super::archive::{is_hidden, is_image, share};
 use super::remote::{self, Ahead};
-use super::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, cifar, idx, lance, svhn, table, too_large};
+use super::{
+    Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, READ, Reader, Source, address, cifar, idx, lance, svhn, table, too_large,
+};
 use crate::error::{Error, Result};
 
 /// The paths that `given` stands for: itself, or what its wildcards match, by name.
 pub(super) fn expand(given: &Path) -> Result<Vec<PathBuf>> {
     let Some(text) = given.to_str() else { return Ok(vec![given.into()]) };
-    if remote::is_address(text) {
+    if address::is_address(text) {
         return remote::expand(text);
     }
     if text.contains("://") && !given.exists() {
@@ -43,7 +44,7 @@ pub(super) fn named(uris: Vec<(String, Option<Arc<str>>)>) -> Source {
     let mut whole = HashMap::new();
     let mut entries = Vec::with_capacity(uris.len());
     for (uri, label) in uris {
-        let name = remote::shown(&uri);
+        let name = address::shown(&uri);
         if name != uri {
             whole.insert(name.clone(), uri);
         }
@@ -54,8 +55,9 @@ pub(super) fn named(uris: Vec<(String, Option<Arc<str>>)>) -> Source {
 
 /// Files of these absolute paths or addresses; `whole` are those that read otherwise than they are shown.
 pub(super) fn source(entries: Vec<Entry>, whole: HashMap<String, String>) -> Source {
-    let open = || Ok(Box::new(Files { whole, ahead: Ahead::default() }) as Box<dyn Reader>);
-    Source { path: PathBuf::new(), root: String::new(), entries, part: None, cut: None, open: Box::new(open) }
+    let whole = Arc::new(whole);
+    let open = move || Ok(Box::new(Files { whole: Arc::clone(&whole), ahead: Ahead::default() }) as Box<dyn Reader>);
+    Source { path: PathBuf::new(), root: String::new(), entries, part: None, cut: None, open: Arc::new(open) }
 }
 
 fn entry(path: &Path) -> Entry {
@@ -76,7 +78,7 @@ pub(super) fn listed(folder: &str, addresses: Vec<String>) -> Result<Vec<Source>
             continue;
         }
         let label = inside.rsplit('/').next().filter(|label| !label.is_empty());
-        let names: Vec<String> = together.iter().map(|address| remote::name(address)).collect();
+        let names: Vec<String> = together.iter().map(|address| address::name(address)).collect();
         for (address, name) in together.iter().zip(&names).filter(|(_, name)| !is_hidden(name.as_ref())) {
             if is_image(name.as_ref()) {
                 let label = label.map(|label| share(&mut shared, label));
@@ -184,13 +186,13 @@ fn dataset(path: &Path, name: &str, siblings: &[String]) -> Result<Option<Source
 
 struct Files {
     /// Addresses that carry more than is shown, by what is.
-    whole: HashMap<String, String>,
+    whole: Arc<HashMap<String, String>>,
     ahead: Ahead,
 }
 
 impl Files {
     fn address<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        remote::is_address(name).then(|| self.whole.get(name).map_or(name, String::as_str))
+        address::is_address(name).then(|| self.whole.get(name).map_or(name, String::as_str))
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let (file, column) = (path.to_path_buf(), schema.field(image).name().clone());
     let read = move || match scan(&table, &column) {
         Ok(batches) => Ok(Box::new(Images::of(batches)) as Box<dyn Reader>),
-        Err(error) => Err(Error::BadArchive { path: file, reason: reason(&error) }),
+        Err(error) => Err(Error::BadArchive { path: file.clone(), reason: reason(&error) }),
     };
     Ok(Some(Source::inside(path, entries, read).with_part(table::part(path))))
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive::is_image;
-use super::{Entry, Source, files, place, plan as plan_path, remote};
+use super::{Entry, Opened, Source, address, files, place};
 use crate::error::{Error, Result};
 
-type Label = Option<Arc<str>>;
+pub(super) type Label = Option<Arc<str>>;
 
 pub(super) fn is_list(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".txt")
@@ -20,7 +20,7 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::BadArchive { path: path.into(), reason: "it is no text in UTF-8".into() })?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(named(lines.map(split).map(|(name, label)| (absolute(path, name), label)).collect()))
+    Ok(named(lines.map(split).map(|(name, label)| (absolute(path, name), label)).collect(), &Opened::default()))
 }
 
 /// A line's path and label: what follows the last tab or blank, where what stands before is an image's name.
@@ -34,10 +34,10 @@ fn split(line: &str) -> (&str, Label) {
 /// A path in a list or table, which is relative to that file's folder, as its image's uri begins; an address is itself,
 /// with all that it carries.
 pub fn absolute(list: &Path, name: &str) -> String {
-    if let Some(list) = remote::address(list) {
-        return remote::join(list, name);
+    if let Some(list) = address::of(list) {
+        return address::join(list, name);
     }
-    if remote::is_address(name) {
+    if address::is_address(name) {
         return name.into();
     }
     let path = list.parent().unwrap_or(list).join(name);
@@ -46,7 +46,7 @@ pub fn absolute(list: &Path, name: &str) -> String {
 }
 
 /// Sources of these uris: files in the order given, then what lies inside other files, together for each of those.
-pub(super) fn named(uris: Vec<(String, Label)>) -> Vec<Source> {
+pub(super) fn named(uris: Vec<(String, Label)>, opened: &Opened) -> Vec<Source> {
     let mut plain = Vec::new();
     let mut inside: Vec<(PathBuf, HashMap<String, Label>)> = Vec::new();
     let mut places: HashMap<PathBuf, usize> = HashMap::new();
@@ -58,7 +58,7 @@ pub(super) fn named(uris: Vec<(String, Label)>) -> Vec<Source> {
                     inside.push((path, HashMap::new()));
                     inside.len() - 1
                 });
-                inside[place].1.insert(remote::shown(&uri), label);
+                inside[place].1.insert(address::shown(&uri), label);
             }
         }
     }
@@ -67,20 +67,10 @@ pub(super) fn named(uris: Vec<(String, Label)>) -> Vec<Source> {
         sources.push(files::named(plain));
     }
     for (path, mut wanted) in inside {
-        let reason = match plan_path(&path) {
+        let reason = match opened.some(&path, &mut wanted) {
             Ok(found) => {
-                for mut source in found {
-                    let root = source.root.clone();
-                    source.entries.retain_mut(|entry| match wanted.remove(&format!("{root}{}", entry.name)) {
-                        Some(label) => {
-                            entry.label = label.or(entry.label.take());
-                            true
-                        }
-                        None => false,
-                    });
-                    sources.push(source);
-                }
-                format!("it is not in {} any more", remote::shown(&path.to_string_lossy()))
+                sources.extend(found);
+                format!("it is not in {} any more", address::shown(&path.to_string_lossy()))
             }
             Err(error) => error.to_string(),
         };
@@ -96,7 +86,7 @@ pub(super) fn named(uris: Vec<(String, Label)>) -> Vec<Source> {
 
 /// The file that holds the image of a uri, where it is no file itself.
 fn container(uri: &str) -> Option<PathBuf> {
-    if remote::is_address(uri) {
+    if address::is_address(uri) {
         return uri.split_once("!/").map(|(address, _)| address.into());
     }
     uri.match_indices("!/")

@@ -4,20 +4,20 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::MAX_FILE_BYTES;
 use super::remote::{self, Blocks};
+use super::{MAX_FILE_BYTES, address};
 
 /// A file's name, which says what it is.
 pub(super) fn name(path: &Path) -> String {
-    match remote::address(path) {
-        Some(address) => remote::name(address),
+    match address::of(path) {
+        Some(address) => address::name(address),
         None => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
     }
 }
 
 /// A file from its beginning.
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
-    Ok(match remote::address(path) {
+    Ok(match address::of(path) {
         Some(address) => Box::new(remote::open(address)?),
         None => Box::new(BufReader::new(File::open(path)?)),
     })
@@ -25,7 +25,7 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
 
 /// A whole small file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if remote::address(path).is_none() {
+    if address::of(path).is_none() {
         return fs::read(path);
     }
     let mut bytes = Vec::new();
@@ -34,7 +34,16 @@ pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 pub(super) fn exists(path: &Path) -> bool {
-    remote::address(path).map_or_else(|| path.exists(), remote::exists)
+    address::of(path).map_or_else(|| path.exists(), remote::exists)
+}
+
+/// What tells whether a file has changed, where something does.
+pub(super) fn state(path: &Path) -> Option<String> {
+    if let Some(address) = address::of(path) {
+        return remote::state(address);
+    }
+    let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some(format!("{} {:?}", file.len(), file.modified().ok()?))
 }
 
 /// A file that is read anywhere.
@@ -45,7 +54,7 @@ pub(super) enum Seekable {
 
 impl Seekable {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        Ok(match remote::address(path) {
+        Ok(match address::of(path) {
             Some(address) => Self::There(Blocks::open(address)?),
             None => Self::Here(File::open(path)?),
         })

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
@@ -18,9 +18,12 @@ use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, ReqwestConnector};
 use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
-use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, GetOptions, GetRange, ObjectStore, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig,
+};
 use url::Url;
 
+use super::address::{authority, refusal, s3, shown};
 use super::wait::{start, wait};
 use super::{Fault, MAX_FILE_BYTES, too_large};
 use crate::error::{Error, Result};
@@ -37,7 +40,7 @@ pub(super) const AHEAD: usize = 16;
 const PROBED: usize = 8;
 /// How often a picture whose download broke off is asked for.
 const ATTEMPTS: usize = 3;
-const CONNECT_TIMEOUT: &str = "10s";
+const CONNECT_TIMEOUT: &str = "5s";
 /// Without a byte.
 const READ_TIMEOUT: &str = "60s";
 /// A large archive takes as long as it takes.
@@ -50,125 +53,6 @@ const NO_CREDENTIALS: &str = "S3 credentials are missing: set AWS_ACCESS_KEY_ID 
 
 const CERTIFICATES: &str = "nobody whom this machine trusts has signed its host's certificate; the package ca-certificates \
                             brings those that are usual, and SSL_CERT_FILE names a file of others";
-
-pub(super) fn is_address(text: &str) -> bool {
-    is_s3(text) || ["http://", "https://"].iter().any(|scheme| begins(text, scheme))
-}
-
-pub(super) fn is_s3(text: &str) -> bool {
-    begins(text, "s3://")
-}
-
-fn begins(text: &str, scheme: &str) -> bool {
-    text.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
-}
-
-/// A path that is an address.
-pub(super) fn address(path: &Path) -> Option<&str> {
-    path.to_str().filter(|text| is_address(text))
-}
-
-/// Bucket and key.
-fn s3(text: &str) -> Option<(&str, &str)> {
-    let rest = &text[is_s3(text).then_some("s3://".len())?..];
-    Some(rest.split_once('/').unwrap_or((rest, "")))
-}
-
-/// Host, or bucket: what stands between the slashes.
-fn authority(text: &str) -> &str {
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
-}
-
-/// A uri as tables and messages have it: an address without user, password, and whatever of its query signs it, which
-/// soon is worth nothing and would make another image of the same file. Everything else is its own.
-pub fn shown(uri: &str) -> String {
-    if !is_address(uri) {
-        return uri.into();
-    }
-    let authority = authority(uri);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let uri = uri.replacen(authority, host, 1);
-    if is_s3(&uri) {
-        return uri;
-    }
-    let (address, inside) = uri.split_at(uri.find("!/").unwrap_or(uri.len()));
-    let Some((page, query)) = address.split_once('?') else { return uri };
-    let name = |part: &&str| part.split('=').next().unwrap_or_default().to_ascii_lowercase();
-    let azure = query.split('&').any(|part| name(&part) == "sig");
-    let kept: Vec<&str> = query.split('&').filter(|part| !is_secret(&name(part), azure)).collect();
-    if kept.is_empty() { format!("{page}{inside}") } else { format!("{page}?{}{inside}", kept.join("&")) }
-}
-
-/// Whether a parameter of a query gives access, or belongs to what does.
-fn is_secret(name: &str, azure: bool) -> bool {
-    let named = [
-        "signature",
-        "awsaccesskeyid",
-        "googleaccessid",
-        "key-pair-id",
-        "policy",
-        "expires",
-        "token",
-        "access_token",
-        "auth_token",
-        "api_key",
-        "apikey",
-    ];
-    let of_azure =
-        ["sig", "se", "sp", "sr", "st", "sv", "spr", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv"];
-    ["x-amz-", "x-goog-"].iter().any(|start| name.starts_with(start))
-        || named.contains(&name)
-        || azure && of_azure.contains(&name)
-}
-
-/// Why an address is not read at all.
-pub(super) fn refusal(text: &str) -> Option<String> {
-    if authority(text).contains('@') {
-        Some(
-            "it carries a user's name or password, which are not kept: leave them out (of S3, they go into AWS_*)"
-                .into(),
-        )
-    } else if authority(text).is_empty() {
-        Some("it names no host or bucket".into())
-    } else {
-        None
-    }
-}
-
-/// The name of the file, which says what it is.
-pub(super) fn name(text: &str) -> String {
-    let page = if is_s3(text) { text } else { text.split(['?', '#']).next().unwrap_or_default() };
-    let name = page.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    // %20 and the like stand in the table as they came; only what a name ends in counts here
-    name.to_owned()
-}
-
-/// A name in a list at an address: never a file of this machine.
-pub(super) fn join(list: &str, name: &str) -> String {
-    if is_address(name) {
-        return name.into();
-    }
-    match s3(list) {
-        Some((bucket, key)) => {
-            let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let mut parts: Vec<&str> = if name.starts_with('/') { Vec::new() } else { folder.split('/').collect() };
-            for part in name.split('/') {
-                match part {
-                    "" | "." => {}
-                    ".." => drop(parts.pop()),
-                    part => parts.push(part),
-                }
-            }
-            parts.retain(|part| !part.is_empty());
-            format!("s3://{bucket}/{}", parts.join("/"))
-        }
-        // the name of a file, not a query: its ? and # are its own
-        None => Url::parse(list)
-            .and_then(|list| list.join(&name.replace('?', "%3F").replace('#', "%23")))
-            .map_or_else(|_| name.into(), String::from),
-    }
-}
 
 /// The addresses that one with wildcards stands for, or itself.
 pub(super) fn expand(text: &str) -> Result<Vec<PathBuf>> {
@@ -316,6 +200,10 @@ struct Failure {
 }
 
 impl Failure {
+    fn plain(reason: String) -> Self {
+        Self { reason, lost: false, missing: false, no_ranges: false }
+    }
+
     fn of(error: &object_store::Error) -> Self {
         let (mut lost, mut last): (bool, &dyn std::error::Error) = (false, error);
         while let Some(source) = last.source() {
@@ -506,16 +394,20 @@ impl Seek for Blocks {
 
 /// Whether something lies there.
 pub(super) fn exists(text: &str) -> bool {
-    head(text).is_ok()
+    wait(head(text.to_owned())).is_ok_and(|found| found.is_ok())
 }
 
-fn head(text: &str) -> Result<(), Failure> {
-    let failure =
-        |error: io::Error| Failure { reason: error.to_string(), lost: false, missing: false, no_ranges: false };
-    let address = Address::of(text).map_err(failure)?;
+/// What tells whether a file has changed, where its server says something.
+pub(super) fn state(text: &str) -> Option<String> {
+    let ObjectMeta { size, e_tag, last_modified, .. } = wait(head(text.to_owned())).ok()?.ok()?;
+    (e_tag.is_some() || last_modified.timestamp() != 0).then(|| format!("{size} {e_tag:?} {last_modified}"))
+}
+
+async fn head(text: String) -> Result<ObjectMeta, Failure> {
+    let address = Address::of(&text).map_err(|error| Failure::plain(error.to_string()))?;
     let options = GetOptions { head: true, ..GetOptions::default() };
-    let found = wait(async move { address.store.get_opts(&address.key, options).await.map(drop) }).map_err(failure)?;
-    found.map_err(|error| Failure::of(&error))
+    let found = address.store.get_opts(&address.key, options).await;
+    found.map(|found| found.meta).map_err(|error| Failure::of(&error))
 }
 
 /// Ask the first hosts of these addresses for something.
@@ -524,22 +416,25 @@ fn head(text: &str) -> Result<(), Failure> {
 pub(super) fn probe<'a>(addresses: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut hosts = BTreeSet::new();
     let firsts = addresses.filter(|address| hosts.insert(authority(address).to_owned())).take(PROBED);
+    let asked: Vec<_> = firsts.map(|address| (address, start(head(address.to_owned())))).collect();
     let mut failed = None;
-    for address in firsts {
-        match head(address) {
-            Err(Failure { lost: true, reason, .. }) => {
+    for (address, answer) in asked {
+        match answer.map(|answer| answer.recv()) {
+            Ok(Ok(Err(Failure { lost: true, reason, .. }))) => {
                 failed.get_or_insert(Error::Unreachable { address: shown(address), reason });
             }
-            _ => return Ok(()),
+            _ => return Ok(()), // what else is wrong, reading will say
         }
     }
     failed.map_or(Ok(()), Err)
 }
 
+type Picture = Result<Vec<u8>, Failure>;
+
 /// Pictures that were asked for, in their order.
 #[derive(Default)]
 pub(super) struct Ahead {
-    asked: VecDeque<(String, Receiver<Result<Vec<u8>, Failure>>)>,
+    asked: VecDeque<(String, Receiver<Picture>)>,
     /// How many in a row had no answer.
     lost: usize,
 }
@@ -580,19 +475,18 @@ impl Ahead {
     }
 }
 
-async fn picture(text: String) -> Result<Vec<u8>, Failure> {
-    let plain = |reason: String| Failure { reason, lost: false, missing: false, no_ranges: false };
-    let address = Address::of(&text).map_err(|error| plain(error.to_string()))?;
+async fn picture(text: String) -> Picture {
+    let address = Address::of(&text).map_err(|error| Failure::plain(error.to_string()))?;
     let mut attempt = 1;
     loop {
         let found = address.get(None).await.map_err(|error| Failure::of(&error))?;
         if found.meta.size > MAX_FILE_BYTES {
-            return Err(plain(too_large(found.meta.size)));
+            return Err(Failure::plain(too_large(found.meta.size)));
         }
         match found.bytes().await {
             Ok(bytes) => return Ok(bytes.into()),
             Err(error) if attempt == ATTEMPTS => {
-                return Err(plain(format!("the download broke off: {}", Failure::of(&error).reason)));
+                return Err(Failure::plain(format!("the download broke off: {}", Failure::of(&error).reason)));
             }
             Err(_) => attempt += 1,
         }

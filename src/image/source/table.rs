@@ -17,7 +17,7 @@ use datafusion::parquet::file::reader::{ChunkReader, Length};
 
 use super::archive::share;
 use super::place::{self, Seekable};
-use super::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, list, remote, too_large};
+use super::{Entry, Fault, MAX_FILE_BYTES, Opened, Reader, Source, address, list, too_large};
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -61,13 +61,13 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
         let label = labels.as_ref().map(|labels| labels.as_string::<i32>()).filter(|labels| labels.is_valid(row));
         named.push((list::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
     }
-    Ok(list::named(named))
+    Ok(list::named(named, &Opened::default()))
 }
 
 /// Whether a path is a table that names images and does not hold them.
 pub fn is_manifest(path: &Path) -> bool {
     let name = place::name(path);
-    (remote::address(path).is_some() || path.is_file())
+    (address::of(path).is_some() || path.is_file())
         && is_table(&name)
         && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
 }
@@ -116,7 +116,7 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
         let builder = open(&file)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), [image]);
         let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
-        let reader = reader.map_err(|error| Error::BadArchive { path: file, reason: error.to_string() })?;
+        let reader = reader.map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })?;
         Ok(Box::new(Images::of(reader)) as Box<dyn Reader>)
     };
     Ok(Some(Source::inside(path, entries, read).with_part(part(path))))

@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 use super::archive::{is_image, label, member_name};
-use super::{Entry, Fault, Forward, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, cifar, place, remote, too_large};
+use super::{Entry, Fault, Forward, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, address, cifar, place, too_large};
 use crate::error::{Error, Result};
 
 pub(super) fn is_tar(name: &str) -> bool {
@@ -20,7 +20,7 @@ pub(super) fn is_tar(name: &str) -> bool {
 pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     let gzip = is_gzip(path)?;
     let mut listing = Listing::default();
-    let ended = if gzip || remote::address(path).is_some() {
+    let ended = if gzip || address::of(path).is_some() {
         // a cut shows by itself in compressed data and downloads, so there is no length to compare with
         let mut archive = tar::Archive::new(open(path, gzip)?);
         archive.entries().and_then(|entries| listing.read(entries, u64::MAX))
@@ -30,7 +30,7 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
         let mut archive = tar::Archive::new(BufReader::new(file));
         archive.entries_with_seek().and_then(|entries| listing.read(entries, length))
     };
-    if let (Err(error), Some(_)) = (&ended, remote::address(path)) {
+    if let (Err(error), Some(_)) = (&ended, address::of(path)) {
         // what its folders mean is known when all of it was listed: the same command may find more the next time
         let reason = format!("while it was listed, {}", deepest(error));
         return Err(Error::BadArchive { path: path.into(), reason });

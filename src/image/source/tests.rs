@@ -271,7 +271,8 @@ fn cifar_10_in_its_binary_version_as_folder_archive_and_batch() {
     let none = open(&[folder], &part("val")).unwrap_err().to_string();
     assert!(none.contains("there is no part 'val'"), "{none}");
 
-    let again: Vec<_> = open_uris(zipped.iter().rev().map(|(uri, ..)| root.join(uri).to_str().unwrap().to_string()))
+    let again: Vec<_> = Opened::default()
+        .images(zipped.iter().rev().map(|(uri, ..)| root.join(uri).to_str().unwrap().to_string()))
         .map(|item| item.unwrap().uri)
         .collect();
     assert_eq!(again.len(), 3, "rows are found again by their uris");
@@ -448,7 +449,7 @@ fn lists_and_tables_name_files_relative_to_their_folder() {
     write(&root.join("x/list.csv"), b"path\n1.png\n");
     let error = open_all(&[root.join("x/list.csv")]).unwrap_err().to_string();
     assert!(error.contains("no column 'uri': its columns are path"), "{error}");
-    let gone = open_uris([format!("{}!/t/6.png", root.join("x/a.tar").display())]).last().unwrap();
+    let gone = Opened::default().images([format!("{}!/t/6.png", root.join("x/a.tar").display())]).last().unwrap();
     assert!(
         matches!(&gone, Err(Error::BadImage { uri, reason }) if uri.ends_with("t/6.png") && reason.contains("not in"))
     );
@@ -550,7 +551,7 @@ fn lance_tables_hold_images_as_parquet_files_do() {
         let image = items[197].as_ref().unwrap();
         assert_eq!(image.uri, format!("{}/{path}!/00000197", root.display()));
         assert_eq!((image.label.as_deref(), &image.bytes), (Some("dog"), &pgm(1, 1, &[197])), "{path}");
-        let again: Vec<_> = open_uris([image.uri.clone()]).map(|item| item.unwrap()).collect();
+        let again: Vec<_> = Opened::default().images([image.uri.clone()]).map(|item| item.unwrap()).collect();
         assert_eq!(&again[0], image);
         let sample = Selection { sample: Some(5), seed: 1, ..Selection::default() };
         assert_eq!(open(&[root.join(path)], &sample).unwrap().count(), 5);
