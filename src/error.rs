@@ -31,6 +31,8 @@ pub enum Error {
     BadArchive { path: PathBuf, reason: String },
     #[error("cannot ingest {}: it takes {read}", path.display())]
     UnknownFile { path: PathBuf, read: &'static str },
+    #[error("cannot read {address}: {reason}; what was read before it is kept, run this again to go on")]
+    Unreachable { address: String, reason: String },
     #[error("{pattern}: {reason}")]
     BadPattern { pattern: String, reason: String },
     #[error(
@@ -408,6 +410,18 @@ impl Error {
             _ => Self::Io { action, path, source },
         }
     }
+
+    /// The same about a file, by another name for it.
+    pub(crate) fn at(self, other: &Path) -> Self {
+        let path = other.to_path_buf();
+        match self {
+            Self::Io { action, source, .. } => Self::Io { action, path, source },
+            Self::MissingPath { .. } => Self::MissingPath { path },
+            Self::BadArchive { reason, .. } => Self::BadArchive { path, reason },
+            Self::UnknownFile { read, .. } => Self::UnknownFile { path, read },
+            other => other,
+        }
+    }
 }
 
 /// Bytes for people.
@@ -469,7 +483,7 @@ fn innermost(message: &str) -> String {
 }
 
 /// Lance's messages end in the source file that raised them; that is of no use to whoever reads the line.
-fn without_location(message: &str) -> String {
+pub(crate) fn without_location(message: &str) -> String {
     let mut text = message.to_string();
     while let Some(ending) = text.find(".rs:") {
         let start = text[..ending].rfind(", ").unwrap_or(ending);

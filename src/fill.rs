@@ -16,7 +16,7 @@ use crate::backbone::Backbone;
 use crate::deviation::Compared;
 use crate::embed::{Batch, Reject};
 use crate::error::{Error, Result};
-use crate::image::ImageFile;
+use crate::image::{ImageFile, Opened};
 use crate::ingest::{COMMIT_ROWS, Filled, IngestSummary, Numbers};
 use crate::rejects::Rejects;
 use crate::reread::{For, embed_for, reread};
@@ -199,11 +199,12 @@ fn rows_of(batch: &RecordBatch, stored: bool) -> impl Iterator<Item = (String, R
 struct Files {
     chunks: mpsc::Receiver<Chunk>,
     current: Box<dyn Iterator<Item = For<Row>> + Send>,
+    opened: Arc<Opened>,
 }
 
 impl Files {
     fn of(chunks: mpsc::Receiver<Chunk>) -> Self {
-        Self { chunks, current: Box::new(std::iter::empty()) }
+        Self { chunks, current: Box::new(std::iter::empty()), opened: Arc::default() }
     }
 }
 
@@ -217,7 +218,7 @@ impl Iterator for Files {
             }
             self.current = match self.chunks.blocking_recv()? {
                 Chunk::Stored(rows) => Box::new(rows.into_iter().map(|(file, row)| (vec![row], Ok(file)))),
-                Chunk::Named(rows) => Box::new(reread(rows)),
+                Chunk::Named(rows) => Box::new(reread(rows, &self.opened)),
             };
         }
     }

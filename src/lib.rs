@@ -16,7 +16,7 @@
 //!
 //! | room | what it does | the crate it hides |
 //! | --- | --- | --- |
-//! | [`image`] | finds, decodes, resizes and normalises pictures | `image`, `mozjpeg`, `tar` |
+//! | [`image`] | finds, decodes, resizes and normalises pictures, here and at addresses | `image`, `mozjpeg`, `tar`, `zip`; `object_store` and `lance` for reading |
 //! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
 //! | `embed`, `ingest`, `fill` | pictures to embeddings on all cores, committed to `images`; another column of its rows | |
 //! | [`registry`], [`networks`] | the table `backbones`; the networks of a session, loaded when a query needs them | |
@@ -71,7 +71,7 @@
 //! - Embeddings are stored as the network gives them and normalised when they are compared.
 //! - A bank stands for one version of the table, until [`bank::refresh`] moves it to the latest: `outskirt ingest` does.
 //! - Exact search is the default. A graph (`SET outskirt.search = 'hnsw'`) gets the k-th neighbour wrong first.
-//! - The library never prints, exits or reads the environment.
+//! - The library never prints or exits, and reads the environment for `s3://` addresses only (`AWS_*`).
 
 pub mod backbone;
 pub mod bank;

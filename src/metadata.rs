@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
-use crate::image::{absolute, read_table};
+use crate::image::{absolute, read_table, shown};
 use crate::schema;
 use crate::store::{Store, WriteLock};
 
@@ -32,8 +32,10 @@ impl Metadata {
     /// Errors: [`Error::BadMetadata`] for a table without `uri`, a uri that is there twice, a column that `images` has
     /// of itself, and a type that no column can have; [`Error::BadName`] for a column's name.
     pub fn read(path: &Path) -> Result<Self> {
-        let table = read_table(path)?;
-        let bad = |reason: String| Error::BadMetadata { path: path.into(), reason };
+        // a signed address is read as given, and named without what gives access
+        let named = PathBuf::from(shown(&path.to_string_lossy()));
+        let table = read_table(path).map_err(|error| error.at(&named))?;
+        let bad = |reason: String| Error::BadMetadata { path: named.clone(), reason };
         let Some(uris) = table.column_by_name(schema::URI) else {
             return Err(bad("it has no column 'uri', which says which image a row is about".into()));
         };
@@ -41,8 +43,8 @@ impl Metadata {
         let mut by_uri = HashMap::new();
         for (row, uri) in uris.as_string::<i32>().iter().enumerate() {
             let Some(uri) = uri.map(str::trim).filter(|uri| !uri.is_empty()) else { continue };
-            if by_uri.insert(absolute(path, uri), row as u32).is_some() {
-                return Err(bad(format!("uri '{uri}' is there twice")));
+            if by_uri.insert(shown(&absolute(path, uri)), row as u32).is_some() {
+                return Err(bad(format!("uri '{}' is there twice", shown(uri))));
             }
             by_uri.entry(uri.trim_start_matches("./").to_owned()).or_insert(row as u32);
         }
@@ -65,10 +67,10 @@ impl Metadata {
         }
         if fields.is_empty() {
             let columns = RecordBatch::new_empty(Arc::new(Schema::empty()));
-            return Ok(Self { path: path.into(), columns, by_uri });
+            return Ok(Self { path: named, columns, by_uri });
         }
         let columns = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-        Ok(Self { path: path.into(), columns, by_uri })
+        Ok(Self { path: named, columns, by_uri })
     }
 
     /// Whether it says something about this column.

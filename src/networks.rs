@@ -18,6 +18,9 @@ pub struct Networks {
     found: Mutex<HashMap<String, Arc<Checkpoint>>>,
     #[cfg(feature = "torch")]
     loaded: Mutex<HashMap<String, backbone::Backbone>>,
+    /// The archives that queries read last.
+    #[cfg(feature = "torch")]
+    opened: Arc<crate::image::Opened>,
 }
 
 impl Networks {
@@ -34,6 +37,8 @@ impl Networks {
             found: Mutex::default(),
             #[cfg(feature = "torch")]
             loaded: Mutex::default(),
+            #[cfg(feature = "torch")]
+            opened: Arc::default(),
         }
     }
 
@@ -60,17 +65,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(feature = "torch")]
 mod run {
     use std::collections::hash_map::Entry;
+    use std::sync::Arc;
 
     use super::{Networks, lock};
     use crate::backbone::Backbone;
     use crate::embed::Reject;
     use crate::error::{Error, Result};
+    use crate::image::Opened;
     use crate::reread::{For, embed_for};
 
     /// Images per forward pass, as the pipeline has it: one more worker per so many images is worth its start.
     const PER_WORKER: usize = 64;
 
     impl Networks {
+        /// The archives that queries read last.
+        pub(crate) fn opened(&self) -> &Arc<Opened> {
+            &self.opened
+        }
+
         /// Embed images, on all cores: `rows` × dimension numbers, zero in rows that no image is for.
         ///
         /// One call embeds at a time, the others wait: each has all cores for itself.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::backbone::Backbone;
 use crate::embed::{Embedding, embed};
 use crate::error::{Error, Result};
-use crate::image::{ImageFile, ImageFiles, open_uris};
+use crate::image::{ImageFile, ImageFiles, Opened, shown};
 
 /// An image, and whom it is for.
 pub(crate) type For<T> = (Vec<T>, Result<ImageFile>);
@@ -18,24 +18,24 @@ pub(crate) type For<T> = (Vec<T>, Result<ImageFile>);
 pub(crate) struct Reread<T> {
     wanted: HashMap<String, Vec<T>>,
     files: ImageFiles,
+    opened: Arc<Opened>,
     /// Uris of a container that cannot be read, and why.
     lost: Vec<(String, String)>,
 }
 
-/// Read the images of these uris again; one that is named several times is read once.
-pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>) -> Reread<T> {
+/// Read the images of these uris again; one that is named several times is read once. Archives go on from where the last
+/// reading by the same `opened` left them.
+pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>, opened: &Arc<Opened>) -> Reread<T> {
     let mut wanted: HashMap<String, Vec<T>> = HashMap::new();
     let mut order = Vec::new();
     for (uri, whom) in uris {
-        wanted
-            .entry(uri)
-            .or_insert_with_key(|uri| {
-                order.push(uri.clone());
-                Vec::new()
-            })
-            .push(whom);
+        let whose = wanted.entry(shown(&uri)).or_insert_with(|| {
+            order.push(uri);
+            Vec::new()
+        });
+        whose.push(whom);
     }
-    Reread { wanted, files: open_uris(order), lost: Vec::new() }
+    Reread { wanted, files: opened.images(order), opened: Arc::clone(opened), lost: Vec::new() }
 }
 
 impl<T> Iterator for Reread<T> {
@@ -50,15 +50,16 @@ impl<T> Iterator for Reread<T> {
                 Some(Ok(file)) => (file.uri.clone(), Ok(file)),
                 Some(Err(Error::BadImage { uri, reason })) => (uri.clone(), Err(Error::BadImage { uri, reason })),
                 Some(Err(Error::BadArchive { path, reason })) => {
-                    self.lose(Some(&path), &format!("its file is damaged: {reason}"));
+                    self.lose(Some(within(&path)), &format!("its file is damaged: {reason}"));
                     continue;
                 }
                 Some(Err(other)) => {
-                    let path = match &other {
-                        Error::Io { path, .. } | Error::MissingPath { path } => Some(path.clone()),
+                    let begins = match &other {
+                        Error::Io { path, .. } | Error::MissingPath { path } => Some(within(path)),
+                        Error::Unreachable { address, .. } => Some(of_host(address)),
                         _ => None,
                     };
-                    self.lose(path.as_deref(), &other.to_string());
+                    self.lose(begins, &other.to_string());
                     continue;
                 }
                 None if self.wanted.is_empty() => return None,
@@ -76,10 +77,9 @@ impl<T> Iterator for Reread<T> {
 }
 
 impl<T> Reread<T> {
-    /// A container ends the reading of all that comes after it: give up what it holds, and begin again with the rest.
-    /// Where that would change nothing, everything is given up.
-    fn lose(&mut self, container: Option<&Path>, reason: &str) {
-        let begins = container.map(|path| format!("{}!/", path.display()));
+    /// A container or host ends the reading of all that comes after it: give up what it holds, whose uris begin with
+    /// its name, and begin again with the rest. Where that would change nothing, everything is given up.
+    fn lose(&mut self, begins: Option<String>, reason: &str) {
         let within = |uri: &&String| begins.as_ref().is_some_and(|begins| uri.starts_with(begins));
         let (mut lost, mut rest): (Vec<String>, Vec<String>) =
             self.wanted.keys().cloned().partition(|uri| within(&uri));
@@ -89,8 +89,18 @@ impl<T> Reread<T> {
         }
         rest.sort_unstable();
         self.lost = lost.into_iter().map(|uri| (uri, reason.to_owned())).collect();
-        self.files = open_uris(rest);
+        self.files = self.opened.images(rest);
     }
+}
+
+/// What the uris of a container's images begin with.
+fn within(path: &Path) -> String {
+    format!("{}!/", path.display())
+}
+
+/// What the addresses of a host begin with.
+fn of_host(address: &str) -> String {
+    address.match_indices('/').nth(2).map_or(address, |(at, _)| &address[..=at]).into()
 }
 
 /// Start embedding images for everybody who wants them. `check` sees each image's uri, its content hash and whom it is

@@ -18,14 +18,17 @@ Examples:
   outskirt ingest data/train --dataset pets --split train --backbone pets.toml
   outskirt ingest cifar10/train-0.tar.gz cifar10/train-1.tar.gz --dataset cifar10 --split train \\
       --backbone resnet20_cifar10 --weights resnet20-12fca82f.th
+  outskirt ingest https://host/pets.tar.gz s3://bucket/pets/ --dataset pets --backbone pets.toml
 
 Class folders give the column label: cats/1.png is labelled 'cats'. Files that are in the table
 already are left alone, so the same command can be run again. Files that cannot be read are
-counted, and named in the table rejects.")]
+counted, and named in the table rejects. S3 is told by AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+AWS_REGION, AWS_ENDPOINT_URL, …; AWS_SKIP_SIGNATURE=true reads public buckets.")]
 pub struct Args {
     /// Folders (any depth), PNG, JPEG, PPM and PGM files; .tar, .tar.gz and .zip archives; CIFAR-10/100 (binary or Python
     /// version), SVHN .mat and MNIST idx files; .parquet with image bytes; .csv, .jsonl and .parquet tables with a column
-    /// uri, whose other columns become columns of images; .txt lists of paths
+    /// uri, whose other columns become columns of images; .lance tables with image bytes; .txt lists of paths. All but
+    /// .lance also at http://, https:// and s3:// addresses; folders and wildcards of S3
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Value of the column dataset

@@ -28,7 +28,7 @@ FROM 'new_pictures.csv' ORDER BY score DESC LIMIT 20;
 ```",
     argument(
         name = "image",
-        description = "TEXT: where the picture is, such as `images.uri`: a path, or `archive!/name`. An archive is opened anew for each batch of rows (up to 8,192): for a large compressed one `outskirt embed` is faster. Or BINARY: a picture file's bytes, such as `images.bytes`."
+        description = "TEXT: where the picture is, such as `images.uri`: a path, an `http://`, `https://` or `s3://` address, or `archive!/name` of one. Rows in the order of an archive read it once; in any other, batch by batch (up to 8,192 rows) anew: `outskirt embed` is faster there. Or BINARY: a picture file's bytes, such as `images.bytes`."
     ),
     argument(
         name = "backbone",
@@ -158,7 +158,7 @@ mod run {
             None => {
                 let uris = images.as_string::<i32>().iter().enumerate();
                 let uris = uris.filter_map(|(row, uri)| Some((uri?.to_owned(), row)));
-                networks.embed(name, reread(uris), rows)?
+                networks.embed(name, reread(uris, networks.opened()), rows)?
             }
         };
         let values = Arc::new(Float32Array::from(embeddings));

@@ -2,7 +2,8 @@
 //!
 //! Promises, in the order in which a picture passes:
 //!
-//! - [`open`] finds pictures in a fixed order, in files, archives and data set files, and gives the bytes of each with a name ([`ImageFile::uri`])
+//! - [`open`] finds pictures in a fixed order, in files, archives and data set files, on this machine or at `http://`,
+//!   `https://` and `s3://` addresses, and gives the bytes of each with a name ([`ImageFile::uri`])
 //!   that does not change between runs, and the class that its folder stands for. Archives are streamed, never
 //!   unpacked. One broken file is one [`Error::BadImage`](crate::error::Error::BadImage) and the rest goes on.
 //! - [`decode`] gives 8-bit RGB as PIL's `Image.open(f).convert("RGB")` does, because the networks were trained on
@@ -10,9 +11,10 @@
 //!   is refused, not filled with grey.
 //! - [`Preprocessor`] resizes and normalises as torchvision does on PIL pictures, to the bit.
 //!
-//! Everything here is a plain function on the calling thread, without global state.
+//! Everything here is a plain function on the calling thread, without global state but the network's: its connections,
+//! two threads that wait for them (and for Lance), and what the environment says of S3 (`AWS_*`).
 //!
-//! Not for: augmentation, pictures in databases or on the network, formats other than PNG, JPEG and netpbm, and colour
+//! Not for: augmentation, formats other than PNG, JPEG and netpbm, and colour
 //! management (ICC profiles, gamma and EXIF orientation are left unread, as in the reference pipelines).
 
 mod decode;
@@ -22,5 +24,5 @@ mod source;
 pub use decode::{MAX_PIXELS, Pixels, content_hash, decode};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub use source::{
-    ImageFile, ImageFiles, MAX_FILE_BYTES, Selection, absolute, is_manifest, open, open_uris, read_table,
+    ImageFile, ImageFiles, MAX_FILE_BYTES, Opened, Selection, absolute, is_manifest, open, read_table, shown,
 };

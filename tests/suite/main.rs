@@ -1,6 +1,7 @@
 //! The integration tests, one binary.
 #![recursion_limit = "256"] // futures of whole commands, one inside the other
 
+mod addresses;
 #[cfg(feature = "torch")]
 mod benchmark;
 mod changes;
@@ -28,6 +29,7 @@ mod refresh;
 mod refusals;
 mod sanity;
 mod scores;
+mod server;
 mod shell;
 mod sklearn;
 mod slt;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Entry, tarball, zipped};
+use super::{Entry, place, tarball, zipped};
 
 pub(super) fn is_image(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().unwrap_or_default();
@@ -12,7 +12,7 @@ pub(super) fn is_image(name: &OsStr) -> bool {
 }
 
 pub(super) fn is_archive(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = place::name(path);
     tarball::is_tar(&name) || zipped::is_zip(&name)
 }
 

@@ -6,12 +6,11 @@
 //! One batch at a time is in memory (31 MB; 155 MB for the training part of CIFAR-100).
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Entry, Fault, Forward, Reader, Source, ppm, row_name};
+use super::{Entry, Fault, Forward, Reader, Source, place, ppm, row_name};
 use crate::error::{Error, Result};
 use crate::pickle::{Value, unpickle};
 
@@ -48,6 +47,11 @@ fn batch(name: &str) -> Option<(Form, &'static str, &'static str)> {
     })
 }
 
+/// A batch of the binary version, whose name says that it is a file.
+pub(super) fn is_binary(name: &str) -> bool {
+    name.ends_with(".bin")
+}
+
 fn file_name(member: &str) -> &str {
     member.rsplit('/').next().unwrap_or(member)
 }
@@ -65,20 +69,23 @@ pub(super) fn is_part_of_distribution(member: &str) -> bool {
 
 /// A single batch; `None` where the name is not one.
 pub(super) fn file(path: &Path) -> Result<Option<Source>> {
-    let Some((form, part, names)) = path.file_name().and_then(|name| name.to_str()).and_then(batch) else {
+    let Some((form, part, names)) = batch(&place::name(path)) else {
         return Ok(None);
     };
     let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
-    let names = match fs::read(path.with_file_name(names)) {
+    let names = match place::read(&path.with_file_name(names)) {
         Ok(bytes) => class_names(form, &bytes).map_err(|reason| bad(format!("{names} beside it: {reason}")))?,
         Err(_) => Vec::new(),
     };
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
+    let bytes = place::read(path).map_err(Error::io("read", path))?;
     let rows = Rows::of(form, &bytes).map_err(bad)?;
     let entries = rows.entries(&names, 0, row_name);
     let batch = path.to_path_buf();
-    let load = move |_: &Entry| fs::read(&batch);
-    let open = move || Ok(Box::new(Batches { form, load, loaded: None }) as Box<dyn Reader>);
+    let open = move || {
+        let batch = batch.clone();
+        let load = move |_: &Entry| place::read(&batch);
+        Ok(Box::new(Batches { form, load, loaded: None }) as Box<dyn Reader>)
+    };
     Ok(Some(Source::inside(path, entries, open).with_part(Some(part))))
 }
 
@@ -130,6 +137,7 @@ pub(super) fn archive(
         let read = move || {
             let gzip = super::tarball::is_gzip(&file)?;
             let mut body = Forward::new(super::tarball::open(&file, gzip)?);
+            let sizes = sizes.clone();
             let load = move |entry: &Entry| body.contents(entry.at, sizes.get(&entry.at).copied().unwrap_or(0));
             Ok(Box::new(Batches { form, load, loaded: None }) as Box<dyn Reader>)
         };

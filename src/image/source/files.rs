@@ -1,17 +1,27 @@
 //! Folders and single files.
 
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::archive::{is_hidden, is_image, share};
-use super::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, cifar, idx, svhn, table, too_large};
+use super::remote::{self, Ahead};
+use super::{
+    Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, READ, Reader, Source, address, cifar, idx, lance, svhn, table, too_large,
+};
 use crate::error::{Error, Result};
 
 /// The paths that `given` stands for: itself, or what its wildcards match, by name.
 pub(super) fn expand(given: &Path) -> Result<Vec<PathBuf>> {
     let Some(text) = given.to_str() else { return Ok(vec![given.into()]) };
+    if address::is_address(text) {
+        return remote::expand(text);
+    }
+    if text.contains("://") && !given.exists() {
+        return Err(Error::UnknownFile { path: given.into(), read: READ });
+    }
     if given.exists() || !text.contains(['*', '?', '[']) {
         return Ok(vec![given.into()]);
     }
@@ -23,20 +33,68 @@ pub(super) fn expand(given: &Path) -> Result<Vec<PathBuf>> {
 
 /// A file given by itself.
 pub(super) fn one(path: &Path) -> Source {
-    source(vec![entry(path)])
+    match path.to_str() {
+        Some(text) => named(vec![(text.into(), None)]),
+        None => source(vec![entry(path)], HashMap::new()),
+    }
 }
 
-/// Files of these absolute paths, in this order.
-pub(super) fn source(entries: Vec<Entry>) -> Source {
-    let open = || Ok(Box::new(Files) as Box<dyn Reader>);
-    Source { path: PathBuf::new(), root: String::new(), entries, part: None, cut: None, open: Box::new(open) }
+/// Files of these absolute paths or addresses, in this order.
+pub(super) fn named(uris: Vec<(String, Option<Arc<str>>)>) -> Source {
+    let mut whole = HashMap::new();
+    let mut entries = Vec::with_capacity(uris.len());
+    for (uri, label) in uris {
+        let name = address::shown(&uri);
+        if name != uri {
+            whole.insert(name.clone(), uri);
+        }
+        entries.push(Entry { label, ..Entry::new(name, 0, 0) });
+    }
+    source(entries, whole)
 }
 
-pub(super) fn entry(path: &Path) -> Entry {
+/// Files of these absolute paths or addresses; `whole` are those that read otherwise than they are shown.
+pub(super) fn source(entries: Vec<Entry>, whole: HashMap<String, String>) -> Source {
+    let whole = Arc::new(whole);
+    let open = move || Ok(Box::new(Files { whole: Arc::clone(&whole), ahead: Ahead::default() }) as Box<dyn Reader>);
+    Source { path: PathBuf::new(), root: String::new(), entries, part: None, cut: None, open: Arc::new(open) }
+}
+
+fn entry(path: &Path) -> Entry {
     Entry {
         refused: path.to_str().is_none().then(|| NOT_UTF8.into()),
         ..Entry::new(path.to_string_lossy().into_owned(), 0, 0)
     }
+}
+
+/// What lies in a folder of S3, at any depth; `addresses` are all files there.
+pub(super) fn listed(folder: &str, addresses: Vec<String>) -> Result<Vec<Source>> {
+    let root = folder.trim_end_matches('/').len() + 1;
+    let mut walk = Walk::default();
+    let mut shared: Option<Arc<str>> = None;
+    for together in addresses.chunk_by(|one, other| folder_of(one) == folder_of(other)) {
+        let inside = folder_of(&together[0]).get(root..).unwrap_or_default();
+        if inside.split('/').any(|part| is_hidden(part.as_ref())) {
+            continue;
+        }
+        let label = inside.rsplit('/').next().filter(|label| !label.is_empty());
+        let names: Vec<String> = together.iter().map(|address| address::name(address)).collect();
+        for (address, name) in together.iter().zip(&names).filter(|(_, name)| !is_hidden(name.as_ref())) {
+            if is_image(name.as_ref()) {
+                let label = label.map(|label| share(&mut shared, label));
+                walk.files.push(Entry { label, ..Entry::new(address.as_str(), 0, 0) });
+            } else if let Some(source) = dataset(Path::new(address), name, &names)? {
+                walk.flush();
+                walk.sources.push(source);
+            }
+        }
+    }
+    walk.flush();
+    Ok(walk.sources)
+}
+
+fn folder_of(address: &str) -> &str {
+    address.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
 /// What a folder holds, at any depth.
@@ -79,6 +137,12 @@ impl Walk {
                 kind = fs::metadata(&path).map(|target| target.file_type());
             }
             match kind {
+                Ok(kind) if kind.is_dir() && lance::is_table(&path) => {
+                    if let Some(source) = lance::images(&path)? {
+                        self.flush();
+                        self.sources.push(source);
+                    }
+                }
                 Ok(kind) if kind.is_dir() => self.enter(&path, Some(name))?,
                 // a dangling link is an image that cannot be read, and reading it says so; pipes and devices are neither
                 Ok(kind) if !kind.is_file() => {}
@@ -100,7 +164,7 @@ impl Walk {
 
     fn flush(&mut self) {
         if !self.files.is_empty() {
-            self.sources.push(source(std::mem::take(&mut self.files)));
+            self.sources.push(source(std::mem::take(&mut self.files), HashMap::new()));
         }
     }
 }
@@ -120,10 +184,30 @@ fn dataset(path: &Path, name: &str, siblings: &[String]) -> Result<Option<Source
     }
 }
 
-struct Files;
+struct Files {
+    /// Addresses that carry more than is shown, by what is.
+    whole: Arc<HashMap<String, String>>,
+    ahead: Ahead,
+}
+
+impl Files {
+    fn address<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        address::is_address(name).then(|| self.whole.get(name).map_or(name, String::as_str))
+    }
+}
 
 impl Reader for Files {
+    fn ahead(&mut self, next: &[Entry]) {
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let readable = next.iter().take(4 * remote::AHEAD).filter(|entry| entry.refused.is_none());
+        ahead.ask(readable.filter_map(|entry| self.address(&entry.name)));
+        self.ahead = ahead;
+    }
+
     fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
+        if let Some(address) = self.address(&entry.name).map(String::from) {
+            return self.ahead.read(&address);
+        }
         let read = || -> io::Result<Vec<u8>> {
             let mut file = File::open(&*entry.name)?;
             let length = file.metadata()?.len();

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::place::{self, Seekable};
 use super::{Entry, Fault, Forward, Reader, Source, pgm, tarball};
 use crate::error::{Error, Result};
 
@@ -33,7 +34,7 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
         return Err(bad(format!("its pictures are {columns}×{rows} pixels")));
     }
     // the header is believed as far as the file can hold what it promises: deflate packs up to 1032 to 1
-    let length = path.metadata().map_err(Error::io("read", path))?.len();
+    let length = Seekable::open(path).and_then(|file| file.length()).map_err(Error::io("read", path))?;
     if u64::from(count).saturating_mul((rows * columns) as u64) > length.saturating_mul(1032) {
         return Err(bad(format!(
             "it is too short for the {count} pictures of {columns}×{rows} pixels that it promises"
@@ -52,7 +53,7 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
         ..Entry::row(row)
     };
     let entries = (0..count as usize).map(entry).collect();
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = place::name(path).to_lowercase();
     let part = if name.starts_with("train") {
         Some("train")
     } else if name.starts_with("t10k") || name.starts_with("test") {
@@ -81,12 +82,12 @@ fn numbers<const N: usize>(body: &mut impl Read) -> io::Result<[u32; N]> {
 
 /// The labels file, compressed or not, whichever the pictures are.
 fn beside(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?.replace("-images", "-labels").replace("idx3", "idx1");
+    let name = place::name(path).replace("-images", "-labels").replace("idx3", "idx1");
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
     [name.clone(), plain.to_owned(), format!("{plain}.gz")]
         .iter()
         .map(|name| path.with_file_name(name))
-        .find(|labels| labels.exists())
+        .find(|labels| place::exists(labels))
 }
 
 fn read_labels(path: &Path) -> Result<Vec<u8>> {

@@ -3,20 +3,27 @@
 //! Every format is a [`Source`]: a list of entries, made before anything is read so that the number of images is known
 //! and a selection can be drawn, and a [`Reader`] that gives the contents of one entry after the other. An archive is
 //! streamed: for a compressed one that means decompressing it twice, about a second for 100 MB, and in exchange only
-//! one member is ever in memory. Formats that hold bare pixels give each picture as a netpbm file (PPM or PGM), which
+//! one member is ever in memory. At an address it is downloaded twice in the same way (CIFAR's three times): nothing is
+//! put on the disk. Formats that hold bare pixels give each picture as a netpbm file (PPM or PGM), which
 //! [`decode`](super::decode) takes, so that every picture has bytes that can be hashed and stored.
 
+mod address;
 mod archive;
 mod cifar;
 mod files;
 mod idx;
+mod kept;
+mod lance;
 mod list;
+mod place;
+mod remote;
 mod select;
 mod svhn;
 mod table;
 mod tarball;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod zipped;
 
 use std::fs;
@@ -26,6 +33,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::vec;
 
+pub use address::shown;
+pub use kept::Opened;
 pub use list::absolute;
 pub use select::Selection;
 pub use table::{is_manifest, read as read_table};
@@ -38,12 +47,14 @@ pub const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// What a name may end in, for messages.
 const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.gz, .tgz and .zip archives; the CIFAR, SVHN \
-                    (.mat) and MNIST (idx) files; .parquet, .csv and .jsonl tables; and .txt lists of paths";
+                    (.mat) and MNIST (idx) files; .parquet, .csv and .jsonl tables; .lance tables with image bytes; and .txt \
+                    lists of paths; on this machine or at http://, https:// and s3:// addresses";
 
 /// The bytes of one picture, not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Where it is: the absolute path with symbolic links kept, or `<file's absolute path>!/<name inside it>`.
+    /// Where it is: the absolute path with symbolic links kept, or the address without what gives access to it; of an
+    /// image inside a file, that file's, `!/` and the name there.
     pub uri: String,
     /// Its class; see [`open`].
     pub label: Option<String>,
@@ -51,7 +62,7 @@ pub struct ImageFile {
     pub bytes: Vec<u8>,
 }
 
-/// Find the images in `paths`.
+/// Find the images in `paths`, which may be addresses.
 ///
 /// | path | images | label |
 /// | --- | --- | --- |
@@ -62,8 +73,13 @@ pub struct ImageFile {
 /// | SVHN, `*_32x32.mat` | all | the digit |
 /// | MNIST and its kin, `*-images-idx3-ubyte`, `.gz` too | all | the number in the labels file beside it |
 /// | `.parquet` with image bytes, as Hugging Face lays it out | all rows | column `label`, by its class's name where the file has them |
-/// | `.parquet`, `.csv`, `.jsonl` with a column `uri` | the files named, relative to the table's folder | column `label` |
+/// | `.parquet`, `.csv`, `.jsonl` with a column `uri` | the files named, relative to the table's folder, and addresses | column `label` |
+/// | `.lance`, a Lance table with image bytes (blobs too), on this machine | all rows | as `.parquet` |
 /// | `.txt` | a path and maybe a label per line, relative to the list's folder | that |
+///
+/// **Addresses**: `http://`, `https://` and `s3://` ones are read as files are, and are the uris of their images, without
+/// what signs them. Only S3 has folders and wildcards. Archives are streamed, other files are read by parts (or whole,
+/// up to 256 MiB, where a server gives none), pictures some at a time.
 ///
 /// Extensions count in any case; `*`, `?` and `[…]` in a path that does not exist are wildcards.
 ///
@@ -78,62 +94,110 @@ pub struct ImageFile {
 /// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
 ///
 /// Errors: [`Error::MissingPath`], [`Error::UnknownFile`] for other files, [`Error::Io`] and [`Error::BadArchive`] for
-/// what cannot be listed, [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at
+/// what cannot be listed, [`Error::Unreachable`] where no host answers, [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at
 /// [`ImageFiles`].
 pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
     let mut sources = Vec::new();
     for given in paths {
         for path in files::expand(given)? {
             let found = plan(&path)?;
-            let is_several = path.is_dir() || archive::is_archive(&path);
+            let is_several = is_folder(&path) || archive::is_archive(&path);
+            let path = PathBuf::from(shown(&path.to_string_lossy()));
             sources.extend(if is_several { selection.of_parts(&path, found)? } else { found });
         }
     }
     selection.apply(&mut sources);
+    let single = sources.iter().filter(|source| source.root.is_empty()).flat_map(|source| &source.entries);
+    remote::probe(single.map(|entry| &*entry.name).filter(|name| address::is_address(name)))?;
     let files = ImageFiles::new(sources);
     // an archive that is cut before its first image is a broken one, which the iterator says, and not an empty one
     if files.total == 0 && !files.sources.as_slice().iter().any(|source| source.cut.is_some()) {
-        let paths = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
+        let paths = paths.iter().map(|path| shown(&path.to_string_lossy())).collect::<Vec<_>>().join(", ");
         return Err(Error::NoImages { paths });
     }
     Ok(files)
 }
 
-/// The images of these uris, as [`open`] gave them: those of one container file together, in its order. One that is
-/// there no more is an [`Error::BadImage`] of that uri.
-pub fn open_uris(uris: impl IntoIterator<Item = String>) -> ImageFiles {
-    ImageFiles::new(list::named(uris.into_iter().map(|uri| (uri, None)).collect()))
-}
-
 /// What one path holds, whichever part of a data set it is.
 fn plan(given: &Path) -> Result<Vec<Source>> {
+    if let Some(address) = address::of(given) {
+        return plan_address(address);
+    }
     let found = fs::metadata(given).map_err(Error::io("read", given))?;
     let path = std::path::absolute(given).map_err(Error::io("find", given))?;
-    if found.is_dir() {
-        return files::folder(&path);
+    if !found.is_dir() {
+        plan_file(&path)
+    } else if lance::is_table(&path) {
+        Ok(vec![lance::plan(&path)?])
+    } else {
+        files::folder(&path)
     }
-    let name = path.file_name().unwrap_or_default();
-    let text = name.to_string_lossy();
-    if archive::is_image(name) {
-        Ok(vec![files::one(&path)])
+}
+
+/// What lies at an address; what gives access to it stays out of uris and errors.
+fn plan_address(address: &str) -> Result<Vec<Source>> {
+    let (path, shown) = (PathBuf::from(address), PathBuf::from(shown(address)));
+    if let Some(reason) = address::refusal(address) {
+        return Err(Error::BadArchive { path: shown, reason });
+    }
+    if lance::is_table(&path) {
+        let reason = "Lance tables are read from folders of this machine: copy it to one".into();
+        return Err(Error::BadArchive { path: shown, reason });
+    }
+    if is_folder(&path) {
+        let found = remote::list(address).map_err(Error::io("list", &shown))?;
+        return if found.is_empty() { Err(Error::MissingPath { path: shown }) } else { files::listed(address, found) };
+    }
+    let sources = plan_file(&path).map_err(|error| error.at(&shown))?;
+    let as_shown = |source: Source| {
+        if source.path != path || path == shown {
+            return source;
+        }
+        let (open, shown) = (source.open, shown.clone());
+        let root = format!("{}!/", shown.display());
+        Source { path: shown.clone(), root, open: Arc::new(move || open().map_err(|error| error.at(&shown))), ..source }
+    };
+    Ok(sources.into_iter().map(as_shown).collect())
+}
+
+/// Whether a path is a folder, which in S3 is what its name does not say to be a file.
+fn is_folder(path: &Path) -> bool {
+    let Some(address) = address::of(path) else { return path.is_dir() };
+    let name = address::name(address);
+    let is_file = archive::is_image(name.as_ref())
+        || archive::is_archive(path)
+        || idx::is_images(&name)
+        || idx::is_labels(&name)
+        || svhn::is_mat(&name)
+        || table::is_table(&name)
+        || list::is_list(&name)
+        || cifar::is_binary(&name);
+    address::is_s3(address) && (address.ends_with('/') || !is_file)
+}
+
+/// What a file holds.
+fn plan_file(path: &Path) -> Result<Vec<Source>> {
+    let text = place::name(path);
+    if archive::is_image(text.as_ref()) {
+        Ok(vec![files::one(path)])
     } else if tarball::is_tar(&text) {
-        tarball::plan(&path)
+        tarball::plan(path)
     } else if zipped::is_zip(&text) {
-        Ok(vec![zipped::plan(&path)?])
+        Ok(vec![zipped::plan(path)?])
     } else if idx::is_images(&text) {
-        Ok(vec![idx::plan(&path)?])
+        Ok(vec![idx::plan(path)?])
     } else if idx::is_labels(&text) {
         Ok(Vec::new()) // read with its images
     } else if svhn::is_mat(&text) {
-        Ok(vec![svhn::plan(&path)?])
+        Ok(vec![svhn::plan(path)?])
     } else if table::is_table(&text) {
-        table::plan(&path)
+        table::plan(path)
     } else if list::is_list(&text) {
-        list::plan(&path)
-    } else if let Some(source) = cifar::file(&path)? {
+        list::plan(path)
+    } else if let Some(source) = cifar::file(path)? {
         Ok(vec![source])
     } else {
-        Err(Error::UnknownFile { path: given.into(), read: READ })
+        Err(Error::UnknownFile { path: path.into(), read: READ })
     }
 }
 
@@ -147,15 +211,18 @@ struct Source {
     part: Option<String>,
     /// Why it could not be listed to its end.
     cut: Option<String>,
-    open: Box<dyn FnOnce() -> Result<Box<dyn Reader>> + Send>,
+    open: Arc<Open>,
 }
+
+/// Gives a reader of a source from its beginning.
+type Open = dyn Fn() -> Result<Box<dyn Reader>> + Send + Sync;
 
 impl Source {
     /// A container whose entries are named inside it.
     fn inside(
         path: &Path,
         mut entries: Vec<Entry>,
-        open: impl FnOnce() -> Result<Box<dyn Reader>> + Send + 'static,
+        open: impl Fn() -> Result<Box<dyn Reader>> + Send + Sync + 'static,
     ) -> Self {
         let root = format!("{}!/", path.display());
         if path.to_str().is_none() {
@@ -163,7 +230,7 @@ impl Source {
                 entry.refused = Some("the path of the file that holds it is not UTF-8: rename it".into());
             });
         }
-        Self { path: path.into(), root, entries, part: None, cut: None, open: Box::new(open) }
+        Self { path: path.into(), root, entries, part: None, cut: None, open: Arc::new(open) }
     }
 
     fn with_part(self, part: Option<&str>) -> Self {
@@ -172,6 +239,7 @@ impl Source {
 }
 
 /// One image of a source.
+#[derive(Clone)]
 struct Entry {
     name: Box<str>,
     label: Option<Arc<str>>,
@@ -200,6 +268,9 @@ fn row_name(row: usize) -> String {
 
 /// Reads the entries of a source, in their order; some may be left out.
 trait Reader: Send {
+    /// The entries that come next, as far as they are known: what answers slowly is asked for several at a time.
+    fn ahead(&mut self, _next: &[Entry]) {}
+
     fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault>;
 
     /// Say what is wrong with the whole, once the last entry was read.
@@ -214,6 +285,8 @@ enum Fault {
     Image(String),
     /// And nothing after it.
     Container(String),
+    /// Nor anything else at addresses.
+    Lost(String),
 }
 
 impl From<io::Error> for Fault {
@@ -227,7 +300,7 @@ impl From<io::Error> for Fault {
 /// An [`Error::BadImage`] stands for one image (unreadable, over [`MAX_FILE_BYTES`], a link inside an archive, a name
 /// that is not UTF-8), and the next item is the next image. Any other error is the last item: it is an
 /// [`Error::BadArchive`], after all that could be read of the archive, or an [`Error::Io`] or [`Error::MissingPath`]
-/// for an archive that went away. An archive cut exactly between two members cannot be told from one that was written
+/// for an archive that went away, or an [`Error::Unreachable`] when the network is gone. An archive cut exactly between two members cannot be told from one that was written
 /// without an end mark, and is read as a whole one.
 pub struct ImageFiles {
     sources: vec::IntoIter<Source>,
@@ -258,6 +331,7 @@ impl ImageFiles {
     fn advance(&mut self) -> Option<Result<ImageFile>> {
         loop {
             if let Some(current) = &mut self.current {
+                current.reader.ahead(current.entries.as_slice());
                 if let Some(entry) = current.entries.next() {
                     return Some(current.read(entry));
                 }
@@ -294,6 +368,7 @@ impl Current {
                 let reason = format!("it breaks off in {}: {reason}", entry.name);
                 Err(Error::BadArchive { path: self.path.clone(), reason })
             }
+            Err(Fault::Lost(reason)) => Err(Error::Unreachable { address: uri, reason }),
         }
     }
 }

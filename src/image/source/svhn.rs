@@ -3,12 +3,12 @@
 //! The label 10 stands for the digit 0. Labels follow the pictures in the file, so it is read once for them and once
 //! for the pictures, one of which is in memory at a time. Layout: "MAT-File Format", MathWorks, chapter 1.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
+use super::place::{self, Seekable};
 use super::{Entry, Fault, Forward, Reader, Source, ppm};
 use crate::error::{Error, Result};
 
@@ -41,7 +41,7 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
     }
     let entry = |(row, label): (usize, &u32)| Entry { label: Some((label % 10).to_string().into()), ..Entry::row(row) };
     let entries = labels.iter().enumerate().map(entry).collect();
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let name = place::name(path).to_lowercase();
     let part = ["train", "test", "extra"].into_iter().find(|part| name.contains(part));
     let file = path.to_path_buf();
     let open = move || {
@@ -72,7 +72,7 @@ struct Matrix {
 
 fn read(path: &Path) -> Result<(Place, Vec<u32>), String> {
     let explain = |error: io::Error| error.to_string();
-    let mut file = BufReader::new(File::open(path).map_err(explain)?);
+    let mut file = BufReader::new(Seekable::open(path).map_err(explain)?);
     let mut header = [0; FILE_HEADER as usize];
     file.read_exact(&mut header).map_err(|_| "it is too short for a MATLAB file")?;
     if header.starts_with(b"MATLAB 7.3") {
@@ -81,7 +81,7 @@ fn read(path: &Path) -> Result<(Place, Vec<u32>), String> {
     if header[126..] != *b"IM" {
         return Err("it is no little-endian MATLAB 5 file".into());
     }
-    let length = file.get_ref().metadata().map_err(explain)?.len();
+    let length = file.get_ref().length().map_err(explain)?;
     let (mut pictures, mut labels) = (None, None);
     let mut element = FILE_HEADER;
     while element + 8 <= length {
@@ -146,7 +146,7 @@ fn small(from: &mut impl Read) -> io::Result<(u32, Vec<u8>)> {
 }
 
 fn matrix_at(path: &Path, element: u64) -> io::Result<Matrix> {
-    let mut file = BufReader::new(File::open(path)?);
+    let mut file = BufReader::new(Seekable::open(path)?);
     file.seek(SeekFrom::Start(element))?;
     let [kind, size] = words(&mut file)?;
     let body = file.take(size.into());

@@ -1,8 +1,7 @@
 //! Tables: Parquet files that hold the images, as Hugging Face lays them out; and Parquet, CSV and JSONL files that name
 //! them in a column `uri`.
 
-use std::fs::File;
-use std::io::{BufReader, Seek};
+use std::io::{BufReader, Read, Seek};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,16 +9,20 @@ use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, UInt64Type};
 use arrow::error::ArrowError;
+use bytes::Bytes;
 use datafusion::parquet::arrow::ProjectionMask;
-use datafusion::parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use datafusion::parquet::errors::Result as ParquetResult;
+use datafusion::parquet::file::reader::{ChunkReader, Length};
 
 use super::archive::share;
-use super::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, list, too_large};
+use super::place::{self, Seekable};
+use super::{Entry, Fault, MAX_FILE_BYTES, Opened, Reader, Source, address, list, too_large};
 use crate::error::{Error, Result};
 use crate::schema;
 
 /// Images in memory at a time.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 /// Columns that name a row's class, the usual first.
 const LABELS: [&str; 6] = [schema::LABEL, "labels", "fine_label", "target", "class", "category"];
 
@@ -34,7 +37,7 @@ pub(super) fn is_table(name: &str) -> bool {
 
 /// What a table given by itself holds or names.
 pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
-    let is_parquet = is_parquet(&path.file_name().unwrap_or_default().to_string_lossy());
+    let is_parquet = is_parquet(&place::name(path));
     if is_parquet && let Some(source) = images(path)? {
         return Ok(vec![source]);
     }
@@ -58,24 +61,27 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
         let label = labels.as_ref().map(|labels| labels.as_string::<i32>()).filter(|labels| labels.is_valid(row));
         named.push((list::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
     }
-    Ok(list::named(named))
+    Ok(list::named(named, &Opened::default()))
 }
 
 /// Whether a path is a table that names images and does not hold them.
 pub fn is_manifest(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    path.is_file() && is_table(&name) && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
+    let name = place::name(path);
+    (address::of(path).is_some() || path.is_file())
+        && is_table(&name)
+        && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
 }
 
 /// A whole table: Parquet, CSV or JSONL. Types of CSV and JSONL are those that all of their rows agree with.
 pub fn read(path: &Path) -> Result<RecordBatch> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let name = place::name(path).to_ascii_lowercase();
+    let file = Seekable::open(path).map_err(Error::io("open", path))?;
     let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
     let batches = || -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut file = BufReader::new(File::open(path)?);
         if is_parquet(&name) {
-            return ParquetRecordBatchReaderBuilder::try_new(file.into_inner())?.build()?.collect();
+            return ParquetRecordBatchReaderBuilder::try_new(file)?.build()?.collect();
         }
+        let mut file = BufReader::new(file);
         if name.ends_with(".csv") {
             let format = arrow::csv::reader::Format::default().with_header(true);
             let (schema, _) = format.infer_schema(&mut file, None)?;
@@ -100,43 +106,85 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let Some(image) = image_column(&schema) else { return Ok(None) };
     let rows = builder.metadata().file_metadata().num_rows() as usize;
     let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
-    if let Some(label) = LABELS.iter().find_map(|name| schema.index_of(name).ok()) {
-        let names = class_names(&schema, schema.field(label).name());
+    if let Some(label) = label_column(&schema) {
         let mask = ProjectionMask::roots(builder.parquet_schema(), [label]);
         let reader = builder.with_projection(mask).build().map_err(|error| bad(error.to_string()))?;
-        let mut entries = entries.iter_mut();
-        let mut shared = None;
-        for batch in reader {
-            let labels =
-                batch.and_then(|batch| texts(batch.column(0), &names)).map_err(|error| bad(error.to_string()))?;
-            for (label, entry) in labels.iter().zip(&mut entries) {
-                entry.label = label.as_ref().map(|label| share(&mut shared, label));
-            }
-        }
+        label_rows(&mut entries, &schema, label, reader).map_err(|error| bad(error.to_string()))?;
     }
-    // Hugging Face calls them train-00000-of-00002.parquet
-    let name = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let part = ["train", "test", "validation"]
-        .into_iter()
-        .find(|part| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.'])));
     let file = path.to_path_buf();
     let read = move || {
         let builder = open(&file)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), [image]);
         let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
-        let reader = reader.map_err(|error| Error::BadArchive { path: file, reason: error.to_string() })?;
-        Ok(Box::new(Images { reader, batch: None, next: 0 }) as Box<dyn Reader>)
+        let reader = reader.map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })?;
+        Ok(Box::new(Images::of(reader)) as Box<dyn Reader>)
     };
-    Ok(Some(Source::inside(path, entries, read).with_part(part)))
+    Ok(Some(Source::inside(path, entries, read).with_part(part(path))))
 }
 
-fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
+/// The part of a data set that a table is by its name: Hugging Face calls them train-00000-of-00002.parquet.
+pub(super) fn part(path: &Path) -> Option<&'static str> {
+    let name = place::name(path).to_ascii_lowercase();
+    let is_part =
+        |part: &&str| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']));
+    ["train", "test", "validation"].into_iter().find(is_part)
+}
+
+/// The column that names a row's class.
+pub(super) fn label_column(schema: &Schema) -> Option<usize> {
+    LABELS.iter().find_map(|name| schema.index_of(name).ok())
+}
+
+/// Label the rows of a table by that column, which the batches hold alone.
+pub(super) fn label_rows(
+    entries: &mut [Entry],
+    schema: &Schema,
+    column: usize,
+    batches: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<(), ArrowError> {
+    let names = class_names(schema, schema.field(column).name());
+    let mut entries = entries.iter_mut();
+    let mut shared = None;
+    for batch in batches {
+        for (label, entry) in texts(batch?.column(0), &names)?.iter().zip(&mut entries) {
+            entry.label = label.as_ref().map(|label| share(&mut shared, label));
+        }
+    }
+    Ok(())
+}
+
+impl Length for Seekable {
+    fn len(&self) -> u64 {
+        self.length().unwrap_or(0)
+    }
+}
+
+impl ChunkReader for Seekable {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
+        Ok(match self {
+            Self::Here(file) => Box::new(file.get_read(start)?),
+            Self::There(blocks) => Box::new(BufReader::new(blocks.from(start))),
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<Bytes> {
+        match self {
+            Self::Here(file) => file.get_bytes(start, length),
+            Self::There(blocks) => Ok(blocks.part(start, length)?),
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<Seekable>> {
+    let file = Seekable::open(path).map_err(Error::io("open", path))?;
     ParquetRecordBatchReaderBuilder::try_new(file)
         .map_err(|error| Error::BadArchive { path: path.into(), reason: error.to_string() })
 }
 
-fn image_column(schema: &Schema) -> Option<usize> {
+/// The column with the images: a struct with a field `bytes`, or bytes by themselves.
+pub(super) fn image_column(schema: &Schema) -> Option<usize> {
     let is_bytes = |kind: &DataType| matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
     let holds_images = |kind: &DataType| match kind {
         DataType::Struct(fields) => fields.iter().any(|field| field.name() == "bytes" && is_bytes(field.data_type())),
@@ -163,17 +211,24 @@ fn texts(labels: &ArrayRef, names: &[String]) -> Result<Vec<Option<String>>, Arr
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(String::from)).collect())
 }
 
-struct Images {
-    reader: ParquetRecordBatchReader,
+/// Images out of batches of one column.
+pub(super) struct Images {
+    batches: Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>,
     batch: Option<BinaryArray>,
     /// The row after `batch`.
     next: u64,
 }
 
+impl Images {
+    pub(super) fn of(batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static) -> Self {
+        Self { batches: Box::new(batches), batch: None, next: 0 }
+    }
+}
+
 impl Reader for Images {
     fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
         while self.next <= entry.at {
-            let Some(batch) = self.reader.next() else { return Err(Fault::Container("it became shorter".into())) };
+            let Some(batch) = self.batches.next() else { return Err(Fault::Container("it became shorter".into())) };
             let broken = |error: ArrowError| Fault::Container(error.to_string());
             let batch = batch.map_err(broken)?;
             let column = batch.column(0);

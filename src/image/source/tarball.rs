@@ -8,7 +8,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 use super::archive::{is_image, label, member_name};
-use super::{Entry, Fault, Forward, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, cifar, too_large};
+use super::{Entry, Fault, Forward, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, address, cifar, place, too_large};
 use crate::error::{Error, Result};
 
 pub(super) fn is_tar(name: &str) -> bool {
@@ -19,18 +19,22 @@ pub(super) fn is_tar(name: &str) -> bool {
 /// The images of an archive; or the batches of a CIFAR distribution, a source per part.
 pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     let gzip = is_gzip(path)?;
-    let file = File::open(path).map_err(Error::io("open", path))?;
-    let length = file.metadata().map_err(Error::io("read", path))?.len();
-    let file = BufReader::new(file);
     let mut listing = Listing::default();
-    let ended = if gzip {
-        // a cut in compressed data shows by itself, so there is no length to compare with
-        let mut archive = tar::Archive::new(MultiGzDecoder::new(file));
+    let ended = if gzip || address::of(path).is_some() {
+        // a cut shows by itself in compressed data and downloads, so there is no length to compare with
+        let mut archive = tar::Archive::new(open(path, gzip)?);
         archive.entries().and_then(|entries| listing.read(entries, u64::MAX))
     } else {
-        let mut archive = tar::Archive::new(file);
+        let file = File::open(path).map_err(Error::io("open", path))?;
+        let length = file.metadata().map_err(Error::io("read", path))?.len();
+        let mut archive = tar::Archive::new(BufReader::new(file));
         archive.entries_with_seek().and_then(|entries| listing.read(entries, length))
     };
+    if let (Err(error), Some(_)) = (&ended, address::of(path)) {
+        // what its folders mean is known when all of it was listed: the same command may find more the next time
+        let reason = format!("while it was listed, {}", deepest(error));
+        return Err(Error::BadArchive { path: path.into(), reason });
+    }
     let Listing { mut images, mut others } = listing;
     if images.is_empty() && ended.is_ok() {
         others.retain(|member| cifar::is_part_of_distribution(&member.name));
@@ -51,15 +55,24 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
 /// Told by the first two bytes: a `.tar` that is compressed is read as well.
 pub(super) fn is_gzip(path: &Path) -> Result<bool> {
     let mut magic = Vec::new();
-    let file = File::open(path).map_err(Error::io("open", path))?;
+    let file = place::open(path).map_err(Error::io("open", path))?;
     file.take(2).read_to_end(&mut magic).map_err(Error::io("read", path))?;
     Ok(magic == [0x1f, 0x8b])
 }
 
 /// A file from its beginning, decompressed.
 pub(super) fn open(path: &Path, gzip: bool) -> Result<Box<dyn Read + Send>> {
-    let file = BufReader::new(File::open(path).map_err(Error::io("open", path))?);
-    Ok(if gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
+    let file = place::open(path).map_err(Error::io("open", path))?;
+    Ok(if gzip { Box::new(MultiGzDecoder::new(file)) } else { file })
+}
+
+/// What an error began with: the archive's reader puts words of its own before it.
+fn deepest(error: &io::Error) -> String {
+    let mut last: &dyn std::error::Error = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }
 
 #[derive(Default)]

@@ -271,7 +271,8 @@ fn cifar_10_in_its_binary_version_as_folder_archive_and_batch() {
     let none = open(&[folder], &part("val")).unwrap_err().to_string();
     assert!(none.contains("there is no part 'val'"), "{none}");
 
-    let again: Vec<_> = open_uris(zipped.iter().rev().map(|(uri, ..)| root.join(uri).to_str().unwrap().to_string()))
+    let again: Vec<_> = Opened::default()
+        .images(zipped.iter().rev().map(|(uri, ..)| root.join(uri).to_str().unwrap().to_string()))
         .map(|item| item.unwrap().uri)
         .collect();
     assert_eq!(again.len(), 3, "rows are found again by their uris");
@@ -448,7 +449,7 @@ fn lists_and_tables_name_files_relative_to_their_folder() {
     write(&root.join("x/list.csv"), b"path\n1.png\n");
     let error = open_all(&[root.join("x/list.csv")]).unwrap_err().to_string();
     assert!(error.contains("no column 'uri': its columns are path"), "{error}");
-    let gone = open_uris([format!("{}!/t/6.png", root.join("x/a.tar").display())]).last().unwrap();
+    let gone = Opened::default().images([format!("{}!/t/6.png", root.join("x/a.tar").display())]).last().unwrap();
     assert!(
         matches!(&gone, Err(Error::BadImage { uri, reason }) if uri.ends_with("t/6.png") && reason.contains("not in"))
     );
@@ -495,6 +496,117 @@ fn parquet_files_hold_images_as_hugging_face_lays_them_out() {
     let other: Vec<_> =
         open(&[root.join("data")], &Selection { seed: 2, ..sample }).unwrap().map(|item| item.unwrap().uri).collect();
     assert_ne!(drawn, other);
+}
+
+/// Write a Lance table in a version of its format.
+fn write_lance(path: &Path, version: &str, batch: arrow::array::RecordBatch) -> ::lance::Dataset {
+    let (path, schema) = (path.to_str().unwrap().to_owned(), batch.schema());
+    let batches = arrow::array::RecordBatchIterator::new([Ok(batch)], schema);
+    let params =
+        ::lance::dataset::WriteParams { data_storage_version: Some(version.parse().unwrap()), ..Default::default() };
+    wait::wait(async move { ::lance::Dataset::write(batches, &path, Some(params)).await.unwrap() }).unwrap()
+}
+
+#[test]
+fn lance_tables_hold_images_as_parquet_files_do() {
+    use arrow::array::{ArrayRef, Int64Array, LargeBinaryArray, RecordBatch, StringArray, StructArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let bytes = || -> ArrayRef {
+        let bytes = (0..200).map(|row| (row != 3).then(|| pgm(1, 1, &[row])));
+        Arc::new(LargeBinaryArray::from_iter(bytes))
+    };
+    let labels: ArrayRef = Arc::new(Int64Array::from_iter_values((0..200).map(|row| row % 2)));
+    let names = r#"{"info": {"features": {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}}}"#;
+    let of = |image: ArrayRef, kind: Field| {
+        let fields = vec![Field::new("label", DataType::Int64, true), kind];
+        let metadata = [("huggingface".to_string(), names.to_string())].into();
+        RecordBatch::try_new(Arc::new(Schema::new(fields).with_metadata(metadata)), vec![Arc::clone(&labels), image])
+            .unwrap()
+    };
+    // bytes, a struct with a path as Hugging Face has it, and bytes that Lance keeps beside its pages
+    let paths: ArrayRef = Arc::new(StringArray::from(vec![Some("a.png"); 200]));
+    let image = StructArray::from(vec![
+        (Arc::new(Field::new("bytes", DataType::LargeBinary, true)), bytes()),
+        (Arc::new(Field::new("path", DataType::Utf8, true)), paths),
+    ]);
+    let kind = Field::new("image", arrow::array::Array::data_type(&image).clone(), true);
+    let blob = Field::new("jpg", DataType::LargeBinary, true)
+        .with_metadata([("lance-encoding:blob".to_string(), "true".to_string())].into());
+    write_lance(&root.join("db/test.lance"), "2.0", of(bytes(), Field::new("jpg", DataType::LargeBinary, true)));
+    write_lance(&root.join("train.lance"), "2.1", of(Arc::new(image), kind));
+    let mut blobs = write_lance(&root.join("blobs.lance"), "2.1", of(bytes(), blob));
+    let mut blobs_again = ::lance::BlobArrayBuilder::new(200);
+    for row in 0..200 {
+        if row == 3 { blobs_again.push_null() } else { blobs_again.push_bytes(pgm(1, 1, &[row])) }.unwrap();
+    }
+    let again = of(blobs_again.finish().unwrap(), ::lance::blob_field("jpg", true));
+    write_lance(&root.join("blobs_again.lance"), "2.2", again);
+    for path in ["db/test.lance", "train.lance", "blobs.lance", "blobs_again.lance"] {
+        let items: Vec<_> = open_all(&[root.join(path)]).unwrap().collect();
+        assert_eq!(items.len(), 200);
+        assert!(matches!(&items[3], Err(Error::BadImage { reason, .. }) if reason.contains("no bytes")), "{path}");
+        let image = items[197].as_ref().unwrap();
+        assert_eq!(image.uri, format!("{}/{path}!/00000197", root.display()));
+        assert_eq!((image.label.as_deref(), &image.bytes), (Some("dog"), &pgm(1, 1, &[197])), "{path}");
+        let again: Vec<_> = Opened::default().images([image.uri.clone()]).map(|item| item.unwrap()).collect();
+        assert_eq!(&again[0], image);
+        let sample = Selection { sample: Some(5), seed: 1, ..Selection::default() };
+        assert_eq!(open(&[root.join(path)], &sample).unwrap().count(), 5);
+    }
+    // a folder of them, by its parts
+    let parts = open(&[root.into()], &part("train")).unwrap();
+    assert_eq!(parts.total(), 600, "what is called by no part is of all");
+    // rows that were deleted are none
+    wait::wait(async move { blobs.delete("label = 0").await.map(drop).unwrap() }).unwrap();
+    let left: Vec<_> = open_all(&[root.join("blobs.lance")]).unwrap().filter_map(Result::ok).collect();
+    assert_eq!((left.len(), left[98].label.as_deref(), &left[98].bytes), (99, Some("dog"), &pgm(1, 1, &[199])));
+
+    let other = RecordBatch::try_from_iter([("label", Arc::clone(&labels))]).unwrap();
+    write_lance(&root.join("other.lance"), "2.1", other);
+    fs::create_dir(root.join("none.lance")).unwrap();
+    for (path, why) in [
+        ("other.lance", "it has no column of image bytes: its columns are label"),
+        ("none.lance", "it is no Lance table"),
+    ] {
+        let error = open_all(&[root.join(path)]).unwrap_err().to_string();
+        assert!(error.contains(why) && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
+fn addresses_are_shown_without_what_gives_access() {
+    for (given, shown_as) in [
+        ("https://me:pw@host/a.png", "https://host/a.png"),
+        ("s3://key:secret@bucket/a@b.png", "s3://bucket/a@b.png"),
+        ("https://host/a.tar?X-Amz-Date=1&id=2&X-Amz-Signature=3!/b.png", "https://host/a.tar?id=2!/b.png"),
+        ("https://host/a.png?sv=1&se=2&sig=3", "https://host/a.png"),
+        ("https://host/a.png?se=2&page=3", "https://host/a.png?se=2&page=3"),
+        ("https://host/a.png?Expires=1&Signature=2&Key-Pair-Id=3", "https://host/a.png"),
+        ("https://host/a@b.png?download=true", "https://host/a@b.png?download=true"),
+        ("/data/https://x?token=1", "/data/https://x?token=1"),
+        ("s3://bucket/a?token=1", "s3://bucket/a?token=1"),
+    ] {
+        assert_eq!(shown(given), shown_as);
+    }
+}
+
+#[test]
+fn names_in_a_list_at_an_address_lie_beside_it() {
+    for (list, name, address) in [
+        ("https://host/d/list.csv?x=1", "cat/1 a.png", "https://host/d/cat/1%20a.png"),
+        ("https://host/d/list.csv", "/etc/a.png", "https://host/etc/a.png"),
+        ("https://host/d/list.csv", "../a#1?.png", "https://host/a%231%3F.png"),
+        ("https://host/d/list.csv", "s3://bucket/a.png", "s3://bucket/a.png"),
+        ("s3://bucket/d/list.csv", "./cat//1 a.png", "s3://bucket/d/cat/1 a.png"),
+        ("s3://bucket/d/list.csv", "../../../a.png", "s3://bucket/a.png"),
+        ("s3://bucket/list.csv", "/e/a.png", "s3://bucket/e/a.png"),
+        ("/d/list.csv", "https://host/a.png", "https://host/a.png"),
+    ] {
+        assert_eq!(absolute(Path::new(list), name), address);
+    }
 }
 
 #[test]

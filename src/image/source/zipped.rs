@@ -1,7 +1,6 @@
 //! Zip archives. Their directory stands at the end, so one pass lists them.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -9,10 +8,11 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::archive::{is_image, label, member_name};
+use super::place::Seekable;
 use super::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, too_large};
 use crate::error::{Error, Result};
 
-type Archive = ZipArchive<BufReader<File>>;
+type Archive = ZipArchive<BufReader<Seekable>>;
 
 pub(super) fn is_zip(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".zip")
@@ -41,7 +41,7 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
 }
 
 fn open(path: &Path) -> Result<Archive> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
+    let file = Seekable::open(path).map_err(Error::io("open", path))?;
     ZipArchive::new(BufReader::new(file)).map_err(|error| broken(path, &error))
 }
 

@@ -1,0 +1,168 @@
+//! Files that hold images, kept listed and open while some of their images after others are asked for.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::list::{self, Label};
+use super::{Entry, Fault, ImageFiles, Open, Reader, Source, place, plan};
+use crate::error::Result;
+
+/// Files kept: a batch of CIFAR is in memory as long as its file is.
+const FILES: usize = 2;
+
+/// Images by their uris, asked for again and again: an archive is listed once for all that ask one after the other, and
+/// read once where they ask in its order. One that has changed in between is opened anew.
+#[derive(Default)]
+pub struct Opened {
+    /// The last that were asked for, the latest last.
+    files: Mutex<VecDeque<(PathBuf, Arc<File>)>>,
+}
+
+struct File {
+    /// What tells whether it is still the same.
+    state: Option<String>,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    /// With all its entries.
+    source: Source,
+    left: Arc<Mutex<Option<Left>>>,
+}
+
+/// A reader that somebody is done with.
+struct Left {
+    /// The first entry that it can still read.
+    next: usize,
+    reader: Box<dyn Reader>,
+}
+
+impl Opened {
+    /// The images of these uris, as [`open`](super::open) gave them: those of one container file together, in its
+    /// order. One that is there no more is an [`Error::BadImage`](crate::error::Error::BadImage) of that uri.
+    pub fn images(&self, uris: impl IntoIterator<Item = String>) -> ImageFiles {
+        ImageFiles::new(list::named(uris.into_iter().map(|uri| (uri, None)).collect(), self))
+    }
+
+    /// The images of a file that are wanted, by their uris; what it does not hold stays in `wanted`.
+    pub(super) fn some(&self, path: &Path, wanted: &mut HashMap<String, Label>) -> Result<Vec<Source>> {
+        Ok(self.file(path)?.parts.iter().map(|part| part.some(wanted)).collect())
+    }
+
+    fn file(&self, path: &Path) -> Result<Arc<File>> {
+        let state = place::state(path);
+        let mut files = lock(&self.files);
+        if let Some(at) = files.iter().position(|(kept, _)| kept == path)
+            && let Some((path, file)) = files.remove(at)
+            && file.state == state
+            && state.is_some()
+        {
+            files.push_back((path, Arc::clone(&file)));
+            return Ok(file);
+        }
+        drop(files); // listing takes long
+        let parts = plan(path)?.into_iter().map(|source| Part { source, left: Arc::default() }).collect();
+        let file = Arc::new(File { state, parts });
+        let mut files = lock(&self.files);
+        files.push_back((path.into(), Arc::clone(&file)));
+        if files.len() > FILES {
+            files.pop_front();
+        }
+        Ok(file)
+    }
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("files", &lock(&self.files).len()).finish()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Part {
+    fn some(&self, wanted: &mut HashMap<String, Label>) -> Source {
+        let Source { path, root, entries, cut, open, .. } = &self.source;
+        let mut uri = root.clone();
+        let mut found = Vec::new();
+        let (mut first, mut next) = (None, 0);
+        for (place, entry) in entries.iter().enumerate() {
+            uri.truncate(root.len());
+            uri.push_str(&entry.name);
+            if let Some(label) = wanted.remove(uri.as_str()) {
+                first.get_or_insert(place);
+                next = place + 1;
+                found.push(Entry { label: label.or_else(|| entry.label.clone()), ..entry.clone() });
+            }
+            if wanted.is_empty() {
+                break;
+            }
+        }
+        let (first, is_last) = (first.unwrap_or(0), next == entries.len());
+        let (open, left) = (Arc::clone(open), Arc::clone(&self.left));
+        let open = move || {
+            let kept = lock(&left).take().filter(|kept| kept.next <= first);
+            let (reader, again) = match kept {
+                Some(kept) => (kept.reader, Some(Arc::clone(&open))),
+                None => (open()?, None),
+            };
+            let left = Arc::clone(&left);
+            Ok(Box::new(Lent { reader: Some(reader), again, next, is_last, left }) as Box<dyn Reader>)
+        };
+        let (path, root, cut) = (path.clone(), root.clone(), cut.clone());
+        Source { path, root, entries: found, part: None, cut, open: Arc::new(open) }
+    }
+}
+
+/// A reader that goes back when it has read what was asked for.
+struct Lent {
+    /// `None` once it broke.
+    reader: Option<Box<dyn Reader>>,
+    /// For one that lay there a while: its connection may be gone.
+    again: Option<Arc<Open>>,
+    next: usize,
+    is_last: bool,
+    left: Arc<Mutex<Option<Left>>>,
+}
+
+impl Reader for Lent {
+    fn ahead(&mut self, next: &[Entry]) {
+        if let Some(reader) = &mut self.reader {
+            reader.ahead(next);
+        }
+    }
+
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
+        let Some(reader) = &mut self.reader else { return Err(Fault::Container("it broke before".into())) };
+        let mut read = reader.read(entry);
+        let again = self.again.take();
+        if let (true, Some(open)) = (is_over(&read), again) {
+            self.reader = open().ok();
+            read = self.reader.as_mut().map_or(read, |reader| reader.read(entry));
+        }
+        if is_over(&read) {
+            self.reader = None;
+        }
+        read
+    }
+
+    /// To its end only what was asked for up to there.
+    fn end(&mut self) -> Result<(), String> {
+        if self.is_last { self.reader.take().map_or(Ok(()), |mut reader| reader.end()) } else { Ok(()) }
+    }
+}
+
+fn is_over(read: &Result<Vec<u8>, Fault>) -> bool {
+    matches!(read, Err(Fault::Container(_) | Fault::Lost(_)))
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            *lock(&self.left) = Some(Left { next: self.next, reader });
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Lance tables that hold images: folders `x.lance`, as `lance` and `lancedb` write them. The only file here that names
+//! `lance`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ::lance::Dataset;
+use ::lance::dataset::scanner::{DatasetRecordBatchStream, Scanner};
+use ::lance::datatypes::BlobHandling;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::error::ArrowError;
+use futures::StreamExt;
+
+use super::table::{self, Images, ROWS};
+use super::wait::wait;
+use super::{Entry, Reader, Source, place};
+use crate::error::{Error, Result, without_location};
+
+/// Batches that Lance decodes ahead: pictures may be large.
+const BATCHES_AHEAD: usize = 2;
+
+pub(super) fn is_table(path: &Path) -> bool {
+    place::name(path).to_ascii_lowercase().ends_with(".lance")
+}
+
+/// A table that is given by itself.
+pub(super) fn plan(path: &Path) -> Result<Source> {
+    match images(path)? {
+        Some(source) => Ok(source),
+        None => {
+            let columns = schema_of(&open(path)?).fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+            let reason = format!("it has no column of image bytes: its columns are {}", columns.join(", "));
+            Err(Error::BadArchive { path: path.into(), reason })
+        }
+    }
+}
+
+/// The images of a table, at the version that is the latest now; `None` where it has no column of bytes.
+pub(super) fn images(path: &Path) -> Result<Option<Source>> {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    let table = open(path)?;
+    let schema = schema_of(&table);
+    let Some(image) = table::image_column(&schema) else { return Ok(None) };
+    let counted = table.clone();
+    let rows = wait(async move { counted.count_rows(None).await.map_err(broken) });
+    let rows = rows.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))?;
+    let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
+    if let Some(label) = table::label_column(&schema) {
+        let labels = scan(&table, schema.field(label).name());
+        labels
+            .and_then(|labels| table::label_rows(&mut entries, &schema, label, labels))
+            .map_err(|error| bad(reason(&error)))?;
+    }
+    let (file, column) = (path.to_path_buf(), schema.field(image).name().clone());
+    let read = move || match scan(&table, &column) {
+        Ok(batches) => Ok(Box::new(Images::of(batches)) as Box<dyn Reader>),
+        Err(error) => Err(Error::BadArchive { path: file.clone(), reason: reason(&error) }),
+    };
+    Ok(Some(Source::inside(path, entries, read).with_part(table::part(path))))
+}
+
+fn open(path: &Path) -> Result<Dataset> {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    if !path.join("_versions").is_dir() {
+        return Err(bad("it is no Lance table: it has no folder _versions".into()));
+    }
+    let text = path.to_str().ok_or_else(|| Error::NotUtf8 { path: path.into() })?.to_owned();
+    let opened = wait(async move { Dataset::open(&text).await.map_err(broken) });
+    opened.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))
+}
+
+/// The columns as a scan gives them: blobs, which lie beside the others, as bytes.
+fn schema_of(table: &Dataset) -> Schema {
+    let schema = Schema::from(table.schema());
+    let as_read = |(field, kept): (&FieldRef, &::lance::datatypes::Field)| {
+        if kept.is_blob() { Arc::new(Field::new(field.name(), DataType::LargeBinary, true)) } else { Arc::clone(field) }
+    };
+    let fields: Vec<FieldRef> = schema.fields().iter().zip(&table.schema().fields).map(as_read).collect();
+    Schema::new(fields).with_metadata(schema.metadata().clone())
+}
+
+fn broken(error: ::lance::Error) -> ArrowError {
+    ArrowError::ExternalError(without_location(&error.to_string()).into())
+}
+
+fn reason(error: &ArrowError) -> String {
+    match error {
+        ArrowError::ExternalError(error) => error.to_string(),
+        error => error.to_string(),
+    }
+}
+
+/// One column, row by row.
+fn scan(table: &Dataset, column: &str) -> Result<Batches, ArrowError> {
+    let mut scanner: Scanner = table.scan();
+    scanner.project(&[column]).map_err(broken)?;
+    scanner.blob_handling(BlobHandling::AllBinary).batch_size(ROWS).batch_readahead(BATCHES_AHEAD);
+    let stream = wait(async move { scanner.try_into_stream().await.map_err(broken) })??;
+    Ok(Batches { stream: Some(stream) })
+}
+
+/// A scan's batches, waited for.
+struct Batches {
+    /// `None` after its end.
+    stream: Option<DatasetRecordBatchStream>,
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut stream = self.stream.take()?;
+        match wait(async move { (stream.next().await, stream) }) {
+            Ok((batch, stream)) => {
+                self.stream = batch.is_some().then_some(stream);
+                Some(batch?.map_err(broken))
+            }
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Files, on this machine or at an address.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::remote::{self, Blocks};
+use super::{MAX_FILE_BYTES, address};
+
+/// A file's name, which says what it is.
+pub(super) fn name(path: &Path) -> String {
+    match address::of(path) {
+        Some(address) => address::name(address),
+        None => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+
+/// A file from its beginning.
+pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
+    Ok(match address::of(path) {
+        Some(address) => Box::new(remote::open(address)?),
+        None => Box::new(BufReader::new(File::open(path)?)),
+    })
+}
+
+/// A whole small file.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if address::of(path).is_none() {
+        return fs::read(path);
+    }
+    let mut bytes = Vec::new();
+    open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+pub(super) fn exists(path: &Path) -> bool {
+    address::of(path).map_or_else(|| path.exists(), remote::exists)
+}
+
+/// What tells whether a file has changed, where something does.
+pub(super) fn state(path: &Path) -> Option<String> {
+    if let Some(address) = address::of(path) {
+        return remote::state(address);
+    }
+    let file = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some(format!("{} {:?}", file.len(), file.modified().ok()?))
+}
+
+/// A file that is read anywhere.
+pub(super) enum Seekable {
+    Here(File),
+    There(Blocks),
+}
+
+impl Seekable {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(match address::of(path) {
+            Some(address) => Self::There(Blocks::open(address)?),
+            None => Self::Here(File::open(path)?),
+        })
+    }
+
+    pub(super) fn length(&self) -> io::Result<u64> {
+        match self {
+            Self::Here(file) => Ok(file.metadata()?.len()),
+            Self::There(blocks) => Ok(blocks.length()),
+        }
+    }
+}
+
+impl Read for Seekable {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Here(file) => file.read(into),
+            Self::There(blocks) => blocks.read(into),
+        }
+    }
+}
+
+impl Seek for Seekable {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::Here(file) => file.seek(to),
+            Self::There(blocks) => blocks.seek(to),
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Pictures at http:// and s3:// addresses, from a server that runs in the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use outskirt::Error;
+use outskirt::image::{ImageFile, Opened, Selection, open};
+
+use super::server::{Server, Site};
+
+/// A grey picture of one pixel.
+fn pixel(value: u8) -> Vec<u8> {
+    [b"P5 1 1 255\n".as_slice(), &[value]].concat()
+}
+
+/// An archive of noise, so that compression does not make it small.
+fn archive(names: &[&str]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (place, name) in names.iter().enumerate() {
+        let noise = (0..60_000u32).map(|at| (at.wrapping_mul(2_654_435_761 + place as u32) >> 13) as u8);
+        let bytes = [b"P5 300 200 255\n".as_slice(), &noise.collect::<Vec<_>>()].concat();
+        let mut header = tar::Header::new_ustar();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, name, bytes.as_slice()).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zip_of(names: &[&str]) -> Vec<u8> {
+    use std::io::Write;
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    for (place, name) in names.iter().enumerate() {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(&pixel(place as u8)).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+fn site(files: &[(&str, Vec<u8>)]) -> Server {
+    Server::of(files.iter().map(|(path, bytes)| (path.to_string(), bytes.clone())))
+}
+
+fn images(path: &str) -> Vec<ImageFile> {
+    open(&[path.into()], &Selection::default()).unwrap().map(|image| image.unwrap()).collect()
+}
+
+fn failure(path: &str) -> String {
+    match open(&[path.into()], &Selection::default()) {
+        Ok(files) => files.filter_map(Result::err).last().map(|error| error.to_string()).unwrap_or_default(),
+        Err(error) => error.to_string(),
+    }
+}
+
+const NAMES: [&str; 4] = ["test/cat/1.pgm", "test/cat/2.pgm", "test/dog/1.pgm", "test/dog/2.pgm"];
+
+#[test]
+fn archives_are_read_at_addresses_as_from_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("/d/a.tar", archive(&NAMES)),
+        ("/d/a.tar.gz", gzip(&archive(&NAMES))),
+        ("/d/a.zip", zip_of(&NAMES)),
+        ("/d/train_32x32.mat", b"no such thing".to_vec()),
+    ];
+    let server = site(&files);
+    for (path, bytes) in &files[..3] {
+        let local = folder.path().join(&path[3..]);
+        std::fs::write(&local, bytes).unwrap();
+        let local = local.to_str().unwrap();
+        for address in [server.address(path), server.address(&format!("{path}?download=true"))] {
+            let (here, there) = (images(local), images(&address));
+            assert_eq!(there.len(), 4);
+            for (here, there) in here.iter().zip(&there) {
+                assert_eq!((&here.label, &here.bytes), (&there.label, &there.bytes));
+                assert_eq!(here.uri.replace(local, &address), there.uri);
+            }
+            // by their uris, as a database has them
+            let again: Vec<_> = Opened::default()
+                .images(there.iter().map(|image| image.uri.clone()))
+                .map(|image| image.unwrap())
+                .collect();
+            assert_eq!(again, there);
+        }
+        // a selection is the same one
+        let drawn = |path: &str| -> Vec<String> {
+            let selection = Selection { sample: Some(2), seed: 3, ..Selection::default() };
+            open(&[path.into()], &selection).unwrap().map(|image| image.unwrap().uri.split_off(path.len())).collect()
+        };
+        assert_eq!(drawn(local), drawn(&server.address(path)));
+    }
+    let error = failure(&server.address("/d/train_32x32.mat"));
+    assert!(error.contains("/d/train_32x32.mat: it is too short for a MATLAB file"), "{error}");
+    // what has its directory at its end is read whole where the server gives no parts
+    server.site.lock().unwrap().no_ranges = true;
+    assert_eq!(images(&server.address("/d/a.zip")).len(), 4);
+}
+
+#[test]
+fn an_archive_that_is_asked_in_its_order_is_read_once() {
+    let server = site(&[("/a.tar", archive(&NAMES))]);
+    let address = server.address("/a.tar");
+    let uris: Vec<String> = NAMES.iter().map(|name| format!("{address}!/{name}")).collect();
+    let opened = Opened::default();
+    let ask = |uris: &[String]| -> usize {
+        let before = server.requests("GET");
+        let read: Vec<_> = opened.images(uris.to_vec()).map(|image| image.unwrap().uri).collect();
+        assert_eq!(read, uris);
+        server.requests("GET") - before
+    };
+    assert_eq!(ask(&uris[..1]), 3, "its first bytes, its list, its contents");
+    assert_eq!((ask(&uris[1..2]), ask(&uris[3..])), (0, 0));
+    assert_eq!(ask(&uris[..2]), 1, "its list is known");
+    // another file of that name
+    server.site.lock().unwrap().files.insert("/a.tar".into(), archive(&[NAMES[1], "new.pgm"]));
+    assert_eq!(ask(&uris[1..2]), 3);
+    let gone: Vec<_> = opened.images([uris[3].clone()]).collect();
+    assert!(
+        gone[0].as_ref().unwrap_err().to_string().contains(&format!("it is not in {address} any more")),
+        "{gone:?}"
+    );
+}
+
+#[test]
+fn lists_and_tables_name_addresses_and_lie_at_them() {
+    let server = site(&[
+        ("/d/cat/1.pgm", pixel(1)),
+        ("/d/cat/2 b.pgm", pixel(2)),
+        ("/d/a.zip", zip_of(&["x.pgm", "y.pgm"])),
+        ("/picture", pixel(4)),
+    ]);
+    let url = server.url.clone();
+    let table = format!("uri,label\ncat/1.pgm,cat\n{url}/picture?id=7,any\nnone.pgm,no\na.zip!/y.pgm,zip\n");
+    server.site.lock().unwrap().files.insert("/d/m.csv".into(), table.into());
+    let items: Vec<_> = open(&[server.address("/d/m.csv").into()], &Selection::default()).unwrap().collect();
+    let read: Vec<_> = items.iter().flatten().map(|image| (&image.uri[url.len()..], image.label.as_deref())).collect();
+    assert_eq!(read, [("/d/cat/1.pgm", Some("cat")), ("/picture?id=7", Some("any")), ("/d/a.zip!/y.pgm", Some("zip"))]);
+    let missing = items.iter().find_map(|item| item.as_ref().err()).unwrap().to_string();
+    assert_eq!(missing, format!("cannot read image {url}/d/none.pgm: the server answers 404 Not Found"));
+    assert_eq!(server.requests("/picture?id=7"), 1, "a query is part of an address");
+
+    // a list of this machine, with blanks in an address and files of this machine between
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("here.pgm"), pixel(9)).unwrap();
+    let list = folder.path().join("list.txt");
+    std::fs::write(&list, format!("{url}/d/cat/2%20b.pgm b\nhere.pgm\n{url}/d/cat/1.pgm\n")).unwrap();
+    server.site.lock().unwrap().files.insert("/d/cat/2%20b.pgm".into(), pixel(2));
+    let read: Vec<_> = images(list.to_str().unwrap()).into_iter().map(|image| image.bytes).collect();
+    assert_eq!(read, [pixel(2), pixel(9), pixel(1)]);
+}
+
+#[test]
+fn a_parquet_file_is_read_in_parts() {
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch};
+    use datafusion::parquet::arrow::ArrowWriter;
+    // larger than one block: 40 rows of half a MiB
+    let noise: Vec<u8> = (0..1u32 << 19).map(|at| (at.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
+    let bytes = BinaryArray::from_iter_values((0..40u8).map(|row| [&[row], noise.as_slice()].concat()));
+    let labels = Int64Array::from_iter_values((0..40).map(|row| row % 3));
+    let columns =
+        [("label", std::sync::Arc::new(labels) as ArrayRef), ("image", std::sync::Arc::new(bytes) as ArrayRef)];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let server = site(&[("/train-0.parquet", writer.into_inner().unwrap())]);
+    let read = images(&server.address("/train-0.parquet"));
+    assert_eq!(read.len(), 40);
+    assert!(read.iter().zip(0..).all(|(image, row)| image.bytes[0] == row && image.bytes[1..] == noise));
+    assert_eq!((read[4].label.as_deref(), read[39].uri.ends_with("!/00000039")), (Some("1"), true));
+    let site = server.site.lock().unwrap();
+    assert!(site.log.len() > 2 && site.log.iter().all(|line| !line.ends_with(' ')), "all by ranges: {:?}", site.log);
+}
+
+#[test]
+fn a_download_that_breaks_off_is_one_line_and_goes_on_where_it_can() {
+    let server = site(&[("/a.tar.gz", gzip(&archive(&NAMES))), ("/1.pgm", pixel(1))]);
+    let address = server.address("/a.tar.gz");
+    // a server that says what state a file is in is asked for the rest
+    {
+        let mut site = server.site.lock().unwrap();
+        site.tags = true;
+        site.cuts.insert("/a.tar.gz".into(), 3);
+    }
+    assert_eq!(images(&address).len(), 4);
+    assert_eq!(server.site.lock().unwrap().cuts["/a.tar.gz"], 0);
+    // of any other the reading ends: while it is listed …
+    let cut = |times: usize| {
+        let mut site = server.site.lock().unwrap();
+        site.tags = false;
+        site.cuts.insert("/a.tar.gz".into(), times);
+    };
+    cut(100);
+    let error = failure(&address);
+    let begins = format!("cannot read archive {address}: while it was listed, the download broke off after ");
+    assert!(error.starts_with(&begins) && error.ends_with("; run this again to go on"), "{error}");
+    assert_eq!(error.lines().count(), 1);
+    // … or later, after what came before
+    cut(0);
+    let mut files = open(&[address.clone().into()], &Selection::default()).unwrap();
+    cut(100);
+    let items: Vec<_> = files.by_ref().collect();
+    assert!(items.len() > 1 && items.iter().take(items.len() - 1).all(Result::is_ok), "{items:?}");
+    let error = items.last().unwrap().as_ref().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot read archive {address}: it breaks off in test/")), "{error}");
+    assert!(error.contains("the download broke off after ") && error.ends_with("; run this again to go on"), "{error}");
+    // a picture is asked for again
+    server.site.lock().unwrap().cuts.insert("/1.pgm".into(), 2);
+    assert_eq!(images(&server.address("/1.pgm"))[0].bytes, pixel(1));
+}
+
+#[test]
+fn what_cannot_be_read_says_why_and_what_to_do() {
+    let server = site(&[("/a.tar", archive(&NAMES))]);
+    let url = server.url.clone();
+    let nobody = "http://127.0.0.1:9";
+    for (path, said) in [
+        (format!("{url}/"), "a web server does not say what it holds: name its files one by one".to_owned()),
+        (format!("{url}/*.png"), "a web server does not say what it holds".to_owned()),
+        (format!("{url}/none.tar"), format!("no such file or folder: {url}/none.tar")),
+        (format!("{nobody}/a.tar"), format!("cannot open {nobody}/a.tar: no answer from its host")),
+        (format!("{nobody}/a.png"), format!("cannot read {nobody}/a.png: no answer from its host")),
+        ("gs://bucket/a.tar".into(), "or at http://, https:// and s3:// addresses".to_owned()),
+        ("s3:///a.tar".into(), "it names no host or bucket".to_owned()),
+        (format!("{url}/a.lance"), "copy it to one".to_owned()),
+    ] {
+        let error = failure(&path);
+        assert!(error.contains(&said) && error.lines().count() == 1, "{error}");
+    }
+    // many hosts, one of them gone: a picture that cannot be read
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.txt");
+    server.site.lock().unwrap().files.insert("/1.pgm".into(), pixel(1));
+    std::fs::write(&list, format!("{nobody}/a.png\n{url}/1.pgm\n")).unwrap();
+    let items: Vec<_> = open(&[list], &Selection::default()).unwrap().collect();
+    assert!(matches!(&items[0], Err(Error::BadImage { reason, .. }) if reason.starts_with("no answer")), "{items:?}");
+    assert_eq!(items[1].as_ref().unwrap().bytes, pixel(1));
+}
+
+#[test]
+fn passwords_are_refused_and_signatures_stay_out_of_uris() {
+    let server = site(&[("/a.tar", archive(&NAMES)), ("/1.pgm", pixel(1))]);
+    let host = server.url.strip_prefix("http://").unwrap();
+    let error = failure(&format!("http://me:geheim@{host}/a.tar"));
+    assert!(error.contains("a user's name or password") && !error.contains("geheim"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.txt");
+    let signed = "x=1&X-Amz-Credential=geheim&X-Amz-Signature=geheim";
+    std::fs::write(&list, format!("http://me:geheim@{host}/1.pgm\n{}/1.pgm?{signed}\n", server.url)).unwrap();
+    let items: Vec<_> = open(&[list], &Selection::default()).unwrap().collect();
+    let error = items[0].as_ref().unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot read image http://{host}/1.pgm: it carries")), "{error}");
+    assert_eq!(items[1].as_ref().unwrap().uri, format!("http://{host}/1.pgm?x=1"));
+    assert_eq!(server.requests(&format!("/1.pgm?{signed}")), 1, "asked for with its signature");
+
+    let read = images(&format!("{}/a.tar?{signed}", server.url));
+    assert_eq!(read[0].uri, format!("http://{host}/a.tar?x=1!/{}", NAMES[0]));
+    let error = failure(&format!("{}/none.tar?{signed}", server.url));
+    assert_eq!(error, format!("no such file or folder: http://{host}/none.tar?x=1"));
+    server.site.lock().unwrap().cuts.insert("/a.tar".into(), 100);
+    let error = failure(&format!("{}/a.tar?{signed}", server.url));
+    assert!(error.contains("broke off") && !error.contains("geheim"), "{error}");
+}
+
+/// The program, with the environment that S3 needs here.
+fn outskirt(db: &Path, server: &Server, arguments: &[&str]) -> (String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_outskirt"))
+        .arg("--db")
+        .arg(db)
+        .args(arguments)
+        .env("AWS_ENDPOINT", &server.url)
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_SKIP_SIGNATURE", "true")
+        .output()
+        .unwrap();
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[cfg(feature = "torch")]
+#[test]
+fn buckets_are_read_as_folders_are() {
+    use outskirt::demo::{Counts, write_pictures};
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    write_pictures(folder.path(), 7, Counts { train: 2, calibration: 1, test: 1, ood: 1 }).unwrap();
+    let root = folder.path().join("id/train");
+    let mut local: Vec<PathBuf> = Vec::new();
+    for class in std::fs::read_dir(&root).unwrap() {
+        local.extend(std::fs::read_dir(class.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
+    }
+    let key = |path: &Path| format!("/pets/id/train/{}", path.strip_prefix(&root).unwrap().display());
+    let server = Server::of(local.iter().map(|path| (key(path), std::fs::read(path).unwrap())));
+    {
+        let Site { files, .. } = &mut *server.site.lock().unwrap();
+        files.insert("/pets/id/train/.hidden/1.png".into(), b"no".to_vec());
+        files.insert("/pets/id/train-notes.txt".into(), b"no".to_vec());
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_dir_all("train", &root).unwrap();
+        files.insert("/pets/train.tar".into(), builder.into_inner().unwrap());
+        files.insert("/pets/m.csv".into(), b"uri,camera\nid/train/star/0000.png,7\ns3://pets/gone.png,8\n".to_vec());
+    }
+    let ingest = |path: &str, dataset: &str, more: &[&str]| {
+        let line = ["ingest", path, "--dataset", dataset, "--backbone", "demo_shapes"];
+        outskirt(&db, &server, &[&line[..], more].concat())
+    };
+    let csv = |query: &str| outskirt(&db, &server, &["sql", query, "--format", "csv"]).0;
+
+    // a folder, the same one here, and an archive
+    for (path, dataset) in
+        [("s3://pets/id/train/", "there"), (root.to_str().unwrap(), "here"), ("s3://pets/train.tar", "tar")]
+    {
+        let (added, said) = ingest(path, dataset, &[]);
+        assert!(added.starts_with(&format!("{dataset}: 20 added in ")), "{added}{said}");
+    }
+    let same = "SELECT count(*) AS n FROM images a JOIN images b ON a.content_hash = b.content_hash \
+                AND a.label = b.label AND a.demo_shapes = b.demo_shapes WHERE a.dataset = 'here'";
+    assert_eq!(csv(same), "n\n60\n");
+    let (again, _) = ingest("s3://pets/id/train", "there", &[]);
+    assert!(again.starts_with("there: 0 added, 20 there already in "), "{again}");
+    // samples and wildcards
+    ingest("s3://pets/id/train", "drawn there", &["--sample", "5"]);
+    ingest(root.to_str().unwrap(), "drawn here", &["--sample", "5"]);
+    let drawn = "SELECT count(*) AS n FROM images a JOIN images b USING (content_hash) \
+                 WHERE a.dataset = 'drawn here' AND b.dataset = 'drawn there'";
+    assert_eq!(csv(drawn), "n\n5\n");
+    let (stars, _) = ingest("s3://pets/id/train/s*/*1.png", "stars", &[]);
+    assert!(stars.starts_with("stars: 2 added in "), "{stars}");
+    let (folders, _) = ingest("s3://pets/id/train/s*", "folders", &[]);
+    assert!(folders.starts_with("folders: 4 added in "), "{folders}");
+    let (_, none) = ingest("s3://pets/id/train/*.jpg", "none", &[]);
+    assert_eq!(none, "error: s3://pets/id/train/*.jpg: nothing there matches it\n");
+    let (_, none) = ingest("s3://pets/id/trai", "none", &[]);
+    assert_eq!(none, "error: no such file or folder: s3://pets/id/trai\n");
+
+    // a table with more to say, one of its pictures missing
+    let (table, refused) = ingest("s3://pets/m.csv", "table", &[]);
+    assert!(table.starts_with("table: 1 added, 1 refused in "), "{table}");
+    assert!(refused.contains("refused s3://pets/gone.png: the server answers 404 Not Found"), "{refused}");
+    assert_eq!(
+        csv("SELECT uri, camera FROM images WHERE dataset = 'table'"),
+        "uri,camera\ns3://pets/id/train/star/0000.png,7\n"
+    );
+    assert_eq!(csv("SELECT uri FROM rejects"), "uri\ns3://pets/gone.png\n");
+
+    // read again, for SQL
+    let again = "SELECT count(*) AS n FROM images WHERE embed(uri, 'demo_shapes')[1] = demo_shapes[1]";
+    assert_eq!(csv(again), csv("SELECT count(*) AS n FROM images"));
+}
