@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::precision::Precision;
 use crate::error::Result;
 
 const BN_EPSILON: f64 = 1e-5;
@@ -35,6 +36,12 @@ impl Deref for Weight {
 pub(super) struct Place {
     pub(super) device: Device,
     pub(super) kind: Kind,
+}
+
+impl Place {
+    pub(super) fn precision(self) -> Precision {
+        if self.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
+    }
 }
 
 impl Weight {

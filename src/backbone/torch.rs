@@ -136,7 +136,7 @@ impl Backbone {
 
     /// What its products are taken in.
     pub fn precision(&self) -> Precision {
-        if self.place.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
+        self.place.precision()
     }
 
     /// Have the classifier's output as well.

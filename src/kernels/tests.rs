@@ -1,6 +1,6 @@
 //! Each kernel beside sums in f64.
 
-use crate::{Conv, Scratch, Shape, available, max_pool};
+use crate::{Conv, Precision, Scratch, Shape, available, max_pool};
 
 fn numbers(seed: u64, count: usize) -> Vec<f32> {
     let mut state = seed;
@@ -37,7 +37,7 @@ fn slow(input: &[f32], shape: Shape, weights: &[f32], to: Shape, size: usize, st
 
 #[test]
 fn convolutions_equal_sums_in_f64() {
-    if !available() {
+    if !available(Precision::F32) {
         return;
     }
     // n, height, width, from, to, size, stride
@@ -56,7 +56,7 @@ fn convolutions_equal_sums_in_f64() {
         let shape = Shape { n, height, width, channels: from };
         let (input, weights) = (numbers(1, shape.len()), numbers(2, to * from * size * size));
         let bias = numbers(3, to);
-        let conv = Conv::new(&weights, &bias, size, stride);
+        let conv = Conv::new(&weights, &bias, size, stride, Precision::F32);
         let output = conv.output(shape);
         let add = numbers(4, output.len());
         let expected = slow(&input, shape, &weights, output, size, stride);

@@ -1,6 +1,6 @@
 //! A dense network: normalisation stands before each convolution, and maps grow by what the layers add.
 
-use outskirt_kernels::{Conv, Scratch, Shape, halved, mean, place, rectified};
+use outskirt_kernels::{Conv, Precision, Scratch, Shape, halved, mean, place, rectified};
 
 use crate::backbone::densenet::{self, DenseNet, NormConv};
 use crate::backbone::layers::BatchNorm;
@@ -39,7 +39,12 @@ struct Layer {
 }
 
 impl Dense {
-    pub(super) fn of(densenet: &DenseNet) -> Result<Self> {
+    pub(super) fn of(densenet: &DenseNet, precision: Precision) -> Result<Self> {
+        // without a bias
+        let plain = |conv: &crate::backbone::layers::Conv, size: usize| -> Result<Conv> {
+            let (weights, channels) = conv.numbers()?;
+            Ok(Conv::new(&weights, &vec![0.0; channels], size, 1, precision))
+        };
         let layer = |layer: &densenet::Layer| -> Result<Layer> {
             let (weights, channels) = layer.narrow.conv.numbers()?;
             let second = Affine::of(&layer.wide.norm)?;
@@ -48,7 +53,7 @@ impl Dense {
                 weights.chunks_exact(each).zip(&second.scale).flat_map(|(w, s)| w.iter().map(move |w| w * s)).collect();
             Ok(Layer {
                 norm: Affine::of(&layer.narrow.norm)?,
-                narrow: Conv::new(&folded, &second.shift, 1, 1),
+                narrow: Conv::new(&folded, &second.shift, 1, 1, precision),
                 wide: plain(&layer.wide.conv, 3)?,
             })
         };
@@ -106,10 +111,4 @@ impl Affine {
     fn run(&self, map: &[f32], stride: usize, scratch: &mut Scratch) -> Vec<f32> {
         rectified(map, stride, &self.scale, &self.shift, scratch)
     }
-}
-
-/// A convolution without a bias.
-fn plain(conv: &crate::backbone::layers::Conv, size: usize) -> Result<Conv> {
-    let (weights, channels) = conv.numbers()?;
-    Ok(Conv::new(&weights, &vec![0.0; channels], size, 1))
 }

@@ -7,7 +7,7 @@
 mod densenet;
 mod resnet;
 
-use outskirt_kernels::{Scratch, Shape};
+use outskirt_kernels::{Precision, Scratch, Shape};
 
 use self::densenet::Dense;
 use self::resnet::Residual;
@@ -22,13 +22,13 @@ pub(super) enum Fused {
 
 impl Fused {
     /// `None` where there are no such loops: for this network, or on this processor.
-    pub(super) fn of(body: &Body) -> Result<Option<Self>> {
-        if !outskirt_kernels::available() {
+    pub(super) fn of(body: &Body, precision: Precision) -> Result<Option<Self>> {
+        if !outskirt_kernels::available(precision) {
             return Ok(None);
         }
         Ok(match body {
-            Body::ResNet(resnet) => Some(Self::ResNet(Residual::of(resnet)?)),
-            Body::DenseNet(densenet) => Some(Self::DenseNet(Dense::of(densenet)?)),
+            Body::ResNet(resnet) => Some(Self::ResNet(Residual::of(resnet, precision)?)),
+            Body::DenseNet(densenet) => Some(Self::DenseNet(Dense::of(densenet, precision)?)),
             Body::Vit(_) => None,
         })
     }

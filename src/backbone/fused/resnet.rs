@@ -1,6 +1,6 @@
 //! A residual network.
 
-use outskirt_kernels::{Conv, Scratch, Shape, max_pool, mean};
+use outskirt_kernels::{Conv, Precision, Scratch, Shape, max_pool, mean};
 
 use crate::backbone::layers::ConvNorm;
 use crate::backbone::resnet::{self, Between, ResNet};
@@ -35,14 +35,18 @@ enum Shortcut {
 }
 
 impl Residual {
-    pub(super) fn of(resnet: &ResNet) -> Result<Self> {
+    pub(super) fn of(resnet: &ResNet, precision: Precision) -> Result<Self> {
+        let conv = |layer: &ConvNorm| -> Result<Conv> {
+            let (weights, bias) = layer.folded()?;
+            Ok(Conv::new(&weights, &bias, layer.size(), layer.stride(), precision))
+        };
         let block = |block: &resnet::Block| -> Result<Block> {
             let shortcut = match &block.shortcut {
                 Between::Identity => Shortcut::Identity,
                 Between::Pad(channels) => Shortcut::Pad(*channels as usize),
                 Between::Projection(projection) => Shortcut::Projection(conv(projection)?),
             };
-            Ok(Block { convs: block.convs.iter().map(conv).collect::<Result<_>>()?, shortcut })
+            Ok(Block { convs: block.convs.iter().map(&conv).collect::<Result<_>>()?, shortcut })
         };
         let blocks = resnet.blocks.iter().map(block).collect::<Result<_>>()?;
         Ok(Self { stem: conv(&resnet.stem)?, max_pool: resnet.max_pool, blocks })
@@ -106,9 +110,4 @@ fn halved(x: &[f32], shape: Shape, zeros: usize, scratch: &mut Scratch) -> Vec<f
         out[zeros..zeros + shape.channels].copy_from_slice(&x[at..at + shape.channels]);
     }
     out
-}
-
-fn conv(layer: &ConvNorm) -> Result<Conv> {
-    let (weights, bias) = layer.folded()?;
-    Ok(Conv::new(&weights, &bias, layer.size(), layer.stride()))
 }
