@@ -55,7 +55,12 @@ pub(crate) unsafe fn load_some(from: *const f32, count: usize) -> __m512 {
 #[inline]
 pub(crate) unsafe fn store_some(to: *mut f32, count: usize, values: __m512) {
     // SAFETY: the caller's
-    unsafe { _mm512_mask_storeu_ps(to, first(count), values) }
+    unsafe {
+        match count {
+            LANES => _mm512_storeu_ps(to, values),
+            _ => _mm512_mask_storeu_ps(to, first(count), values),
+        }
+    }
 }
 
 /// Write the first `count` lanes, rounded.
@@ -68,7 +73,10 @@ pub(crate) unsafe fn store(to: *mut Bf16, count: usize, values: __m512) {
     // SAFETY: the same 32 bytes under another name; the caller's
     unsafe {
         let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(values));
-        _mm256_mask_storeu_epi16(to.cast(), first(count), rounded);
+        match count {
+            LANES => _mm256_storeu_si256(to.cast(), rounded),
+            _ => _mm256_mask_storeu_epi16(to.cast(), first(count), rounded),
+        }
     }
 }
 
