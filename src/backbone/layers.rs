@@ -2,9 +2,9 @@
 
 use std::ops::Deref;
 
+use outskirt_kernels::Precision;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::precision::Precision;
 use crate::error::Result;
 
 const BN_EPSILON: f64 = 1e-5;

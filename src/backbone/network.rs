@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use outskirt_kernels::Precision;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::densenet::{self, DenseNet};
 use super::fused::Fused;
 use super::layers::{Get, Linear, Place, Weight};
-use super::precision::Precision;
 use super::resnet::{Form, ResNet};
 use super::vit::{self, Naming, VisionTransformer};
 use super::weights::{StateDict, WeightTensor};
@@ -135,6 +135,11 @@ impl Network {
         {
             return Ok(Self { fused: Some(Arc::new(fused)), ..self.clone() });
         }
+        self.by_libtorch(place)
+    }
+
+    /// A copy that libtorch runs in this place.
+    pub(super) fn by_libtorch(&self, place: Place) -> Result<Self> {
         let body = match &self.body {
             Body::ResNet(resnet) => Body::ResNet(resnet.moved(place)?),
             Body::DenseNet(densenet) => Body::DenseNet(densenet.moved(place)?),

@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use outskirt_kernels::Scratch;
+use outskirt_kernels::{Precision, Scratch};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::architecture::TORCHSCRIPT;
 use super::checkpoint::{Checkpoint, Manifest, Output};
 use super::layers::{Place, pooled};
 use super::network::Network;
-use super::precision::Precision;
 use crate::error::{Error, Result};
 use crate::image::{Pixels, Preprocess, Preprocessor};
 

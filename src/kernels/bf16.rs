@@ -9,6 +9,12 @@ const LANES: usize = 16;
 #[repr(transparent)]
 pub(crate) struct Bf16(u16);
 
+impl From<Bf16> for f32 {
+    fn from(Bf16(bits): Bf16) -> Self {
+        Self::from_bits(u32::from(bits) << 16)
+    }
+}
+
 impl Bf16 {
     /// To nearest, ties to even; what is no number stays none.
     pub(crate) fn nearest(value: f32) -> Self {
@@ -25,6 +31,12 @@ impl Bf16 {
         // SAFETY: that there are products of bf16 was checked before a convolution in it was made
         unsafe { copy(from, to) }
     }
+
+    /// `scale` · value + `shift`, cut at zero, [`Self::nearest`] of each.
+    pub(crate) fn rectify_nearest(from: &[f32], scale: &[f32], shift: &[f32], to: &mut [Self]) {
+        // SAFETY: as above
+        unsafe { rectify(from, scale, shift, to) }
+    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
@@ -33,6 +45,21 @@ fn copy(from: &[f32], to: &mut [Bf16]) {
     for (from, to) in from.chunks(LANES).zip(to.chunks_mut(LANES)) {
         // SAFETY: as many lanes as the slices have
         unsafe { store(to.as_mut_ptr(), to.len(), load_some(from.as_ptr(), from.len())) };
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn rectify(from: &[f32], scale: &[f32], shift: &[f32], to: &mut [Bf16]) {
+    assert!(from.len() == to.len() && scale.len() == to.len() && shift.len() == to.len());
+    for at in (0..to.len()).step_by(LANES) {
+        let count = LANES.min(to.len() - at);
+        // SAFETY: as many lanes as are left of each
+        unsafe {
+            let load = |values: &[f32]| load_some(values.as_ptr().add(at), count);
+            let value = _mm512_add_ps(_mm512_mul_ps(load(from), load(scale)), load(shift));
+            // the second where one is no number: it stays, and is refused later
+            store(to.as_mut_ptr().add(at), count, _mm512_max_ps(_mm512_setzero_ps(), value));
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::Bf16;
+use crate::dense::Rectifier;
 use crate::product::{Finish, Packed, Value, product};
 #[cfg(target_arch = "x86_64")]
 use crate::winograd::{Transform, Winograd};
@@ -152,6 +153,29 @@ impl Conv {
         out
     }
 
+    /// [`Self::run`] of what `before` makes of `input`, whose pixels lie `stride` values apart, without a map in between:
+    /// for convolutions of size 1.
+    ///
+    /// Panics where lengths do not fit, and for other convolutions.
+    pub fn run_behind(
+        &self,
+        before: &Rectifier,
+        input: &[f32],
+        stride: usize,
+        relu: bool,
+        scratch: &mut Scratch,
+    ) -> Vec<f32> {
+        assert!(self.size == 1 && self.stride == 1 && before.channels() == self.from && stride >= self.from);
+        let mut out = scratch.take(input.len() / stride * self.to);
+        let finish = Finish { bias: Some(&self.bias), add: None, relu };
+        match &self.kind {
+            Kind::F32(form) => self.run_in_behind(form, before, (input, stride), finish, scratch, &mut out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Bf16(form) => self.run_in_behind(form, before, (input, stride), finish, scratch, &mut out),
+        }
+        out
+    }
+
     fn run_in<V: Transform>(
         &self,
         form: &Form<V>,
@@ -164,34 +188,34 @@ impl Conv {
         match form {
             #[cfg(target_arch = "x86_64")]
             Form::Winograd(winograd) => winograd.run(input, shape, finish, scratch, out),
-            Form::Gather(weights) => self.gathered(weights, input, shape, finish, scratch, out),
+            Form::Gather(weights) => {
+                let to = self.output(shape);
+                let gather = |pixel: usize, row: &mut [V]| {
+                    let (x, rest) = (pixel % to.width, pixel / to.width);
+                    self.gather(input, shape, (rest / to.height, rest % to.height, x), row);
+                };
+                gathered(weights, self.to, gather, finish, scratch, out);
+            }
         }
     }
 
-    fn gathered<V: Value>(
+    fn run_in_behind<V: Transform>(
         &self,
-        weights: &Packed<V>,
-        input: &[f32],
-        shape: Shape,
+        form: &Form<V>,
+        before: &Rectifier,
+        (input, stride): (&[f32], usize),
         finish: Finish<'_>,
         scratch: &mut Scratch,
         out: &mut [f32],
     ) {
-        let to = self.output(shape);
-        let (depth, pixels) = (weights.depth(), to.n * to.height * to.width);
-        let stride = depth + PAD;
-        let gathered = V::buffers(scratch).rows;
-        gathered.resize((ROWS * stride).max(gathered.len()), V::default());
-        for first in (0..pixels).step_by(ROWS) {
-            let count = ROWS.min(pixels - first);
-            for (pixel, row) in (first..first + count).zip(gathered.chunks_exact_mut(stride)) {
-                let (x, rest) = (pixel % to.width, pixel / to.width);
-                self.gather(input, shape, (rest / to.height, rest % to.height, x), &mut row[..depth]);
-            }
-            let here = first * self.to..(first + count) * self.to;
-            let finish = Finish { add: finish.add.map(|add| &add[here.clone()]), ..finish };
-            product(gathered, stride, count, weights, finish, &mut out[here]);
-        }
+        #[cfg_attr(not(target_arch = "x86_64"), expect(irrefutable_let_patterns))]
+        let Form::Gather(weights) = form else { unreachable!("of size 1") };
+        let gather = |pixel: usize, row: &mut [V]| {
+            let (row, rest) = row.split_at_mut(self.from);
+            V::rectify(&input[pixel * stride..][..self.from], before, row);
+            rest.fill(V::default());
+        };
+        gathered(weights, self.to, gather, finish, scratch, out);
     }
 
     /// The values that the output at picture n, row y, column x is made of.
@@ -216,10 +240,39 @@ impl Conv {
     }
 }
 
+/// Rows that `gather` gives for each pixel of the output, times the weights.
+fn gathered<V: Value>(
+    weights: &Packed<V>,
+    channels: usize,
+    gather: impl Fn(usize, &mut [V]),
+    finish: Finish<'_>,
+    scratch: &mut Scratch,
+    out: &mut [f32],
+) {
+    let (depth, pixels) = (weights.depth(), out.len() / channels);
+    let stride = depth + PAD;
+    let rows = V::buffers(scratch).rows;
+    rows.resize((ROWS * stride).max(rows.len()), V::default());
+    for first in (0..pixels).step_by(ROWS) {
+        let count = ROWS.min(pixels - first);
+        for (pixel, row) in (first..first + count).zip(rows.chunks_exact_mut(stride)) {
+            gather(pixel, &mut row[..depth]);
+        }
+        let here = first * channels..(first + count) * channels;
+        let finish = Finish { add: finish.add.map(|add| &add[here.clone()]), ..finish };
+        product(rows, stride, count, weights, finish, &mut out[here]);
+    }
+}
+
+/// The shape that [`max_pool`] makes.
+pub fn pooled(shape: Shape) -> Shape {
+    let half = |side: usize| (side - 1) / 2 + 1;
+    Shape { height: half(shape.height), width: half(shape.width), ..shape }
+}
+
 /// The largest of each 3×3 window, every second pixel, the rim left out.
 pub fn max_pool(input: &[f32], shape: Shape, scratch: &mut Scratch) -> (Vec<f32>, Shape) {
-    let half = |side: usize| (side - 1) / 2 + 1;
-    let to = Shape { height: half(shape.height), width: half(shape.width), ..shape };
+    let to = pooled(shape);
     let mut out = scratch.take(to.len());
     out.fill(f32::NEG_INFINITY);
     for (pixel, out) in out.chunks_exact_mut(shape.channels).enumerate() {

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::{Bf16, load, pair, plus_products};
 use crate::conv::Scratch;
+use crate::dense::Rectifier;
 
 /// Columns per panel: two vectors of AVX-512, four of AVX2.
 const PANEL: usize = 32;
@@ -28,6 +29,9 @@ pub(crate) trait Value: Copy + Default + Debug {
 
     /// The nearest values; `to` is as long as `from`.
     fn copy(from: &[f32], to: &mut [Self]);
+
+    /// The nearest values of what `rectifier` makes of `from`; all three are of one length.
+    fn rectify(from: &[f32], rectifier: &Rectifier, to: &mut [Self]);
 
     fn buffers(scratch: &mut Scratch) -> Buffers<'_, Self>;
 
@@ -70,6 +74,15 @@ impl Value for f32 {
         to.copy_from_slice(from);
     }
 
+    fn rectify(from: &[f32], Rectifier { scale, shift }: &Rectifier, to: &mut [Self]) {
+        assert!(from.len() == scale.len() && to.len() == scale.len());
+        for ((to, value), (scale, shift)) in to.iter_mut().zip(from).zip(scale.iter().zip(shift)) {
+            let value = value * scale + shift;
+            // what is no number stays what it is, and is refused later
+            *to = if value < 0.0 { 0.0 } else { value };
+        }
+    }
+
     fn buffers(scratch: &mut Scratch) -> Buffers<'_, Self> {
         Buffers { rows: &mut scratch.rows, sums: &mut scratch.sums, exact: &mut scratch.exact }
     }
@@ -98,6 +111,10 @@ impl Value for Bf16 {
 
     fn copy(from: &[f32], to: &mut [Self]) {
         Self::copy_nearest(from, to);
+    }
+
+    fn rectify(from: &[f32], Rectifier { scale, shift }: &Rectifier, to: &mut [Self]) {
+        Self::rectify_nearest(from, scale, shift, to);
     }
 
     fn buffers(scratch: &mut Scratch) -> Buffers<'_, Self> {
@@ -360,30 +377,34 @@ mod tests {
     use super::*;
     use crate::Precision;
 
-    #[test]
-    fn avx2_and_avx512_give_the_same_product() {
-        if !crate::available(Precision::F32) {
-            return;
+    /// A product of whole numbers, which have no rounding.
+    fn whole<V: Value>(wide: bool, rows: usize, depth: usize, columns: usize) {
+        let weights = Packed::<V>::new(depth, columns, |row, column| ((row + 3 * column) % 5) as f32 - 2.0);
+        let stride = weights.depth() + 3;
+        let at = |row: usize, d: usize| if d < depth { ((row * depth + d) % 7) as f32 - 3.0 } else { 0.0 };
+        let a: Vec<V> = (0..rows * stride).map(|i| V::of(at(i / stride, i % stride))).collect();
+        let sum = |row, column| (0..depth).map(|d| at(row, d) * (((d + 3 * column) % 5) as f32 - 2.0)).sum::<f32>();
+        let bias = vec![1.0; columns];
+        for finish in [Finish::default(), Finish { bias: Some(&bias), add: None, relu: true }] {
+            let finished = |sum: f32| if finish.relu { (sum + 1.0).max(0.0) } else { sum };
+            let expected: Vec<f32> = (0..rows * columns).map(|at| finished(sum(at / columns, at % columns))).collect();
+            let mut out = vec![f32::NAN; rows * columns];
+            product_in(wide, &a, stride, rows, &weights, finish, &mut out);
+            assert_eq!(out, expected, "{rows}×{depth}×{columns}, wide {wide}, {} together", V::TOGETHER);
         }
-        for (rows, depth, columns) in [(1, 3, 1), (13, 600, 33), (48, 7, 64), (5, 20, 16)] {
-            let a: Vec<f32> = (0..rows * depth).map(|i| (i % 7) as f32 - 3.0).collect();
-            let weights = Packed::new(depth, columns, |row, column| ((row + 3 * column) % 5) as f32 - 2.0);
-            let expected: Vec<f32> = (0..rows * columns)
-                .map(|at| {
-                    let (row, column) = (at / columns, at % columns);
-                    let sum: f32 = (0..depth).map(|d| a[row * depth + d] * (((d + 3 * column) % 5) as f32 - 2.0)).sum();
-                    (sum + 1.0).max(0.0)
-                })
-                .collect();
-            let bias = vec![1.0; columns];
-            let finish = Finish { bias: Some(&bias), add: None, relu: true };
-            for wide in [false, true] {
-                if wide && !is_x86_feature_detected!("avx512f") {
-                    continue;
+    }
+
+    #[test]
+    fn all_instructions_give_the_same_product() {
+        for (rows, depth, columns) in [(1, 3, 1), (13, 600, 33), (48, 7, 64), (5, 20, 16), (3, 1030, 48)] {
+            if crate::available(Precision::F32) {
+                whole::<f32>(false, rows, depth, columns);
+                if is_x86_feature_detected!("avx512f") {
+                    whole::<f32>(true, rows, depth, columns);
                 }
-                let mut out = vec![f32::NAN; rows * columns];
-                product_in(wide, &a, depth, rows, &weights, finish, &mut out);
-                assert_eq!(out, expected, "whole numbers have no rounding: {rows}×{depth}×{columns}, wide {wide}");
+            }
+            if crate::available(Precision::Bf16) {
+                whole::<Bf16>(true, rows, depth, columns);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Networks for inference on the processor: batch normalisation goes into the convolutions' weights where it can, and
 //! bias, shortcut and rectifier into their last pass ([`outskirt_kernels`]).
 //!
-//! They give what the layers of libtorch give, to rounding (`golden.rs`); where the processor lacks AVX2, on other
-//! devices and in other precisions those run.
+//! They give what the layers of libtorch give, to rounding (`golden.rs`); where the processor lacks AVX2, or AVX512-BF16
+//! for bf16, and on other devices those run.
 
 mod densenet;
 mod resnet;
