@@ -38,7 +38,9 @@ fn slow(input: &[f32], shape: Shape, weights: &[f32], to: Shape, size: usize, st
 }
 
 /// n, height, width, from, to, size, stride.
-const SHAPES: [(usize, usize, usize, usize, usize, usize, usize); 12] = [
+type Case = (usize, usize, usize, usize, usize, usize, usize);
+
+const CASES: [Case; 12] = [
     (2, 9, 7, 3, 16, 3, 1),
     (3, 8, 8, 16, 16, 3, 1),
     (2, 7, 5, 24, 40, 3, 1),
@@ -55,8 +57,8 @@ const SHAPES: [(usize, usize, usize, usize, usize, usize, usize); 12] = [
 
 /// How far outputs are from what `slow` gives of `operands` (made of input and weights), at most and at root mean square,
 /// in units of the root of the number of products.
-fn off(shape: usize, precision: Precision, operand: impl Fn(f32) -> f32) -> (f64, f64) {
-    let (n, height, width, from, to, size, stride) = SHAPES[shape];
+fn off(case: Case, precision: Precision, operand: impl Fn(f32) -> f32) -> (f64, f64) {
+    let (n, height, width, from, to, size, stride) = case;
     let shape = Shape { n, height, width, channels: from };
     let (input, weights) = (numbers(1, shape.len()), numbers(2, to * from * size * size));
     let bias = numbers(3, to);
@@ -91,9 +93,9 @@ fn convolutions_equal_sums_in_f64() {
     if !available(Precision::F32) {
         return;
     }
-    for shape in 0..SHAPES.len() {
-        let (most, _) = off(shape, Precision::F32, |value| value);
-        assert!(most < 2e-5, "{:?}: {most}", SHAPES[shape]);
+    for case in CASES {
+        let (most, _) = off(case, Precision::F32, |value| value);
+        assert!(most < 2e-5, "{case:?}: {most}");
     }
 }
 
@@ -105,16 +107,16 @@ fn convolutions_in_bf16_are_as_close_to_sums_in_f64_as_rounded_operands_let_them
     if !available(Precision::Bf16) {
         return;
     }
-    for shape in 0..SHAPES.len() {
-        let (most, middle) = off(shape, Precision::Bf16, |value| value);
-        let (_, _, _, from, _, size, stride) = SHAPES[shape];
+    for case in CASES {
+        let (most, middle) = off(case, Precision::Bf16, |value| value);
+        let (.., from, _, size, stride) = case;
         let transformed = size == 3 && stride == 1 && from > 3;
         let allowed = if transformed { 7e-3 } else { 2.7e-3 } / 3.0;
-        assert!(middle < allowed && most < 6.0 * allowed, "{:?}: {middle}, at most {most}", SHAPES[shape]);
+        assert!(middle < allowed && most < 6.0 * allowed, "{case:?}: {middle}, at most {most}");
         if !transformed {
             // of the rounded operands they are the sums, to what f32 loses
-            let (most, _) = off(shape, Precision::Bf16, |value| Bf16::nearest(value).into());
-            assert!(most < 2e-5, "{:?}: {most}", SHAPES[shape]);
+            let (most, _) = off(case, Precision::Bf16, |value| Bf16::nearest(value).into());
+            assert!(most < 2e-5, "{case:?}: {most}");
         }
     }
 }

@@ -28,8 +28,8 @@ pub(crate) trait Transform: Value {
     /// Whether it takes so many channels, and pays for them.
     fn takes(from: usize, to: usize) -> bool;
 
-    /// Transform the pixels about the tile at picture n, row y, column x; with each place is said how far its points lie apart. The
-    /// [exact](Self::EXACT) ones have their own place.
+    /// Transform the pixels about the tile at picture n, row y, column x; with each place is said how far its points lie
+    /// apart. The [exact](Self::EXACT) ones have a place of their own.
     ///
     /// # Safety
     /// The processor has the instructions.
