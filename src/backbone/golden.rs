@@ -6,15 +6,17 @@
 use std::io::{Cursor, Write};
 use std::path::Path;
 
-use outskirt_kernels::Scratch;
-use tch::Tensor;
+use outskirt_kernels::{Precision, Scratch};
+use tch::{Device, Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::add::NewBackbone;
+use super::layers::Place;
 use super::network::{Network, Plan};
 use super::torch::Backbone;
 use super::weights::{StateDict, WeightTensor};
+use crate::deviation::Deviation;
 use crate::error::Result;
 use crate::pickle::writer::Pickle;
 
@@ -146,6 +148,34 @@ fn features_and_logits_equal_pytorch() {
         let off = compare(name, &embeddings, &golden["embedding"]);
         let off_logits = compare(&format!("logits of {name}"), &logits, &golden["logits"]);
         eprintln!("{name}: features differ by {off:.1e}, logits by {off_logits:.1e}");
+    }
+}
+
+/// In units of the embeddings' norms, as `deviation.rs` measures it.
+#[test]
+#[expect(clippy::print_stderr, reason = "how far off it is is worth seeing with --nocapture")]
+fn bf16_is_about_as_far_from_f32_as_that_of_libtorch() {
+    if !outskirt_kernels::available(Precision::Bf16) {
+        return;
+    }
+    let _no_grad = tch::no_grad_guard();
+    let place = Place { device: Device::Cpu, kind: Kind::BFloat16 };
+    for (architecture, pixels) in
+        [("resnet20-cifar", 32), ("resnet18-cifar", 32), ("densenet-bc-100-12", 32), ("resnet50", 224)]
+    {
+        let network = load(architecture, &state(architecture, "", ("fc", 10))).unwrap();
+        let input: Vec<f32> = Vec::try_from(pictures(pixels).flatten(0, -1)).unwrap();
+        let fused = network.moved(place).unwrap();
+        let size = (pixels as usize, pixels as usize);
+        let found = fused.fused().unwrap().embed(&input, size, &mut Scratch::default());
+        let theirs = network.by_libtorch(place).unwrap().embed(&pictures(pixels).to_kind(place.kind)).unwrap();
+        let theirs: Vec<f32> = Vec::try_from(theirs.to_kind(Kind::Float).flatten(0, -1)).unwrap();
+        let expected: Vec<f32> = Vec::try_from(network.embed(&pictures(pixels)).unwrap().flatten(0, -1)).unwrap();
+        let off = |found: &[f32]| Deviation::of(found, &expected, expected.len() / 2).unwrap().embedding.1;
+        let (ours, theirs) = (off(&found), off(&theirs));
+        eprintln!("{architecture}: {ours:.1e}, libtorch's {theirs:.1e}");
+        // pictures of noise are the hardest for a transform; of photographs, ours are closer than theirs
+        assert!(ours > 0.0 && ours <= 1.25 * theirs, "{architecture}: {ours:.1e}, libtorch's {theirs:.1e}");
     }
 }
 

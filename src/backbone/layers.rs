@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 
+use outskirt_kernels::Precision;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::error::Result;
@@ -35,6 +36,12 @@ impl Deref for Weight {
 pub(super) struct Place {
     pub(super) device: Device,
     pub(super) kind: Kind,
+}
+
+impl Place {
+    pub(super) fn precision(self) -> Precision {
+        if self.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
+    }
 }
 
 impl Weight {

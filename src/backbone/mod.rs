@@ -19,7 +19,6 @@ mod golden;
 mod layers;
 #[cfg(feature = "torch")]
 mod network;
-mod precision;
 #[cfg(feature = "torch")]
 mod resnet;
 #[cfg(feature = "torch")]
@@ -34,7 +33,7 @@ mod weights;
 pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Input, Manifest, Output, built_in, find};
-pub use precision::Precision;
+pub use outskirt_kernels::Precision;
 #[cfg(feature = "torch")]
 pub use torch::{Backbone, Measured, Outputs, Worker};
 #[cfg(feature = "torch")]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use outskirt_kernels::Precision;
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::densenet::{self, DenseNet};
@@ -119,7 +120,7 @@ impl Network {
         let extra = names.tensors.keys().filter(|name| !used.contains(**name) && !beside(name));
         problems.extend(extra.map(|name| format!("{name} is not part of it")));
         if problems.is_empty() {
-            let fused = Fused::of(&body)?.map(Arc::new);
+            let fused = Fused::of(&body, Precision::F32)?.map(Arc::new);
             return Ok(Self { body, classifier, fused });
         }
         let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
@@ -127,8 +128,18 @@ impl Network {
         Err(mismatch(if more > 0 { format!("{shown}; and {more} more") } else { shown }))
     }
 
-    /// For inference by libtorch in this place.
+    /// For inference in this place: on the processor in its own loops, where there are such, else by libtorch.
     pub(super) fn moved(&self, place: Place) -> Result<Self> {
+        if place.device == Device::Cpu
+            && let Some(fused) = Fused::of(&self.body, place.precision())?
+        {
+            return Ok(Self { fused: Some(Arc::new(fused)), ..self.clone() });
+        }
+        self.by_libtorch(place)
+    }
+
+    /// A copy that libtorch runs in this place.
+    pub(super) fn by_libtorch(&self, place: Place) -> Result<Self> {
         let body = match &self.body {
             Body::ResNet(resnet) => Body::ResNet(resnet.moved(place)?),
             Body::DenseNet(densenet) => Body::DenseNet(densenet.moved(place)?),

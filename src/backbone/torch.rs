@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use outskirt_kernels::Scratch;
+use outskirt_kernels::{Precision, Scratch};
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::architecture::TORCHSCRIPT;
 use super::checkpoint::{Checkpoint, Manifest, Output};
 use super::layers::{Place, pooled};
 use super::network::Network;
-use super::precision::Precision;
 use crate::error::{Error, Result};
 use crate::image::{Pixels, Preprocess, Preprocessor};
 
@@ -136,7 +135,7 @@ impl Backbone {
 
     /// What its products are taken in.
     pub fn precision(&self) -> Precision {
-        if self.place.kind == Kind::BFloat16 { Precision::Bf16 } else { Precision::F32 }
+        self.place.precision()
     }
 
     /// Have the classifier's output as well.

@@ -1,21 +1,37 @@
 //! What a dense block does between its convolutions: maps whose channels grow, pixel by pixel side by side.
 
 use crate::conv::{Scratch, Shape};
+use crate::product::Value;
 
-/// `scale` · value + `shift` of the first channels of each pixel, as many as there are scales, cut at zero. Pixels of
-/// `input` lie `stride` values apart.
-pub fn rectified(input: &[f32], stride: usize, scale: &[f32], shift: &[f32], scratch: &mut Scratch) -> Vec<f32> {
-    let channels = scale.len();
-    assert!(shift.len() == channels && stride >= channels && channels > 0);
-    let mut out = scratch.take(input.len() / stride * channels);
-    for (out, pixel) in out.chunks_exact_mut(channels).zip(input.chunks_exact(stride)) {
-        for ((out, value), (scale, shift)) in out.iter_mut().zip(pixel).zip(scale.iter().zip(shift)) {
-            let value = value * scale + shift;
-            // what is no number stays what it is, and is refused later
-            *out = if value < 0.0 { 0.0 } else { value };
-        }
+/// What stands before a convolution: `scale` · value + `shift` of each channel, cut at zero.
+#[derive(Debug, Clone)]
+pub struct Rectifier {
+    pub(crate) scale: Vec<f32>,
+    pub(crate) shift: Vec<f32>,
+}
+
+impl Rectifier {
+    /// Panics where the lengths differ.
+    pub fn new(scale: Vec<f32>, shift: Vec<f32>) -> Self {
+        assert!(scale.len() == shift.len() && !scale.is_empty());
+        Self { scale, shift }
     }
-    out
+
+    /// How many channels it takes.
+    pub fn channels(&self) -> usize {
+        self.scale.len()
+    }
+
+    /// Of the first channels of each pixel; pixels of `input` lie `stride` values apart.
+    pub fn run(&self, input: &[f32], stride: usize, scratch: &mut Scratch) -> Vec<f32> {
+        let channels = self.channels();
+        assert!(stride >= channels);
+        let mut out = scratch.take(input.len() / stride * channels);
+        for (out, pixel) in out.chunks_exact_mut(channels).zip(input.chunks_exact(stride)) {
+            f32::rectify(&pixel[..channels], self, out);
+        }
+        out
+    }
 }
 
 /// Put a map of so many channels into another, whose pixels lie `stride` values apart, behind its first `offset` channels.

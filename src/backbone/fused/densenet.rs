@@ -1,6 +1,6 @@
 //! A dense network: normalisation stands before each convolution, and maps grow by what the layers add.
 
-use outskirt_kernels::{Conv, Scratch, Shape, halved, mean, place, rectified};
+use outskirt_kernels::{Conv, Precision, Rectifier, Scratch, Shape, halved, mean, place};
 
 use crate::backbone::densenet::{self, DenseNet, NormConv};
 use crate::backbone::layers::BatchNorm;
@@ -13,53 +13,51 @@ pub(super) const TOGETHER: usize = 4;
 pub(in crate::backbone) struct Dense {
     stem: Conv,
     blocks: Vec<Block>,
-    norm: Affine,
+    norm: Rectifier,
 }
 
 #[derive(Debug)]
 struct Block {
     layers: Vec<Layer>,
     /// To the next block.
-    transition: Option<(Affine, Conv)>,
-}
-
-/// A normalisation with running statistics: scale and shift of each channel.
-#[derive(Debug)]
-struct Affine {
-    scale: Vec<f32>,
-    shift: Vec<f32>,
+    transition: Option<(Rectifier, Conv)>,
 }
 
 #[derive(Debug)]
 struct Layer {
-    norm: Affine,
+    norm: Rectifier,
     /// With the second normalisation in it.
     narrow: Conv,
     wide: Conv,
 }
 
 impl Dense {
-    pub(super) fn of(densenet: &DenseNet) -> Result<Self> {
+    pub(super) fn of(densenet: &DenseNet, precision: Precision) -> Result<Self> {
+        // without a bias
+        let plain = |conv: &crate::backbone::layers::Conv, size: usize| -> Result<Conv> {
+            let (weights, channels) = conv.numbers()?;
+            Ok(Conv::new(&weights, &vec![0.0; channels], size, 1, precision))
+        };
         let layer = |layer: &densenet::Layer| -> Result<Layer> {
             let (weights, channels) = layer.narrow.conv.numbers()?;
-            let second = Affine::of(&layer.wide.norm)?;
+            let (scale, shift) = affine(&layer.wide.norm)?;
             let each = weights.len() / channels;
             let folded: Vec<f32> =
-                weights.chunks_exact(each).zip(&second.scale).flat_map(|(w, s)| w.iter().map(move |w| w * s)).collect();
+                weights.chunks_exact(each).zip(&scale).flat_map(|(w, s)| w.iter().map(move |w| w * s)).collect();
             Ok(Layer {
-                norm: Affine::of(&layer.narrow.norm)?,
-                narrow: Conv::new(&folded, &second.shift, 1, 1),
+                norm: rectifier(&layer.narrow.norm)?,
+                narrow: Conv::new(&folded, &shift, 1, 1, precision),
                 wide: plain(&layer.wide.conv, 3)?,
             })
         };
         let transition =
-            |between: &NormConv| -> Result<_> { Ok((Affine::of(&between.norm)?, plain(&between.conv, 1)?)) };
+            |between: &NormConv| -> Result<_> { Ok((rectifier(&between.norm)?, plain(&between.conv, 1)?)) };
         let block = |(layers, between): &(Vec<densenet::Layer>, Option<NormConv>)| -> Result<Block> {
             let layers = layers.iter().map(layer).collect::<Result<_>>()?;
             Ok(Block { layers, transition: between.as_ref().map(transition).transpose()? })
         };
         let blocks = densenet.blocks.iter().map(block).collect::<Result<_>>()?;
-        Ok(Self { stem: plain(&densenet.stem, 3)?, blocks, norm: Affine::of(&densenet.norm)? })
+        Ok(Self { stem: plain(&densenet.stem, 3)?, blocks, norm: rectifier(&densenet.norm)? })
     }
 
     /// A map of pictures to their embeddings.
@@ -73,20 +71,18 @@ impl Dense {
             place(&x, first, &mut map, grown, 0);
             scratch.give(std::mem::replace(&mut x, map));
             for layer in layers {
-                let input = layer.norm.run(&x, grown, scratch);
-                let at = Shape { channels: layer.norm.scale.len(), ..shape };
-                let narrow = layer.narrow.run(&input, at, None, true, scratch);
+                let at = Shape { channels: layer.norm.channels(), ..shape };
+                let narrow = layer.narrow.run_behind(&layer.norm, &x, grown, true, scratch);
                 let wide = layer.wide.run(&narrow, layer.narrow.output(at), None, false, scratch);
                 place(&wide, layer.wide.channels(), &mut x, grown, at.channels);
-                [input, narrow, wide].into_iter().for_each(|buffer| scratch.give(buffer));
+                [narrow, wide].into_iter().for_each(|buffer| scratch.give(buffer));
             }
             shape.channels = grown;
             if let Some((norm, conv)) = transition {
-                let input = norm.run(&x, grown, scratch);
-                let narrow = conv.run(&input, shape, None, false, scratch);
+                let narrow = conv.run_behind(norm, &x, grown, false, scratch);
                 let (half, to) = halved(&narrow, conv.output(shape), scratch);
                 shape = to;
-                [input, narrow, std::mem::replace(&mut x, half)].into_iter().for_each(|buffer| scratch.give(buffer));
+                [narrow, std::mem::replace(&mut x, half)].into_iter().for_each(|buffer| scratch.give(buffer));
             }
         }
         let last = self.norm.run(&x, shape.channels, scratch);
@@ -96,20 +92,14 @@ impl Dense {
     }
 }
 
-impl Affine {
-    fn of(norm: &BatchNorm) -> Result<Self> {
-        let (scale, shift) = norm.affine()?;
-        let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-        Ok(Self { scale: narrow(scale), shift: narrow(shift) })
-    }
-
-    fn run(&self, map: &[f32], stride: usize, scratch: &mut Scratch) -> Vec<f32> {
-        rectified(map, stride, &self.scale, &self.shift, scratch)
-    }
+/// A normalisation with running statistics: scale and shift of each channel.
+fn affine(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
+    let (scale, shift) = norm.affine()?;
+    let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+    Ok((narrow(scale), narrow(shift)))
 }
 
-/// A convolution without a bias.
-fn plain(conv: &crate::backbone::layers::Conv, size: usize) -> Result<Conv> {
-    let (weights, channels) = conv.numbers()?;
-    Ok(Conv::new(&weights, &vec![0.0; channels], size, 1))
+fn rectifier(norm: &BatchNorm) -> Result<Rectifier> {
+    let (scale, shift) = affine(norm)?;
+    Ok(Rectifier::new(scale, shift))
 }

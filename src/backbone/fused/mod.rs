@@ -1,13 +1,13 @@
 //! Networks for inference on the processor: batch normalisation goes into the convolutions' weights where it can, and
 //! bias, shortcut and rectifier into their last pass ([`outskirt_kernels`]).
 //!
-//! They give what the layers of libtorch give, to rounding (`golden.rs`); where the processor lacks AVX2, on other
-//! devices and in other precisions those run.
+//! They give what the layers of libtorch give, to rounding (`golden.rs`); where the processor lacks AVX2, or AVX512-BF16
+//! for bf16, and on other devices those run.
 
 mod densenet;
 mod resnet;
 
-use outskirt_kernels::{Scratch, Shape};
+use outskirt_kernels::{Precision, Scratch, Shape};
 
 use self::densenet::Dense;
 use self::resnet::Residual;
@@ -22,13 +22,13 @@ pub(super) enum Fused {
 
 impl Fused {
     /// `None` where there are no such loops: for this network, or on this processor.
-    pub(super) fn of(body: &Body) -> Result<Option<Self>> {
-        if !outskirt_kernels::available() {
+    pub(super) fn of(body: &Body, precision: Precision) -> Result<Option<Self>> {
+        if !outskirt_kernels::available(precision) {
             return Ok(None);
         }
         Ok(match body {
-            Body::ResNet(resnet) => Some(Self::ResNet(Residual::of(resnet)?)),
-            Body::DenseNet(densenet) => Some(Self::DenseNet(Dense::of(densenet)?)),
+            Body::ResNet(resnet) => Some(Self::ResNet(Residual::of(resnet, precision)?)),
+            Body::DenseNet(densenet) => Some(Self::DenseNet(Dense::of(densenet, precision)?)),
             Body::Vit(_) => None,
         })
     }
