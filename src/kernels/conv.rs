@@ -290,6 +290,32 @@ pub fn max_pool(input: &[f32], shape: Shape, scratch: &mut Scratch) -> (Vec<f32>
     (out, to)
 }
 
+/// Every second pixel, and zero channels on each side.
+pub fn thinned(x: &[f32], shape: Shape, zeros: usize, scratch: &mut Scratch) -> Vec<f32> {
+    let (height, width) = (shape.height.div_ceil(2), shape.width.div_ceil(2));
+    let channels = shape.channels + 2 * zeros;
+    let mut out = scratch.take(shape.n * height * width * channels);
+    out.fill(0.0);
+    for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
+        let (column, rest) = (pixel % width, pixel / width);
+        let (n, row) = (rest / height, rest % height);
+        let at = ((n * shape.height + 2 * row) * shape.width + 2 * column) * shape.channels;
+        out[zeros..zeros + shape.channels].copy_from_slice(&x[at..at + shape.channels]);
+    }
+    out
+}
+
+/// Pictures of three planes, each of so many pixels, to maps of three channels.
+pub fn interleave(planes: &[f32], pixels: usize, out: &mut [f32]) {
+    for (from, to) in planes.chunks_exact(3 * pixels).zip(out.chunks_exact_mut(3 * pixels)) {
+        let (red, rest) = from.split_at(pixels);
+        let (green, blue) = rest.split_at(pixels);
+        for (to, ((red, green), blue)) in to.as_chunks_mut().0.iter_mut().zip(red.iter().zip(green).zip(blue)) {
+            *to = [*red, *green, *blue];
+        }
+    }
+}
+
 /// The mean of each channel of each picture.
 pub fn mean(input: &[f32], shape: Shape) -> Vec<f32> {
     let pixels = shape.height * shape.width;

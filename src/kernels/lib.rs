@@ -20,7 +20,7 @@ mod tests;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
 
-pub use conv::{Conv, Scratch, Shape, max_pool, mean, pooled};
+pub use conv::{Conv, Scratch, Shape, interleave, max_pool, mean, pooled, thinned};
 pub use dense::{Rectifier, halved, place};
 pub use resample::{Taps, resample, spread, taps};
 

@@ -1,12 +1,9 @@
-//! Pictures at http:// and s3:// addresses, from a server that runs in the test.
-
-use std::path::{Path, PathBuf};
-use std::process::Command;
+//! Pictures at http:// addresses, from a server that runs in the test.
 
 use outskirt::Error;
 use outskirt::image::{ImageFile, Opened, Selection, open};
 
-use super::server::{Server, Site};
+use super::server::Server;
 
 /// A grey picture of one pixel.
 fn pixel(value: u8) -> Vec<u8> {
@@ -266,89 +263,4 @@ fn passwords_are_refused_and_signatures_stay_out_of_uris() {
     server.site.lock().unwrap().cuts.insert("/a.tar".into(), 100);
     let error = failure(&format!("{}/a.tar?{signed}", server.url));
     assert!(error.contains("broke off") && !error.contains("geheim"), "{error}");
-}
-
-/// The program, with the environment that S3 needs here.
-fn outskirt(db: &Path, server: &Server, arguments: &[&str]) -> (String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_outskirt"))
-        .arg("--db")
-        .arg(db)
-        .args(arguments)
-        .env("AWS_ENDPOINT", &server.url)
-        .env("AWS_ALLOW_HTTP", "true")
-        .env("AWS_SKIP_SIGNATURE", "true")
-        .output()
-        .unwrap();
-    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
-}
-
-#[cfg(feature = "torch")]
-#[test]
-fn buckets_are_read_as_folders_are() {
-    use outskirt::demo::{Counts, write_pictures};
-    let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("db");
-    write_pictures(folder.path(), 7, Counts { train: 2, calibration: 1, test: 1, ood: 1 }).unwrap();
-    let root = folder.path().join("id/train");
-    let mut local: Vec<PathBuf> = Vec::new();
-    for class in std::fs::read_dir(&root).unwrap() {
-        local.extend(std::fs::read_dir(class.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
-    }
-    let key = |path: &Path| format!("/pets/id/train/{}", path.strip_prefix(&root).unwrap().display());
-    let server = Server::of(local.iter().map(|path| (key(path), std::fs::read(path).unwrap())));
-    {
-        let Site { files, .. } = &mut *server.site.lock().unwrap();
-        files.insert("/pets/id/train/.hidden/1.png".into(), b"no".to_vec());
-        files.insert("/pets/id/train-notes.txt".into(), b"no".to_vec());
-        let mut builder = tar::Builder::new(Vec::new());
-        builder.append_dir_all("train", &root).unwrap();
-        files.insert("/pets/train.tar".into(), builder.into_inner().unwrap());
-        files.insert("/pets/m.csv".into(), b"uri,camera\nid/train/star/0000.png,7\ns3://pets/gone.png,8\n".to_vec());
-    }
-    let ingest = |path: &str, dataset: &str, more: &[&str]| {
-        let line = ["ingest", path, "--dataset", dataset, "--backbone", "demo_shapes"];
-        outskirt(&db, &server, &[&line[..], more].concat())
-    };
-    let csv = |query: &str| outskirt(&db, &server, &["sql", query, "--format", "csv"]).0;
-
-    // a folder, the same one here, and an archive
-    for (path, dataset) in
-        [("s3://pets/id/train/", "there"), (root.to_str().unwrap(), "here"), ("s3://pets/train.tar", "tar")]
-    {
-        let (added, said) = ingest(path, dataset, &[]);
-        assert!(added.starts_with(&format!("{dataset}: 20 added in ")), "{added}{said}");
-    }
-    let same = "SELECT count(*) AS n FROM images a JOIN images b ON a.content_hash = b.content_hash \
-                AND a.label = b.label AND a.demo_shapes = b.demo_shapes WHERE a.dataset = 'here'";
-    assert_eq!(csv(same), "n\n60\n");
-    let (again, _) = ingest("s3://pets/id/train", "there", &[]);
-    assert!(again.starts_with("there: 0 added, 20 there already in "), "{again}");
-    // samples and wildcards
-    ingest("s3://pets/id/train", "drawn there", &["--sample", "5"]);
-    ingest(root.to_str().unwrap(), "drawn here", &["--sample", "5"]);
-    let drawn = "SELECT count(*) AS n FROM images a JOIN images b USING (content_hash) \
-                 WHERE a.dataset = 'drawn here' AND b.dataset = 'drawn there'";
-    assert_eq!(csv(drawn), "n\n5\n");
-    let (stars, _) = ingest("s3://pets/id/train/s*/*1.png", "stars", &[]);
-    assert!(stars.starts_with("stars: 2 added in "), "{stars}");
-    let (folders, _) = ingest("s3://pets/id/train/s*", "folders", &[]);
-    assert!(folders.starts_with("folders: 4 added in "), "{folders}");
-    let (_, none) = ingest("s3://pets/id/train/*.jpg", "none", &[]);
-    assert_eq!(none, "error: s3://pets/id/train/*.jpg: nothing there matches it\n");
-    let (_, none) = ingest("s3://pets/id/trai", "none", &[]);
-    assert_eq!(none, "error: no such file or folder: s3://pets/id/trai\n");
-
-    // a table with more to say, one of its pictures missing
-    let (table, refused) = ingest("s3://pets/m.csv", "table", &[]);
-    assert!(table.starts_with("table: 1 added, 1 refused in "), "{table}");
-    assert!(refused.contains("refused s3://pets/gone.png: the server answers 404 Not Found"), "{refused}");
-    assert_eq!(
-        csv("SELECT uri, camera FROM images WHERE dataset = 'table'"),
-        "uri,camera\ns3://pets/id/train/star/0000.png,7\n"
-    );
-    assert_eq!(csv("SELECT uri FROM rejects"), "uri\ns3://pets/gone.png\n");
-
-    // read again, for SQL
-    let again = "SELECT count(*) AS n FROM images WHERE embed(uri, 'demo_shapes')[1] = demo_shapes[1]";
-    assert_eq!(csv(again), csv("SELECT count(*) AS n FROM images"));
 }

@@ -4,6 +4,8 @@
 mod addresses;
 #[cfg(feature = "torch")]
 mod benchmark;
+#[cfg(feature = "torch")]
+mod buckets;
 mod changes;
 mod commands;
 #[cfg(feature = "torch")]

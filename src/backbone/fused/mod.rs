@@ -7,7 +7,7 @@
 mod densenet;
 mod resnet;
 
-use outskirt_kernels::{Precision, Scratch, Shape};
+use outskirt_kernels::{Precision, Scratch, Shape, interleave};
 
 use self::densenet::Dense;
 use self::resnet::Residual;
@@ -47,13 +47,7 @@ impl Fused {
         let pixels = height * width;
         let shape = Shape { n: pictures.len() / (3 * pixels), height, width, channels: 3 };
         let mut interleaved = scratch.take(shape.len());
-        for (from, to) in pictures.chunks_exact(3 * pixels).zip(interleaved.chunks_exact_mut(3 * pixels)) {
-            let (red, rest) = from.split_at(pixels);
-            let (green, blue) = rest.split_at(pixels);
-            for (to, ((red, green), blue)) in to.as_chunks_mut().0.iter_mut().zip(red.iter().zip(green).zip(blue)) {
-                *to = [*red, *green, *blue];
-            }
-        }
+        interleave(pictures, pixels, &mut interleaved);
         let embeddings = match self {
             Self::ResNet(resnet) => resnet.run(&interleaved, shape, scratch),
             Self::DenseNet(densenet) => densenet.run(&interleaved, shape, scratch),

@@ -1,6 +1,6 @@
 //! A residual network.
 
-use outskirt_kernels::{Conv, Precision, Scratch, Shape, max_pool, mean, pooled};
+use outskirt_kernels::{Conv, Precision, Scratch, Shape, max_pool, mean, pooled, thinned};
 
 use crate::backbone::layers::ConvNorm;
 use crate::backbone::resnet::{self, Between, ResNet};
@@ -145,7 +145,7 @@ impl Block {
     fn run(&self, x: &[f32], shape: Shape, scratch: &mut Scratch) -> (Vec<f32>, Shape) {
         let shortcut = match &self.shortcut {
             Shortcut::Identity => None,
-            Shortcut::Pad(channels) => Some(halved(x, shape, *channels, scratch)),
+            Shortcut::Pad(channels) => Some(thinned(x, shape, *channels, scratch)),
             Shortcut::Projection(projection) => Some(projection.run(x, shape, None, false, scratch)),
         };
         let add = shortcut.as_deref().unwrap_or(x);
@@ -164,19 +164,4 @@ impl Block {
         }
         (y.unwrap_or_default(), at)
     }
-}
-
-/// Every second pixel, and zero channels on each side.
-fn halved(x: &[f32], shape: Shape, zeros: usize, scratch: &mut Scratch) -> Vec<f32> {
-    let (height, width) = (shape.height.div_ceil(2), shape.width.div_ceil(2));
-    let channels = shape.channels + 2 * zeros;
-    let mut out = scratch.take(shape.n * height * width * channels);
-    out.fill(0.0);
-    for (pixel, out) in out.chunks_exact_mut(channels).enumerate() {
-        let (column, rest) = (pixel % width, pixel / width);
-        let (n, row) = (rest / height, rest % height);
-        let at = ((n * shape.height + 2 * row) * shape.width + 2 * column) * shape.channels;
-        out[zeros..zeros + shape.channels].copy_from_slice(&x[at..at + shape.channels]);
-    }
-    out
 }
