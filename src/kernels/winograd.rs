@@ -2,7 +2,7 @@
 //! F(2×4, 3×3), 24 for 72.
 //!
 //! Transforms enlarge rounding errors, which matters where values have eight bits. So the tiles of bf16 are smaller, the
-//! points at which their polynomials are taken are 0, ±3/4, ±3/2 and ∞ (±1 and ±2 double the error), and two of the 24 are
+//! points at which their polynomials are taken are 0, ±3/4, ±3/2 and ∞ (±1 and ±2 enlarge more), and two of the 24 are
 //! taken in f32: those in which the values of a rectified map, all positive, add up.
 
 use std::arch::x86_64::*;
