@@ -10,6 +10,8 @@ use crate::error::Result;
 
 /// Files kept: a batch of CIFAR is in memory as long as its file is.
 const FILES: usize = 2;
+/// Readers kept of one: the partitions of a query take turns, each in its order.
+const READERS: usize = 4;
 
 /// Images by their uris, asked for again and again: an archive is listed once for all that ask one after the other, and
 /// read once where they ask in its order. One that has changed in between is opened anew.
@@ -28,7 +30,7 @@ struct File {
 struct Part {
     /// With all its entries.
     source: Source,
-    left: Arc<Mutex<Option<Left>>>,
+    left: Arc<Mutex<Vec<Left>>>,
 }
 
 /// A reader that somebody is done with.
@@ -61,10 +63,9 @@ impl Opened {
             files.push_back((path, Arc::clone(&file)));
             return Ok(file);
         }
-        drop(files); // listing takes long
+        // whoever asks for the same file meanwhile waits for its list
         let parts = plan(path)?.into_iter().map(|source| Part { source, left: Arc::default() }).collect();
         let file = Arc::new(File { state, parts });
-        let mut files = lock(&self.files);
         files.push_back((path.into(), Arc::clone(&file)));
         if files.len() > FILES {
             files.pop_front();
@@ -104,7 +105,7 @@ impl Part {
         let (first, is_last) = (first.unwrap_or(0), next == entries.len());
         let (open, left) = (Arc::clone(open), Arc::clone(&self.left));
         let open = move || {
-            let kept = lock(&left).take().filter(|kept| kept.next <= first);
+            let kept = take(&mut lock(&left), first);
             let (reader, again) = match kept {
                 Some(kept) => (kept.reader, Some(Arc::clone(&open))),
                 None => (open()?, None),
@@ -117,6 +118,13 @@ impl Part {
     }
 }
 
+/// The reader that is nearest before an entry.
+fn take(left: &mut Vec<Left>, first: usize) -> Option<Left> {
+    let before = left.iter().enumerate().filter(|(_, left)| left.next <= first);
+    let (at, _) = before.max_by_key(|(_, left)| left.next)?;
+    Some(left.remove(at))
+}
+
 /// A reader that goes back when it has read what was asked for.
 struct Lent {
     /// `None` once it broke.
@@ -125,7 +133,7 @@ struct Lent {
     again: Option<Arc<Open>>,
     next: usize,
     is_last: bool,
-    left: Arc<Mutex<Option<Left>>>,
+    left: Arc<Mutex<Vec<Left>>>,
 }
 
 impl Reader for Lent {
@@ -162,7 +170,11 @@ fn is_over(read: &Result<Vec<u8>, Fault>) -> bool {
 impl Drop for Lent {
     fn drop(&mut self) {
         if let Some(reader) = self.reader.take() {
-            *lock(&self.left) = Some(Left { next: self.next, reader });
+            let mut left = lock(&self.left);
+            left.push(Left { next: self.next, reader });
+            if left.len() > READERS {
+                left.remove(0); // the one that nobody took for longest
+            }
         }
     }
 }
