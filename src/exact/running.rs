@@ -47,10 +47,18 @@ impl<'a> Running<'a> {
             };
             let mut bests: Vec<Best> = nearest.iter().enumerate().map(start).collect();
             block.counters.add(block.travel(&asked, &mut bests, 1));
-            for ((i, nearest), best) in nearest.iter_mut().enumerate().zip(bests) {
-                let exact = asked.exact(block, i);
-                let near = best.kept.iter().filter(|&&(squared, _)| squared <= best.limit);
-                nearest.extend(near.map(|&(_, row)| exact(row)).map(|(distance, row)| (distance, shown + row)));
+            // in the order of the rows: they are read once, one after the other, whoever is near them
+            let near = (0u32..).zip(&bests).flat_map(|(i, best)| {
+                let within = best.kept.iter().filter(|&&(squared, _)| squared <= best.limit);
+                within.map(move |&(_, row)| (row, i))
+            });
+            let mut near: Vec<(u32, u32)> = near.collect();
+            near.sort_unstable();
+            for (row, i) in near {
+                let (distance, row) = asked.exact(block, i as usize)(row);
+                nearest[i as usize].push((distance, shown + row));
+            }
+            for nearest in nearest {
                 nearest.sort_unstable_by(by_distance);
                 nearest.truncate(ask.k);
             }
