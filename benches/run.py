@@ -344,6 +344,8 @@ def measure_scale(tools, options, peaks):
     for (count, d, clusters, sigma, queries), k, work in (
         (growing, K, ("growing",)), (streamed, min(1000, options.large_rows), ("streamed", limit)),
     ):
+        if options.only not in work[0]:
+            continue
         size = 4 * count * d
         need, have = 2.3 * size, memory("MemAvailable")
         if work[0] == "growing" and need > have:
@@ -486,7 +488,7 @@ def main():
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     data = os.environ.get("OUTSKIRT_DATA") or HERE.parent.parent / "shared/data"
     parser.add_argument("--data", type=Path, default=data, help="real images (OUTSKIRT_DATA)")
-    parser.add_argument("--only", default="", help="only banks whose name holds this; prints and writes no file without --out")
+    parser.add_argument("--only", default="", help="only banks whose name holds this (with --scale: growing or streamed); prints and writes no file without --out")
     parser.add_argument("--out", type=Path, help="the file with the two markers (BENCHMARKS.md)")
     parser.add_argument("--program", help="a bench program that is built already")
     parser.add_argument("--large", action="store_true", help="the large bank too: 12 GB of memory (with 16 in f32 as well), 13 GB in the cache folder")
@@ -502,7 +504,7 @@ def main():
         options.rounds = 2
     start, load = time.time(), os.getloadavg()[0]  # before the build
     tools = Tools(options.program or build("outskirt-exact", "exact"), options.threads)
-    tools.layers = None if options.only else build("outskirt", "layers")
+    tools.layers = build("outskirt", "layers") if options.scale or not options.only else None
     tools.install(PACKAGES)
     if load > 0.5:
         say(f"other programs use the processor (load {load:.1f}): these numbers will not be worth much")
