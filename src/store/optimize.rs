@@ -13,7 +13,8 @@ use crate::schema;
 /// Rows that compaction reads at once: images may be stored beside their embeddings.
 const COMPACTED_AT_ONCE: usize = 1024;
 
-/// Rows of a fragment: a column that is written for some of them is written for all.
+/// Rows up to which fragments are merged, into ones of less than twice as many: a column that is written for some rows of
+/// a fragment is written for all of them.
 const FRAGMENT_ROWS: usize = 65_536;
 
 /// What a table takes.
