@@ -1,5 +1,5 @@
-//! What Outskirt's layers cost beside what they stand on, in one run: SQL beside the engine, a bank read block by block
-//! beside reading alone, the HNSW graph beside usearch called directly. Run by `make bench` (benches/run.py).
+//! What Outskirt's layers cost beside what they stand on, in one run: SQL beside the engine, a bank opened, or searched
+//! without being in memory, beside reading it from its table, the HNSW graph beside usearch called directly. Run by `make bench` (benches/run.py).
 //!
 //! `layers WHAT BANK QUERIES DIMENSION K ROUNDS [LIMIT]`, files of unit vectors in f32; prints a line of JSON per row of
 //! the table: seconds of both sides, round by round. WHAT is `all`, or what is measured at scale: `growing` (a bank that
@@ -19,9 +19,10 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Float64Type};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::TryStreamExt;
-use outskirt::bank::{self, BankSpec};
+use outskirt::bank::{self, Bank, BankSpec};
 use outskirt::index::{
-    Exact, Hnsw, HnswOptions, IndexKind, Layout, NeighborIndex, Question, Storage, kth_distances_brute,
+    Exact, Hnsw, HnswOptions, IndexKind, Layout, MemoryLimit, NeighborIndex, Question, Search, SearchOptions, Storage,
+    kth_distances_brute,
 };
 use outskirt::schema;
 use outskirt::session::Session;
@@ -34,9 +35,10 @@ use usearch::{Index, IndexOptions, MetricKind, ScalarKind};
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const COLUMN: &str = "drawn";
-/// Queries against a bank that is read block by block, and the share of its f32 bytes that the memory limit is.
-const STREAMED_QUERIES: usize = 1000;
-const STREAMED_SHARE: usize = 4;
+/// Queries against a bank under a memory limit, and the limits, in per cent of its bytes in f32: one is enough for its
+/// codes, the other is not.
+const LIMITED_QUERIES: usize = 1000;
+const LIMITED_SHARES: [usize; 2] = [40, 10];
 /// Of them, those whose distances are compared with brute force.
 const CHECKED_QUERIES: usize = 4;
 /// Rows of the graph: building one takes its time.
@@ -77,12 +79,15 @@ async fn main() -> Result<()> {
         }
         "streamed" => {
             let limit = limit.first().ok_or("LIMIT is missing")?.parse()?;
-            streamed(&store, bank, &queries, (dimension, k, limit), rounds).await
+            limited(&store, bank, &queries, (dimension, k, limit), rounds).await
         }
         _ => {
             sql(&store, &bank, &queries, dimension, k, rounds).await?;
-            let limit = 4 * bank.len() / STREAMED_SHARE;
-            streamed(&store, bank.clone(), &queries, (dimension, k, limit), rounds).await?;
+            opened(&store, rows, rounds).await?;
+            for share in LIMITED_SHARES {
+                let limit = bank.len() * 4 / 100 * share;
+                limited(&store, bank.clone(), &queries, (dimension, k, limit), rounds).await?;
+            }
             refreshed(&store, &spec, rows, rounds, rounds).await?;
             refreshed(&store, &with_graph, rows, graph_rounds, graph_rounds).await?;
             graph(&bank, &queries, dimension, k, rounds)
@@ -196,7 +201,40 @@ async fn sql(store: &Store, bank: &[f32], queries: &[f32], dimension: usize, k: 
     report("SQL over the table, beside the engine called directly", queries.len(), &ours, &peer)
 }
 
-async fn streamed(
+/// Seconds of reading the bank's columns from Lance.
+async fn read_columns(store: &Store, rows: usize) -> Result<f64> {
+    let start = Instant::now();
+    let columns = [schema::ID, COLUMN];
+    let mut batches = store.scan(schema::IMAGES, None, &columns, Some("split = 'bank'")).await?;
+    let mut read = 0;
+    while let Some(batch) = batches.try_next().await? {
+        read += batch.num_rows();
+    }
+    if read != rows {
+        return Err("the table should hold the bank".into());
+    }
+    Ok(start.elapsed().as_secs_f64())
+}
+
+/// A bank opened for search out of its index, beside reading its columns.
+async fn opened(store: &Store, rows: usize, rounds: usize) -> Result<()> {
+    let definition = bank::find(store, "bank").await?;
+    let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let start = Instant::now();
+        drop(Bank::open(store, definition.clone(), Search::Exact.into()).await?);
+        let opening = start.elapsed().as_secs_f64();
+        let reading = read_columns(store, rows).await?;
+        if round > 0 {
+            ours.push(opening);
+            peer.push(reading);
+        }
+    }
+    report("bank opened for search, beside reading its columns from Lance", rows, &ours, &peer)
+}
+
+/// A bank searched under a memory limit, beside reading its columns from Lance.
+async fn limited(
     store: &Store,
     bank: Vec<f32>,
     queries: &[f32],
@@ -211,27 +249,23 @@ async fn streamed(
     session.sql(&format!("SET outskirt.memory_limit = '{limit}B'")).await?.collect().await?;
     same(sum(&session, &format!("AND id <= {}", rows + CHECKED_QUERIES)).await?.1, known)?;
     let (mut ours, mut peer, mut products) = (Vec::new(), Vec::new(), 0);
+    let options = SearchOptions { memory_limit: MemoryLimit(Some(limit as u64)), ..SearchOptions::default() };
+    let described = session.banks().open(&*session.banks().definition("bank")?, options)?.describe();
+    // numbers per row that an estimate multiplies
+    let head = described.split_once("head ").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
     for round in 0..=rounds {
-        let (streaming, _, estimated) = sum(&session, &format!("AND id <= {}", rows + STREAMED_QUERIES)).await?;
-        let start = Instant::now();
-        let columns = [schema::ID, COLUMN];
-        let mut batches = store.scan(schema::IMAGES, None, &columns, Some("split = 'bank'")).await?;
-        let mut read = 0;
-        while let Some(batch) = batches.try_next().await? {
-            read += batch.num_rows();
-        }
-        if read != rows {
-            return Err("the table should hold the bank".into());
-        }
+        let (searching, _, estimated) = sum(&session, &format!("AND id <= {}", rows + LIMITED_QUERIES)).await?;
+        let reading = read_columns(store, rows).await?;
         if round > 0 {
-            products = estimated * dimension;
-            ours.push(streaming);
-            peer.push(start.elapsed().as_secs_f64());
+            products = estimated * head.unwrap_or(dimension);
+            ours.push(searching);
+            peer.push(reading);
         }
     }
-    let share = limit as f64 / (4 * rows * dimension) as f64;
-    let row = format!("bank read block by block in {:.0} % of its bytes, beside reading it", 100.0 * share);
-    report_products(&row, STREAMED_QUERIES, &ours, &peer, products)
+    let share = 100.0 * limit as f64 / (4 * rows * dimension) as f64;
+    let form = if head.is_some() { "its codes in memory" } else { "read block by block" };
+    let row = format!("bank in {share:.0} % of its bytes, {form}, beside reading its columns from Lance");
+    report_products(&row, LIMITED_QUERIES, &ours, &peer, products)
 }
 
 /// A bank after one per cent was added, and after it was taken away again: refreshed, beside made from scratch.

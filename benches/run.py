@@ -103,7 +103,7 @@ class Side:
         self.process.wait()
 
 
-def ours(tools, bank, k, path=0, form="full"):
+def ours(tools, bank, k, path=0, form="memory"):
     return Side(tools, [tools.program, "serve", str(bank.file), str(bank.dimension), str(k), str(path), form])
 
 
@@ -281,8 +281,8 @@ def measure_large(tools, options, report):
         stop(f"--large needs {need / 1e9:.0f} GB of memory, {have / 1e9:.0f} are free: scale it down with --large-rows")
     CACHE.mkdir(parents=True, exist_ok=True)
     label = f"{rows:,} × {d}, {options.large_clusters} clusters, σ = 1, k = {k}"
-    if shutil.disk_usage(CACHE).free < 1.2 * size:
-        stop(f"--large needs {1.2 * size / 1e9:.0f} GB in the cache folder")
+    if shutil.disk_usage(CACHE).free < 2.4 * size:
+        stop(f"--large needs {2.4 * size / 1e9:.0f} GB in the cache folder")
     say(f"large: drawing {rows} vectors of {d} numbers")
     bank = drawn(tools, label, rows, d, options.large_clusters, 1.0, 1000)
 
@@ -296,8 +296,8 @@ def measure_large(tools, options, report):
     peer = faiss(tools, bank, k, "large")
     theirs, peer_replies, peer_memory = measured(peer)
     peer.close()
-    for form, name in (("packed", "20 bits a number"), ("full", "f32")):
-        if form == "full" and 1.45 * size > have:
+    for form, name in (("file", "rows in a file"), ("memory", "all in memory")):
+        if form == "memory" and 1.45 * size > have:
             say(f"{label}, {name}: skipped, it takes {1.45 * size / 1e9:.0f} GB of memory")
             continue
         process = ours(tools, bank, k, form=form)
@@ -350,8 +350,8 @@ def measure_scale(tools, options, peaks):
         need, have = 2.3 * size, memory("MemAvailable")
         if work[0] == "growing" and need > have:
             stop(f"--scale needs {need / 1e9:.0f} GB of memory, {have / 1e9:.0f} are free: scale it down with --scale-rows")
-        if shutil.disk_usage(CACHE if CACHE.exists() else CACHE.parent).free < 2.5 * size:
-            stop(f"--scale needs {2.5 * size / 1e9:.0f} GB in the cache folder")
+        if shutil.disk_usage(CACHE if CACHE.exists() else CACHE.parent).free < 3.5 * size:
+            stop(f"--scale needs {3.5 * size / 1e9:.0f} GB in the cache folder")
         bank = drawn(tools, f"{count:,} × {d}, σ = {sigma:g}, k = {k}", count, d, clusters, sigma, queries)
         rows += [[bank.label, *row] for row in measure_layers(tools, bank, k, options.large_rounds, peaks, *work)]
         bank.file.unlink()
@@ -491,12 +491,12 @@ def main():
     parser.add_argument("--only", default="", help="only banks whose name holds this (with --scale: growing or streamed); prints and writes no file without --out")
     parser.add_argument("--out", type=Path, help="the file with the two markers (BENCHMARKS.md)")
     parser.add_argument("--program", help="a bench program that is built already")
-    parser.add_argument("--large", action="store_true", help="the large bank too: 12 GB of memory (with 16 in f32 as well), 13 GB in the cache folder")
+    parser.add_argument("--large", action="store_true", help="the large bank too: 12 GB of memory (with 16 all of it in memory as well), 25 GB in the cache folder")
     parser.add_argument("--large-rows", type=int, default=1_281_167)
     parser.add_argument("--large-dimension", type=int, default=2048)
     parser.add_argument("--large-clusters", type=int, default=1000)
     parser.add_argument("--large-rounds", type=int, default=3)
-    parser.add_argument("--scale", action="store_true", help="nothing else than a bank that grows and one that is streamed, both large: 25 GB in the cache folder")
+    parser.add_argument("--scale", action="store_true", help="nothing else than a bank that grows and one that is streamed, both large: 37 GB in the cache folder")
     parser.add_argument("--scale-rows", type=int, default=1_000_000, help="rows of the bank that grows, of 512 numbers")
     parser.add_argument("--scale-limit", type=int, help="bytes of memory for the streamed bank, of --large-rows (2 GB, or a quarter of it)")
     options = parser.parse_args()

@@ -152,6 +152,10 @@ pub enum Error {
     NoHnsw { bank: String },
     #[error("index file {}: {reason}", path.display())]
     BadIndexFile { path: PathBuf, reason: String },
+    #[error(
+        "the bank's vectors could not be read from its file in indexes/ ({reason}): 'outskirt verify --repair' makes it anew"
+    )]
+    VectorsUnreadable { reason: String },
     #[error("HNSW index: {reason}")]
     Hnsw { reason: String },
 

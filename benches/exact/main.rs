@@ -12,7 +12,7 @@ const HELP: &str = "run by `make bench` (benches/run.py). Commands:
   draw FILE ROWS DIMENSION CLUSTERS SIGMA SEED STREAM    unit vectors, f32, little-endian
   peaks                                                  what the processor and the memory can do
   paths                                                  the paths of this processor, fastest first
-  serve BANK DIMENSION K PATH full|packed                load a bank; then commands on standard input";
+  serve BANK DIMENSION K PATH memory|file                load a bank; then commands on standard input";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -35,8 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 outskirt_exact::Path::available().into_iter().map(outskirt_exact::Path::name).collect();
             writeln!(out, "{names:?}")?;
         }
-        ["serve", bank, dimension, k, path, form @ ("full" | "packed")] => {
-            serve::serve(Path::new(bank), dimension.parse()?, k.parse()?, path.parse()?, form == "packed")?;
+        ["serve", bank, dimension, k, path, form @ ("memory" | "file")] => {
+            serve::serve(Path::new(bank), dimension.parse()?, k.parse()?, path.parse()?, form == "file")?;
         }
         _ => writeln!(out, "{HELP}")?,
     }

@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use outskirt_exact::{Exact, Layout, Sampling, Vectors, Work, distance};
+use outskirt_exact::{Exact, Layout, Sampling, Stored, Vectors, Work, distance};
 use rayon::prelude::*;
 
 use crate::data;
@@ -19,30 +19,44 @@ struct Server {
     found: Vec<f32>,
 }
 
-/// Load a bank, say so, and answer until the input ends. Paths are numbered as `paths` lists them.
-pub(crate) fn serve(file: &Path, dimension: usize, k: usize, path: usize, packed: bool) -> Result<(), Box<dyn Error>> {
+/// Load a bank, say so, and answer until the input ends. Paths are numbered as `paths` lists them. `stored`: the bank is
+/// written into an index file beside its own, and its rows stay there.
+pub(crate) fn serve(file: &Path, dimension: usize, k: usize, path: usize, stored: bool) -> Result<(), Box<dyn Error>> {
     let path = *outskirt_exact::Path::available().get(path).ok_or("this processor has no such path")?;
     let layout = Layout { k, path, ..Layout::default() };
-    let rows = if packed { None } else { Some(data::rows(file, dimension)?) };
+    let rows = if stored { None } else { Some(data::rows(file, dimension)?) };
     let start = Instant::now();
     let exact = match rows {
         Some(rows) => Exact::new(rows, layout),
         None => {
-            // rows that stay in their file: it is read twice, and that is part of laying out
+            // the file is read three times, and that is part of laying out
+            let to = file.with_extension("exact");
             let mut sampling = Sampling::new(data::count(file, dimension)?, dimension, layout);
             data::stream(file, dimension, |rows| rows.chunks_exact(dimension).for_each(|row| sampling.see(row)))?;
-            let mut packing = sampling.packing();
-            data::stream(file, dimension, |rows| rows.chunks_exact(dimension).for_each(|row| packing.add(row)))?;
-            packing.finish()
+            let (mut placing, mut ids) = (sampling.placing(), 0..);
+            data::stream(file, dimension, |rows| {
+                rows.chunks_exact(dimension).zip(&mut ids).for_each(|(row, id)| placing.place(id, row));
+            })?;
+            let (mut filing, mut written) = (placing.filing(&to, "")?, Ok(()));
+            data::stream(file, dimension, |rows| {
+                for row in rows.chunks_exact(dimension) {
+                    written = std::mem::replace(&mut written, Ok(())).and_then(|()| filing.add(row));
+                }
+            })?;
+            written?;
+            filing.finish()?;
+            let exact = Stored::open(&to)?.search_in_place(path)?.0;
+            // open files stay, and nothing is left behind
+            std::fs::remove_file(&to)?;
+            exact
         }
     };
     let seconds = start.elapsed().as_secs_f64();
     let mut out = std::io::stdout();
     writeln!(
         out,
-        "{{\"seconds\": {seconds}, \"rows\": {}, \"error\": {:e}, \"describe\": {:?}, \"path\": {:?}, \"threads\": {}}}",
+        "{{\"seconds\": {seconds}, \"rows\": {}, \"describe\": {:?}, \"path\": {:?}, \"threads\": {}}}",
         exact.len(),
-        exact.error(),
         exact.describe(),
         path.name(),
         rayon::current_num_threads()
@@ -109,6 +123,7 @@ impl Server {
         let answer = search();
         let seconds = start.elapsed().as_secs_f64();
         let Work { visits, estimated, computed, .. } = self.exact.work();
+        assert!(self.exact.failure().is_none(), "{:?}", self.exact.failure());
         let reply = format!(
             "{{\"seconds\": {seconds}, \"queries\": {queries}, \"visits\": {}, \"estimated\": {}, \"computed\": {}}}",
             visits - before.visits,

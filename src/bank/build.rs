@@ -1,19 +1,19 @@
 //! Making and dropping banks, and reading a bank's vectors out of its version of the table.
 
 use std::fs;
-use std::path::PathBuf;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
 use futures::{Stream, TryStreamExt};
 
+use super::derived::{derived, files_of, make};
+use super::graph::check_graph_memory;
 use super::{Definition, list};
 use crate::error::{Error, Result};
-use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, Storage, sidecar_files};
-use crate::memory;
+use crate::index::IndexKind;
 use crate::sampling::{is_sampled, mixed};
 use crate::schema;
-use crate::store::{Store, WriteLock, now, quote};
+use crate::store::{Store, now, quote};
 use crate::vectors::{Rows, embedding, normalize};
 
 /// What a bank is to hold.
@@ -79,45 +79,31 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
         created_at: now(),
         checked_version: None,
     };
-    // exact search needs no file: the rows are checked and counted
-    let rows = match spec.index {
-        IndexKind::Exact => None,
-        IndexKind::Hnsw(_) => {
-            let mut counted = bank.clone();
-            for_each_id(store, &bank, |_| counted.row_count += 1).await?;
-            check_graph_memory(&counted, true)?;
-            Some(read_rows(store, &counted).await?)
-        }
-    };
-    bank.row_count = match &rows {
-        Some(rows) => rows.ids.len(),
-        None => {
-            let mut count = 0;
-            for_each_row(store, &bank, |_, _| count += 1).await?;
-            count
-        }
-    };
-    if bank.row_count == 0 {
+    let mut count = 0;
+    for_each_id(store, &bank, |_| count += 1).await?;
+    if count == 0 {
         return Err(Error::NoRows { predicate: spec.predicate.clone(), backbone: spec.backbone.clone() });
     }
+    bank.row_count = count;
     bank.check_k(spec.k as i128)?;
-    if let Some(rows) = rows {
-        save_hnsw(store, &bank, &build_hnsw(&bank, &rows)?, &lock)?;
+    if spec.index != IndexKind::Exact {
+        check_graph_memory(&bank, true)?;
     }
+    make(store, &lock, &bank, derived(&bank)?).await?;
     // the row last: what came before is derived, or a tag that the next attempt replaces
     store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
     store.write_rows(&lock, schema::BANKS, &[], std::slice::from_ref(&bank)).await?;
     Ok(bank)
 }
 
-/// Drop a bank, its calibrations and its index file. The images stay.
+/// Drop a bank, its calibrations and its index files. The images stay.
 pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
     let lock = store.lock()?;
     let bank = super::find(store, name).await?;
     store.delete(&lock, schema::CALIBRATIONS, &format!("bank = {}", quote(name))).await?;
     store.delete(&lock, schema::BANKS, &format!("name = {}", quote(name))).await?;
     store.untag(schema::IMAGES, |tag| bank.owns(tag)).await?;
-    for file in sidecar_files(&hnsw_path(store, &bank)) {
+    for file in files_of(store, &bank) {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", &file)(error));
@@ -254,77 +240,4 @@ pub(super) async fn draw(
     let mut rows = Rows::with_capacity(drawn.len(), bank.dimension);
     drawn.iter().for_each(|(_, unit)| rows.push(unit));
     Ok(rows)
-}
-
-pub(super) fn hnsw_path(store: &Store, bank: &Definition) -> PathBuf {
-    store.index_folder().join(format!("{}.hnsw", bank.name))
-}
-
-/// What the graph's file must have been built from to be this bank's.
-pub(super) fn hnsw_sidecar(bank: &Definition) -> Result<Sidecar> {
-    let storage = match bank.index_kind()? {
-        IndexKind::Hnsw(storage) => storage,
-        IndexKind::Exact => Storage::default(),
-    };
-    Ok(Sidecar {
-        format: FORMAT,
-        bank: bank.name.clone(),
-        table_version: bank.table_version,
-        backbone_sha256: bank.sha256.clone(),
-        predicate: bank.predicate.clone(),
-        alpha: bank.alpha,
-        seed: bank.seed,
-        rows: bank.row_count,
-        dimension: bank.dimension,
-        options: HnswOptions { storage, ..HnswOptions::default() },
-        step: 0.0,
-        checksum: String::new(),
-    })
-}
-
-/// The bank as its graph's file has it, perhaps of another version; `None` where there is no file that fits. The file's
-/// checksum is left to whoever loads it.
-pub(super) async fn graph_of(store: &Store, bank: &Definition) -> Result<Option<Definition>> {
-    match hnsw_sidecar(bank)?.beside(&hnsw_path(store, bank)) {
-        Ok(found) => Ok(Some(of_graph(store, bank, &found).await?)),
-        Err(_) => Ok(None),
-    }
-}
-
-/// A bank at the version from which its graph was built.
-pub(super) async fn of_graph(store: &Store, bank: &Definition, found: &Sidecar) -> Result<Definition> {
-    let (table_version, row_count) = (found.table_version, found.rows);
-    if table_version == bank.table_version {
-        return Ok(Definition { row_count, ..bank.clone() });
-    }
-    let mut then = Definition { table_version, row_count, checked_version: None, ..bank.clone() };
-    let tags = store.tags(schema::IMAGES).await?;
-    then.checked_version = tags.into_iter().filter(|(tag, _)| then.has_tag(tag)).map(|(_, version)| version).max();
-    Ok(then)
-}
-
-/// Refuse a graph that there is no memory for: loaded, or built, with the bank's rows beside it.
-pub(super) fn check_graph_memory(bank: &Definition, build: bool) -> Result<()> {
-    let options = hnsw_sidecar(bank)?.options;
-    let (n, d) = (bank.row_count as u64, bank.dimension as u64);
-    let per_number = match options.storage {
-        Storage::F32 => 4,
-        Storage::Bf16 => 2,
-        Storage::I8 => 1,
-    };
-    // links of 4 bytes: twice as many on the ground floor, and about as many on all others; keys and slots
-    let graph = n * (d * per_number + 4 * 3 * options.connectivity as u64 + 64);
-    let (what, rows) = if build { ("building", n * d * 4) } else { ("loading", 0) };
-    let what = format!("{what} the graph of bank '{}'", bank.name);
-    memory::check(&what, graph + rows, "exact search (--index exact) needs none of it")
-}
-
-/// Build a bank's graph.
-pub(super) fn build_hnsw(bank: &Definition, rows: &InMemory) -> Result<Hnsw> {
-    Hnsw::build(&rows.vectors, &rows.ids, hnsw_sidecar(bank)?.options)
-}
-
-/// Put a bank's graph beside the tables.
-pub(super) fn save_hnsw(store: &Store, bank: &Definition, hnsw: &Hnsw, _lock: &WriteLock) -> Result<()> {
-    Sidecar { step: hnsw.step(), ..hnsw_sidecar(bank)? }.commit(&hnsw_path(store, bank), |fresh| hnsw.save(fresh))
 }

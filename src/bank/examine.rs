@@ -4,9 +4,11 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Float32Type, UInt64Type};
 use futures::TryStreamExt;
 
-use super::build::{draw, hnsw_path, hnsw_sidecar, of_graph, read_whole};
-use super::optimize::{leftover_files, rebuild};
-use super::{Bank, Calibration, Definition, list_calibrations};
+use super::build::{draw, read_whole};
+use super::derived::{Derived, at_origin, make};
+use super::graph::{hnsw_path, hnsw_sidecar};
+use super::optimize::leftover_files;
+use super::{Bank, Calibration, Definition, exact, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::{IndexKind, Search, Storage, kth_distances_brute};
 use crate::schema;
@@ -53,9 +55,10 @@ pub struct Finding {
 pub async fn examine(store: &Store, bank: &Definition, sample: usize, lock: Option<&WriteLock>) -> Vec<Finding> {
     let name = &bank.name;
     let finding = |what: &str, state| Finding { subject: format!("{what} {name}"), state };
-    let mut findings = Vec::new();
+    let (index, laid_out) = exact_index(store, bank, lock).await;
+    let mut findings = vec![finding("index of", index)];
     let mut exact = None;
-    let mut state = match compare(store, bank, sample).await {
+    let mut state = match compare(store, bank, sample, laid_out).await {
         Ok((facts, opened)) => {
             exact = Some(opened);
             State::Well(facts)
@@ -115,8 +118,8 @@ pub fn leftovers(store: &Store, banks: &[Definition], lock: Option<&WriteLock>) 
     Ok(Some(State::Mended(format!("{facts}; removed"))))
 }
 
-/// The bank read and opened, its distances from sampled images compared with brute force.
-async fn compare(store: &Store, bank: &Definition, sample: usize) -> Result<(String, Bank)> {
+/// The bank read and searched, its distances from sampled images compared with brute force.
+async fn compare(store: &Store, bank: &Definition, sample: usize, laid_out: Option<Bank>) -> Result<(String, Bank)> {
     let columns = store.embedding_columns().await?;
     if !columns.iter().any(|column| column.backbone == bank.backbone && column.sha256 == bank.sha256) {
         let known = columns.into_iter().map(|column| column.backbone).collect();
@@ -128,7 +131,10 @@ async fn compare(store: &Store, bank: &Definition, sample: usize) -> Result<(Str
         let rows = read_whole(store, bank).await?.vectors.to_values();
         kth_distances_brute(Vectors::new(&rows, bank.dimension), Vectors::new(&queries, bank.dimension), k)
     };
-    let opened = Bank::open(store, bank.clone(), Search::Exact.into()).await?;
+    let opened = match laid_out {
+        Some(opened) => opened,
+        None => Bank::lay_out(store, bank, Search::Exact.into()).await?,
+    };
     let found = opened.kth_distances(Vectors::new(&queries, bank.dimension), k)?;
     let off = largest(truth.iter().zip(&found).map(|(a, b)| (a - b).abs()));
     if !within(off) {
@@ -155,6 +161,34 @@ async fn tagged(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> R
     Ok(State::Mended(format!("{facts}; tagged")))
 }
 
+/// The exact index as it lies on disk: all of it is read, and compared with its checksums.
+async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> (State, Option<Bank>) {
+    let check = async || -> Result<(String, Bank)> {
+        let (_, origin) = exact::find(store, bank)?;
+        let base = at_origin(store, bank, &origin).await?;
+        let opened = Bank::load_exact(store, bank).await?;
+        let changed = 100.0 * super::churn_of(store, bank, &base).await?;
+        Ok((format!("checksums right; made from version {}, {changed:.1} % changed since", base.table_version), opened))
+    };
+    let reason = match check().await {
+        Ok((facts, opened)) => return (State::Well(facts), Some(opened)),
+        Err(reason) => reason,
+    };
+    let missing = !exact::exact_path(store, bank).exists();
+    let Some(lock) = lock else {
+        let none = || State::Well("none yet: the next search makes it".into());
+        return (if missing { none() } else { State::Derived(reason.to_string()) }, None);
+    };
+    let mended = async {
+        make(store, lock, bank, &[Derived::Exact]).await?;
+        check().await
+    };
+    match mended.await {
+        Ok((facts, opened)) => (State::Mended(format!("{reason}; built anew: {facts}")), Some(opened)),
+        Err(error) => (State::Broken(format!("{reason}; building it anew: {error}")), None),
+    }
+}
+
 async fn graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize, lock: Option<&WriteLock>) -> State {
     let checked = check_graph(store, bank, exact, sample).await;
     let reason = match checked {
@@ -163,7 +197,7 @@ async fn graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize, lo
     };
     let Some(lock) = lock else { return State::Derived(reason.to_string()) };
     let mended = async {
-        rebuild(store, lock, bank).await?;
+        make(store, lock, bank, &[Derived::Graph]).await?;
         check_graph(store, bank, exact, sample).await
     };
     match mended.await {
@@ -176,7 +210,7 @@ async fn graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize, lo
 async fn check_graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize) -> Result<String> {
     let path = hnsw_path(store, bank);
     let found = hnsw_sidecar(bank)?.verify(&path)?;
-    let (base, opened) = (of_graph(store, bank, &found).await?, Bank::load_hnsw(store, bank, &found).await?);
+    let (base, opened) = (at_origin(store, bank, &found.origin).await?, Bank::load_hnsw(store, bank, &found).await?);
     let queries = sampled(store, bank, sample).await?;
     let queries = Vectors::new(&queries, bank.dimension);
     let (truth, distances) = (exact.kth_distances(queries, bank.k)?, opened.kth_distances(queries, bank.k)?);
@@ -191,7 +225,7 @@ async fn check_graph(store: &Store, bank: &Definition, exact: &Bank, sample: usi
         return Err(bad(format!("of {} sampled k-th distances only {right} are right", truth.len())));
     }
     let off = largest(truth.iter().zip(&distances).map(|(a, b)| (a - b).abs()));
-    let churn = super::churn(store, bank).await?.unwrap_or(0.0);
+    let churn = super::churn_of(store, bank, &base).await?;
     Ok(format!(
         "checksum right; built from version {}, {:.1} % changed since; {right} of {} k-th distances exact, off by {off:.1e} at most",
         base.table_version,

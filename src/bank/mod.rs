@@ -1,14 +1,17 @@
 //! Banks: the in-distribution embeddings that a score is measured against. The one place where store and index meet.
 //!
 //! A bank is a definition (one row of `banks`: backbone, predicate, k, sampling, table version). Its vectors are
-//! read from that version of `images`, so the same bank gives the same scores whatever is ingested later; its
-//! HNSW graph is a file beside the tables that rebuilds where it is missing or damaged. Calibrations hold the
+//! read from that version of `images`, so the same bank gives the same scores whatever is ingested later; its exact index,
+//! and an HNSW graph, are files beside the tables that are made anew where they are missing or damaged. Calibrations hold the
 //! scores of held-out ID images. Not for SQL: functions ask [`Banks`].
 
 mod build;
 mod calibrate;
+mod derived;
+mod exact;
 mod examine;
 mod gaussian;
+mod graph;
 mod keep;
 mod open;
 mod optimize;
@@ -27,6 +30,8 @@ pub use open::{Bank, Banks};
 pub use optimize::{Optimized, optimize};
 pub use refresh::{Refreshed, churn, refresh, refresh_all};
 pub use verify::{Verification, verify};
+
+use refresh::churn_of;
 
 use crate::error::{Error, Result};
 use crate::index::IndexKind;

@@ -5,25 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::build::{
-    build_hnsw, check_graph_memory, for_each_row, hnsw_path, hnsw_sidecar, of_graph, read_whole, save_hnsw,
-};
+use super::build::read_whole;
+use super::derived::{Derived, at_origin, make};
 use super::gaussian::Gaussian;
-use super::refresh::follow;
-use super::{Calibration, Definition, at_version, find, list, list_calibrations};
+use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw};
+use super::refresh::changes;
+use super::{Calibration, Definition, at_version, exact, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
 use crate::error::{Error, Result};
 use crate::index::{
-    self, Device, Exact, Found, Hnsw, IndexKind, Kth, Layout, Neighbor, NeighborIndex, Processor, Question, Sampling,
-    Search, SearchOptions, Sidecar, Stale, check_device,
+    self, Device, Exact, Found, Hnsw, IndexKind, Kth, Neighbor, NeighborIndex, Processor, Question, Search,
+    SearchOptions, Sidecar, Stale, check_device,
 };
 use crate::memory;
 use crate::schema;
 use crate::store::Store;
 use crate::vectors::Vectors;
-
-/// How far distances of a packed bank may be off.
-const TOLERANCE: f32 = 1e-5;
 
 /// A bank ready to be searched.
 #[derive(Debug)]
@@ -35,62 +32,98 @@ pub struct Bank {
 }
 
 impl Bank {
-    /// Open a bank for one kind of search. A graph that is missing or damaged is rebuilt, and [`Self::notice`]
-    /// says so.
+    /// Open a bank for one kind of search, within the memory limit of the options, or else the memory that there is. An
+    /// index file that is missing or damaged is made anew, and [`Self::notice`] says so.
     pub async fn open(store: &Store, definition: Definition, options: SearchOptions) -> Result<Self> {
-        match options.kind {
-            Search::Exact => {
+        Self::open_watched(store, &definition, options, &Arc::default()).await
+    }
+
+    async fn open_watched(
+        store: &Store,
+        bank: &Definition,
+        options: SearchOptions,
+        watch: &Arc<OnceLock<Watch>>,
+    ) -> Result<Self> {
+        match (options.kind, options.device) {
+            (Search::Hnsw, _) => Self::open_hnsw(store, bank.clone()).await,
+            (Search::Exact, Device::Cuda) => {
                 check_device(options.device)?;
-                let needed = Exact::bytes(definition.row_count, definition.dimension);
-                memory::check(&format!("bank '{}' in f32", definition.name), needed, "SET outskirt.memory_limit")?;
-                let rows = read_whole(store, &definition).await?;
-                let ids: Arc<[u64]> = rows.ids.into();
-                let index = index::exact(rows.vectors, Arc::clone(&ids), definition.k, options)?;
-                Ok(Self { definition, ids, index, notice: None })
+                Self::lay_out(store, bank, options).await
             }
-            Search::Hnsw => Self::open_hnsw(store, definition).await,
+            (Search::Exact, Device::Cpu) => {
+                // a tenth is left to everybody else
+                let available = || memory::available().map(|bytes| bytes / 10 * 9);
+                let limit = options.memory_limit.0.or_else(available).unwrap_or(u64::MAX);
+                Self::open_exact(store, bank, options, limit, watch).await
+            }
         }
     }
 
-    /// Open a bank with its vectors in 20 bits a number; `None` where that would move a distance too far.
-    async fn open_packed(
+    /// A bank out of its exact index; where there is none that fits, one is made, or the bank laid out for this session.
+    async fn open_exact(
         store: &Store,
-        definition: &Definition,
+        bank: &Definition,
         options: SearchOptions,
-        tell: impl Fn(usize, usize),
-    ) -> Result<Option<Self>> {
-        let (n, d) = (definition.row_count, definition.dimension);
-        let layout = Layout { k: definition.k, path: options.instructions, ..Layout::default() };
-        let all_there = |found: usize| match found {
-            found if found == n => Ok(()),
-            found => Err(Error::BankChanged { bank: definition.name.clone(), expected: n, found }),
+        limit: u64,
+        watch: &Arc<OnceLock<Watch>>,
+    ) -> Result<Self> {
+        let opened = |(exact, ids), notice| Self { notice, ..Self::of_exact(bank, exact, ids) };
+        let streamed = |notice| -> Result<Self> {
+            let index = Box::new(Streamed::new(store.folder(), bank, limit, options, watch)?);
+            Ok(Self { definition: bank.clone(), ids: Arc::default(), index, notice })
         };
-        let (mut sampling, mut seen) = (Sampling::new(n, d, layout), 0);
-        for_each_row(store, definition, |_, unit| {
-            sampling.see(unit);
-            seen += 1;
-            tell(seen, 2 * n);
-        })
-        .await?;
-        all_there(seen)?;
-        let (mut packing, mut ids) = (sampling.packing(), Vec::with_capacity(n));
-        for_each_row(store, definition, |id, unit| {
-            packing.add(unit);
-            ids.push(id);
-            tell(n + ids.len(), 2 * n);
-        })
-        .await?;
-        all_there(ids.len())?;
-        let exact = packing.finish();
-        if exact.error() > TOLERANCE {
-            return Ok(None);
+        // a bank of an earlier version of the program has none yet: nothing is wrong with it
+        let missing = !exact::exact_path(store, bank).exists();
+        let reason = match exact::load(store, bank, options.instructions, limit).await {
+            Ok(Some(found)) => return Ok(opened(found, None)),
+            Ok(None) => return streamed(None),
+            Err(reason) => reason,
+        };
+        let mut notice = None;
+        if find(store, &bank.name).await?.table_version == bank.table_version {
+            // a reader makes the file where it may: not beside a writer, nor without the right to
+            let made = match store.lock() {
+                Ok(lock) => make(store, &lock, bank, &[Derived::Exact]).await,
+                Err(unmade) => Err(unmade),
+            };
+            match made {
+                Ok(()) => {
+                    let notice = (!missing).then(|| format!("{reason}; rebuilt"));
+                    return match exact::load(store, bank, options.instructions, limit).await? {
+                        Some(found) => Ok(opened(found, notice)),
+                        None => streamed(notice),
+                    };
+                }
+                Err(unmade) => notice = (!missing).then(|| format!("{reason}; rebuilt in memory only ({unmade})")),
+            }
         }
-        let (name, error) = (&definition.name, exact.error());
-        let notice =
-            format!("outskirt.memory_limit: {name} is held in 20 bits a number, its scores are exact to {error:.1e}");
+        match Exact::bytes(bank.row_count, bank.dimension) <= limit {
+            true => Ok(Self { notice, ..Self::lay_out(store, bank, options).await? }),
+            false => streamed(notice),
+        }
+    }
+
+    /// The bank out of its exact index, all of it in memory.
+    pub(super) async fn load_exact(store: &Store, bank: &Definition) -> Result<Self> {
+        let found = exact::load(store, bank, SearchOptions::default().instructions, u64::MAX).await?;
+        let (exact, ids) = found.ok_or(Error::NeedsMemory { what: "an exact index" })?;
+        Ok(Self::of_exact(bank, exact, ids))
+    }
+
+    fn of_exact(bank: &Definition, exact: Exact, ids: Vec<u64>) -> Self {
         let ids: Arc<[u64]> = ids.into();
         let index = Box::new(Processor::new(exact, Arc::clone(&ids)));
-        Ok(Some(Self { definition: definition.clone(), ids, index, notice: Some(notice) }))
+        Self { definition: bank.clone(), ids, index, notice: None }
+    }
+
+    /// A bank laid out in memory from its rows, for this session.
+    pub(super) async fn lay_out(store: &Store, bank: &Definition, options: SearchOptions) -> Result<Self> {
+        let needed = Exact::bytes(bank.row_count, bank.dimension);
+        memory::check(&format!("bank '{}' in f32", bank.name), needed, "SET outskirt.memory_limit")?;
+        let mut rows = read_whole(store, bank).await?;
+        let index = index::exact(rows.vectors, &rows.ids, bank.k, options)?;
+        rows.ids.sort_unstable();
+        Ok(Self { definition: bank.clone(), ids: rows.ids.into(), index, notice: None })
     }
 
     async fn open_hnsw(store: &Store, definition: Definition) -> Result<Self> {
@@ -139,7 +172,7 @@ impl Bank {
         &self.definition
     }
 
-    /// `images.id` of its rows, in table order; empty where only a graph was loaded, or rows stay in the table.
+    /// `images.id` of its rows, ascending; empty where only a graph was loaded, or rows stay in the table.
     pub fn ids(&self) -> &[u64] {
         &self.ids
     }
@@ -189,44 +222,23 @@ pub(super) fn open_exact(store: &Store, definition: &Definition) -> Result<Bank>
     elsewhere(&definition.name, || open_within(store.folder(), definition, options, &Arc::default()))
 }
 
-/// A bank in f32 where the memory limit, or else the memory that there is, allows that; else packed; else read from its
-/// table when it is searched.
 fn open_within(
     folder: &Path,
     definition: &Definition,
     options: SearchOptions,
     watch: &Arc<OnceLock<Watch>>,
 ) -> Result<Bank> {
-    let (n, d) = (definition.row_count, definition.dimension);
-    let on_processor = options.kind == Search::Exact && options.device == Device::Cpu;
-    // a tenth is left to everybody else
-    let limit = options.memory_limit.0.or_else(|| memory::available().map(|bytes| bytes / 10 * 9));
-    let Some(limit) = limit.filter(|&limit| on_processor && Exact::bytes(n, d) > limit) else {
-        return own_runtime(folder, async |store| Bank::open(&store, definition.clone(), options).await);
-    };
-    if Sampling::bytes(n, d) <= limit {
-        let told = watch.get();
-        let tell = |done, all| {
-            if let Some(watch) = told.filter(|_| done % 1024 == 0 || done == all) {
-                watch.tell(&definition.name, done, all);
-            }
-        };
-        let open = async |store| Bank::open_packed(&store, definition, options, tell).await;
-        if let Some(bank) = own_runtime(folder, open)? {
-            return Ok(bank);
-        }
-    }
-    let index = Streamed::new(folder, definition, limit, options, watch)?;
-    Ok(Bank { definition: definition.clone(), ids: Arc::default(), index: Box::new(index), notice: None })
+    own_runtime(folder, async |store| Bank::open_watched(&store, definition, options, watch).await)
 }
 
 /// Load a graph, and bring one of an older version of the bank up to date.
 async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) -> Result<Hnsw> {
     let mut hnsw = Hnsw::load(path, bank.dimension, found.options, found.step)?;
-    match found.table_version {
-        base if base == bank.table_version && found.rows == bank.row_count => {}
+    match found.origin.table_version {
+        base if base == bank.table_version && found.origin.rows == bank.row_count => {}
         base if base < bank.table_version => {
-            follow(store, &mut hnsw, &of_graph(store, bank, found).await?, bank).await?;
+            let changes = changes(store, &at_origin(store, bank, &found.origin).await?, bank).await?;
+            hnsw.change(&changes.gone, &changes.vectors, &changes.ids)?;
         }
         base => {
             let reason = format!("it was built from version {base} of images");

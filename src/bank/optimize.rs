@@ -4,13 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::build::{build_hnsw, check_graph_memory, graph_of, hnsw_path, read_rows, save_hnsw};
+use super::derived::{base, derived, make, wanted_files};
 use super::refresh::{settle, untag_others};
 use super::{Definition, list};
 use crate::error::{Error, Result};
-use crate::index::{IndexKind, sidecar_files};
 use crate::schema;
-use crate::store::{Footprint, Store, WriteLock};
+use crate::store::{Footprint, Store};
 
 /// What [`optimize`] did.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,7 +18,7 @@ pub struct Optimized {
     pub tables: Vec<(&'static str, Footprint, Footprint)>,
     /// Bytes of the database, before and after.
     pub bytes: (u64, u64),
-    /// Banks whose graph was built anew, so that the version it stood for need not be kept.
+    /// Banks whose index files were made anew, so that the versions they stood for need not be kept.
     pub rebuilt: Vec<String>,
     /// Banks that are behind `images`, and so keep an older version of it.
     pub behind: Vec<Definition>,
@@ -58,9 +57,15 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
         }
         let bank = Definition { checked_version: Some(compacted), ..bank };
         settle(store, &lock, &bank).await?;
-        if graph_of(store, &bank).await?.is_some_and(|graph| graph.table_version != bank.table_version) {
-            tell(format!("building the graph of bank {}", bank.name));
-            rebuild(store, &lock, &bank).await?;
+        let mut outdated = Vec::new();
+        for &which in derived(&bank)? {
+            if base(store, &bank, which).await?.is_some_and(|base| base.table_version != bank.table_version) {
+                outdated.push(which);
+            }
+        }
+        if !outdated.is_empty() {
+            tell(format!("making the index files of bank {}", bank.name));
+            make(store, &lock, &bank, &outdated).await?;
             rebuilt.push(bank.name);
         }
     }
@@ -74,14 +79,7 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
     Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, pruned })
 }
 
-/// Build a bank's graph from its rows and put it in place of what is there.
-pub(super) async fn rebuild(store: &Store, lock: &WriteLock, bank: &Definition) -> Result<()> {
-    check_graph_memory(bank, true)?;
-    let rows = read_rows(store, bank).await?;
-    save_hnsw(store, bank, &build_hnsw(bank, &rows)?, lock)
-}
-
-/// Let exactly those versions of `images` be tagged that banks and their graphs are read from.
+/// Let exactly those versions of `images` be tagged that banks are read from and their files were made from.
 async fn settle_tags(store: &Store) -> Result<()> {
     let banks = list(store).await?;
     for bank in &banks {
@@ -92,7 +90,7 @@ async fn settle_tags(store: &Store) -> Result<()> {
     store.untag(schema::IMAGES, |tag| Definition::is_tag(tag) && !banks.iter().any(|bank| bank.owns(tag))).await
 }
 
-/// Index files that belong to no bank with a graph, and those that were never finished.
+/// Index files that belong to no bank, and those that were never finished.
 pub(super) fn leftover_files(store: &Store, banks: &[Definition]) -> Result<Vec<PathBuf>> {
     let folder = store.index_folder();
     let entries = match fs::read_dir(&folder) {
@@ -101,10 +99,7 @@ pub(super) fn leftover_files(store: &Store, banks: &[Definition]) -> Result<Vec<
     };
     let mut own = Vec::new();
     for bank in banks {
-        if bank.index_kind()? != IndexKind::Exact {
-            let [index, sidecar, ..] = sidecar_files(&hnsw_path(store, bank));
-            own.extend([index, sidecar]);
-        }
+        own.extend(wanted_files(store, bank)?);
     }
     let mut files = Vec::new();
     for entry in entries {

@@ -7,18 +7,17 @@ use arrow::array::AsArray;
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
 
-use super::build::{each_of, graph_of};
-use super::optimize::rebuild;
+use super::build::each_of;
+use super::derived::{base, derived, make};
 use super::{Definition, find, list};
 use crate::error::{Error, Result};
-use crate::index::{Hnsw, IndexKind};
 use crate::sampling::is_sampled;
 use crate::schema;
 use crate::store::{Fragments, Store, WriteLock};
 use crate::vectors::Rows;
 
-/// Share of a graph's rows that may have changed before it is built anew: what is gone stays as a
-/// way to others, and is paid for by every search.
+/// Share of a file's rows that may have changed before it is made anew: what is gone stays in a graph as a way to others
+/// and in an exact index as an empty place, and every opening and search pays for it.
 const MOST_CHURN: f64 = 0.2;
 /// Rows written since that are looked up by id in the older version; of more it is read whole.
 const LOOKED_UP: usize = 1000;
@@ -34,7 +33,7 @@ pub struct Refreshed {
     pub removed: usize,
     /// As above.
     pub changed: usize,
-    /// Whether its graph was built anew.
+    /// Whether its index files were made anew.
     pub rebuilt: bool,
 }
 
@@ -55,7 +54,7 @@ impl Difference {
         self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
     }
 
-    /// Nodes that a graph of the older version loses and gains, as a share of its rows.
+    /// Rows that an index of the older version loses and gains, as a share of those it has.
     fn churn(&self) -> f64 {
         (self.added.len() + self.removed.len() + 2 * self.changed.len()) as f64 / self.before.max(1) as f64
     }
@@ -105,22 +104,26 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
         return Err(Error::BankTooSmall { bank: bank.name, rows: bank.row_count, k: bank.k });
     }
     store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
-    let rebuilt = match graph_of(store, &bank).await? {
-        _ if bank.index_kind()? == IndexKind::Exact => false,
-        Some(graph) if graph.table_version == before.table_version => difference.churn() > MOST_CHURN,
-        Some(graph) => {
-            // a version that is gone cannot be compared with
-            self::difference(store, &graph, &bank).await.map_or(true, |since| since.churn() > MOST_CHURN)
+    let mut outdated = Vec::new();
+    for &which in derived(&bank)? {
+        let anew = match base(store, &bank, which).await? {
+            Some(base) if base.table_version == before.table_version => difference.churn() > MOST_CHURN,
+            Some(base) => {
+                // a version that is gone cannot be compared with
+                self::difference(store, &base, &bank).await.map_or(true, |since| since.churn() > MOST_CHURN)
+            }
+            None => true,
+        };
+        if anew {
+            outdated.push(which);
         }
-        None => true,
-    };
-    if rebuilt {
-        rebuild(store, lock, &bank).await?;
     }
+    make(store, lock, &bank, &outdated).await?;
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
     untag_others(store, &bank).await?;
     let Difference { added, removed, changed, .. } = difference;
+    let rebuilt = !outdated.is_empty();
     Ok(Refreshed { bank, added: added.len(), removed: removed.len(), changed: changed.len(), rebuilt })
 }
 
@@ -143,21 +146,33 @@ pub(super) async fn settle(store: &Store, lock: &WriteLock, bank: &Definition) -
     untag_others(store, bank).await
 }
 
-/// Keep no other version for a bank than the one it is read from, and the one its graph was built from.
+/// Keep no other version for a bank than the one it is read from, and those its files were made from.
 pub(super) async fn untag_others(store: &Store, bank: &Definition) -> Result<()> {
-    let graph = graph_of(store, bank).await?.filter(|graph| graph.table_version != bank.table_version);
-    let of_graph = |tag: &str| graph.as_ref().is_some_and(|graph| graph.has_tag(tag));
-    store.untag(schema::IMAGES, |tag| bank.owns(tag) && tag != bank.tag() && !of_graph(tag)).await
+    let mut bases = Vec::new();
+    for &which in derived(bank)? {
+        bases.extend(base(store, bank, which).await?.filter(|base| base.table_version != bank.table_version));
+    }
+    let of_file = |tag: &str| bases.iter().any(|base| base.has_tag(tag));
+    store.untag(schema::IMAGES, |tag| bank.owns(tag) && tag != bank.tag() && !of_file(tag)).await
 }
 
-/// Share of a graph's rows that has changed since it was built; `None` where the bank keeps none, or none that fits.
+/// Share of the rows that has changed since the bank's files were made, the largest; `None` where one is missing.
 pub async fn churn(store: &Store, bank: &Definition) -> Result<Option<f64>> {
-    if bank.index_kind()? == IndexKind::Exact {
-        return Ok(None);
+    let mut most: f64 = 0.0;
+    for &which in derived(bank)? {
+        match base(store, bank, which).await? {
+            Some(base) => most = most.max(churn_of(store, bank, &base).await?),
+            None => return Ok(None),
+        }
     }
-    match graph_of(store, bank).await? {
-        Some(graph) => Ok(Some(difference(store, &graph, bank).await?.churn())),
-        None => Ok(None),
+    Ok(Some(most))
+}
+
+/// The same, of one file.
+pub(super) async fn churn_of(store: &Store, bank: &Definition, base: &Definition) -> Result<f64> {
+    match base.table_version == bank.table_version {
+        true => Ok(0.0),
+        false => Ok(difference(store, base, bank).await?.churn()),
     }
 }
 
@@ -248,22 +263,37 @@ async fn read(
     Ok(())
 }
 
-/// Bring a graph of an older version up to the bank's.
-pub(super) async fn follow(store: &Store, hnsw: &mut Hnsw, graph: &Definition, bank: &Definition) -> Result<()> {
-    let difference = difference(store, graph, bank).await?;
+/// What has to be done to an index of one version of a bank so that it is one of a later version.
+pub(super) struct Changes {
+    /// Ids of rows to take out.
+    pub(super) gone: Vec<u64>,
+    /// Ids of rows to put in afterwards, and their normalised embeddings.
+    pub(super) ids: Vec<u64>,
+    pub(super) vectors: Rows,
+}
+
+impl Changes {
+    pub(super) fn none(bank: &Definition) -> Self {
+        Self { gone: Vec::new(), ids: Vec::new(), vectors: Rows::with_capacity(0, bank.dimension) }
+    }
+}
+
+/// By what an index of an older version of a bank is brought up to it.
+pub(super) async fn changes(store: &Store, base: &Definition, bank: &Definition) -> Result<Changes> {
+    let difference = difference(store, base, bank).await?;
     if difference.after != bank.row_count {
         let (expected, found) = (bank.row_count, difference.after);
         return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
     }
-    let gone: Vec<u64> = difference.removed.union(&difference.changed).copied().collect();
-    let (mut ids, mut vectors) = (Vec::new(), Rows::with_capacity(0, bank.dimension));
-    let (_, come) = store.different(schema::IMAGES, graph.follows(), bank.follows()).await?;
-    read(store, bank, &come, &written_since(graph), |id, unit| {
+    let mut changes = Changes::none(bank);
+    changes.gone = difference.removed.union(&difference.changed).copied().collect();
+    let (_, come) = store.different(schema::IMAGES, base.follows(), bank.follows()).await?;
+    read(store, bank, &come, &written_since(base), |id, unit| {
         if difference.added.contains(&id) || difference.changed.contains(&id) {
-            ids.push(id);
-            vectors.push(unit);
+            changes.ids.push(id);
+            changes.vectors.push(unit);
         }
     })
     .await?;
-    hnsw.change(&gone, &vectors, &ids)
+    Ok(changes)
 }

@@ -1,6 +1,5 @@
 //! A bank that does not fit into memory: read from its table block by block, once for each batch of queries.
 
-use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
@@ -24,6 +23,8 @@ pub(super) struct Streamed {
     block_rows: usize,
     options: SearchOptions,
     watch: Arc<OnceLock<Watch>>,
+    /// Of all rows, ascending: a row's number is its place here. Read when first asked for.
+    ids: OnceLock<Vec<u64>>,
 }
 
 impl Streamed {
@@ -47,11 +48,12 @@ impl Streamed {
             });
         }
         let block_rows = rows.min(MOST_ROWS);
-        Ok(Self { folder: folder.into(), bank: bank.clone(), block_rows, options, watch: Arc::clone(watch) })
+        let (folder, bank, watch) = (folder.into(), bank.clone(), Arc::clone(watch));
+        Ok(Self { folder, bank, block_rows, options, watch, ids: OnceLock::new() })
     }
 
     /// Show every block to `visit`; the next one is read meanwhile.
-    fn each_block(&self, mut visit: impl FnMut(Exact, Vec<u64>)) -> Result<()> {
+    fn each_block(&self, ids: &[u64], mut visit: impl FnMut(Exact)) -> Result<()> {
         let (bank, dimension) = (&self.bank, self.bank.dimension);
         let (send, blocks) = sync_channel::<(Rows, Vec<u64>)>(1);
         let mut done = 0;
@@ -79,9 +81,9 @@ impl Streamed {
                     Ok(())
                 })
             });
-            for (block, ids) in blocks {
-                done += ids.len();
-                visit(Exact::block(block, self.options.instructions), ids);
+            for (block, of_block) in blocks {
+                done += of_block.len();
+                visit(Exact::block(block, numbers(ids, of_block.into_iter().map(Some)), self.options.instructions));
                 if let Some(watch) = self.watch.get() {
                     watch.tell(&bank.name, done, bank.row_count);
                 }
@@ -98,48 +100,46 @@ impl Streamed {
 }
 
 impl Streamed {
-    /// Take a question through all blocks; `answer` gets what was found, and the ids of all rows.
+    /// Take a question through all blocks; `answer` gets what was found, and the ids of all rows by number.
     fn run<T>(
         &self,
         queries: Vectors<'_>,
         question: Question<'_>,
         answer: impl FnOnce(&Running<'_>, &[u64]) -> T,
     ) -> Result<(T, Work)> {
-        let numbers = match question.own {
-            Some(own) => Some(self.numbers(own)?),
-            None => None,
+        let ids = match self.ids.get() {
+            Some(ids) => ids,
+            None => {
+                let ids = elsewhere(&self.bank.name, || self.read_ids())?;
+                self.ids.get_or_init(|| ids)
+            }
         };
+        let own = question.own.map(|own| numbers(ids, own.iter().copied()));
         let bounds = question.bounds(queries.len());
-        let mut running = Running::new(queries.len(), bounds.ask(question.k, numbers.as_deref()));
-        let (mut ids, mut work) = (Vec::with_capacity(self.bank.row_count), Work::default());
-        self.each_block(|block, of_block| {
+        let mut running = Running::new(queries.len(), bounds.ask(question.k, own.as_deref()));
+        let mut work = Work::default();
+        self.each_block(ids, |block| {
             running.visit(&block, queries);
             work.add(block.work());
-            ids.extend(of_block);
         })?;
         work.queries = queries.len() as u64;
-        Ok((answer(&running, &ids), work))
+        Ok((answer(&running, ids), work))
     }
 
-    /// Row numbers of ids in the bank's order.
-    fn numbers(&self, own: &[Option<u64>]) -> Result<Vec<u32>> {
-        let wanted: HashSet<u64> = own.iter().flatten().copied().collect();
-        let read = || {
-            own_runtime(&self.folder, async |store| {
-                let (mut numbers, mut row) = (HashMap::with_capacity(wanted.len()), 0);
-                for_each_id(&store, &self.bank, |id| {
-                    if wanted.contains(&id) {
-                        numbers.insert(id, row);
-                    }
-                    row += 1;
-                })
-                .await?;
-                Ok(numbers)
-            })
-        };
-        let numbers = elsewhere(&self.bank.name, read)?;
-        Ok(own.iter().map(|id| id.and_then(|id| numbers.get(&id).copied()).unwrap_or(Ask::NOBODY)).collect())
+    fn read_ids(&self) -> Result<Vec<u64>> {
+        own_runtime(&self.folder, async |store| {
+            let mut ids = Vec::with_capacity(self.bank.row_count);
+            for_each_id(&store, &self.bank, |id| ids.push(id)).await?;
+            ids.sort_unstable();
+            Ok(ids)
+        })
     }
+}
+
+/// Places of ids among all of them, ascending.
+fn numbers(ids: &[u64], of: impl Iterator<Item = Option<u64>>) -> Vec<u32> {
+    let number = |id: Option<u64>| id.and_then(|id| ids.binary_search(&id).ok());
+    of.map(|id| number(id).map_or(Ask::NOBODY, |number| number as u32)).collect()
 }
 
 impl NeighborIndex for Streamed {

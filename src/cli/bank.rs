@@ -216,7 +216,7 @@ fn describe(refreshed: &Refreshed) -> String {
             bank.row_count
         );
     }
-    let graph = if *rebuilt { ", its graph was built anew" } else { "" };
+    let graph = if *rebuilt { ", its index files were made anew" } else { "" };
     format!(
         "bank {}: {added} embeddings added, {removed} removed, {changed} changed; {} now, version {}{graph}",
         bank.name, bank.row_count, bank.table_version

@@ -51,7 +51,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     console.line(table::render(&["table", "fragments", "versions", "size"], &rows, &[1, 2, 3]))?;
     console.line(format!("the database takes {}", bytes(done.bytes.0, done.bytes.1)))?;
     for bank in &done.rebuilt {
-        console.line(format!("bank {bank}: its graph was built anew"))?;
+        console.line(format!("bank {bank}: its index files were made anew"))?;
     }
     for bank in &done.behind {
         console.notice(format!(

@@ -25,14 +25,21 @@ pub(crate) const PANEL: usize = 16;
 #[repr(C, align(64))]
 pub(crate) struct Code(pub(crate) [u8; 64]);
 
+// SAFETY: 64 bytes and nothing else: no padding, any bits are bytes.
+unsafe impl bytemuck::Zeroable for Code {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Code {}
+
 /// The rows of one cell, sixteen to a panel.
 #[derive(Debug)]
 pub(crate) struct CodedCell {
     /// Largest norm of a head, and of what its code misses.
     pub(crate) head_norm: f32,
     pub(crate) code_error: f32,
-    /// Per panel, head/4 or a few more whose codes are zero.
-    pub(crate) codes: Vec<Box<[Code]>>,
+    /// Codes per panel: head/4, rounded up.
+    pub(crate) steps: usize,
+    /// Panel by panel.
+    pub(crate) codes: Vec<Code>,
     /// Per panel: a code of a row times this is a coordinate.
     pub(crate) scales: Vec<Line>,
     /// Per panel: the base of its rows, NaN where there is none (no comparison with it holds).
@@ -68,24 +75,19 @@ pub(crate) struct CellRows<'a> {
     pub(crate) tail: Option<f32>,
 }
 
-/// Codes that rows have already, panel by panel, and their scales.
-pub(crate) type Given = (Vec<Box<[Code]>>, Vec<f32>);
-
 /// Code the rows of a cell.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn cell(rows: CellRows<'_>, given: Option<Given>) -> CodedCell {
+pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
     let CellRows { head, heads, offset, squares, tail } = rows;
     let (width, panels) = (offset.len(), squares.len().div_ceil(PANEL));
     let up = 1.0 + 2.0 * sum_error(head) as f32;
-    let (codes, known) = match given {
-        Some((codes, scales)) => (codes, Some(scales)),
-        None => ((0..panels).map(|_| vec![Code([128; 64]); head.div_ceil(4)].into()).collect(), None),
-    };
+    let steps = head.div_ceil(4);
     let mut out = CodedCell {
         head_norm: 0.0,
         code_error: 0.0,
-        codes,
+        steps,
+        codes: vec![Code([128; 64]); panels * steps],
         scales: vec![Line([0.0; 16]); panels],
         bases: vec![Line([f32::NAN; 16]); panels],
         tails: vec![Line([0.0; 16]); panels],
@@ -95,26 +97,13 @@ pub(crate) fn cell(rows: CellRows<'_>, given: Option<Given>) -> CodedCell {
     for (i, (row, &square)) in heads.chunks_exact(width).zip(squares).enumerate() {
         let (panel, lane) = (i / PANEL, i % PANEL);
         let row_lines = || row.iter().map(|line| load(line));
-        let places = out.codes[panel].iter_mut().map(|code| &mut code.0[lane * 4..lane * 4 + 4]);
-        let (scale, Norms { norm, missed, .. }) = match &known {
-            Some(scales) => {
-                // from 1..=255 to −127..=127, and back below
-                places.zip(bytes.as_chunks_mut::<4>().0).for_each(|(place, bytes)| {
-                    bytes.copy_from_slice(place);
-                    *bytes = bytes.map(|byte| byte ^ 0x80);
-                });
-                (scales[i], read(row_lines(), scales[i], &bytes))
-            }
-            None => {
-                let most = row_lines().fold(_mm512_setzero_ps(), |most, y| _mm512_max_ps(most, _mm512_abs_ps(y)));
-                let scale = _mm512_reduce_max_ps(most) / 127.0;
-                let norms = round(row_lines(), scale, &mut bytes);
-                places.zip(bytes.as_chunks::<4>().0).for_each(|(place, bytes)| {
-                    place.copy_from_slice(&bytes.map(|byte| byte ^ 0x80));
-                });
-                (scale, norms)
-            }
-        };
+        let places = out.codes[panel * steps..][..steps].iter_mut().map(|code| &mut code.0[lane * 4..lane * 4 + 4]);
+        let most = row_lines().fold(_mm512_setzero_ps(), |most, y| _mm512_max_ps(most, _mm512_abs_ps(y)));
+        let scale = _mm512_reduce_max_ps(most) / 127.0;
+        let Norms { norm, missed, .. } = round(row_lines(), scale, &mut bytes);
+        places.zip(bytes.as_chunks::<4>().0).for_each(|(place, bytes)| {
+            place.copy_from_slice(&bytes.map(|byte| byte ^ 0x80));
+        });
         let (mut low, mut high) = (_mm512_setzero_pd(), _mm512_setzero_pd());
         for (row, offset) in row.iter().zip(offset) {
             let (a, b) = (halves(load(row)), halves(load(offset)));
@@ -176,20 +165,6 @@ fn round(lines: impl Iterator<Item = __m512>, scale: f32, codes: &mut [u8]) -> N
         sums.add(y, code);
         // SAFETY: sixteen bytes fit into sixteen bytes.
         unsafe { _mm_storeu_si128(bytes.as_mut_ptr().cast(), _mm512_cvtsepi32_epi8(code)) };
-    }
-    sums.norms()
-}
-
-/// What multiples that are there already are worth.
-#[cfg(target_arch = "x86_64")]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn read(lines: impl Iterator<Item = __m512>, scale: f32, codes: &[u8]) -> Norms {
-    let mut sums = Sums::new(scale);
-    for (y, bytes) in lines.zip(codes.as_chunks::<16>().0) {
-        // SAFETY: sixteen bytes are there.
-        let bytes = unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) };
-        sums.add(y, _mm512_cvtepi8_epi32(bytes));
     }
     sums.norms()
 }

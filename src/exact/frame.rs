@@ -42,11 +42,11 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Of rows that are a sample of n, with a head of at most `most` directions.
-    pub(crate) fn of(sample: &Rows, n: usize, layout: Layout, most: usize) -> Self {
+    /// Of rows that are a sample of n.
+    pub(crate) fn of(sample: &Rows, n: usize, layout: Layout) -> Self {
         let (d, path) = (sample.dimension(), layout.path);
         let mut random = Random(0x5eed);
-        let count = DIRECTIONS.min(d / 2).min(most).min(sample.len());
+        let count = DIRECTIONS.min(d / 2).min(sample.len());
         let directions = (count >= 16).then(|| {
             let some = random.sample(sample.len(), SAMPLE);
             if some.len() == sample.len() {

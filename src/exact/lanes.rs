@@ -48,6 +48,16 @@ impl Rows {
         Self { dimension, lines: Vec::with_capacity(n * lines_of(dimension)) }
     }
 
+    /// Vectors that are in lines already.
+    pub(crate) fn of_lines(lines: Vec<Line>, dimension: usize) -> Self {
+        Self { dimension, lines }
+    }
+
+    /// Forget all of them, and keep the room.
+    pub(crate) fn clear(&mut self) {
+        self.lines.clear();
+    }
+
     /// Add one. Panics where it has another length.
     pub fn push(&mut self, vector: &[f32]) {
         assert_eq!(vector.len(), self.dimension, "vectors of one length");

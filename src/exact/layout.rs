@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use crate::code::{CellRows, CodedCell, Given, PANEL};
+use crate::code::{CellRows, CodedCell, PANEL};
+use crate::file::FileRows;
 use crate::frame::{CELL_DIRECTIONS, Frame, compact, means, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, sum_error, to_lines};
-use crate::packed::PackedCell;
 use crate::path::Path;
 use crate::principal::{defect, spread};
 use crate::product::{Directions, Table, product_error};
@@ -70,11 +70,47 @@ impl Cell {
 /// Rows cell by cell, in each by radius.
 #[derive(Debug)]
 pub(crate) enum Kept {
-    Full(Rows),
-    Packed(Vec<PackedCell>),
+    Memory(Rows),
+    /// In a file, and after them those that were added since it was written.
+    File(FileRows, Rows),
 }
 
-/// All bank vectors in memory, searched without an approximation.
+/// Directions along which the first numbers of a row are taken.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// Orthonormal but for `defect`, count×d.
+    pub(crate) directions: Vec<f32>,
+    pub(crate) count: usize,
+    /// ‖VVᵀ − I‖.
+    pub(crate) defect: f64,
+}
+
+impl Head {
+    /// The first so many of some directions of d numbers.
+    pub(crate) fn new((count, mut directions): (usize, Vec<f32>), d: usize) -> Self {
+        directions.truncate(count * d);
+        spread(&mut directions, d);
+        let defect = defect(&directions, d);
+        Self { directions, count, defect }
+    }
+}
+
+/// What a bank is made of before its rows are coded.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) path: Path,
+    pub(crate) dimension: usize,
+    /// None: the head is the whole row.
+    pub(crate) head: Option<Head>,
+    /// In lines, one per cell.
+    pub(crate) centroids: Vec<Line>,
+    pub(crate) cells: Vec<Cell>,
+    pub(crate) rows: Kept,
+    /// Heads of the centroids, and any vector near the mean of all heads, where they are known already.
+    pub(crate) heads: Option<(Vec<Line>, Vec<Line>)>,
+}
+
+/// All bank vectors, searched without an approximation: in memory, or in 8 bits there and in f32 in a file.
 #[derive(Debug)]
 pub struct Exact {
     pub(crate) dimension: usize,
@@ -82,11 +118,13 @@ pub struct Exact {
     pub(crate) stride: usize,
     pub(crate) path: Path,
     pub(crate) rows: Kept,
-    /// Number of the row at each position, as rows were given; none: they lie as they came.
+    /// Number of the row at each position, as rows were given, [`NONE`] where it was taken out; none: they lie as they
+    /// came.
     pub(crate) order: Option<Vec<u32>>,
-    /// Position of each number, made when first asked for.
+    /// How many were taken out.
+    pub(crate) gone: usize,
+    /// Positions by number, made when first asked for.
     pub(crate) positions: OnceLock<Vec<u32>>,
-    error: f32,
     /// Orthonormal directions onto which heads are projected; none: the head is the whole row.
     pub(crate) directions: Option<Directions>,
     /// Numbers per head, and lines.
@@ -107,7 +145,9 @@ pub struct Exact {
 
 impl Exact {
     /// A block of a larger bank, to be shown once: quick to lay out. Cells are rows that came together, in that order.
-    pub fn block(rows: Rows, path: Path) -> Self {
+    /// `numbers` are those of the rows among all of the bank's.
+    pub fn block(rows: Rows, numbers: Vec<u32>, path: Path) -> Self {
+        assert_eq!(numbers.len(), rows.len(), "a number for every row");
         let cell_of: Vec<u32> = (0..rows.len()).map(|row| (row / BLOCK_CELL) as u32).collect();
         let centroids = means(&rows, &cell_of);
         let squares = squares(&rows, &cell_of, &centroids);
@@ -117,7 +157,10 @@ impl Exact {
             Cell { first_row: cell * BLOCK_CELL, rows: squares.len(), low: 0.0, high: 0.0 }.between(low, high)
         });
         let cells = cells.collect();
-        let mut bank = Self::framed(path, rows.dimension(), None, centroids, cells, Kept::Full(rows), 0.0);
+        let (dimension, centroids) = (rows.dimension(), to_lines(Vectors::new(&centroids, rows.dimension())));
+        let rows = Kept::Memory(rows);
+        let mut bank = Self::framed(Parts { path, dimension, head: None, centroids, cells, rows, heads: None });
+        bank.order = Some(numbers);
         bank.code(&squares);
         for (coded, cell) in bank.coded.iter_mut().zip(&bank.cells) {
             // rows are not in order of their radius: any panel may hold any
@@ -127,90 +170,81 @@ impl Exact {
     }
 
     /// Take normalised vectors, n ≥ 1, all finite and of norm one (but for rounding).
-    pub fn new(rows: Rows, layout: Layout) -> Self {
-        let mut sampled = Rows::with_capacity(0, rows.dimension());
-        sample(rows.len(), layout).iter().for_each(|&row| sampled.push(rows.row(row)));
-        let frame = Frame::of(&sampled, rows.len(), layout, usize::MAX);
-        drop(sampled);
-        let mut cell_of = frame.assign(&rows);
-        compact(&mut cell_of);
-        Self::laid_out(rows, layout.path, &cell_of, frame.head)
-    }
-
-    /// Rows in cells, along a head of the given length and directions; none: the head is the whole row.
-    fn laid_out(mut rows: Rows, path: Path, cell_of: &[u32], head: Option<(usize, Vec<f32>)>) -> Self {
-        let (n, d) = (rows.len(), rows.dimension());
-        let centroids = means(&rows, cell_of);
-        let squares = squares(&rows, cell_of, &centroids);
-        let mut order: Vec<u32> = (0..n as u32).collect();
-        order.par_sort_unstable_by(|&a, &b| {
-            let key = |row: u32| (cell_of[row as usize], squares[row as usize], row);
-            let (a, b) = (key(a), key(b));
-            a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2))
-        });
+    pub fn new(mut rows: Rows, layout: Layout) -> Self {
+        let (cell_of, head) = cells_of(&rows, layout);
+        let (d, path) = (rows.dimension(), layout.path);
+        let Sorted { order, squares, cells, centroids } = sorted(&rows, &cell_of, 0);
         rows.permute(&order);
-        let squares: Vec<f32> = order.iter().map(|&row| squares[row as usize]).collect();
-        let mut first_row = 0;
-        let cells = order.chunk_by(|&a, &b| cell_of[a as usize] == cell_of[b as usize]).map(|cell| {
-            let place = Cell { first_row, rows: cell.len(), low: 0.0, high: 0.0 };
-            first_row += cell.len();
-            place.between(squares[place.first_row], squares[first_row - 1])
-        });
-        let cells = cells.collect();
-        let mut bank = Self::framed(path, d, head, centroids, cells, Kept::Full(rows), 0.0);
+        let (head, rows) = (head.map(|head| Head::new(head, d)), Kept::Memory(rows));
+        let mut bank = Self::framed(Parts { path, dimension: d, head, centroids, cells, rows, heads: None });
         bank.code(&squares);
         bank.order = Some(order);
         bank
     }
 
-    /// A bank without codes; `error` is how far rows are from those that were given, at most.
-    pub(crate) fn framed(
-        path: Path,
-        d: usize,
-        head: Option<(usize, Vec<f32>)>,
-        centroids: Vec<f32>,
-        cells: Vec<Cell>,
-        rows: Kept,
-        error: f32,
-    ) -> Self {
+    /// A bank without codes.
+    pub(crate) fn framed(parts: Parts) -> Self {
+        let Parts { path, dimension: d, head, centroids, cells, rows, heads } = parts;
         assert!(path.is_available(), "this processor has no {}", path.name());
-        let centroids = to_lines(Vectors::new(&centroids, d));
-        let (head, directions) = match head {
-            Some((head, mut directions)) => {
-                directions.truncate(head * d);
-                spread(&mut directions, d);
-                (head, Some(directions))
-            }
-            None => (d, None),
-        };
-        let slack = slack(d, head, directions.as_ref().map(|directions| defect(directions, d)), error);
-        let directions = directions.map(|directions| Directions::new(path, &directions, d));
-        let (stride, width) = (lines_of(d), lines_of(head));
-        let centroid_heads = match &directions {
-            Some(directions) => directions.project(path, &centroids),
-            None => centroids.clone(),
-        };
+        let count = head.as_ref().map_or(d, |head| head.count);
+        let slack = slack(d, count, head.as_ref().map(|head| head.defect));
+        let directions = head.map(|head| Directions::new(path, &head.directions, d));
+        let (stride, width) = (lines_of(d), lines_of(count));
+        let (centroid_heads, mean_head) = heads.unwrap_or_else(|| {
+            let heads = heads_of(path, directions.as_ref(), &centroids);
+            let mean = mean_head(&heads, &cells, width);
+            (heads, mean)
+        });
         Self {
             dimension: d,
             stride,
             path,
             rows,
             order: None,
+            gone: 0,
             positions: OnceLock::new(),
-            error,
-            head,
+            head: count,
             width,
-            mean_head: mean_head(&centroid_heads, &cells, width),
+            mean_head,
             centroid_norms: centroids.chunks_exact(stride).map(squared_norm).collect(),
             centroid_heads,
             directions,
-            centroid_table: Table::new(path, floats(&centroids).chunks_exact(stride * 16).map(|row| &row[..d]), d),
+            centroid_table: table(path, &centroids, d),
             centroids,
             cells,
             coded: Vec::new(),
             slack,
             counters: Counters::default(),
         }
+    }
+
+    /// Put rows into cells of their own beside those that are there, numbered as said. The caller adds them to what is
+    /// kept, in the order that is returned.
+    pub(crate) fn grow(&mut self, rows: &Rows, numbers: &[u32]) -> Vec<u32> {
+        let (d, path, first) = (self.dimension, self.path, self.places());
+        let (cell_of, _) = cells_of(rows, Layout { path, ..Layout::default() });
+        let Sorted { order, squares, cells, centroids } = sorted(rows, &cell_of, first);
+        self.centroid_norms.extend(centroids.chunks_exact(self.stride).map(squared_norm));
+        self.centroid_heads.extend(heads_of(path, self.directions.as_ref(), &centroids));
+        self.centroids.extend(centroids);
+        self.centroid_table = table(path, &self.centroids, d);
+        let known = self.cells.len();
+        self.cells.extend(cells);
+        if path == Path::Avx512Vnni {
+            let coded = |number: usize| {
+                let cell = self.cells[number];
+                let own = cell.first_row - first..cell.first_row - first + cell.rows;
+                let lines: Vec<Line> =
+                    order[own.clone()].iter().flat_map(|&row| rows.lines(row as usize)).copied().collect();
+                self.code_cell(number, heads_of(path, self.directions.as_ref(), &lines), &squares[own])
+            };
+            let coded: Vec<CodedCell> = (known..self.cells.len()).into_par_iter().map(coded).collect();
+            self.coded.extend(coded);
+        }
+        let places = first as u32;
+        let all = self.order.get_or_insert_with(|| (0..places).collect());
+        all.extend(order.iter().map(|&row| numbers[row as usize]));
+        order
     }
 
     /// Most bytes that n vectors of d numbers take while they are laid out: in f32, in 8 bits, along directions, and the
@@ -227,18 +261,17 @@ impl Exact {
 
     /// Number of vectors.
     pub fn len(&self) -> usize {
-        self.cells.last().map_or(0, |cell| cell.first_row + cell.rows)
+        self.places() - self.gone
     }
 
-    /// Never: a bank has at least one vector.
+    /// Whether all vectors were taken out.
     pub fn is_empty(&self) -> bool {
-        self.cells.is_empty()
+        self.len() == 0
     }
 
-    /// How far a vector is from the one that was given, at most, and with it any distance that is found: zero, unless
-    /// the bank is packed.
-    pub fn error(&self) -> f32 {
-        self.error
+    /// Number of positions, of which some may be empty.
+    pub(crate) fn places(&self) -> usize {
+        self.cells.last().map_or(0, |cell| cell.first_row + cell.rows)
     }
 
     /// Numbers per vector.
@@ -257,12 +290,23 @@ impl Exact {
         format!("{}, {cells} cells, head {head} of {d}", self.path.name())
     }
 
-    /// A row of a cell in lines: as it lies, or unpacked.
+    /// Those rows of a panel that are wanted, each at its place; nothing that means anything at the others.
     #[inline(always)]
-    pub(crate) fn row<'a>(&'a self, cell: usize, index: usize, scratch: &'a mut Vec<Line>) -> &'a [Line] {
+    pub(crate) fn panel_rows<'a>(
+        &'a self,
+        cell: usize,
+        panel: usize,
+        wanted: u16,
+        scratch: &'a mut Vec<Line>,
+    ) -> &'a [Line] {
+        let (cell, stride) = (&self.cells[cell], self.stride);
+        let (first, count) = (cell.first_row + panel * PANEL, PANEL.min(cell.rows - panel * PANEL));
         match &self.rows {
-            Kept::Full(rows) => rows.lines(self.cells[cell].first_row + index),
-            Kept::Packed(_) => self.some_rows(cell, index, 1, scratch),
+            Kept::Memory(rows) => &rows.lines[first * stride..][..count * stride],
+            Kept::File(file, added) => match first.checked_sub(file.len()) {
+                Some(first) => &added.lines[first * stride..][..count * stride],
+                None => file.some(first, wanted, scratch),
+            },
         }
     }
 
@@ -275,58 +319,57 @@ impl Exact {
         count: usize,
         scratch: &'a mut Vec<Line>,
     ) -> &'a [Line] {
+        self.rows_at(self.cells[cell].first_row + first, count, scratch)
+    }
+
+    /// Rows from a position on, of one cell.
+    #[inline(always)]
+    fn rows_at<'a>(&'a self, first: usize, count: usize, scratch: &'a mut Vec<Line>) -> &'a [Line] {
         let stride = self.stride;
         match &self.rows {
-            Kept::Full(rows) => &rows.lines[(self.cells[cell].first_row + first) * stride..][..count * stride],
-            Kept::Packed(cells) => {
-                scratch.clear();
-                for index in first..first + count {
-                    let packed = &cells[cell];
-                    let high = match &packed.panels[index / PANEL].high {
-                        shared if shared.is_empty() => &self.coded[cell].codes[index / PANEL],
-                        own => own,
-                    };
-                    packed.unpack(self.path, index, high, &self.centroids[cell * stride..][..stride], scratch);
-                }
-                scratch
-            }
+            Kept::Memory(rows) => &rows.lines[first * stride..][..count * stride],
+            Kept::File(file, added) => match first.checked_sub(file.len()) {
+                Some(first) => &added.lines[first * stride..][..count * stride],
+                None => file.all(first, count, scratch),
+            },
         }
     }
 
     /// The vector at a position.
     pub(crate) fn values<'a>(&'a self, position: usize, scratch: &'a mut Vec<Line>) -> &'a [f32] {
-        match &self.rows {
-            Kept::Full(rows) => rows.row(position),
-            Kept::Packed(_) => {
-                let cell = self.cells.partition_point(|cell| cell.first_row <= position) - 1;
-                &floats(self.row(cell, position - self.cells[cell].first_row, scratch))[..self.dimension]
-            }
-        }
+        &floats(self.rows_at(position, 1, scratch))[..self.dimension]
     }
 
     /// Heads in 8 bits, cell by cell, where the path estimates in them.
-    fn code(&mut self, squares: &[f32]) {
-        let (Path::Avx512Vnni, Kept::Full(rows)) = (self.path, &self.rows) else { return };
+    pub(crate) fn code(&mut self, squares: &[f32]) {
+        let (Path::Avx512Vnni, Kept::Memory(rows)) = (self.path, &self.rows) else { return };
         let coded = |number: usize| -> CodedCell {
             let cell = &self.cells[number];
             let rows = &rows.lines[cell.first_row * self.stride..][..cell.rows * self.stride];
-            let heads = match &self.directions {
-                Some(directions) => directions.project(self.path, rows),
-                None => rows.to_vec(),
-            };
-            self.code_cell(number, heads, &squares[cell.first_row..][..cell.rows], None)
+            let heads = heads_of(self.path, self.directions.as_ref(), rows);
+            self.code_cell(number, heads, &squares[cell.first_row..][..cell.rows])
         };
         self.coded = (0..self.cells.len()).into_par_iter().map(coded).collect();
     }
 
+    /// The same, of rows that were laid out before.
+    pub(crate) fn code_anew(&mut self) {
+        let Kept::Memory(rows) = &self.rows else { return };
+        let of_cell = |(number, cell): (usize, &Cell)| {
+            self.squares(number, &rows.lines[cell.first_row * self.stride..][..cell.rows * self.stride])
+        };
+        let squares: Vec<f32> = self.cells.par_iter().enumerate().flat_map_iter(of_cell).collect();
+        self.code(&squares);
+    }
+
+    /// Squared distance of rows in lines to the centroid of a cell.
+    pub(crate) fn squares(&self, cell: usize, rows: &[Line]) -> Vec<f32> {
+        let centroid = floats(&self.centroids[cell * self.stride..][..self.stride]);
+        rows.chunks_exact(self.stride).map(|row| squared(floats(row), centroid) as f32).collect()
+    }
+
     /// The rows of a cell in 8 bits, by their heads; on a path that estimates in them.
-    pub(crate) fn code_cell(
-        &self,
-        number: usize,
-        mut heads: Vec<Line>,
-        squares: &[f32],
-        given: Option<Given>,
-    ) -> CodedCell {
+    pub(crate) fn code_cell(&self, number: usize, mut heads: Vec<Line>, squares: &[f32]) -> CodedCell {
         let centre = &self.centroid_heads[number * self.width..][..self.width];
         heads.chunks_exact_mut(self.width).for_each(|head| subtract(head, centre));
         let mut offset = centre.to_vec();
@@ -335,10 +378,67 @@ impl Exact {
         let rows = CellRows { head: self.head, heads: &heads, offset: &offset, squares, tail };
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a path is only used where the processor has its features.
-        return unsafe { crate::code::cell(rows, given) };
+        return unsafe { crate::code::cell(rows) };
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("no path of this processor estimates in 8 bits")
     }
+}
+
+/// The cell of each row, as a sample of them tells, and directions for heads.
+fn cells_of(rows: &Rows, layout: Layout) -> (Vec<u32>, Option<(usize, Vec<f32>)>) {
+    let mut sampled = Rows::with_capacity(0, rows.dimension());
+    sample(rows.len(), layout).iter().for_each(|&row| sampled.push(rows.row(row)));
+    let frame = Frame::of(&sampled, rows.len(), layout);
+    drop(sampled);
+    let mut cell_of = frame.assign(rows);
+    compact(&mut cell_of);
+    (cell_of, frame.head)
+}
+
+/// Rows in the order in which they will lie.
+struct Sorted {
+    order: Vec<u32>,
+    /// By place in that order, of their radii.
+    squares: Vec<f32>,
+    cells: Vec<Cell>,
+    centroids: Vec<Line>,
+}
+
+/// By cell, and in each by radius; the first one's position is given.
+fn sorted(rows: &Rows, cell_of: &[u32], mut first_row: usize) -> Sorted {
+    let centroids = means(rows, cell_of);
+    let squares = squares(rows, cell_of, &centroids);
+    let order = by_cell(cell_of, &squares, |row| row);
+    let squares: Vec<f32> = order.iter().map(|&row| squares[row as usize]).collect();
+    let mut at = 0;
+    let cells = order.chunk_by(|&a, &b| cell_of[a as usize] == cell_of[b as usize]).map(|cell| {
+        let place = Cell { first_row, rows: cell.len(), low: 0.0, high: 0.0 };
+        let place = place.between(squares[at], squares[at + cell.len() - 1]);
+        first_row += cell.len();
+        at += cell.len();
+        place
+    });
+    let cells = cells.collect();
+    Sorted { order, squares, cells, centroids: to_lines(Vectors::new(&centroids, rows.dimension())) }
+}
+
+/// Rows by cell, in each by radius, then by number.
+pub(crate) fn by_cell<T: Ord>(cell_of: &[u32], squares: &[f32], number: impl Fn(u32) -> T + Sync) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..cell_of.len() as u32).collect();
+    order.par_sort_unstable_by(|&a, &b| {
+        let cells = cell_of[a as usize].cmp(&cell_of[b as usize]);
+        cells.then(squares[a as usize].total_cmp(&squares[b as usize])).then_with(|| number(a).cmp(&number(b)))
+    });
+    order
+}
+
+fn table(path: Path, centroids: &[Line], d: usize) -> Table {
+    Table::new(path, floats(centroids).chunks_exact(lines_of(d) * 16).map(|row| &row[..d]), d)
+}
+
+/// Rows in lines along directions, or as they are.
+pub(crate) fn heads_of(path: Path, directions: Option<&Directions>, rows: &[Line]) -> Vec<Line> {
+    directions.map_or_else(|| rows.to_vec(), |directions| directions.project(path, rows))
 }
 
 /// Squared distance of each row to the centroid of its cell.
@@ -374,7 +474,7 @@ fn squared_norm(row: &[Line]) -> f32 {
 
 /// Bounds of every rounding between a query and a row, both of norm ≤ 1 + 2⁻²⁰, c a mean of such rows; V the
 /// directions with ‖VVᵀ − I‖ = δ. With y = q − c and z = x − c (norms ≤ 2): ⟨y, z⟩ = ⟨Vy, Vz⟩ + ⟨tails⟩ + O(δ).
-fn slack(d: usize, head: usize, defect: Option<f64>, error: f32) -> Slack {
+fn slack(d: usize, head: usize, defect: Option<f64>) -> Slack {
     let (sum, any) = (sum_error(d), product_error(d));
     // coordinates along V: one rounded sum each, for the vector and for the centroid, and their difference
     let coordinates = if defect.is_some() { 3.0 * (head as f64).sqrt() * any } else { 16.0 * 2f64.powi(-24) };
@@ -383,6 +483,6 @@ fn slack(d: usize, head: usize, defect: Option<f64>, error: f32) -> Slack {
     let tail = centroid + 5.0 * coordinates + 5.0 * defect + 4.0 * sum;
     let estimate = centroid + 10.0 * coordinates + 16.0 * defect + 1.2e-5;
     let up = |value: f64| (value * 1.01) as f32;
-    let norm = up(4e-6 + 2.1 * f64::from(error));
+    let norm = up(4e-6);
     Slack { centroid: up(centroid), tail: up(tail), estimate: up(estimate), distance: up(2.0 * sum), norm }
 }

@@ -31,8 +31,10 @@
 //!
 //! On a processor without AVX-512 VNNI, step 3 is a matrix product in f32 ([`Path`]).
 //!
-//! A bank that does not fit is packed into 20 bits a number ([`Sampling`]), its distances off by a bound that is measured
-//! ([`Exact::error`]); one larger than memory is shown block by block to a [`Running`] search, with the same results.
+//! A bank can be written into a file ([`Sampling`]) and found there again ([`Stored`]) in the time that reading takes: all
+//! of it, or its codes alone, and rows are read as steps 4 and 5 want them. Rows are taken out and added without laying
+//! out the others anew ([`Exact::change`]). One that is larger still is shown block by block to a [`Running`] search. The
+//! results are the same.
 //!
 //! ## What results depend on
 //!
@@ -43,17 +45,19 @@
 //! ## Rooms
 //!
 //! `frame` learns from a sample where rows lie: `principal` (directions), `kmeans` (cells), `head` (how many directions
-//! pay). `layout` puts rows there, in f32 or `packed`, and `code` has them in 8 bits; `search` takes queries through it,
-//! `scan` shows one cell to its visitors, `best` keeps what one query has found, `running` goes block by block.
+//! pay). `layout` puts rows there, and `code` has them in 8 bits; `file` says how both lie in a file, and `filing` writes
+//! one. `search` takes queries through them, `scan` shows one cell to its visitors, `best` keeps what one query has found,
+//! `running` goes block by block.
 //! `vectors`, `lanes`, `wide` and `product` are arithmetic.
 mod best;
 mod code;
+mod file;
+mod filing;
 mod frame;
 mod head;
 mod kmeans;
 mod lanes;
 mod layout;
-mod packed;
 mod path;
 mod principal;
 mod product;
@@ -67,9 +71,10 @@ mod vectors;
 mod wide;
 mod work;
 
+pub use file::Stored;
+pub use filing::{Filing, Placing, Sampling};
 pub use lanes::Rows;
 pub use layout::{Exact, Layout};
-pub use packed::{Packing, Sampling};
 pub use path::Path;
 pub use running::Running;
 pub use search::{Ask, Kth};

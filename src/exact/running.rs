@@ -7,35 +7,33 @@ use crate::layout::Exact;
 use crate::search::{Ask, Kth, step};
 use crate::vectors::Vectors;
 
-/// One search through a bank that is shown block by block: each block is an [`Exact`] of its own, and may be forgotten
-/// before the next one comes. Vectors are numbered as they come, through all blocks.
+/// One search through a bank that is shown block by block: each block is an [`Exact::block`], and may be forgotten before
+/// the next one comes.
 #[derive(Debug)]
 pub struct Running<'a> {
     ask: Ask<'a>,
     /// The nearest vectors of each query so far, k at most: distances, ascending, and numbers.
     nearest: Vec<Vec<(f64, u32)>>,
-    shown: u32,
 }
 
 impl<'a> Running<'a> {
     /// Ask so many queries.
     pub fn new(queries: usize, ask: Ask<'a>) -> Self {
         assert!(ask.k > 0, "k ≥ 1");
-        Self { ask, nearest: vec![Vec::new(); queries], shown: 0 }
+        Self { ask, nearest: vec![Vec::new(); queries] }
     }
 
     /// Show the next block; the queries are the same each time.
     pub fn visit(&mut self, block: &Exact, queries: Vectors<'_>) {
         assert_eq!(queries.len(), self.nearest.len(), "as many queries as at first");
         self.ask.check(queries.len(), queries.dimension(), block);
-        let (ask, shown, error) = (self.ask, self.shown, block.slack.distance);
+        let (ask, error) = (self.ask, block.slack.distance);
         let (here, step) = (ask.k.min(block.len()), step(queries.len(), ask.k));
         let visit = |(chunk, nearest): (usize, &mut [Vec<(f64, u32)>])| {
             let first = chunk * step;
             let asked = block.prepare(queries.rows(first, first + nearest.len()), first);
             let start = |(i, nearest): (usize, &Vec<(f64, u32)>)| {
-                let own = ask.without.map_or(NONE, |without| without[first + i]);
-                let own = if own < shown { NONE } else { own.saturating_sub(shown) };
+                let own = ask.without.map_or(NONE, |without| block.position(without[first + i]));
                 let mut best = Best::new(here, None, None, own, error);
                 let ceiling = ask.ceiling(first + i).unwrap_or(f32::INFINITY);
                 let kth = nearest.get(ask.k - 1).map(|&(kth, _)| kth as f32);
@@ -55,8 +53,7 @@ impl<'a> Running<'a> {
             let mut near: Vec<(u32, u32)> = near.collect();
             near.sort_unstable();
             for (row, i) in near {
-                let (distance, row) = asked.exact(block, i as usize)(row);
-                nearest[i as usize].push((distance, shown + row));
+                nearest[i as usize].push(asked.exact(block, i as usize)(row));
             }
             for nearest in nearest {
                 nearest.sort_unstable_by(by_distance);
@@ -64,7 +61,6 @@ impl<'a> Running<'a> {
             }
         };
         self.nearest.par_chunks_mut(step).enumerate().for_each(visit);
-        self.shown += block.len() as u32;
     }
 
     /// Where the k-th distances lie; fewer than k vectors so far are beyond any ceiling.

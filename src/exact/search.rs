@@ -161,16 +161,17 @@ impl Exact {
     pub fn own_distances(&self, k: usize) -> Vec<f32> {
         let (n, d) = (self.len(), self.dimension);
         let mut distances = vec![0.0; n];
-        let k = k.min(n - 1);
+        let k = k.min(n.saturating_sub(1));
         if k == 0 {
             return distances;
         }
         let mut scratch = Vec::new();
-        for first in (0..n).step_by(OWN) {
-            let positions = first..n.min(first + OWN);
+        let positions: Vec<usize> =
+            (0..self.places()).filter(|&position| self.number(position as u32) != NONE).collect();
+        for positions in positions.chunks(OWN) {
             let mut values = Vec::with_capacity(positions.len() * d);
-            positions.clone().for_each(|position| values.extend_from_slice(self.values(position, &mut scratch)));
-            let numbers: Vec<u32> = positions.map(|position| self.number(position as u32)).collect();
+            positions.iter().for_each(|&position| values.extend_from_slice(self.values(position, &mut scratch)));
+            let numbers: Vec<u32> = positions.iter().map(|&position| self.number(position as u32)).collect();
             let ask = Ask { without: Some(&numbers), ..Ask::all(k) };
             for (number, kth) in numbers.iter().zip(self.find(Vectors::new(&values, d), ask)) {
                 distances[*number as usize] = if let Kth::At(distance) = kth { distance } else { f32::NAN };
@@ -190,15 +191,17 @@ impl Exact {
         self.order.as_ref().map_or(position, |order| order[position as usize])
     }
 
-    /// The position of the vector of a number.
-    fn position(&self, number: u32) -> u32 {
+    /// The position of the vector of a number; [`NONE`] where there is no such.
+    pub(crate) fn position(&self, number: u32) -> u32 {
         let Some(order) = &self.order else { return number };
         let positions = self.positions.get_or_init(|| {
-            let mut positions = vec![NONE; order.len()];
-            order.iter().enumerate().for_each(|(position, &number)| positions[number as usize] = position as u32);
+            let there = |position: &u32| order[*position as usize] != NONE;
+            let mut positions: Vec<u32> = (0..order.len() as u32).filter(there).collect();
+            positions.par_sort_unstable_by_key(|&position| order[position as usize]);
             positions
         });
-        positions.get(number as usize).copied().unwrap_or(NONE)
+        let found = positions.binary_search_by_key(&number, |&position| order[position as usize]);
+        found.map_or(NONE, |place| positions[place])
     }
 
     fn search<T: Send>(

@@ -3,7 +3,7 @@
 use rayon::ThreadPoolBuilder;
 
 use crate::principal::Random;
-use crate::{Ask, Exact, Kth, Layout, Path, Rows, Running, Sampling, Vectors, distance, kth_distances_brute};
+use crate::{Ask, Exact, Kth, Layout, Path, Rows, Running, Sampling, Stored, Vectors, distance, kth_distances_brute};
 
 /// Normally distributed enough: the sum of a few uniform numbers.
 fn normal(random: &mut Random) -> f32 {
@@ -46,6 +46,15 @@ fn around(random: &mut Random, centres: &[f32], n: usize, d: usize, noise: f32) 
 
 fn rows(values: &[f32], d: usize) -> Rows {
     Vectors::new(values, d).into()
+}
+
+/// A bank in blocks of so many rows, the last ones first: in which order they are shown plays no part.
+fn blocks(bank: &[f32], d: usize, length: usize, path: Path) -> Vec<Exact> {
+    let block = |(first, block): (usize, &[f32])| {
+        let numbers = (first * length..first * length + block.len() / d).map(|number| number as u32).collect();
+        Exact::block(rows(block, d), numbers, path)
+    };
+    bank.chunks(length * d).enumerate().map(block).rev().collect()
 }
 
 fn row(values: &[f32], d: usize, i: usize) -> &[f32] {
@@ -553,15 +562,14 @@ fn numbers_that_underflow() {
 
 /// A bank shown block by block, in blocks of any length, gives what the bank in memory gives.
 #[test]
-fn blocks() {
+fn banks_in_blocks() {
     for (name, bank, queries, d) in hard(&mut Random(17)) {
         let (n, m) = (bank.len() / d, queries.len() / d);
         let truth = sorted(&bank, &queries, d);
         let asked = Vectors::new(&queries, d);
         for path in paths() {
             for length in [n, 600, 130] {
-                let blocks: Vec<Exact> =
-                    bank.chunks(length * d).map(|block| Exact::block(rows(block, d), path)).collect();
+                let blocks = blocks(&bank, d, length, path);
                 for k in [1, 50, n / 2, n] {
                     let mut running = Running::new(m, Ask::all(k));
                     assert!(running.found().iter().all(|&kth| kth == Kth::Beyond));
@@ -613,7 +621,7 @@ fn asks() {
         for path in paths() {
             let layout = Layout { path, ..Layout::default() };
             let exact = Exact::new(rows(&bank, d), layout);
-            let blocks: Vec<Exact> = bank.chunks(600 * d).map(|block| Exact::block(rows(block, d), path)).collect();
+            let blocks = blocks(&bank, d, 600, path);
             for k in [1, 50, n / 2, n - 1] {
                 let left: Vec<Vec<(u32, f32)>> = (0..m)
                     .map(|i| {
@@ -668,22 +676,6 @@ fn asks() {
                     assert!(same(running.found()), "{label}, blocks");
                 }
             }
-            let mut sampling = Sampling::new(n, d, layout);
-            bank.chunks_exact(d).for_each(|row| sampling.see(row));
-            let mut packing = sampling.packing();
-            bank.chunks_exact(d).for_each(|row| packing.add(row));
-            let packed = packing.finish();
-            // its distances are off by a little: the order may differ, who is among them and how far may not
-            for (i, found) in packed.nearest(asked, n - 1, Some(&own)).into_iter().enumerate() {
-                let mut numbers: Vec<u32> = found.iter().map(|&(number, _)| number).collect();
-                numbers.sort_unstable();
-                numbers.dedup();
-                assert!(numbers.len() == n - 1 && !numbers.contains(&own[i]), "{name}, packed, {path:?}");
-                for (number, found) in found {
-                    let to = distance(row(&queries, d, i), row(&bank, d, number as usize)) as f32;
-                    assert!((found - to).abs() <= packed.error() + 1e-6, "{name}, packed, {path:?}: {found} for {to}");
-                }
-            }
         }
     }
 }
@@ -695,7 +687,7 @@ fn missing_paths_are_refused() {
         let there = path == Path::Portable || Path::available().contains(&path);
         let made = |make: &(dyn Fn() -> Exact + std::panic::RefUnwindSafe)| std::panic::catch_unwind(make).is_ok();
         assert_eq!(made(&move || Exact::new(rows(&[1.0], 1), Layout { path, ..Layout::default() })), there);
-        assert_eq!(made(&move || Exact::block(rows(&[1.0], 1), path)), there);
+        assert_eq!(made(&move || Exact::block(rows(&[1.0], 1), vec![0], path)), there);
     }
 }
 
@@ -758,9 +750,31 @@ fn products_keep_their_bound() {
     }
 }
 
-/// A packed bank is exact among the rows that it keeps, and those are as near to the rows that came as it says.
+/// Write a bank into a file, its rows' ids as given.
+fn file(bank: &[f32], d: usize, ids: &[u64], layout: Layout, to: &std::path::Path) {
+    let mut sampling = Sampling::new(bank.len() / d, d, layout);
+    bank.chunks_exact(d).for_each(|row| sampling.see(row));
+    let mut placing = sampling.placing();
+    bank.chunks_exact(d).zip(ids).for_each(|(row, &id)| placing.place(id, row));
+    let mut filing = placing.filing(to, "a note").unwrap();
+    bank.chunks_exact(d).for_each(|row| filing.add(row).unwrap());
+    filing.finish().unwrap();
+}
+
+/// Banks out of a file: in memory, and where the path allows it with rows left there.
+fn opened(from: &std::path::Path, path: Path, more: usize) -> Vec<(Exact, Vec<u64>)> {
+    let mut all = vec![Stored::open(from).unwrap().load(path, more).unwrap()];
+    if path == Path::Avx512Vnni && Stored::open(from).unwrap().search_in_place(path).is_ok() {
+        all.push(Stored::open(from).unwrap().search_in_place(path).unwrap());
+    }
+    all
+}
+
+/// A bank out of its file, changed or not, is searched as one that never was in a file, whoever wrote it.
 #[test]
-fn packed() {
+fn files() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("bank");
     let mut banks = hard(&mut Random(19));
     let mut random = Random(20);
     for (n, d) in [(1, 1), (3, 5), (40, 17), (300, 100), (700, 31)] {
@@ -773,29 +787,109 @@ fn packed() {
     banks.push(("wide", bank, queries, 600));
     for (name, bank, queries, d) in banks {
         let n = bank.len() / d;
+        // ids that do not ascend: row i has number n − 1 − i
+        let ids: Vec<u64> = (0..n as u64).rev().map(|id| 10 * id).collect();
+        let reversed: Vec<f32> = bank.chunks_exact(d).rev().flatten().copied().collect();
+        let asked = Vectors::new(&queries, d);
         for layout in layouts(&[None, Some(1), Some(40)], &[None, Some(16), WHOLE]) {
-            let mut sampling = Sampling::new(n, d, layout);
-            bank.chunks_exact(d).for_each(|row| sampling.see(row));
-            let mut packing = sampling.packing();
-            bank.chunks_exact(d).for_each(|row| packing.add(row));
-            let exact = packing.finish();
-            assert_eq!(exact.len(), n, "{name}");
-            let mut scratch = Vec::new();
-            let kept: Vec<f32> = (0..n).flat_map(|i| exact.values(i, &mut scratch).to_vec()).collect();
-            // one large coordinate among many small ones is the worst
-            assert!(exact.error() <= 2e-5, "{name}: {}", exact.error());
-            let (among_kept, among_given) = (sorted(&kept, &queries, d), sorted(&bank, &queries, d));
-            for k in [1, 2, 50, n / 2, n].map(|k| k.clamp(1, n)) {
-                let kth: Vec<f32> = among_kept.iter().map(|all| all[k - 1] as f32).collect();
-                let asked = Vectors::new(&queries, d);
-                let found = exact.kth_distances(asked, k);
-                assert_eq!(bits(&found), bits(&kth), "{name}: k {k}, {layout:?}, {}", exact.describe());
-                assert!(exact.within(asked, k, &kth).into_iter().all(|near| near), "{name}: k {k}, {layout:?}");
-                for (found, truth) in found.iter().zip(&among_given) {
-                    let off = (f64::from(*found) - truth[k - 1]).abs();
-                    assert!(off <= f64::from(exact.error()) + 1.2e-7, "{name}: k {k}, off by {off:e}, {layout:?}");
+            file(&bank, d, &ids, layout, &at);
+            assert_eq!(Stored::open(&at).unwrap().note(), "a note");
+            // every path reads what another wrote
+            for path in paths() {
+                for (mut exact, read) in opened(&at, path, 3) {
+                    let label = format!("{name}, n {n}, {layout:?}, {path:?}, in file {}", exact.is_in_file());
+                    assert!(read.iter().copied().eq((0..n as u64).map(|id| 10 * id)), "{label}");
+                    check_opened(&label, &exact, &reversed, asked);
+                    // every third row goes, two come, among them one again; then all but one go
+                    let gone = |number: usize| number % 3 == 2;
+                    let kept: Vec<usize> = (0..n).filter(|&number| !gone(number)).collect();
+                    let mut numbers = vec![Ask::NOBODY; n + 2];
+                    (1..).zip(&kept).for_each(|(number, &old)| numbers[old] = number);
+                    (numbers[n], numbers[n + 1]) = (kept.len() as u32 + 1, 0);
+                    let added = [units(&mut random, 1, d), row(&bank, d, 0).to_vec()].concat();
+                    exact.change(&rows(&added, d), &numbers);
+                    let mut now = row(&added, d, 1).to_vec();
+                    kept.iter().for_each(|&number| now.extend_from_slice(row(&reversed, d, number)));
+                    now.extend_from_slice(row(&added, d, 0));
+                    check_opened(&format!("{label}, changed"), &exact, &now, asked);
+                    let left = kept.len() + 1;
+                    let mut numbers = vec![Ask::NOBODY; left + 1];
+                    numbers[left] = 0;
+                    exact.change(&Rows::with_capacity(0, d), &numbers);
+                    check_opened(&format!("{label}, changed again"), &exact, row(&now, d, left), asked);
+                    assert_eq!(exact.failure(), None, "{label}");
                 }
             }
         }
     }
+}
+
+/// k-th distances, decisions, neighbours and distances among themselves of a bank whose rows are given by number.
+fn check_opened(label: &str, exact: &Exact, bank: &[f32], asked: Vectors<'_>) {
+    let d = asked.dimension();
+    let n = bank.len() / d;
+    let truth = sorted(bank, asked.values(), d);
+    assert_eq!(exact.len(), n, "{label}");
+    for k in [1, 2, 50, n / 2, n].map(|k| k.clamp(1, n)) {
+        let kth: Vec<f32> = truth.iter().map(|all| all[k - 1] as f32).collect();
+        assert_eq!(bits(&exact.kth_distances(asked, k)), bits(&kth), "{label}: k {k}, {}", exact.describe());
+        assert!(exact.within(asked, k, &kth).into_iter().all(|near| near), "{label}: k {k}");
+        for (i, near) in exact.nearest(asked, k, None).into_iter().enumerate() {
+            let mut all: Vec<(f64, u32)> =
+                (0..n).map(|number| (distance(asked.row(i), row(bank, d, number)), number as u32)).collect();
+            all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let expected: Vec<(u32, f32)> = all[..k].iter().map(|&(to, number)| (number, to as f32)).collect();
+            assert_eq!(near, expected, "{label}: k {k}, query {i}");
+        }
+    }
+    if n > 1 && n < 100 {
+        let own = |number: usize| {
+            let others: Vec<f32> =
+                (0..n).filter(|&other| other != number).flat_map(|other| row(bank, d, other)).copied().collect();
+            sorted(&others, row(bank, d, number), d)[0][0] as f32
+        };
+        let expected: Vec<f32> = (0..n).map(own).collect();
+        assert_eq!(bits(&exact.own_distances(1)), bits(&expected), "{label}");
+    }
+}
+
+/// Whatever byte of a file is changed, wherever it is cut off: it is refused, or what was found is said to be worthless.
+#[test]
+fn damaged_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let (at, damaged) = (folder.path().join("bank"), folder.path().join("damaged"));
+    let (n, d) = (90, 70);
+    let mut random = Random(23);
+    let (bank, queries) = (units(&mut random, n, d), units(&mut random, 3, d));
+    let ids: Vec<u64> = (0..n as u64).collect();
+    for head in [Some(16), WHOLE] {
+        file(&bank, d, &ids, Layout { cells: Some(4), head, ..Layout::default() }, &at);
+        let bytes = std::fs::read(&at).unwrap();
+        let path = Path::detect();
+        let truth = Stored::open(&at).unwrap().load(path, 0).unwrap().0.kth_distances(Vectors::new(&queries, d), 5);
+        let check = |bytes: &[u8], label: String| {
+            std::fs::write(&damaged, bytes).unwrap();
+            let Ok(stored) = Stored::open(&damaged) else { return };
+            // nobody reads what lies between the note and the rows
+            match stored.load(path, 0) {
+                Ok((exact, _)) => assert_eq!(exact.kth_distances(Vectors::new(&queries, d), 5), truth, "{label}"),
+                Err(error) => assert!(!error.to_string().is_empty(), "{label}"),
+            }
+            let Ok((exact, _)) = Stored::open(&damaged).unwrap().search_in_place(path) else { return };
+            let found = exact.kth_distances(Vectors::new(&queries, d), 5);
+            assert!(exact.failure().is_some() || found == truth, "{label}");
+        };
+        for place in (0..bytes.len()).step_by(37).chain(0..200) {
+            let mut bytes = bytes.clone();
+            bytes[place] ^= 1 << (place % 8);
+            check(&bytes, format!("byte {place} of {}", bytes.len()));
+        }
+        for length in (0..bytes.len()).step_by(509).chain([bytes.len() - 1]) {
+            check(&bytes[..length], format!("cut off at {length}"));
+        }
+        let mut more = bytes.clone();
+        more.push(0);
+        check(&more, "a byte more".into());
+    }
+    assert!(Stored::open(&folder.path().join("none")).is_err());
 }

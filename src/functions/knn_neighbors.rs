@@ -21,7 +21,7 @@ const NAME: &str = "knn_neighbors";
 /// LIST<STRUCT<id, distance>>, nearest first.
 #[user_doc(
     doc_section(label = "Scores"),
-    description = "A list of STRUCT(id UINT64, distance FLOAT): the k nearest images of the bank, nearest first, of equally near ones the one that came first. `unnest` makes rows of it, to join back to `images`. The last distance is `knn_ood_score`.",
+    description = "A list of STRUCT(id UINT64, distance FLOAT): the k nearest images of the bank, nearest first, of equally near ones the one with the smaller id. `unnest` makes rows of it, to join back to `images`. The last distance is `knn_ood_score`.",
     syntax_example = "knn_neighbors(embedding, bank [, k] [, id])",
     sql_example = "```sql
 SELECT q.uri, near['distance'] AS distance, i.uri AS neighbor

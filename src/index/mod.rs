@@ -16,13 +16,11 @@ mod sidecar;
 pub use device::{DeviceBank, Precision, require_cuda};
 pub use hnsw::{Hnsw, HnswOptions};
 pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Stale, Storage};
-pub(crate) use outskirt_exact::Ask;
+pub(crate) use outskirt_exact::{Ask, Stored};
 pub use outskirt_exact::{Exact, Kth, Layout, Running, Sampling, Work, kth_distances_brute};
 pub(crate) use processor::Processor;
-pub(crate) use sidecar::files as sidecar_files;
-pub use sidecar::{FORMAT, Sidecar};
-
-use std::sync::Arc;
+pub use sidecar::{FORMAT, Origin, Sidecar};
+pub(crate) use sidecar::{files as index_files, replace};
 
 use crate::error::{Error, Result};
 use crate::vectors::{Rows, Vectors};
@@ -115,11 +113,20 @@ pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
 /// Exact search of normalised vectors, whose ids are given in their order, where the options say.
 ///
 /// Errors: a device that is not there.
-pub(crate) fn exact(rows: Rows, ids: Arc<[u64]>, k: usize, options: SearchOptions) -> Result<Box<dyn NeighborIndex>> {
+pub(crate) fn exact(rows: Rows, ids: &[u64], k: usize, options: SearchOptions) -> Result<Box<dyn NeighborIndex>> {
     match options.device {
         Device::Cpu => {
             let layout = Layout { k, path: options.instructions, ..Layout::default() };
-            Ok(Box::new(Processor::new(Exact::new(rows, layout), ids)))
+            let dimension = rows.dimension();
+            let mut bank = Exact::new(rows, layout);
+            let mut ascending: Vec<u64> = ids.to_vec();
+            ascending.sort_unstable();
+            if ascending != ids {
+                let number = |id| ascending.binary_search(id).map_or(Ask::NOBODY, |number| number as u32);
+                let numbers: Vec<u32> = ids.iter().map(number).collect();
+                bank.change(&Rows::with_capacity(0, dimension), &numbers);
+            }
+            Ok(Box::new(Processor::new(bank, ascending.into())))
         }
         Device::Cuda => on_cuda(&rows),
     }

@@ -22,7 +22,7 @@ pub enum Search {
 /// What a bank keeps beside the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum IndexKind {
-    /// Nothing: exact search needs no file.
+    /// Nothing but the exact index.
     #[default]
     Exact,
     /// A usearch HNSW graph, with its vectors in this form.
@@ -75,7 +75,7 @@ pub struct SearchOptions {
     pub kind: Search,
     /// Processor or GPU, for exact search.
     pub device: Device,
-    /// Above it a bank is read from its table block by block for each batch of queries.
+    /// Above it a bank's rows stay in its index file, or it is read from its table block by block for each batch of queries.
     pub memory_limit: MemoryLimit,
     /// Instructions of the processor.
     pub instructions: Instructions,

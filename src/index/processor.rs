@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use outskirt_exact::{Ask, Exact};
 
 use super::{Found, Neighbor, NeighborIndex, Question};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::vectors::Vectors;
 
 /// Smallest radius that a density is measured by: copies of one image have none.
 const LEAST_RADIUS: f32 = 1e-10;
 
-/// A bank in memory: [`Exact`] knows its rows by number, SQL by id.
+/// A bank in memory, or its codes: [`Exact`] knows its rows by number, SQL by id.
 #[derive(Debug)]
 pub(crate) struct Processor {
     exact: Exact,
+    /// By number, ascending.
     ids: Arc<[u64]>,
-    rows: OnceLock<HashMap<u64, u32>>,
     /// By k: how far each row is from the k-th of the others.
     radii: Mutex<HashMap<usize, Radii>>,
 }
@@ -25,18 +25,24 @@ pub(crate) struct Processor {
 type Radii = Arc<OnceLock<Vec<f32>>>;
 
 impl Processor {
-    /// `ids` in the order in which rows were given.
+    /// `ids` by the numbers of the bank's rows, ascending: of equally near rows the one of the smaller id comes first.
     pub(crate) fn new(exact: Exact, ids: Arc<[u64]>) -> Self {
-        Self { exact, ids, rows: OnceLock::new(), radii: Mutex::default() }
+        debug_assert!(ids.is_sorted() && ids.len() == exact.len(), "an id for every row, ascending");
+        Self { exact, ids, radii: Mutex::default() }
     }
 
     /// Row numbers of ids; none where it is not in the bank.
     fn rows(&self, own: Option<&[Option<u64>]>) -> Option<Vec<u32>> {
-        let index = || self.ids.iter().enumerate().map(|(row, &id)| (id, row as u32)).collect();
-        own.map(|own| {
-            let rows = self.rows.get_or_init(index);
-            own.iter().map(|id| id.and_then(|id| rows.get(&id).copied()).unwrap_or(Ask::NOBODY)).collect()
-        })
+        let number = |id: &Option<u64>| id.and_then(|id| self.ids.binary_search(&id).ok());
+        own.map(|own| own.iter().map(|id| number(id).map_or(Ask::NOBODY, |row| row as u32)).collect())
+    }
+
+    /// What was found, unless rows that stay in their file could not be read.
+    fn sure<T>(&self, found: T) -> Result<T> {
+        match self.exact.failure() {
+            None => Ok(found),
+            Some(reason) => Err(Error::VectorsUnreadable { reason: reason.into() }),
+        }
     }
 
     fn radii(&self, k: usize) -> Radii {
@@ -51,13 +57,13 @@ impl NeighborIndex for Processor {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
         let (rows, bounds) = (self.rows(question.own), question.bounds(queries.len()));
         let (kth, work) = self.exact.find_counted(queries, bounds.ask(question.k, rows.as_deref()));
-        Ok(Found { kth, work })
+        self.sure(Found { kth, work })
     }
 
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
         let near = self.exact.nearest(queries, k, self.rows(own).as_deref());
         let told = |(row, distance): (u32, f32)| Neighbor { id: self.ids[row as usize], distance };
-        Ok(near.into_iter().map(|near| near.into_iter().map(told).collect()).collect())
+        self.sure(near.into_iter().map(|near| near.into_iter().map(told).collect()).collect())
     }
 
     fn density_ratios(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
@@ -69,10 +75,11 @@ impl NeighborIndex for Processor {
                 near.iter().map(|&(row, _)| f64::from(radius) / f64::from(radii[row as usize].max(LEAST_RADIUS)));
             (ratios.sum::<f64>() / k as f64) as f32
         };
-        Ok(self.exact.nearest(queries, k, self.rows(own).as_deref()).into_iter().map(ratio).collect())
+        self.sure(self.exact.nearest(queries, k, self.rows(own).as_deref()).into_iter().map(ratio).collect())
     }
 
     fn describe(&self) -> String {
-        format!("exact, {}", self.exact.describe())
+        let place = if self.exact.is_in_file() { ", rows in their file" } else { "" };
+        format!("exact, {}{place}", self.exact.describe())
     }
 }

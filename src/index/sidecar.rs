@@ -1,4 +1,4 @@
-//! What stands beside an index file: format, checksum, and what it was built from.
+//! What an index file was built from, and what stands beside a graph: format, checksum, and that origin.
 //!
 //! The sidecar is written last and read first: an index file without a sidecar that fits it does not exist.
 //! Both are written to a temporary name, synced and renamed, so that a crash leaves the old pair or the new.
@@ -16,11 +16,9 @@ use crate::error::{Error, Result};
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 1;
 
-/// The contents of `<index file>.json`.
+/// What an index file was built from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Sidecar {
-    /// [`FORMAT`] of the version that wrote it.
-    pub format: u32,
+pub struct Origin {
     /// The bank's name.
     pub bank: String,
     /// The version of `images` that the bank stands for.
@@ -37,6 +35,26 @@ pub struct Sidecar {
     pub rows: usize,
     /// Numbers per vector.
     pub dimension: usize,
+}
+
+impl Origin {
+    /// Refuse a file at `path` that was built from this, where another is wanted; another version of the same bank may be.
+    pub(crate) fn check(&self, wanted: &Self, path: &Path) -> Result<()> {
+        if (Self { table_version: wanted.table_version, rows: wanted.rows, ..self.clone() }) != *wanted {
+            return Err(bad(path, "it was built for another bank or network".into()));
+        }
+        Ok(())
+    }
+}
+
+/// The contents of `<graph file>.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sidecar {
+    /// [`FORMAT`] of the version that wrote it.
+    pub format: u32,
+    /// Which bank, of which version.
+    #[serde(flatten)]
+    pub origin: Origin,
     /// How the graph was built and is searched.
     pub options: HnswOptions,
     /// What one step of the codes stands for, where numbers are stored in 8 bits; like the checksum, the caller's is not
@@ -50,8 +68,7 @@ pub struct Sidecar {
 impl Sidecar {
     /// Call `write` with a temporary path, then put the file it wrote and this sidecar in place.
     pub fn commit(mut self, path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let folder = folder_of(path)?;
         let fresh = beside(path, ".new");
         if let Err(error) = write(&fresh) {
             let error = full(&fresh).map_or(error, Error::io("write", &fresh));
@@ -91,12 +108,32 @@ impl Sidecar {
         if found.format != FORMAT {
             return Err(bad(path, format!("format {}, this outskirt reads {FORMAT}", found.format)));
         }
-        let (table_version, rows) = (self.table_version, self.rows);
-        if (Self { checksum: self.checksum.clone(), step: self.step, table_version, rows, ..found.clone() }) != *self {
-            return Err(bad(path, "it was built for another bank or network".into()));
+        found.origin.check(&self.origin, path)?;
+        if found.options != self.options {
+            return Err(bad(path, "it was built with other options".into()));
         }
         Ok(found)
     }
+}
+
+/// Call `write` with a temporary path, and put the file that it wrote and synced in place.
+pub(crate) async fn replace(path: &Path, write: impl AsyncFnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = folder_of(path)?;
+    let fresh = beside(path, ".new");
+    if let Err(error) = write(&fresh).await {
+        // what is half written only takes space
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
+    }
+    fs::rename(&fresh, path).map_err(Error::io("rename", &fresh))?;
+    File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))
+}
+
+/// The folder of an index file, which is there then.
+fn folder_of(path: &Path) -> Result<&Path> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    Ok(folder)
 }
 
 /// The files that belong to the index at `path`.
@@ -134,14 +171,16 @@ mod tests {
     fn wanted() -> Sidecar {
         Sidecar {
             format: FORMAT,
-            bank: "b".into(),
-            table_version: 3,
-            backbone_sha256: "00".into(),
-            predicate: "true".into(),
-            alpha: 1.0,
-            seed: 0,
-            rows: 10,
-            dimension: 4,
+            origin: Origin {
+                bank: "b".into(),
+                table_version: 3,
+                backbone_sha256: "00".into(),
+                predicate: "true".into(),
+                alpha: 1.0,
+                seed: 0,
+                rows: 10,
+                dimension: 4,
+            },
             options: HnswOptions::default(),
             step: 0.0,
             checksum: String::new(),
@@ -154,12 +193,14 @@ mod tests {
         let path = folder.path().join("b.hnsw");
         wanted().commit(&path, |fresh| fs::write(fresh, b"graph").map_err(Error::io("write", fresh))).unwrap();
         wanted().verify(&path).unwrap();
-        for other in [Sidecar { predicate: "false".into(), ..wanted() }, Sidecar { alpha: 0.5, ..wanted() }] {
+        let of = |origin: Origin| Sidecar { origin, ..wanted() };
+        let Sidecar { origin, .. } = wanted();
+        for other in [of(Origin { predicate: "false".into(), ..origin.clone() }), of(Origin { alpha: 0.5, ..origin })] {
             assert!(other.verify(&path).unwrap_err().to_string().contains("another bank"));
         }
         // another version of the bank is told, not refused: the caller brings the graph up to date
-        let later = Sidecar { table_version: 4, rows: 11, ..wanted() };
-        assert_eq!(later.verify(&path).unwrap().table_version, 3);
+        let later = Sidecar { origin: Origin { table_version: 4, rows: 11, ..wanted().origin }, ..wanted() };
+        assert_eq!(later.verify(&path).unwrap().origin.table_version, 3);
         fs::write(&path, b"grapH").unwrap();
         assert!(wanted().verify(&path).unwrap_err().to_string().contains("checksum"));
         fs::remove_file(&path).unwrap();

@@ -278,10 +278,11 @@ async fn a_process_killed_anywhere_leaves_what_it_found_or_what_it_was_to_do() {
                     "delete" => assert!(found == before || found == after, "{what}: {} rows", found.len()),
                     _ => assert!(before.iter().all(|id| found.contains(id)), "{what}: {} rows", found.len()),
                 }
-                // the bank opens, and its graph is built where there is none
-                let graph = "SET outskirt.search = 'hnsw'; SET outskirt.stale_bank = 'ignore'; ";
+                // the bank opens, and its index and graph are built where there are none
                 let column = column(operation.name);
-                let query = format!("{graph} SELECT sum(knn_ood_score({column}, 'circle')) FROM images");
+                let score = format!("SELECT sum(knn_ood_score({column}, 'circle')) FROM images");
+                let query =
+                    format!("SET outskirt.stale_bank = 'ignore'; {score}; SET outskirt.search = 'hnsw'; {score}");
                 outskirt(&db, &["sql", &query]).await.unwrap_or_else(|error| panic!("{what}: {error}"));
                 well(&db, &what).await;
             }
@@ -335,11 +336,7 @@ async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
         ("middle byte", Box::new(|| flipped(|length| length / 2)), "its checksum is wrong"),
         ("last byte", Box::new(|| flipped(|length| length - 1)), "its checksum is wrong"),
         ("a later format", Box::new(|| edited("\"format\": 1", "\"format\": 9")), "format 9, this outskirt reads 1"),
-        (
-            "other options",
-            Box::new(|| edited("\"connectivity\": 16", "\"connectivity\": 8")),
-            "another bank or network",
-        ),
+        ("other options", Box::new(|| edited("\"connectivity\": 16", "\"connectivity\": 8")), "other options"),
         ("other weights", Box::new(|| edited(&"a".repeat(64), &"b".repeat(64))), "another bank or network"),
         (
             "a version to come",
@@ -377,6 +374,65 @@ async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
         assert_eq!(print().await, whole, "{name}");
         outskirt(folder.path(), &["verify"]).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_damaged_exact_index_is_refused_for_a_reason_and_built_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let other =
+        bank::BankSpec { name: "other".into(), predicate: "split <> 'train'".into(), ..circle(IndexKind::Exact) };
+    bank::create(&store, &other).await.unwrap();
+    let query = format!("SELECT id, knn_ood_score({TOY}, 'circle') FROM images ORDER BY id");
+    let print = async || outskirt(folder.path(), &["sql", &query, "--format", "csv"]).await.unwrap();
+    let whole = print().await;
+    assert_eq!(whole.1, "");
+    let indexes = folder.path().join("indexes");
+    let file = indexes.join("circle.exact");
+    let flipped = |at: fn(usize) -> usize| {
+        let mut bytes = std::fs::read(&file).unwrap();
+        let at = at(bytes.len());
+        bytes[at] ^= 0x40;
+        std::fs::write(&file, bytes).unwrap();
+    };
+    let cut = |length: u64| std::fs::File::options().write(true).open(&file).unwrap().set_len(length).unwrap();
+    let length = std::fs::metadata(&file).unwrap().len();
+    type Fault<'a> = (&'a str, Box<dyn Fn() + 'a>, &'a str);
+    let faults: Vec<Fault<'_>> = vec![
+        ("cut in half", Box::new(|| cut(length / 2)), "it was cut off"),
+        ("emptied", Box::new(|| cut(0)), "it has 0 bytes"),
+        ("one byte more", Box::new(|| cut(length + 1)), "its index is damaged"),
+        ("first byte", Box::new(|| flipped(|_| 0)), "it was not finished, or is another kind of file"),
+        ("a later format", Box::new(|| flipped(|_| 8)), "format 65, this outskirt reads 1"),
+        ("its note", Box::new(|| flipped(|_| 120)), "its beginning is damaged"),
+        ("its rows", Box::new(|| flipped(|_| 4096)), "rows are damaged"),
+        ("last byte", Box::new(|| flipped(|length| length - 1)), "its index is damaged"),
+        (
+            "another bank's",
+            Box::new(|| assert!(std::fs::copy(indexes.join("other.exact"), &file).unwrap() > 0)),
+            "another bank or network",
+        ),
+    ];
+    for (name, damage, reason) in faults {
+        damage();
+        let told = outskirt(folder.path(), &["verify"]).await.unwrap_err();
+        assert!(told.contains("1 problem in") && told.contains("--repair"), "{name}: {told}");
+        let found = print().await;
+        assert_eq!(found.0, whole.0, "{name}");
+        assert!(found.1.contains(reason) && found.1.contains("rebuilt"), "{name}: {}", found.1);
+        assert_eq!(print().await.1, "", "{name}: the repair was saved");
+        damage();
+        let (mended, _) = outskirt(folder.path(), &["verify", "--repair"]).await.unwrap();
+        assert!(mended.contains("mended") && mended.contains(reason), "{name}: {mended}");
+        assert_eq!(print().await, whole, "{name}");
+        outskirt(folder.path(), &["verify"]).await.unwrap();
+    }
+    // one that is not there is made without a word
+    std::fs::remove_file(&file).unwrap();
+    let (verified, _) = outskirt(folder.path(), &["verify"]).await.unwrap();
+    assert!(verified.contains("none yet: the next search makes it") && !file.exists(), "{verified}");
+    assert_eq!(print().await, whole);
+    assert!(file.exists());
 }
 
 /// Run a script as root of a namespace of its own, where it may mount; `None` where the system does not allow that.

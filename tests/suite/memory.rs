@@ -1,9 +1,9 @@
-//! Banks under `outskirt.memory_limit`: in f32, in 20 bits a number, or read from the table each time.
+//! Banks under `outskirt.memory_limit`: in memory, their codes in memory, or read from the table each time.
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, UInt64Type};
 use outskirt::bank::{self, BankSpec};
-use outskirt::index::IndexKind;
+use outskirt::index::{IndexKind, Instructions};
 use outskirt::session::Session;
 
 use crate::fixture::{Image, TOY, database};
@@ -68,19 +68,39 @@ async fn scores_are_the_same_however_little_memory_there_is() {
     assert_eq!(near.len(), 2 * 21);
     assert!(!near[0].starts_with("[1,"), "the row itself is left out");
 
-    let streamed = scores(&session, "5MB").await;
-    assert_eq!(whole, streamed, "read block by block");
-    assert_eq!(near, neighbours(&session).await);
+    // codes in memory, rows in their file; then not even the codes
+    let path = async || {
+        let query = format!("EXPLAIN ANALYZE SELECT knn_ood_score({TOY}, 'big') FROM images WHERE split = 'test'");
+        let batches: Vec<RecordBatch> = session.sql(&query).await.unwrap().collect().await.unwrap();
+        arrow::util::pretty::pretty_format_batches(&batches).unwrap().to_string()
+    };
+    for (limit, words) in [("8MB", "rows in their file"), ("3MB", "streamed in blocks of")] {
+        assert_eq!(whole, scores(&session, limit).await, "{limit}");
+        assert_eq!(near, neighbours(&session).await, "{limit}");
+        // without codes there is nothing that could be kept in memory instead
+        let words = if Instructions::detect() == Instructions::Avx512Vnni { words } else { "streamed in blocks of" };
+        let plan = path().await;
+        assert!(plan.contains(words), "{limit}: {plan}");
+    }
     assert!(session.banks().notices().is_empty());
 
-    let packed = scores(&session, "20MB").await;
-    assert_eq!(near, neighbours(&session).await);
-    let [notice] = session.banks().notices().try_into().unwrap();
-    assert!(notice.contains("big is held in 20 bits a number, its scores are exact to "), "{notice}");
-    let said: f32 = notice.rsplit(' ').next().unwrap().parse().unwrap();
-    assert!(said > 0.0 && said <= 1e-5, "{notice}");
-    for (whole, packed) in whole.iter().zip(&packed) {
-        // what is said is rounded to two digits
-        assert!((whole - packed).abs() <= 1.05 * said + 1.2e-7, "{whole} and {packed}, {notice}");
+    // a row that cannot be read makes no score
+    let file = folder.path().join("db/indexes/big.exact");
+    let bytes = std::fs::read(&file).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[8192..10_000_000].iter_mut().for_each(|byte| *byte ^= 1);
+    std::fs::write(&file, damaged).unwrap();
+    if Instructions::detect() == Instructions::Avx512Vnni {
+        let session = Session::open(&store).await.unwrap();
+        session.sql("SET outskirt.memory_limit = '8MB'").await.unwrap().collect().await.unwrap();
+        let query = format!("SELECT sum(knn_ood_score({TOY}, 'big')) FROM images");
+        let error = session.sql(&query).await.unwrap().collect().await.unwrap_err().to_string();
+        assert!(error.contains("rows are damaged") && error.contains("verify --repair"), "{error}");
     }
+    // all of it in memory: what is damaged is seen when it is opened, and made anew
+    let session = Session::open(&store).await.unwrap();
+    assert_eq!(whole, scores(&session, "unlimited").await);
+    let [notice] = session.banks().notices().try_into().unwrap();
+    assert!(notice.contains("rows are damaged; rebuilt"), "{notice}");
+    assert!(std::fs::read(&file).unwrap() == bytes, "the same file again");
 }

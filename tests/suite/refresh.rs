@@ -201,7 +201,7 @@ async fn a_bank_that_is_behind_is_used_with_a_notice_or_refused() {
     // more than a fifth of the graph: built anew; fewer than k rows: refused, and the bank stays
     sql(db, "DELETE FROM images WHERE id <= 12").await.unwrap();
     let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
-    assert!(said.contains("10 removed") && said.contains("its graph was built anew"), "{said}");
+    assert!(said.contains("10 removed") && said.contains("its index files were made anew"), "{said}");
     sql(db, "DELETE FROM images WHERE split = 'train' AND id > 15").await.unwrap();
     let error = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap_err();
     assert!(error.starts_with("bank 'circle' would hold 3 embeddings now, fewer than its k = 5"), "{error}");

@@ -49,7 +49,7 @@ async fn deleted_images_leave_their_banks_and_at_last_the_disk() {
     let before = csv(db, scores).await;
     let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
     let (printed, notice) = outskirt(db, &["optimize"]).await.unwrap();
-    assert!(printed.contains("bank circle: its graph was built anew"), "{printed}");
+    assert!(printed.contains("bank circle: its index files were made anew"), "{printed}");
     assert_eq!(notice, "");
     assert_eq!(csv(db, scores).await, before);
     let after = outskirt(db, &["bank", "list"]).await.unwrap().0;

@@ -148,6 +148,11 @@ impl Place<'_> {
         let codes = std::array::from_fn(|q| &queries.coded.0[visitors[q].query * length..][..length]);
         let masks = near::<Q, R>(&bank.coded[cell], from, codes, visitors);
         for r in 0..R {
+            let wanted = masks.iter().fold(0, |wanted, masks| wanted | masks[r]);
+            if wanted == 0 {
+                continue;
+            }
+            let rows = bank.panel_rows(cell, from + r, wanted, scratch);
             for (visitor, masks) in visitors.iter_mut().zip(&masks) {
                 let mut near = masks[r];
                 if near == 0 {
@@ -158,9 +163,10 @@ impl Place<'_> {
                 let line = queries.line(bank, visitor.query);
                 let exact = queries.exact(bank, visitor.query);
                 while near != 0 {
-                    let index = (from + r) * PANEL + near.trailing_zeros() as usize;
+                    let place = near.trailing_zeros() as usize;
+                    let index = (from + r) * PANEL + place;
                     near &= near - 1;
-                    let squared = squared_distance(line, bank.row(cell, index, scratch));
+                    let squared = squared_distance(line, &rows[place * bank.stride..][..bank.stride]);
                     if best.add(squared, (bank.cells[cell].first_row + index) as u32, &exact) {
                         visitor.limit = best.limit + visitor.slack;
                     }
@@ -183,8 +189,8 @@ fn near<const Q: usize, const R: usize>(
     codes: [&[i32]; Q],
     visitors: &[Visitor; GROUP],
 ) -> [[u16; R]; Q] {
-    let steps = cell.codes[from].len();
-    let panels: [&[Code]; R] = std::array::from_fn(|r| &cell.codes[from + r][..steps]);
+    let steps = cell.steps;
+    let panels: [&[Code]; R] = std::array::from_fn(|r| &cell.codes[(from + r) * steps..][..steps]);
     let codes: [&[i32]; Q] = std::array::from_fn(|q| &codes[q][..steps]);
     let mut sums: [[__m512i; R]; Q] = std::array::from_fn(|q| [_mm512_set1_epi32(visitors[q].offset); R]);
     for step in 0..steps {

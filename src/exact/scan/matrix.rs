@@ -1,6 +1,6 @@
 //! Candidates by products in f32: for processors without fast products of small integers.
 
-use crate::best::Best;
+use crate::best::{Best, NONE};
 use crate::lanes::{Line, floats, squared_distance};
 use crate::layout::Exact;
 use crate::product::{FEW, Table, dots, panel, product_error, products};
@@ -77,10 +77,14 @@ fn scan_with<const FMA: bool>(
                 if sums.0.iter().zip(&limits).map(|(sum, limit)| u32::from(sum >= limit)).sum::<u32>() == 0 {
                     continue;
                 }
+                let row = cell.first_row + from + i;
+                if bank.gone > 0 && bank.number(row as u32) == NONE {
+                    continue;
+                }
                 for (lane, &(query, _)) in visitors.iter().enumerate() {
                     if sums.0[lane] >= limits[lane] {
                         let best = &mut bests[query as usize];
-                        let (row, exact) = (cell.first_row + from + i, queries.exact(bank, query as usize));
+                        let exact = queries.exact(bank, query as usize);
                         let line = queries.line(bank, query as usize);
                         let squared = squared_distance::<FMA>(line, &rows[i * bank.stride..][..bank.stride]);
                         work.computed += 1;
