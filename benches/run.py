@@ -391,7 +391,7 @@ def machine(tools, peaks, versions, load):
         f"- {datetime.date.today()}; {model}; {len(os.sched_getaffinity(0))} cores; {has}; "
         f"{memory('MemTotal') / 2**30:.0f} GiB of memory; {system.get('PRETTY_NAME', 'Linux').strip(chr(34))}",
         f"- {tools.threads} threads on both sides; load of the machine before the run {load:.1f}; "
-        f"Rust {' '.join(rust)}; faiss-cpu {versions['faiss']} ({' '.join(versions['faiss_options'])}); "
+        f"Rust {' '.join(rust)}, cargo's profile {tools.profile}; faiss-cpu {versions['faiss']} ({' '.join(versions['faiss_options'])}); "
         f"NumPy {versions['numpy']}; Python {platform.python_version()}",
         f"- Peaks in the same run: {number(peaks['sgemm'])} GFLOPS of f32 matrix product (NumPy), {int8}, "
         f"{peaks['memory']:.1f} GB/s from memory",
@@ -469,9 +469,9 @@ def write(out, text, marker):
     out.write_text(f"{before}{begin}\n\n{text}\n{end}{after}")
 
 
-def build(package, bench):
+def build(package, bench, profile):
     """Build a bench program and say where it is."""
-    command = [os.environ.get("CARGO", "cargo"), "bench", "--locked", "--profile", "dev", "--package", package,
+    command = [os.environ.get("CARGO", "cargo"), "bench", "--locked", "--profile", profile, "--package", package,
                "--bench", bench, "--no-run", "--message-format", "json-render-diagnostics"]
     done = subprocess.run(command, cwd=HERE.parent, stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
@@ -491,6 +491,7 @@ def main():
     parser.add_argument("--only", default="", help="only banks whose name holds this (with --scale: growing or streamed); prints and writes no file without --out")
     parser.add_argument("--out", type=Path, help="the file with the two markers (BENCHMARKS.md)")
     parser.add_argument("--program", help="a bench program that is built already")
+    parser.add_argument("--profile", default="dev", help="cargo's: with release planners and table formats are optimised too, and the build takes most of an hour on two cores")
     parser.add_argument("--large", action="store_true", help="the large bank too: 12 GB of memory (with 16 all of it in memory as well), 25 GB in the cache folder")
     parser.add_argument("--large-rows", type=int, default=1_281_167)
     parser.add_argument("--large-dimension", type=int, default=2048)
@@ -503,8 +504,9 @@ def main():
     if options.quick:
         options.rounds = 2
     start, load = time.time(), os.getloadavg()[0]  # before the build
-    tools = Tools(options.program or build("outskirt-exact", "exact"), options.threads)
-    tools.layers = build("outskirt", "layers") if options.scale or not options.only else None
+    tools = Tools(options.program or build("outskirt-exact", "exact", options.profile), options.threads)
+    tools.profile = options.profile
+    tools.layers = build("outskirt", "layers", options.profile) if options.scale or not options.only else None
     tools.install(PACKAGES)
     if load > 0.5:
         say(f"other programs use the processor (load {load:.1f}): these numbers will not be worth much")
