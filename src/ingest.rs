@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
 use crate::metadata::Metadata;
 use crate::registry::{register_backbone, register_logits};
-use crate::rejects::Rejects;
+use crate::rejects::{Met, Rejects, Watch};
 use crate::schema;
 use crate::store::{Store, WriteLock, quote};
 
@@ -139,6 +139,8 @@ pub async fn ingest(
         metadata.add_columns(store, &lock).await?;
     }
     let known = known_files(store, filled.columns(), options).await?;
+    let rejects = Rejects::of(store, &lock, &backbone.manifest().name, of_split(options)).await?;
+    let watch = rejects.watch();
     let mut writer = Writer {
         store,
         lock: &lock,
@@ -147,12 +149,13 @@ pub async fn ingest(
         options,
         metadata,
         next_id: store.largest_id().await? + 1,
-        rejects: Rejects::of(store, &lock, &backbone.manifest().name, of_split(options)).await?,
+        rejects,
+        met: watch.met(),
     };
 
     let mut summary = IngestSummary::default();
     let mut waiting = Waiting::default();
-    let mut batches = embed(files, backbone, options.workers, decide(known));
+    let mut batches = embed(files, backbone, options.workers, decide(known, watch));
     let mut failed = None;
     let mut compared = Compared::default();
     while let Some(batch) = batches.next().await {
@@ -228,18 +231,22 @@ fn of_split(options: &IngestOptions) -> String {
 }
 
 /// What each file is for; a file named twice in one ingest counts once.
-fn decide(known: HashMap<Digest, Known>) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
+fn decide(known: HashMap<Digest, Known>, mut watch: Watch) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
     let mut seen = HashSet::new();
     move |file, hash| {
         let uri = digest(&file.uri);
         if !seen.insert(uri) {
             return None;
         }
+        watch.read(&file.uri);
         match known.get(&uri) {
             None => Some(Purpose::Add),
             Some(row) if row.content_hash != digest(hash) => Some(Purpose::Replace { id: row.id }),
             Some(row) if !row.embedded => Some(Purpose::Fill { id: row.id }),
-            Some(_) => None,
+            Some(_) => {
+                watch.unchanged(&file.uri);
+                None
+            }
         }
     }
 }
@@ -274,6 +281,8 @@ struct Writer<'a> {
     metadata: Option<&'a Metadata>,
     next_id: u64,
     rejects: Rejects<'a>,
+    /// What was refused before and is whole.
+    met: Met,
 }
 
 impl Writer<'_> {
@@ -308,7 +317,8 @@ impl Writer<'_> {
             self.store.update_images(self.lock, batch).await?;
             summary.filled += filled.len();
         }
-        self.rejects.mend(images.iter().map(|image| image.uri.as_str())).await?;
+        let met = self.met.take();
+        self.rejects.mend(images.iter().map(|image| image.uri.as_str()).chain(met.iter().map(String::as_str))).await?;
         self.rejects.add(&rejects, &self.options.dataset, &self.options.split).await?;
         summary.write += start.elapsed();
         Ok(())

@@ -85,6 +85,19 @@ fn buckets_are_read_as_folders_are() {
     );
     assert_eq!(csv("SELECT uri FROM rejects"), "uri\ns3://pets/gone.png\n");
 
+    // a broken file in a folder is one of those that are refused, and the rest goes on
+    {
+        let Site { files, .. } = &mut *server.site.lock().unwrap();
+        let star = files["/pets/id/train/star/0000.png"].clone();
+        files.insert("/pets/broken/1.png".into(), star);
+        files.insert("/pets/broken/0.parquet".into(), b"no table".to_vec());
+        files.insert("/pets/broken/2_32x32.mat".into(), b"no matrix".to_vec());
+    }
+    let (added, refused) = ingest("s3://pets/broken/", "broken", &[]);
+    assert!(added.starts_with("broken: 1 added, 2 refused in "), "{added}{refused}");
+    let rejects = "SELECT uri FROM rejects WHERE dataset = 'broken' ORDER BY uri";
+    assert_eq!(csv(rejects), "uri\ns3://pets/broken/0.parquet\ns3://pets/broken/2_32x32.mat\n");
+
     // read again, for SQL
     let again = "SELECT count(*) AS n FROM images WHERE embed(uri, 'demo_shapes')[1] = demo_shapes[1]";
     assert_eq!(csv(again), csv("SELECT count(*) AS n FROM images"));

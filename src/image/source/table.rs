@@ -2,6 +2,7 @@
 //! them in a column `uri`.
 
 use std::io::{BufReader, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -79,7 +80,8 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
     let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
     let batches = || -> Result<Vec<RecordBatch>, ArrowError> {
         if is_parquet(&name) {
-            return ParquetRecordBatchReaderBuilder::try_new(file)?.build()?.collect();
+            let builder = caught(|| Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
+            return rows_of(builder)?.collect();
         }
         let mut file = BufReader::new(file);
         if name.ends_with(".csv") {
@@ -104,18 +106,22 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let builder = open(path)?;
     let schema = Arc::clone(builder.schema());
     let Some(image) = image_column(&schema) else { return Ok(None) };
-    let rows = builder.metadata().file_metadata().num_rows() as usize;
+    let (rows, groups) = (builder.metadata().file_metadata().num_rows(), builder.metadata().row_groups());
+    // a damaged number is believed where two places say it
+    let of_groups = groups.iter().try_fold(0i64, |rows, group| rows.checked_add(group.num_rows()));
+    let rows = usize::try_from(rows).ok().filter(|_| of_groups == Some(rows));
+    let rows = rows.ok_or_else(|| bad("it does not have as many rows as it says".into()))?;
     let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
     if let Some(label) = label_column(&schema) {
         let mask = ProjectionMask::roots(builder.parquet_schema(), [label]);
-        let reader = builder.with_projection(mask).build().map_err(|error| bad(error.to_string()))?;
+        let reader = rows_of(builder.with_projection(mask)).map_err(|error| bad(error.to_string()))?;
         label_rows(&mut entries, &schema, label, reader).map_err(|error| bad(error.to_string()))?;
     }
     let file = path.to_path_buf();
     let read = move || {
         let builder = open(&file)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), [image]);
-        let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
+        let reader = rows_of(builder.with_projection(mask).with_batch_size(ROWS));
         let reader = reader.map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })?;
         Ok(Box::new(Images::of(reader)) as Box<dyn Reader>)
     };
@@ -179,8 +185,28 @@ impl ChunkReader for Seekable {
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<Seekable>> {
     let file = Seekable::open(path).map_err(Error::io("open", path))?;
-    ParquetRecordBatchReaderBuilder::try_new(file)
+    caught(|| Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))
         .map_err(|error| Error::BadArchive { path: path.into(), reason: error.to_string() })
+}
+
+/// A damaged Parquet file may make its reader panic, which says its word on stderr; that it is damaged is our error.
+fn caught<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+    let damaged = |_| Err(ArrowError::ParquetError("it is damaged".into()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(damaged)
+}
+
+/// The rows of a Parquet file.
+fn rows_of(
+    builder: ParquetRecordBatchReaderBuilder<Seekable>,
+) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send, ArrowError> {
+    let mut reader = Some(caught(|| Ok(builder.build()?))?);
+    Ok(std::iter::from_fn(move || {
+        let next = caught(|| reader.as_mut().and_then(Iterator::next).transpose()).transpose();
+        if !matches!(next, Some(Ok(_))) {
+            reader = None; // what panicked is not asked again
+        }
+        next
+    }))
 }
 
 /// The column with the images: a struct with a field `bytes`, or bytes by themselves.
