@@ -6,7 +6,7 @@
 //! has not been seen. Rows are committed some thousand at a time, so an ingest that was interrupted goes on where it was.
 //! A file that is refused stops nothing: it is a row of `rejects` until it is embedded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -187,7 +187,7 @@ pub async fn ingest(
         let first = format!("{}: {}", first.uri, first.reason);
         return Err(Error::AllImagesRefused { count: summary.refused, first });
     }
-    if let Some(metadata) = metadata.filter(|_| summary.unchanged > 0) {
+    if let Some(metadata) = metadata.filter(|_| summary.unchanged + summary.filled > 0) {
         summary.described = metadata.update(store, &lock, &of_split(options)).await?;
     }
     summary.stages = batches.times();
@@ -304,11 +304,20 @@ impl Writer<'_> {
         let replaced = rows(|purpose| matches!(purpose, Purpose::Replace { .. }));
         if !replaced.is_empty() {
             // the user's own columns are not about the file: they stay, where nobody gives them anew
-            let given = |field: &Field| self.metadata.is_some_and(|metadata| metadata.has(field.name()));
-            let kept = self.schema.fields().iter().filter(|field| !schema::is_users(field) || given(field));
-            let fields = Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()));
-            let batch = self.full_rows(&images, numbers, &replaced, ids_of(&images, &replaced), fields)?;
-            self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            let given = |field: &Field, row: usize| {
+                self.metadata.is_some_and(|metadata| metadata.gives(field.name(), &images[row].uri))
+            };
+            let mut alike: BTreeMap<Vec<bool>, Vec<usize>> = BTreeMap::new();
+            for &row in &replaced {
+                let kept = self.schema.fields().iter().map(|field| !schema::is_users(field) || given(field, row));
+                alike.entry(kept.collect()).or_default().push(row);
+            }
+            for (kept, rows) in alike {
+                let kept = self.schema.fields().iter().zip(kept).filter(|(_, kept)| *kept).map(|(field, _)| field);
+                let fields = Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()));
+                let batch = self.full_rows(&images, numbers, &rows, ids_of(&images, &rows), fields)?;
+                self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            }
             summary.replaced += replaced.len();
         }
         let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
@@ -357,7 +366,7 @@ impl Writer<'_> {
                 name => match (self.filled.numbers_of(name, numbers), self.metadata) {
                     (Some((values, width)), _) => vectors(values, width, rows)?,
                     (None, Some(metadata)) if metadata.has(name) => {
-                        metadata.column(field, rows.iter().map(|row| of(row).uri.as_str()))?
+                        metadata.column(field, rows.iter().map(|row| of(row).uri.as_str()), None)?
                     }
                     _ => new_null_array(field.data_type(), rows.len()),
                 },

@@ -85,6 +85,16 @@ fn buckets_are_read_as_folders_are() {
     );
     assert_eq!(csv("SELECT uri FROM rejects"), "uri\ns3://pets/gone.png\n");
 
+    // tables by a wildcard
+    let star = "uri,camera,lens\nid/train/star/0001.png,9,wide\n";
+    server.site.lock().unwrap().files.insert("/pets/m2.csv".into(), star.into());
+    let (tables, _) = ingest("s3://pets/m*.csv", "tables", &[]);
+    assert!(tables.starts_with("tables: 2 added, 1 refused in "), "{tables}");
+    assert_eq!(
+        csv("SELECT camera, lens FROM images WHERE dataset = 'tables' ORDER BY uri"),
+        "camera,lens\n7,\n9,wide\n"
+    );
+
     // a broken file in a folder is one of those that are refused, and the rest goes on
     {
         let Site { files, .. } = &mut *server.site.lock().unwrap();

@@ -58,15 +58,7 @@ pub(super) fn named(uris: Vec<(String, Option<Arc<str>>)>) -> Source {
 pub(super) fn source(entries: Vec<Entry>, whole: HashMap<String, String>) -> Source {
     let whole = Arc::new(whole);
     let open = move || Ok(Box::new(Files { whole: Arc::clone(&whole), ahead: Ahead::default() }) as Box<dyn Reader>);
-    Source {
-        path: PathBuf::new(),
-        root: String::new(),
-        entries,
-        part: None,
-        cut: None,
-        in_folder: false,
-        open: Arc::new(open),
-    }
+    Source { root: String::new(), ..Source::inside(Path::new(""), entries, open) }
 }
 
 fn entry(path: &Path) -> Entry {

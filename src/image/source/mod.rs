@@ -34,10 +34,11 @@ use std::sync::Arc;
 use std::vec;
 
 pub use address::shown;
+use arrow::array::RecordBatch;
 pub use kept::Opened;
 pub use list::absolute;
 pub use select::Selection;
-pub use table::{is_manifest, read as read_table};
+pub use table::read as read_table;
 
 use crate::error::{Error, Result};
 
@@ -93,6 +94,8 @@ pub struct ImageFile {
 ///
 /// **Archives**: one whose images all lie in one top folder has that folder as its root (`places/1.jpg` has no label,
 /// `test/cat/1.png` has `cat`), any other starts at its top (`cat/1.png` beside `dog/1.png` has `cat`).
+///
+/// **More of them**: what tables say of images beside, [`ImageFiles::told`] gives.
 ///
 /// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
 ///
@@ -156,9 +159,9 @@ fn plan_address(address: &str) -> Result<Vec<Source>> {
         if source.path != path || path == shown {
             return source;
         }
-        let (open, shown) = (source.open, shown.clone());
-        let root = format!("{}!/", shown.display());
-        Source { path: shown.clone(), root, open: Arc::new(move || open().map_err(|error| error.at(&shown))), ..source }
+        let (open, root, named) = (source.open, format!("{}!/", shown.display()), shown.clone());
+        let open = Arc::new(move || open().map_err(|error| error.at(&named)));
+        Source { path: shown.clone(), root, open, ..source }
     };
     Ok(sources.into_iter().map(as_shown).collect())
 }
@@ -216,11 +219,31 @@ struct Source {
     cut: Option<String>,
     /// It was found in a folder: where it breaks, the rest of the folder goes on.
     in_folder: bool,
+    /// The table that named it, where that says more of its images.
+    table: Option<Table>,
     open: Arc<Open>,
 }
 
 /// Gives a reader of a source from its beginning.
 type Open = dyn Fn() -> Result<Box<dyn Reader>> + Send + Sync;
+
+/// What says more of images than their labels.
+enum Table {
+    /// One that names them, as it was given.
+    Names(PathBuf, RecordBatch),
+}
+
+/// What a table says of images, beside their bytes.
+#[derive(Debug)]
+pub enum Told {
+    /// It names them in its column `uri`.
+    Named {
+        /// The table, as it was given.
+        path: PathBuf,
+        /// All of it.
+        rows: RecordBatch,
+    },
+}
 
 impl Source {
     /// A container whose entries are named inside it.
@@ -235,7 +258,8 @@ impl Source {
                 entry.refused = Some("the path of the file that holds it is not UTF-8: rename it".into());
             });
         }
-        Self { path: path.into(), root, entries, part: None, cut: None, in_folder: false, open: Arc::new(open) }
+        let (path, open) = (path.into(), Arc::new(open));
+        Self { path, root, entries, part: None, cut: None, in_folder: false, table: None, open }
     }
 
     /// A container in a folder that cannot be listed.
@@ -333,10 +357,14 @@ struct Current {
 
 impl ImageFiles {
     fn new(sources: Vec<Source>) -> Self {
-        let is_broken = |source: &&Source| source.in_folder && source.cut.is_some();
-        let total =
-            sources.iter().map(|source| source.entries.len()).sum::<usize>() + sources.iter().filter(is_broken).count();
+        let total = total(&sources);
         Self { sources: sources.into_iter(), current: None, total }
+    }
+
+    /// What the tables say that name the images, in their order; once.
+    pub fn told(&mut self) -> Vec<Told> {
+        let tables = self.sources.as_mut_slice().iter_mut().filter_map(|source| source.table.take());
+        tables.map(|Table::Names(path, rows)| Told::Named { path, rows }).collect()
     }
 
     /// Number of images found by [`open`], those that will be refused included: the length of a progress bar.
@@ -402,6 +430,11 @@ impl Current {
             Err(Fault::Lost(reason)) => Err(Error::Unreachable { address: uri, reason }),
         }
     }
+}
+
+fn total(sources: &[Source]) -> usize {
+    let is_broken = |source: &&Source| source.in_folder && source.cut.is_some();
+    sources.iter().map(|source| source.entries.len()).sum::<usize>() + sources.iter().filter(is_broken).count()
 }
 
 /// What a container in a folder is that cannot be read: one image that cannot, as long as its host answers.

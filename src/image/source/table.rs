@@ -18,7 +18,7 @@ use datafusion::parquet::file::reader::{ChunkReader, Length};
 
 use super::archive::share;
 use super::place::{self, Seekable};
-use super::{Entry, Fault, MAX_FILE_BYTES, Opened, Reader, Source, address, list, too_large};
+use super::{Entry, Fault, MAX_FILE_BYTES, Opened, Reader, Source, Table, list, too_large};
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -62,15 +62,11 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
         let label = labels.as_ref().map(|labels| labels.as_string::<i32>()).filter(|labels| labels.is_valid(row));
         named.push((list::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
     }
-    Ok(list::named(named, &Opened::default()))
-}
-
-/// Whether a path is a table that names images and does not hold them.
-pub fn is_manifest(path: &Path) -> bool {
-    let name = place::name(path);
-    (address::of(path).is_some() || path.is_file())
-        && is_table(&name)
-        && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
+    let mut sources = list::named(named, &Opened::default());
+    if let Some(first) = sources.first_mut() {
+        first.table = Some(Table::Names(path.into(), table));
+    }
+    Ok(sources)
 }
 
 /// A whole table: Parquet, CSV or JSONL. Types of CSV and JSONL are those that all of their rows agree with.
@@ -94,9 +90,13 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
         file.rewind()?;
         arrow::json::ReaderBuilder::new(Arc::new(schema)).build(file)?.collect()
     };
-    let batches = batches().map_err(bad)?;
+    batches().and_then(together).map_err(bad)
+}
+
+/// Batches as one.
+fn together(batches: Vec<RecordBatch>) -> Result<RecordBatch, ArrowError> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    arrow::compute::concat_batches(&schema, &batches).map_err(bad)
+    arrow::compute::concat_batches(&schema, &batches)
 }
 
 /// A Parquet file with the bytes of images: a struct with a field `bytes`, or a column of bytes by itself; `None` where
