@@ -1,10 +1,10 @@
-//! Columns of one's own beside the images: out of tables that name images, and of a CSV, JSONL or Parquet table beside
-//! them.
+//! Columns of one's own beside the images: out of tables that name images or hold them, and of a CSV, JSONL or Parquet
+//! table beside them.
 //!
-//! A table that names images in a column `uri` is about the images whose uris these are, taken from the table's folder.
-//! So is a table beside them; where none has such a uri, its row is about those that end in it (`cat/1.png` for
-//! `photos.tar!/train/cat/1.png`). Where several tables say something about a column of an image, the last of them counts,
-//! and that beside them is the last.
+//! A table that holds images says of each what stands in its row. One that names them in a column `uri` is about the
+//! images whose uris these are, taken from the table's folder. So is a table beside them; where none has such a uri, its
+//! row is about those that end in it (`cat/1.png` for `photos.tar!/train/cat/1.png`). Where several tables say something
+//! about a column of an image, the last of them counts, and that beside them is the last.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
-use crate::image::{Told, absolute, read_table, shown};
+use crate::image::{Told, absolute, held_row, read_table, shown};
 use crate::schema;
 use crate::store::{Store, WriteLock};
 
@@ -24,10 +24,15 @@ use crate::store::{Store, WriteLock};
 #[derive(Debug, Default)]
 pub struct Metadata {
     tables: Vec<Table>,
+    /// By the uri of a file that holds images: its table.
+    held: HashMap<String, usize>,
     /// By the uri of an image: the rows that name it.
     named: HashMap<String, Vec<Place>>,
     /// The table beside them, which is the last one: its rows by uri, whole and as given.
     beside: HashMap<String, u32>,
+    /// Columns of tables that hold images which cannot be columns of `images`: the first such table, how many more there
+    /// are, and why.
+    left_out: BTreeMap<String, (PathBuf, usize, String)>,
 }
 
 /// The columns that a table gives.
@@ -54,12 +59,15 @@ impl Metadata {
     /// What tables of images say, and one that lies beside them.
     ///
     /// Errors: [`Error::BadMetadata`] for a table that names images or lies beside them and has no column `uri`, a uri
-    /// twice, a column twice, or one that `images` has of itself; [`Error::BadName`] for a column's name.
+    /// twice, a column twice, or one that `images` has of itself; [`Error::BadName`] for a column's name. What is wrong
+    /// with a column of a table that holds images leaves that column out: see [`Self::left_out`].
     pub fn of(told: Vec<Told>, beside: Option<&Path>) -> Result<Self> {
         let mut metadata = Self::default();
         for told in told {
-            let Told::Named { path, rows } = told;
-            metadata.name(&path, &rows)?;
+            match told {
+                Told::Held { path, rows } => metadata.hold(path, &rows)?,
+                Told::Named { path, rows } => metadata.name(&path, &rows)?,
+            }
         }
         if let Some(path) = beside {
             // a signed address is read as given, and named without what gives access
@@ -75,6 +83,33 @@ impl Metadata {
             metadata.tables.push(Table { path: named, columns });
         }
         Ok(metadata)
+    }
+
+    /// A table of images, row by row.
+    fn hold(&mut self, path: PathBuf, rows: &RecordBatch) -> Result<()> {
+        let mut taken: Vec<(String, ArrayRef)> = Vec::new();
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            let name =
+                name_of(&path, field.name()).and_then(|name| match taken.iter().any(|(taken, _)| *taken == name) {
+                    true => Err(there_twice(&path, &name)),
+                    false => Ok(name),
+                });
+            let reason = match name {
+                Ok(name) => {
+                    taken.push((name, plain(column)?));
+                    continue;
+                }
+                Err(Error::BadMetadata { reason, .. }) => reason,
+                Err(other) => other.to_string(),
+            };
+            let left_out = self.left_out.entry(field.name().clone());
+            left_out.and_modify(|(_, more, _)| *more += 1).or_insert((path.clone(), 0, reason));
+        }
+        if !taken.is_empty() {
+            self.held.insert(path.display().to_string(), self.tables.len());
+            self.tables.push(Table { path, columns: batch_of(taken)? });
+        }
+        Ok(())
     }
 
     /// A table that names images.
@@ -93,6 +128,14 @@ impl Metadata {
         Ok(())
     }
 
+    /// For people: columns of tables that hold images which cannot be columns of `images`.
+    pub fn left_out(&self) -> impl Iterator<Item = String> {
+        self.left_out.iter().map(|(column, (path, more, reason))| {
+            let more = if *more > 0 { format!(" and of {more} more") } else { String::new() };
+            format!("column '{column}' of {}{more} is left out: {reason}", path.display())
+        })
+    }
+
     /// Whether a table says something about this column.
     pub(crate) fn has(&self, column: &str) -> bool {
         self.tables.iter().any(|table| table.has(column))
@@ -109,7 +152,16 @@ impl Metadata {
         let last = self.tables.len().wrapping_sub(1);
         let beside = || self.beside_row(uri).map(|row| Place { table: last, row }).filter(has);
         let named = || self.named.get(uri).and_then(|places| places.iter().rev().copied().find(has));
-        beside().or_else(named)
+        beside().or_else(named).or_else(|| self.held_place(uri).filter(has))
+    }
+
+    fn held_place(&self, uri: &str) -> Option<Place> {
+        if self.held.is_empty() {
+            return None;
+        }
+        let (file, row) = held_row(uri)?;
+        let table = *self.held.get(file)?;
+        ((row as usize) < self.tables[table].columns.num_rows()).then_some(Place { table, row })
     }
 
     /// The row of the table beside them: that of the whole uri, or of the longest end of it.
@@ -393,6 +445,10 @@ mod tests {
     fn of_several_tables_the_last_that_knows_a_column_of_an_image_counts() {
         let ints = |values: &[i64]| -> ArrayRef { Arc::new(Int64Array::from(values.to_vec())) };
         let texts = |values: &[&str]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
+        let held = |path: &str, values: &[i64]| Told::Held {
+            path: path.into(),
+            rows: rows([("Camera", ints(values)), ("width", ints(values)), ("a b", ints(values))]),
+        };
         let named = Told::Named {
             path: "/d/l.csv".into(),
             rows: rows([("uri", texts(&["1.png", "a.parquet!/00000001"])), ("camera", ints(&[5, 6]))]),
@@ -401,13 +457,25 @@ mod tests {
             path: "/e/l.csv".into(),
             rows: rows([("uri", texts(&["1.png", "/d/1.png"])), ("camera", ints(&[7, 8])), ("lens", ints(&[1, 2]))]),
         };
-        let told = vec![named, other];
+        let told = vec![held("/d/a.parquet", &[1, 2]), held("/d/b.parquet", &[3]), named, other];
         let metadata = Metadata::of(told, None).unwrap();
-        let uris = ["/d/a.parquet!/00000001", "/d/1.png", "/e/1.png", "/f/1.png"];
-        let cameras = [Some(6), Some(8), Some(7), None];
+        let uris = [
+            "/d/a.parquet!/00000000",
+            "/d/a.parquet!/00000001",
+            "/d/b.parquet!/00000000",
+            "/d/b.parquet!/00000001",
+            "/d/1.png",
+            "/e/1.png",
+            "/f/1.png",
+        ];
+        let cameras = [Some(1), Some(6), Some(3), None, Some(8), Some(7), None];
         assert_eq!(numbers(&metadata, "camera", &uris), cameras, "a table that names images knows no ends of uris");
-        assert_eq!(numbers(&metadata, "lens", &uris), [None, Some(2), Some(1), None]);
+        assert_eq!(numbers(&metadata, "lens", &uris), [None, None, None, None, Some(2), Some(1), None]);
         assert!(metadata.gives("camera", uris[0]) && !metadata.gives("lens", uris[0]));
+        let left_out: Vec<_> = metadata.left_out().collect();
+        assert_eq!(left_out.len(), 2);
+        assert!(left_out[0].starts_with("column 'a b' of /d/a.parquet and of 1 more is left out: 'a b' cannot name"));
+        assert!(left_out[1].ends_with("images has a column 'width' of its own: name this one otherwise"));
     }
 
     #[test]

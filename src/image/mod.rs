@@ -23,4 +23,6 @@ mod source;
 
 pub use decode::{MAX_PIXELS, Pixels, content_hash, decode};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
-pub use source::{ImageFile, ImageFiles, MAX_FILE_BYTES, Opened, Selection, Told, absolute, open, read_table, shown};
+pub use source::{
+    ImageFile, ImageFiles, MAX_FILE_BYTES, Opened, Selection, Told, absolute, held_row, open, read_table, shown,
+};

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch};
 use outskirt::demo::{Counts, write_pictures};
 
 use super::server::{Server, Site};
@@ -94,6 +96,20 @@ fn buckets_are_read_as_folders_are() {
         csv("SELECT camera, lens FROM images WHERE dataset = 'tables' ORDER BY uri"),
         "camera,lens\n7,\n9,wide\n"
     );
+
+    // columns of a table that holds images, in a folder and by itself
+    let star = std::fs::read(root.join("star/0000.png")).unwrap();
+    let image: ArrayRef = Arc::new(BinaryArray::from_iter_values([star]));
+    let camera: ArrayRef = Arc::new(Int64Array::from(vec![12]));
+    let batch = RecordBatch::try_from_iter([("image", image), ("camera", camera)]).unwrap();
+    let mut writer = datafusion::parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    server.site.lock().unwrap().files.insert("/pets/held/a.parquet".into(), writer.into_inner().unwrap());
+    ingest("s3://pets/held/", "held", &[]);
+    ingest(&server.address("/pets/held/a.parquet?token=secret"), "held", &[]);
+    let cameras = csv("SELECT camera, uri FROM images WHERE dataset = 'held' ORDER BY uri DESC");
+    let http = server.address("/pets/held/a.parquet!/00000000");
+    assert_eq!(cameras, format!("camera,uri\n12,s3://pets/held/a.parquet!/00000000\n12,{http}\n"));
 
     // a broken file in a folder is one of those that are refused, and the rest goes on
     {

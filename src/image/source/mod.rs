@@ -160,8 +160,9 @@ fn plan_address(address: &str) -> Result<Vec<Source>> {
             return source;
         }
         let (open, root, named) = (source.open, format!("{}!/", shown.display()), shown.clone());
+        let table = source.table.map(|table| table.at(&shown));
         let open = Arc::new(move || open().map_err(|error| error.at(&named)));
-        Source { path: shown.clone(), root, open, ..source }
+        Source { path: shown.clone(), root, table, open, ..source }
     };
     Ok(sources.into_iter().map(as_shown).collect())
 }
@@ -219,7 +220,7 @@ struct Source {
     cut: Option<String>,
     /// It was found in a folder: where it breaks, the rest of the folder goes on.
     in_folder: bool,
-    /// The table that named it, where that says more of its images.
+    /// The table that it is, or that named it, where that says more of its images.
     table: Option<Table>,
     open: Arc<Open>,
 }
@@ -229,13 +230,38 @@ type Open = dyn Fn() -> Result<Box<dyn Reader>> + Send + Sync;
 
 /// What says more of images than their labels.
 enum Table {
+    /// One that holds them: gives its further columns.
+    Holds(Arc<Tell>),
     /// One that names them, as it was given.
     Names(PathBuf, RecordBatch),
+}
+
+/// Gives the columns of a table.
+type Tell = dyn Fn() -> Result<RecordBatch> + Send + Sync;
+
+impl Table {
+    /// The same under another name, for messages.
+    fn at(self, other: &Path) -> Self {
+        match self {
+            Self::Holds(tell) => {
+                let other = other.to_path_buf();
+                Self::Holds(Arc::new(move || tell().map_err(|error| error.at(&other))))
+            }
+            names => names,
+        }
+    }
 }
 
 /// What a table says of images, beside their bytes.
 #[derive(Debug)]
 pub enum Told {
+    /// It holds them: its columns of plain types, without the one that is the label, row by row.
+    Held {
+        /// The table, as the uris of its images name it.
+        path: PathBuf,
+        /// The columns.
+        rows: RecordBatch,
+    },
     /// It names them in its column `uri`.
     Named {
         /// The table, as it was given.
@@ -243,6 +269,12 @@ pub enum Told {
         /// All of it.
         rows: RecordBatch,
     },
+}
+
+/// The file that holds an image, and its row there, by the image's uri.
+pub fn held_row(uri: &str) -> Option<(&str, u32)> {
+    let (file, row) = uri.rsplit_once("!/")?;
+    row.bytes().all(|byte| byte.is_ascii_digit()).then(|| Some((file, row.parse().ok()?)))?
 }
 
 impl Source {
@@ -267,6 +299,11 @@ impl Source {
         let (file, cut) = (path.to_path_buf(), Some(reason.clone()));
         let open = move || Err(Error::BadArchive { path: file.clone(), reason: reason.clone() });
         Self { cut, in_folder: true, ..Self::inside(path, Vec::new(), open) }
+    }
+
+    /// With what gives further columns of its rows.
+    fn with_table(self, tell: Option<impl Fn() -> Result<RecordBatch> + Send + Sync + 'static>) -> Self {
+        Self { table: tell.map(|tell| Table::Holds(Arc::new(tell))), ..self }
     }
 
     fn with_part(self, part: Option<&str>) -> Self {
@@ -361,10 +398,28 @@ impl ImageFiles {
         Self { sources: sources.into_iter(), current: None, total }
     }
 
-    /// What the tables say that name the images, in their order; once.
-    pub fn told(&mut self) -> Vec<Told> {
-        let tables = self.sources.as_mut_slice().iter_mut().filter_map(|source| source.table.take());
-        tables.map(|Table::Names(path, rows)| Told::Named { path, rows }).collect()
+    /// What the tables say that hold or name the images, in their order; once, and before the first image. A broken one
+    /// in a folder is one image that cannot be read.
+    ///
+    /// Errors: those of [`open`].
+    pub fn told(&mut self) -> Result<Vec<Told>> {
+        let mut told = Vec::new();
+        for source in self.sources.as_mut_slice() {
+            match source.table.take() {
+                Some(Table::Names(path, rows)) => told.push(Told::Named { path, rows }),
+                Some(Table::Holds(tell)) if !source.entries.is_empty() => match tell() {
+                    Ok(rows) => told.push(Told::Held { path: source.path.clone(), rows }),
+                    Err(error) if source.in_folder => match refused(&source.path, error) {
+                        Error::BadImage { reason, .. } => *source = Source::broken(&source.path, reason),
+                        error => return Err(error),
+                    },
+                    Err(error) => return Err(error),
+                },
+                _ => {}
+            }
+        }
+        self.total = total(self.sources.as_slice());
+        Ok(told)
     }
 
     /// Number of images found by [`open`], those that will be refused included: the length of a progress bar.

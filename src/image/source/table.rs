@@ -94,7 +94,7 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
 }
 
 /// Batches as one.
-fn together(batches: Vec<RecordBatch>) -> Result<RecordBatch, ArrowError> {
+pub(super) fn together(batches: Vec<RecordBatch>) -> Result<RecordBatch, ArrowError> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
     arrow::compute::concat_batches(&schema, &batches)
 }
@@ -112,6 +112,8 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let rows = usize::try_from(rows).ok().filter(|_| of_groups == Some(rows));
     let rows = rows.ok_or_else(|| bad("it does not have as many rows as it says".into()))?;
     let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
+    let further = further_columns(&schema);
+    let has_further = !further.is_empty();
     if let Some(label) = label_column(&schema) {
         let mask = ProjectionMask::roots(builder.parquet_schema(), [label]);
         let reader = rows_of(builder.with_projection(mask)).map_err(|error| bad(error.to_string()))?;
@@ -125,7 +127,14 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
         let reader = reader.map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })?;
         Ok(Box::new(Images::of(reader)) as Box<dyn Reader>)
     };
-    Ok(Some(Source::inside(path, entries, read).with_part(part(path))))
+    let file = path.to_path_buf();
+    let tell = move || {
+        let builder = open(&file)?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), further.iter().copied());
+        let rows = rows_of(builder.with_projection(mask)).and_then(Iterator::collect);
+        rows.and_then(together).map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })
+    };
+    Ok(Some(Source::inside(path, entries, read).with_part(part(path)).with_table(has_further.then_some(tell))))
 }
 
 /// The part of a data set that a table is by its name: Hugging Face calls them train-00000-of-00002.parquet.
@@ -134,6 +143,22 @@ pub(super) fn part(path: &Path) -> Option<&'static str> {
     let is_part =
         |part: &&str| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']));
     ["train", "test", "validation"].into_iter().find(is_part)
+}
+
+/// The columns of plain types of a table that holds images, but for the one that names a row's class.
+pub(super) fn further_columns(schema: &Schema) -> Vec<usize> {
+    fn is_plain(kind: &DataType) -> bool {
+        use DataType as D;
+        match kind {
+            D::Null | D::Boolean | D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Decimal128(..) => true,
+            D::Date32 | D::Date64 | D::Time32(_) | D::Time64(_) | D::Timestamp(..) => true,
+            D::Dictionary(_, values) => is_plain(values),
+            kind => kind.is_integer() || kind.is_floating(),
+        }
+    }
+    let label = label_column(schema);
+    let is_further = |&column: &usize| Some(column) != label && is_plain(schema.field(column).data_type());
+    (0..schema.fields().len()).filter(is_further).collect()
 }
 
 /// The column that names a row's class.

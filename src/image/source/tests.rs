@@ -726,6 +726,51 @@ fn a_broken_container_in_a_folder_is_one_bad_image_and_by_itself_an_error() {
     assert!(matches!(&items[..], [Err(Error::BadImage { .. })]), "{items:?}");
 }
 
+#[test]
+fn tables_tell_their_further_columns_and_a_broken_one_in_a_folder_is_refused() {
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let image: ArrayRef = Arc::new(BinaryArray::from_iter_values([pgm(1, 1, &[1]), pgm(1, 1, &[2])]));
+    let camera: ArrayRef = Arc::new(Int64Array::from(vec![7, 8]));
+    let target: ArrayRef = Arc::new(StringArray::from(vec!["cat", "dog"]));
+    let columns = [("target", target), ("image", Arc::clone(&image)), ("camera", camera), ("mask", image)];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let mut bytes = writer.into_inner().unwrap();
+    write(&root.join("d/a.parquet"), &bytes);
+    write(&root.join("d/b.png"), b"b");
+    write(&root.join("m.csv"), b"uri,lens\nd/b.png,wide\n");
+    let mut files = open_all(&[root.join("d"), root.join("m.csv")]).unwrap();
+    let told = files.told().unwrap();
+    let [Told::Held { path, rows }, Told::Named { path: list, rows: named }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((path, list), (&root.join("d/a.parquet"), &root.join("m.csv")));
+    assert_eq!(*rows, batch.project(&[2]).unwrap());
+    assert_eq!((named.num_rows(), named.num_columns()), (1, 2));
+    assert!(files.told().unwrap().is_empty(), "once");
+    let uris: Vec<_> = files.map(|file| file.unwrap().uri).collect();
+    assert_eq!(held_row(&uris[1]), Some((root.join("d/a.parquet").to_str().unwrap(), 1)));
+    assert_eq!(held_row(&uris[2]), None);
+
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes.clone())).unwrap();
+    let (start, length) = builder.metadata().row_group(0).column(2).byte_range();
+    bytes[start as usize..(start + length) as usize].fill(0xff);
+    write(&root.join("d/a.parquet"), &bytes);
+    let mut files = open_all(&[root.join("d")]).unwrap();
+    assert_eq!((files.total(), files.told().unwrap().len(), files.total()), (3, 0, 2));
+    let items: Vec<_> = files.collect();
+    assert!(
+        matches!(&items[..], [Err(Error::BadImage { uri, .. }), Ok(_)] if uri.ends_with("d/a.parquet")),
+        "{items:?}"
+    );
+    let by_itself = open_all(&[root.join("d/a.parquet")]).unwrap().told();
+    assert!(matches!(by_itself, Err(Error::BadArchive { .. })), "{by_itself:?}");
+}
+
 /// Files with flipped bytes, and cut ones, are read or refused: nothing panics, and no header makes room for what is not
 /// there.
 #[test]
