@@ -48,10 +48,6 @@ pub enum Error {
     NoBackboneGiven { folder: PathBuf },
     #[error("--weights is of one backbone, and {} are given: put the files where their manifests say", backbones.len())]
     WeightsOfSeveral { backbones: Vec<String> },
-    #[error(
-        "{} and {} both name images and say more of them: ingest one after the other", first.display(), second.display()
-    )]
-    SeveralTables { first: PathBuf, second: PathBuf },
     #[error("metadata {}: {reason}", path.display())]
     BadMetadata { path: PathBuf, reason: String },
     #[error("cannot preprocess a picture of {width} x {height} pixels: {reason}")]

@@ -6,7 +6,7 @@
 //! has not been seen. Rows are committed some thousand at a time, so an ingest that was interrupted goes on where it was.
 //! A file that is refused stops nothing: it is a row of `rejects` until it is embedded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::image::{ImageFile, ImageFiles};
 use crate::metadata::Metadata;
 use crate::registry::{register_backbone, register_logits};
-use crate::rejects::Rejects;
+use crate::rejects::{Met, Rejects, Watch};
 use crate::schema;
 use crate::store::{Store, WriteLock, quote};
 
@@ -139,6 +139,8 @@ pub async fn ingest(
         metadata.add_columns(store, &lock).await?;
     }
     let known = known_files(store, filled.columns(), options).await?;
+    let rejects = Rejects::of(store, &lock, &backbone.manifest().name, of_split(options)).await?;
+    let watch = rejects.watch();
     let mut writer = Writer {
         store,
         lock: &lock,
@@ -147,12 +149,13 @@ pub async fn ingest(
         options,
         metadata,
         next_id: store.largest_id().await? + 1,
-        rejects: Rejects::of(store, &lock, &backbone.manifest().name, of_split(options)).await?,
+        rejects,
+        met: watch.met(),
     };
 
     let mut summary = IngestSummary::default();
     let mut waiting = Waiting::default();
-    let mut batches = embed(files, backbone, options.workers, decide(known));
+    let mut batches = embed(files, backbone, options.workers, decide(known, watch));
     let mut failed = None;
     let mut compared = Compared::default();
     while let Some(batch) = batches.next().await {
@@ -184,7 +187,7 @@ pub async fn ingest(
         let first = format!("{}: {}", first.uri, first.reason);
         return Err(Error::AllImagesRefused { count: summary.refused, first });
     }
-    if let Some(metadata) = metadata.filter(|_| summary.unchanged > 0) {
+    if let Some(metadata) = metadata.filter(|_| summary.unchanged + summary.filled > 0) {
         summary.described = metadata.update(store, &lock, &of_split(options)).await?;
     }
     summary.stages = batches.times();
@@ -228,18 +231,22 @@ fn of_split(options: &IngestOptions) -> String {
 }
 
 /// What each file is for; a file named twice in one ingest counts once.
-fn decide(known: HashMap<Digest, Known>) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
+fn decide(known: HashMap<Digest, Known>, mut watch: Watch) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
     let mut seen = HashSet::new();
     move |file, hash| {
         let uri = digest(&file.uri);
         if !seen.insert(uri) {
             return None;
         }
+        watch.read(&file.uri);
         match known.get(&uri) {
             None => Some(Purpose::Add),
             Some(row) if row.content_hash != digest(hash) => Some(Purpose::Replace { id: row.id }),
             Some(row) if !row.embedded => Some(Purpose::Fill { id: row.id }),
-            Some(_) => None,
+            Some(_) => {
+                watch.unchanged(&file.uri);
+                None
+            }
         }
     }
 }
@@ -274,6 +281,8 @@ struct Writer<'a> {
     metadata: Option<&'a Metadata>,
     next_id: u64,
     rejects: Rejects<'a>,
+    /// What was refused before and is whole.
+    met: Met,
 }
 
 impl Writer<'_> {
@@ -295,11 +304,20 @@ impl Writer<'_> {
         let replaced = rows(|purpose| matches!(purpose, Purpose::Replace { .. }));
         if !replaced.is_empty() {
             // the user's own columns are not about the file: they stay, where nobody gives them anew
-            let given = |field: &Field| self.metadata.is_some_and(|metadata| metadata.has(field.name()));
-            let kept = self.schema.fields().iter().filter(|field| !schema::is_users(field) || given(field));
-            let fields = Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()));
-            let batch = self.full_rows(&images, numbers, &replaced, ids_of(&images, &replaced), fields)?;
-            self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            let given = |field: &Field, row: usize| {
+                self.metadata.is_some_and(|metadata| metadata.gives(field.name(), &images[row].uri))
+            };
+            let mut alike: BTreeMap<Vec<bool>, Vec<usize>> = BTreeMap::new();
+            for &row in &replaced {
+                let kept = self.schema.fields().iter().map(|field| !schema::is_users(field) || given(field, row));
+                alike.entry(kept.collect()).or_default().push(row);
+            }
+            for (kept, rows) in alike {
+                let kept = self.schema.fields().iter().zip(kept).filter(|(_, kept)| *kept).map(|(field, _)| field);
+                let fields = Arc::new(Schema::new(kept.cloned().collect::<Vec<_>>()));
+                let batch = self.full_rows(&images, numbers, &rows, ids_of(&images, &rows), fields)?;
+                self.store.upsert(self.lock, schema::IMAGES, &[schema::ID], batch, false).await?;
+            }
             summary.replaced += replaced.len();
         }
         let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
@@ -308,7 +326,8 @@ impl Writer<'_> {
             self.store.update_images(self.lock, batch).await?;
             summary.filled += filled.len();
         }
-        self.rejects.mend(images.iter().map(|image| image.uri.as_str())).await?;
+        let met = self.met.take();
+        self.rejects.mend(images.iter().map(|image| image.uri.as_str()).chain(met.iter().map(String::as_str))).await?;
         self.rejects.add(&rejects, &self.options.dataset, &self.options.split).await?;
         summary.write += start.elapsed();
         Ok(())
@@ -347,7 +366,7 @@ impl Writer<'_> {
                 name => match (self.filled.numbers_of(name, numbers), self.metadata) {
                     (Some((values, width)), _) => vectors(values, width, rows)?,
                     (None, Some(metadata)) if metadata.has(name) => {
-                        metadata.column(field, rows.iter().map(|row| of(row).uri.as_str()))?
+                        metadata.column(field, rows.iter().map(|row| of(row).uri.as_str()), None)?
                     }
                     _ => new_null_array(field.data_type(), rows.len()),
                 },

@@ -1,6 +1,7 @@
 //! The table `rejects`: files that could not be embedded, until they are.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::AsArray;
 use futures::TryStreamExt;
@@ -20,6 +21,49 @@ pub(crate) struct Rejects<'a> {
     scope: String,
     /// The uris that the table names.
     there: HashSet<String>,
+}
+
+/// Uris of files that were refused before and are whole now.
+#[derive(Clone, Default)]
+pub(crate) struct Met(Arc<Mutex<Vec<String>>>);
+
+impl Met {
+    /// Those since the last time.
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn push(&self, uri: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(uri.to_owned());
+    }
+}
+
+/// Sees which of the files that were refused before are read now.
+pub(crate) struct Watch {
+    there: HashSet<String>,
+    met: Met,
+}
+
+impl Watch {
+    /// Where it tells them.
+    pub(crate) fn met(&self) -> Met {
+        self.met.clone()
+    }
+
+    /// A file is as it was when it was embedded.
+    pub(crate) fn unchanged(&mut self, uri: &str) {
+        if self.there.remove(uri) {
+            self.met.push(uri);
+        }
+    }
+
+    /// A file was read, so that the one that holds it can be read again; should that break further on, it is refused
+    /// again after this.
+    pub(crate) fn read(&mut self, uri: &str) {
+        if !self.there.is_empty() {
+            uri.match_indices("!/").for_each(|(at, _)| self.unchanged(&uri[..at]));
+        }
+    }
 }
 
 /// A row of the table.
@@ -46,9 +90,14 @@ impl<'a> Rejects<'a> {
         Ok(Self { store, lock, backbone: backbone.into(), scope, there })
     }
 
-    /// Forget those that are embedded now.
-    pub(crate) async fn mend(&mut self, embedded: impl Iterator<Item = &str>) -> Result<()> {
-        let mended: Vec<String> = embedded.filter(|uri| self.there.remove(*uri)).map(quote).collect();
+    /// For whoever reads files: those that were refused before.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch { there: self.there.clone(), met: Met::default() }
+    }
+
+    /// Forget those that are embedded now, or were met whole.
+    pub(crate) async fn mend(&mut self, whole: impl Iterator<Item = &str>) -> Result<()> {
+        let mended: Vec<String> = whole.filter(|uri| self.there.remove(*uri)).map(quote).collect();
         for uris in mended.chunks(TOGETHER) {
             let predicate = format!("{} AND {} IN ({})", self.scope, schema::URI, uris.join(", "));
             self.store.delete(self.lock, schema::REJECTS, &predicate).await?;

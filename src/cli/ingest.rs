@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::network::{Network, describe_rate};
 use super::{Console, bank};
 use crate::backbone::Backbone;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::{self, ImageFiles, Selection};
 use crate::ingest::{IngestOptions, IngestSummary, ingest};
 use crate::metadata::Metadata;
@@ -26,9 +26,8 @@ counted, and named in the table rejects. S3 is told by AWS_ACCESS_KEY_ID, AWS_SE
 AWS_REGION, AWS_ENDPOINT_URL, …; AWS_SKIP_SIGNATURE=true reads public buckets.")]
 pub struct Args {
     /// Folders (any depth), PNG, JPEG, PPM and PGM files; .tar, .tar.gz and .zip archives; CIFAR-10/100 (binary or Python
-    /// version), SVHN .mat and MNIST idx files; .parquet with image bytes; .csv, .jsonl and .parquet tables with a column
-    /// uri, whose other columns become columns of images; .lance tables with image bytes; .txt lists of paths. All but
-    /// .lance also at http://, https:// and s3:// addresses; folders and wildcards of S3
+    /// version), SVHN .mat and MNIST idx files; .parquet and .lance tables with image bytes, and .csv, .jsonl and .parquet
+    /// tables with a column uri, whose other columns become columns of images; .txt lists of paths. All but .lance also at http://, https:// and s3:// addresses; folders and wildcards of S3
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Value of the column dataset
@@ -69,8 +68,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let known_parts = ["train", "test", "validation", "extra"];
     let part = args.part.or_else(|| known_parts.contains(&args.split.as_str()).then(|| args.split.clone()));
     let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed };
-    let files = image::open(&args.paths, &selection)?;
-    let metadata = metadata(args.metadata, &args.paths)?;
+    let mut files = image::open(&args.paths, &selection)?;
+    let metadata = Metadata::of(files.told()?, args.metadata.as_deref())?;
+    metadata.left_out().try_for_each(|line| console.notice(line))?;
     let backbone = args.network.load(db).await?;
     let store = Store::create(db).await?;
     let options = IngestOptions {
@@ -80,21 +80,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         workers: args.network.workers(),
         strict: args.strict,
     };
-    let summary = with_progress(&store, &backbone, files, &options, metadata.as_ref(), console).await?;
+    let summary = with_progress(&store, &backbone, files, &options, Some(&metadata), console).await?;
     console.line(describe(&options, &summary))?;
     args.network.report(&backbone, &summary, console)?;
     if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
-}
-
-/// The table that says more of the images: the one given, or one that names them.
-fn metadata(given: Option<PathBuf>, paths: &[PathBuf]) -> Result<Option<Metadata>> {
-    let mut tables: Vec<PathBuf> = paths.iter().filter(|path| image::is_manifest(path)).cloned().collect();
-    tables.extend(given);
-    match tables.as_slice() {
-        [] => Ok(None),
-        [table] => Metadata::read(table).map(Some),
-        [first, second, ..] => Err(Error::SeveralTables { first: first.clone(), second: second.clone() }),
-    }
 }
 
 /// Ingest under a progress bar.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch};
 use outskirt::demo::{Counts, write_pictures};
 
 use super::server::{Server, Site};
@@ -84,6 +86,43 @@ fn buckets_are_read_as_folders_are() {
         "uri,camera\ns3://pets/id/train/star/0000.png,7\n"
     );
     assert_eq!(csv("SELECT uri FROM rejects"), "uri\ns3://pets/gone.png\n");
+
+    // tables by a wildcard
+    let star = "uri,camera,lens\nid/train/star/0001.png,9,wide\n";
+    server.site.lock().unwrap().files.insert("/pets/m2.csv".into(), star.into());
+    let (tables, _) = ingest("s3://pets/m*.csv", "tables", &[]);
+    assert!(tables.starts_with("tables: 2 added, 1 refused in "), "{tables}");
+    assert_eq!(
+        csv("SELECT camera, lens FROM images WHERE dataset = 'tables' ORDER BY uri"),
+        "camera,lens\n7,\n9,wide\n"
+    );
+
+    // columns of a table that holds images, in a folder and by itself
+    let star = std::fs::read(root.join("star/0000.png")).unwrap();
+    let image: ArrayRef = Arc::new(BinaryArray::from_iter_values([star]));
+    let camera: ArrayRef = Arc::new(Int64Array::from(vec![12]));
+    let batch = RecordBatch::try_from_iter([("image", image), ("camera", camera)]).unwrap();
+    let mut writer = datafusion::parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    server.site.lock().unwrap().files.insert("/pets/held/a.parquet".into(), writer.into_inner().unwrap());
+    ingest("s3://pets/held/", "held", &[]);
+    ingest(&server.address("/pets/held/a.parquet?token=secret"), "held", &[]);
+    let cameras = csv("SELECT camera, uri FROM images WHERE dataset = 'held' ORDER BY uri DESC");
+    let http = server.address("/pets/held/a.parquet!/00000000");
+    assert_eq!(cameras, format!("camera,uri\n12,s3://pets/held/a.parquet!/00000000\n12,{http}\n"));
+
+    // a broken file in a folder is one of those that are refused, and the rest goes on
+    {
+        let Site { files, .. } = &mut *server.site.lock().unwrap();
+        let star = files["/pets/id/train/star/0000.png"].clone();
+        files.insert("/pets/broken/1.png".into(), star);
+        files.insert("/pets/broken/0.parquet".into(), b"no table".to_vec());
+        files.insert("/pets/broken/2_32x32.mat".into(), b"no matrix".to_vec());
+    }
+    let (added, refused) = ingest("s3://pets/broken/", "broken", &[]);
+    assert!(added.starts_with("broken: 1 added, 2 refused in "), "{added}{refused}");
+    let rejects = "SELECT uri FROM rejects WHERE dataset = 'broken' ORDER BY uri";
+    assert_eq!(csv(rejects), "uri\ns3://pets/broken/0.parquet\ns3://pets/broken/2_32x32.mat\n");
 
     // read again, for SQL
     let again = "SELECT count(*) AS n FROM images WHERE embed(uri, 'demo_shapes')[1] = demo_shapes[1]";

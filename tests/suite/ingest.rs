@@ -244,6 +244,56 @@ async fn a_broken_file_is_a_row_of_rejects_until_it_is_mended() {
     assert!(error.contains("mend the files"), "{error}");
 }
 
+/// MNIST's pictures, one every value's, as an idx file.
+fn idx(values: &[u8]) -> Vec<u8> {
+    let header = [2051, values.len() as u32, 16, 16].into_iter().flat_map(u32::to_be_bytes);
+    header.chain(values.iter().flat_map(|&value| [value; 256])).collect()
+}
+
+#[tokio::test]
+async fn a_broken_container_in_a_folder_is_a_row_of_rejects_until_it_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
+    let whole = idx(&[10, 20, 30]);
+    std::fs::write(train.join("half-images-idx3-ubyte"), &whole[..whole.len() - 500]).unwrap();
+    std::fs::write(train.join("more.parquet"), b"no table").unwrap();
+    std::fs::write(train.join("digits_32x32.mat"), b"no matrix").unwrap();
+    let strict = outskirt(&db, &[&ingest[..], &["--strict"]].concat()).await.unwrap_err();
+    assert!(strict.contains("digits_32x32.mat: it is too short for a MATLAB file"), "{strict}");
+    assert!(strict.contains("--strict stops here"), "{strict}");
+    let by_itself = train.join("more.parquet");
+    let error = outskirt(&db, &arguments(by_itself.to_str().unwrap(), "demo_shapes")).await.unwrap_err();
+    assert!(error.starts_with("cannot read archive ") && error.lines().count() == 1, "{error}");
+
+    let (summary, notices) = outskirt(&db, &ingest).await.unwrap();
+    assert!(summary.contains(", 3 refused in"), "{summary}");
+    assert!(notices.contains("half-images-idx3-ubyte: it breaks off in 00000001: "), "{notices}");
+    let rejects = "SELECT regexp_replace(uri, '.*/', '') AS file, reason LIKE 'it breaks off%' AS cut FROM rejects \
+                   ORDER BY file";
+    let three = "file,cut\ndigits_32x32.mat,false\nhalf-images-idx3-ubyte,true\nmore.parquet,false\n";
+    assert_eq!(csv(&db, rejects).await, three);
+    assert_eq!(csv(&db, "SELECT count(*) AS n FROM images").await, "n\n61\n");
+    outskirt(&db, &ingest).await.unwrap();
+    assert_eq!(csv(&db, rejects).await, three, "once, however often it is refused");
+
+    // mended, broken again, and as it was
+    std::fs::write(train.join("half-images-idx3-ubyte"), &whole).unwrap();
+    let (summary, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(summary.starts_with("shapes/train: 2 added, 61 there already, 2 refused"), "{summary}");
+    assert_eq!(csv(&db, rejects).await, "file,cut\ndigits_32x32.mat,false\nmore.parquet,false\n");
+    std::fs::write(train.join("half-images-idx3-ubyte"), &whole[..3]).unwrap();
+    let star = std::fs::read(train.join("star/0003.png")).unwrap();
+    std::fs::write(train.join("star/0003.png"), b"").unwrap();
+    outskirt(&db, &ingest).await.unwrap();
+    assert_eq!(csv(&db, "SELECT count(*) AS n FROM rejects").await, "n\n4\n");
+    std::fs::write(train.join("half-images-idx3-ubyte"), &whole).unwrap();
+    std::fs::write(train.join("star/0003.png"), star).unwrap();
+    let (summary, _) = outskirt(&db, &ingest).await.unwrap();
+    assert!(summary.starts_with("shapes/train: 0 added, 63 there already, 2 refused"), "{summary}");
+    assert_eq!(csv(&db, rejects).await, "file,cut\ndigits_32x32.mat,false\nmore.parquet,false\n");
+}
+
 #[tokio::test]
 async fn the_columns_of_a_table_become_columns_of_images() {
     let folder = tempfile::tempdir().unwrap();

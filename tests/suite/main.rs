@@ -7,6 +7,8 @@ mod benchmark;
 #[cfg(feature = "torch")]
 mod buckets;
 mod changes;
+#[cfg(feature = "torch")]
+mod columns;
 mod commands;
 #[cfg(feature = "torch")]
 mod embed;

@@ -47,6 +47,11 @@ fn batch(name: &str) -> Option<(Form, &'static str, &'static str)> {
     })
 }
 
+/// The part of the data set that a batch is by its name.
+pub(super) fn part(path: &Path) -> Option<&'static str> {
+    batch(&place::name(path)).map(|(_, part, _)| part)
+}
+
 /// A batch of the binary version, whose name says that it is a file.
 pub(super) fn is_binary(name: &str) -> bool {
     name.ends_with(".bin")

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use super::archive::{is_hidden, is_image, share};
 use super::remote::{self, Ahead};
 use super::{
-    Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, READ, Reader, Source, address, cifar, idx, lance, svhn, table, too_large,
+    Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, READ, Reader, Source, address, cifar, idx, lance, refused, svhn, table,
+    too_large,
 };
 use crate::error::{Error, Result};
 
@@ -57,7 +58,7 @@ pub(super) fn named(uris: Vec<(String, Option<Arc<str>>)>) -> Source {
 pub(super) fn source(entries: Vec<Entry>, whole: HashMap<String, String>) -> Source {
     let whole = Arc::new(whole);
     let open = move || Ok(Box::new(Files { whole: Arc::clone(&whole), ahead: Ahead::default() }) as Box<dyn Reader>);
-    Source { path: PathBuf::new(), root: String::new(), entries, part: None, cut: None, open: Arc::new(open) }
+    Source { root: String::new(), ..Source::inside(Path::new(""), entries, open) }
 }
 
 fn entry(path: &Path) -> Entry {
@@ -138,7 +139,7 @@ impl Walk {
             }
             match kind {
                 Ok(kind) if kind.is_dir() && lance::is_table(&path) => {
-                    if let Some(source) = lance::images(&path)? {
+                    if let Some(source) = contained(&path, lance::images(&path), table::part(&path))? {
                         self.flush();
                         self.sources.push(source);
                     }
@@ -172,15 +173,26 @@ impl Walk {
 /// A file of a data set, among the files of its folder.
 fn dataset(path: &Path, name: &str, siblings: &[String]) -> Result<Option<Source>> {
     if idx::is_images(name) {
-        idx::plan(path).map(Some)
+        contained(path, idx::plan(path).map(Some), idx::part(path))
     } else if svhn::is_svhn(name) {
-        svhn::plan(path).map(Some)
+        contained(path, svhn::plan(path).map(Some), svhn::part(path))
     } else if table::is_parquet(name) {
-        table::images(path)
+        contained(path, table::images(path), table::part(path))
     } else if cifar::is_batch_among(name, |sibling| siblings.iter().any(|name| name == sibling)) {
-        cifar::file(path)
+        contained(path, cifar::file(path), cifar::part(path))
     } else {
         Ok(None)
+    }
+}
+
+/// What a folder has of a container: one that cannot be listed is refused, in its place and of its part.
+fn contained(path: &Path, found: Result<Option<Source>>, part: Option<&str>) -> Result<Option<Source>> {
+    match found {
+        Ok(found) => Ok(found.map(|source| Source { in_folder: true, ..source })),
+        Err(error) => match refused(path, error) {
+            Error::BadImage { reason, .. } => Ok(Some(Source::broken(path, reason).with_part(part))),
+            error => Err(error),
+        },
     }
 }
 

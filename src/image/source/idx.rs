@@ -53,17 +53,21 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
         ..Entry::row(row)
     };
     let entries = (0..count as usize).map(entry).collect();
+    let file = path.to_path_buf();
+    let read = move || Ok(Box::new(Pictures { body: Forward::new(open(&file)?), rows, columns }) as Box<dyn Reader>);
+    Ok(Source::inside(path, entries, read).with_part(part(path)))
+}
+
+/// The part of a data set that a file is by its name.
+pub(super) fn part(path: &Path) -> Option<&'static str> {
     let name = place::name(path).to_lowercase();
-    let part = if name.starts_with("train") {
+    if name.starts_with("train") {
         Some("train")
     } else if name.starts_with("t10k") || name.starts_with("test") {
         Some("test")
     } else {
         None
-    };
-    let file = path.to_path_buf();
-    let read = move || Ok(Box::new(Pictures { body: Forward::new(open(&file)?), rows, columns }) as Box<dyn Reader>);
-    Ok(Source::inside(path, entries, read).with_part(part))
+    }
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read + Send>> {

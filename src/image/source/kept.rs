@@ -114,7 +114,8 @@ impl Part {
             Ok(Box::new(Lent { reader: Some(reader), again, next, is_last, left }) as Box<dyn Reader>)
         };
         let (path, root, cut) = (path.clone(), root.clone(), cut.clone());
-        Source { path, root, entries: found, part: None, cut, open: Arc::new(open) }
+        let open = Arc::new(open);
+        Source { path, root, entries: found, part: None, cut, in_folder: false, table: None, open }
     }
 }
 

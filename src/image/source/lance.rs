@@ -47,17 +47,25 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let rows = rows.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))?;
     let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
     if let Some(label) = table::label_column(&schema) {
-        let labels = scan(&table, schema.field(label).name());
+        let labels = scan(&table, &[schema.field(label).name()]);
         labels
             .and_then(|labels| table::label_rows(&mut entries, &schema, label, labels))
             .map_err(|error| bad(reason(&error)))?;
     }
     let (file, column) = (path.to_path_buf(), schema.field(image).name().clone());
-    let read = move || match scan(&table, &column) {
+    let further: Vec<String> =
+        table::further_columns(&schema).into_iter().map(|column| schema.field(column).name().clone()).collect();
+    let has_further = !further.is_empty();
+    let (told, of) = (table.clone(), path.to_path_buf());
+    let tell = move || {
+        let rows = scan(&told, &further).and_then(Iterator::collect).and_then(table::together);
+        rows.map_err(|error| Error::BadArchive { path: of.clone(), reason: reason(&error) })
+    };
+    let read = move || match scan(&table, &[&column]) {
         Ok(batches) => Ok(Box::new(Images::of(batches)) as Box<dyn Reader>),
         Err(error) => Err(Error::BadArchive { path: file.clone(), reason: reason(&error) }),
     };
-    Ok(Some(Source::inside(path, entries, read).with_part(table::part(path))))
+    Ok(Some(Source::inside(path, entries, read).with_part(table::part(path)).with_table(has_further.then_some(tell))))
 }
 
 fn open(path: &Path) -> Result<Dataset> {
@@ -91,10 +99,10 @@ fn reason(error: &ArrowError) -> String {
     }
 }
 
-/// One column, row by row.
-fn scan(table: &Dataset, column: &str) -> Result<Batches, ArrowError> {
+/// Some columns, row by row.
+fn scan(table: &Dataset, columns: &[impl AsRef<str>]) -> Result<Batches, ArrowError> {
     let mut scanner: Scanner = table.scan();
-    scanner.project(&[column]).map_err(broken)?;
+    scanner.project(columns).map_err(broken)?;
     scanner.blob_handling(BlobHandling::AllBinary).batch_size(ROWS).batch_readahead(BATCHES_AHEAD);
     let stream = wait(async move { scanner.try_into_stream().await.map_err(broken) })??;
     Ok(Batches { stream: Some(stream) })

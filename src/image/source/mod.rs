@@ -28,16 +28,17 @@ mod zipped;
 
 use std::fs;
 use std::io::{self, Read};
-use std::iter::FusedIterator;
+use std::iter::{self, FusedIterator};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::vec;
 
 pub use address::shown;
+use arrow::array::RecordBatch;
 pub use kept::Opened;
 pub use list::absolute;
 pub use select::Selection;
-pub use table::{is_manifest, read as read_table};
+pub use table::read as read_table;
 
 use crate::error::{Error, Result};
 
@@ -88,8 +89,13 @@ pub struct ImageFile {
 /// **Skipped without a word**: other files, hidden ones (`.x`, so also macOS's `._x`), `__MACOSX`, archives inside
 /// folders, and folders that a symbolic link turns into a circle. Other symbolic links are followed.
 ///
+/// **Broken**: a data set's file in a folder that cannot be listed or read on is one image that cannot be read, with the
+/// file's uri, and the rest goes on; one that is given by itself is an error.
+///
 /// **Archives**: one whose images all lie in one top folder has that folder as its root (`places/1.jpg` has no label,
 /// `test/cat/1.png` has `cat`), any other starts at its top (`cat/1.png` beside `dog/1.png` has `cat`).
+///
+/// **More of them**: what tables say of images beside, [`ImageFiles::told`] gives.
 ///
 /// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
 ///
@@ -153,9 +159,10 @@ fn plan_address(address: &str) -> Result<Vec<Source>> {
         if source.path != path || path == shown {
             return source;
         }
-        let (open, shown) = (source.open, shown.clone());
-        let root = format!("{}!/", shown.display());
-        Source { path: shown.clone(), root, open: Arc::new(move || open().map_err(|error| error.at(&shown))), ..source }
+        let (open, root, named) = (source.open, format!("{}!/", shown.display()), shown.clone());
+        let table = source.table.map(|table| table.at(&shown));
+        let open = Arc::new(move || open().map_err(|error| error.at(&named)));
+        Source { path: shown.clone(), root, table, open, ..source }
     };
     Ok(sources.into_iter().map(as_shown).collect())
 }
@@ -211,11 +218,64 @@ struct Source {
     part: Option<String>,
     /// Why it could not be listed to its end.
     cut: Option<String>,
+    /// It was found in a folder: where it breaks, the rest of the folder goes on.
+    in_folder: bool,
+    /// The table that it is, or that named it, where that says more of its images.
+    table: Option<Table>,
     open: Arc<Open>,
 }
 
 /// Gives a reader of a source from its beginning.
 type Open = dyn Fn() -> Result<Box<dyn Reader>> + Send + Sync;
+
+/// What says more of images than their labels.
+enum Table {
+    /// One that holds them: gives its further columns.
+    Holds(Arc<Tell>),
+    /// One that names them, as it was given.
+    Names(PathBuf, RecordBatch),
+}
+
+/// Gives the columns of a table.
+type Tell = dyn Fn() -> Result<RecordBatch> + Send + Sync;
+
+impl Table {
+    /// The same under another name, for messages.
+    fn at(self, other: &Path) -> Self {
+        match self {
+            Self::Holds(tell) => {
+                let other = other.to_path_buf();
+                Self::Holds(Arc::new(move || tell().map_err(|error| error.at(&other))))
+            }
+            names => names,
+        }
+    }
+}
+
+/// What a table says of images, beside their bytes.
+#[derive(Debug)]
+pub enum Told {
+    /// It holds them: its columns of plain types, without the one that is the label, row by row.
+    Held {
+        /// The table, as the uris of its images name it.
+        path: PathBuf,
+        /// The columns.
+        rows: RecordBatch,
+    },
+    /// It names them in its column `uri`.
+    Named {
+        /// The table, as it was given.
+        path: PathBuf,
+        /// All of it.
+        rows: RecordBatch,
+    },
+}
+
+/// The file that holds an image, and its row there, by the image's uri.
+pub fn held_row(uri: &str) -> Option<(&str, u32)> {
+    let (file, row) = uri.rsplit_once("!/")?;
+    row.bytes().all(|byte| byte.is_ascii_digit()).then(|| Some((file, row.parse().ok()?)))?
+}
 
 impl Source {
     /// A container whose entries are named inside it.
@@ -230,7 +290,20 @@ impl Source {
                 entry.refused = Some("the path of the file that holds it is not UTF-8: rename it".into());
             });
         }
-        Self { path: path.into(), root, entries, part: None, cut: None, open: Arc::new(open) }
+        let (path, open) = (path.into(), Arc::new(open));
+        Self { path, root, entries, part: None, cut: None, in_folder: false, table: None, open }
+    }
+
+    /// A container in a folder that cannot be listed.
+    fn broken(path: &Path, reason: String) -> Self {
+        let (file, cut) = (path.to_path_buf(), Some(reason.clone()));
+        let open = move || Err(Error::BadArchive { path: file.clone(), reason: reason.clone() });
+        Self { cut, in_folder: true, ..Self::inside(path, Vec::new(), open) }
+    }
+
+    /// With what gives further columns of its rows.
+    fn with_table(self, tell: Option<impl Fn() -> Result<RecordBatch> + Send + Sync + 'static>) -> Self {
+        Self { table: tell.map(|tell| Table::Holds(Arc::new(tell))), ..self }
     }
 
     fn with_part(self, part: Option<&str>) -> Self {
@@ -298,7 +371,8 @@ impl From<io::Error> for Fault {
 /// The images that [`open`] found, read one at a time.
 ///
 /// An [`Error::BadImage`] stands for one image (unreadable, over [`MAX_FILE_BYTES`], a link inside an archive, a name
-/// that is not UTF-8), and the next item is the next image. Any other error is the last item: it is an
+/// that is not UTF-8), or for what a broken file of a folder still holds, and the next item is the next image. Any other
+/// error is the last item: it is an
 /// [`Error::BadArchive`], after all that could be read of the archive, or an [`Error::Io`] or [`Error::MissingPath`]
 /// for an archive that went away, or an [`Error::Unreachable`] when the network is gone. An archive cut exactly between two members cannot be told from one that was written
 /// without an end mark, and is read as a whole one.
@@ -314,13 +388,38 @@ struct Current {
     root: String,
     entries: vec::IntoIter<Entry>,
     cut: Option<String>,
+    in_folder: bool,
     reader: Box<dyn Reader>,
 }
 
 impl ImageFiles {
     fn new(sources: Vec<Source>) -> Self {
-        let total = sources.iter().map(|source| source.entries.len()).sum();
+        let total = total(&sources);
         Self { sources: sources.into_iter(), current: None, total }
+    }
+
+    /// What the tables say that hold or name the images, in their order; once, and before the first image. A broken one
+    /// in a folder is one image that cannot be read.
+    ///
+    /// Errors: those of [`open`].
+    pub fn told(&mut self) -> Result<Vec<Told>> {
+        let mut told = Vec::new();
+        for source in self.sources.as_mut_slice() {
+            match source.table.take() {
+                Some(Table::Names(path, rows)) => told.push(Told::Named { path, rows }),
+                Some(Table::Holds(tell)) if !source.entries.is_empty() => match tell() {
+                    Ok(rows) => told.push(Told::Held { path: source.path.clone(), rows }),
+                    Err(error) if source.in_folder => match refused(&source.path, error) {
+                        Error::BadImage { reason, .. } => *source = Source::broken(&source.path, reason),
+                        error => return Err(error),
+                    },
+                    Err(error) => return Err(error),
+                },
+                _ => {}
+            }
+        }
+        self.total = total(self.sources.as_slice());
+        Ok(told)
     }
 
     /// Number of images found by [`open`], those that will be refused included: the length of a progress bar.
@@ -332,22 +431,31 @@ impl ImageFiles {
         loop {
             if let Some(current) = &mut self.current {
                 current.reader.ahead(current.entries.as_slice());
-                if let Some(entry) = current.entries.next() {
-                    return Some(current.read(entry));
+                let (read, is_over) = match current.entries.next() {
+                    Some(entry) => (Some(current.read(entry)), false),
+                    None => (current.end().err().map(Err), true),
+                };
+                let breaks = matches!(&read, Some(Err(Error::BadArchive { .. })));
+                let is_refused = breaks && current.in_folder;
+                let path = if is_refused { std::mem::take(&mut current.path) } else { PathBuf::new() };
+                if is_over || is_refused {
+                    self.current = None;
                 }
-                let ended = current.cut.take().map_or_else(|| current.reader.end(), Err);
-                let path = std::mem::take(&mut current.path);
-                self.current = None;
-                if let Err(reason) = ended {
-                    return Some(Err(Error::BadArchive { path, reason }));
+                match read {
+                    Some(Err(error)) if is_refused => return Some(Err(refused(&path, error))),
+                    Some(read) => return Some(read),
+                    None => {}
                 }
             }
-            let Source { path, root, entries, cut, open, .. } = self.sources.next()?;
+            let Source { path, root, entries, cut, in_folder, open, .. } = self.sources.next()?;
             if entries.is_empty() && cut.is_none() {
                 continue; // nothing of it was selected
             }
             match open() {
-                Ok(reader) => self.current = Some(Current { path, root, entries: entries.into_iter(), cut, reader }),
+                Ok(reader) => {
+                    self.current = Some(Current { path, root, entries: entries.into_iter(), cut, in_folder, reader });
+                }
+                Err(error) if in_folder => return Some(Err(refused(&path, error))),
                 Err(error) => return Some(Err(error)),
             }
         }
@@ -355,6 +463,12 @@ impl ImageFiles {
 }
 
 impl Current {
+    /// Say what is wrong with the whole, once all of it was read.
+    fn end(&mut self) -> Result<()> {
+        let ended = self.cut.take().map_or_else(|| self.reader.end(), Err);
+        ended.map_err(|reason| Error::BadArchive { path: self.path.clone(), reason })
+    }
+
     fn read(&mut self, entry: Entry) -> Result<ImageFile> {
         let uri = format!("{}{}", self.root, entry.name);
         let bad_image = |reason| Error::BadImage { uri: uri.clone(), reason };
@@ -371,6 +485,28 @@ impl Current {
             Err(Fault::Lost(reason)) => Err(Error::Unreachable { address: uri, reason }),
         }
     }
+}
+
+fn total(sources: &[Source]) -> usize {
+    let is_broken = |source: &&Source| source.in_folder && source.cut.is_some();
+    sources.iter().map(|source| source.entries.len()).sum::<usize>() + sources.iter().filter(is_broken).count()
+}
+
+/// What a container in a folder is that cannot be read: one image that cannot, as long as its host answers.
+fn refused(path: &Path, error: Error) -> Error {
+    if let Some(address) = address::of(path)
+        && let Err(lost) = remote::probe(iter::once(address))
+    {
+        return lost;
+    }
+    let reason = match error {
+        Error::Unreachable { .. } => return error,
+        Error::BadArchive { path: named, reason } if named == path => reason,
+        Error::Io { action, path: named, source } if named == path => format!("cannot {action} it: {source}"),
+        Error::MissingPath { path: named } if named == path => "there is no such file".into(),
+        other => other.to_string(),
+    };
+    Error::BadImage { uri: path.display().to_string(), reason }
 }
 
 impl Iterator for ImageFiles {

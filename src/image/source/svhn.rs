@@ -41,15 +41,19 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
     }
     let entry = |(row, label): (usize, &u32)| Entry { label: Some((label % 10).to_string().into()), ..Entry::row(row) };
     let entries = labels.iter().enumerate().map(entry).collect();
-    let name = place::name(path).to_lowercase();
-    let part = ["train", "test", "extra"].into_iter().find(|part| name.contains(part));
     let file = path.to_path_buf();
     let open = move || {
         let body = matrix_at(&file, pictures.element)
             .map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })?;
         Ok(Box::new(Pictures { body: Forward::new(body.values), height, width }) as Box<dyn Reader>)
     };
-    Ok(Source::inside(path, entries, open).with_part(part))
+    Ok(Source::inside(path, entries, open).with_part(part(path)))
+}
+
+/// The part of the data set that a file is by its name.
+pub(super) fn part(path: &Path) -> Option<&'static str> {
+    let name = place::name(path).to_lowercase();
+    ["train", "test", "extra"].into_iter().find(|part| name.contains(part))
 }
 
 /// Where the pictures are.

@@ -2,6 +2,7 @@
 //! them in a column `uri`.
 
 use std::io::{BufReader, Read, Seek};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use datafusion::parquet::file::reader::{ChunkReader, Length};
 
 use super::archive::share;
 use super::place::{self, Seekable};
-use super::{Entry, Fault, MAX_FILE_BYTES, Opened, Reader, Source, address, list, too_large};
+use super::{Entry, Fault, MAX_FILE_BYTES, Opened, Reader, Source, Table, list, too_large};
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -61,15 +62,11 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
         let label = labels.as_ref().map(|labels| labels.as_string::<i32>()).filter(|labels| labels.is_valid(row));
         named.push((list::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
     }
-    Ok(list::named(named, &Opened::default()))
-}
-
-/// Whether a path is a table that names images and does not hold them.
-pub fn is_manifest(path: &Path) -> bool {
-    let name = place::name(path);
-    (address::of(path).is_some() || path.is_file())
-        && is_table(&name)
-        && !(is_parquet(&name) && images(path).is_ok_and(|found| found.is_some()))
+    let mut sources = list::named(named, &Opened::default());
+    if let Some(first) = sources.first_mut() {
+        first.table = Some(Table::Names(path.into(), table));
+    }
+    Ok(sources)
 }
 
 /// A whole table: Parquet, CSV or JSONL. Types of CSV and JSONL are those that all of their rows agree with.
@@ -79,7 +76,8 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
     let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
     let batches = || -> Result<Vec<RecordBatch>, ArrowError> {
         if is_parquet(&name) {
-            return ParquetRecordBatchReaderBuilder::try_new(file)?.build()?.collect();
+            let builder = caught(|| Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
+            return rows_of(builder)?.collect();
         }
         let mut file = BufReader::new(file);
         if name.ends_with(".csv") {
@@ -92,9 +90,13 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
         file.rewind()?;
         arrow::json::ReaderBuilder::new(Arc::new(schema)).build(file)?.collect()
     };
-    let batches = batches().map_err(bad)?;
+    batches().and_then(together).map_err(bad)
+}
+
+/// Batches as one.
+pub(super) fn together(batches: Vec<RecordBatch>) -> Result<RecordBatch, ArrowError> {
     let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-    arrow::compute::concat_batches(&schema, &batches).map_err(bad)
+    arrow::compute::concat_batches(&schema, &batches)
 }
 
 /// A Parquet file with the bytes of images: a struct with a field `bytes`, or a column of bytes by itself; `None` where
@@ -104,22 +106,35 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let builder = open(path)?;
     let schema = Arc::clone(builder.schema());
     let Some(image) = image_column(&schema) else { return Ok(None) };
-    let rows = builder.metadata().file_metadata().num_rows() as usize;
+    let (rows, groups) = (builder.metadata().file_metadata().num_rows(), builder.metadata().row_groups());
+    // a damaged number is believed where two places say it
+    let of_groups = groups.iter().try_fold(0i64, |rows, group| rows.checked_add(group.num_rows()));
+    let rows = usize::try_from(rows).ok().filter(|_| of_groups == Some(rows));
+    let rows = rows.ok_or_else(|| bad("it does not have as many rows as it says".into()))?;
     let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
+    let further = further_columns(&schema);
+    let has_further = !further.is_empty();
     if let Some(label) = label_column(&schema) {
         let mask = ProjectionMask::roots(builder.parquet_schema(), [label]);
-        let reader = builder.with_projection(mask).build().map_err(|error| bad(error.to_string()))?;
+        let reader = rows_of(builder.with_projection(mask)).map_err(|error| bad(error.to_string()))?;
         label_rows(&mut entries, &schema, label, reader).map_err(|error| bad(error.to_string()))?;
     }
     let file = path.to_path_buf();
     let read = move || {
         let builder = open(&file)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), [image]);
-        let reader = builder.with_projection(mask).with_batch_size(ROWS).build();
+        let reader = rows_of(builder.with_projection(mask).with_batch_size(ROWS));
         let reader = reader.map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })?;
         Ok(Box::new(Images::of(reader)) as Box<dyn Reader>)
     };
-    Ok(Some(Source::inside(path, entries, read).with_part(part(path))))
+    let file = path.to_path_buf();
+    let tell = move || {
+        let builder = open(&file)?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), further.iter().copied());
+        let rows = rows_of(builder.with_projection(mask)).and_then(Iterator::collect);
+        rows.and_then(together).map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })
+    };
+    Ok(Some(Source::inside(path, entries, read).with_part(part(path)).with_table(has_further.then_some(tell))))
 }
 
 /// The part of a data set that a table is by its name: Hugging Face calls them train-00000-of-00002.parquet.
@@ -128,6 +143,22 @@ pub(super) fn part(path: &Path) -> Option<&'static str> {
     let is_part =
         |part: &&str| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']));
     ["train", "test", "validation"].into_iter().find(is_part)
+}
+
+/// The columns of plain types of a table that holds images, but for the one that names a row's class.
+pub(super) fn further_columns(schema: &Schema) -> Vec<usize> {
+    fn is_plain(kind: &DataType) -> bool {
+        use DataType as D;
+        match kind {
+            D::Null | D::Boolean | D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Decimal128(..) => true,
+            D::Date32 | D::Date64 | D::Time32(_) | D::Time64(_) | D::Timestamp(..) => true,
+            D::Dictionary(_, values) => is_plain(values),
+            kind => kind.is_integer() || kind.is_floating(),
+        }
+    }
+    let label = label_column(schema);
+    let is_further = |&column: &usize| Some(column) != label && is_plain(schema.field(column).data_type());
+    (0..schema.fields().len()).filter(is_further).collect()
 }
 
 /// The column that names a row's class.
@@ -179,8 +210,28 @@ impl ChunkReader for Seekable {
 
 fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<Seekable>> {
     let file = Seekable::open(path).map_err(Error::io("open", path))?;
-    ParquetRecordBatchReaderBuilder::try_new(file)
+    caught(|| Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))
         .map_err(|error| Error::BadArchive { path: path.into(), reason: error.to_string() })
+}
+
+/// A damaged Parquet file may make its reader panic, which says its word on stderr; that it is damaged is our error.
+fn caught<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
+    let damaged = |_| Err(ArrowError::ParquetError("it is damaged".into()));
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(damaged)
+}
+
+/// The rows of a Parquet file.
+fn rows_of(
+    builder: ParquetRecordBatchReaderBuilder<Seekable>,
+) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send, ArrowError> {
+    let mut reader = Some(caught(|| Ok(builder.build()?))?);
+    Ok(std::iter::from_fn(move || {
+        let next = caught(|| reader.as_mut().and_then(Iterator::next).transpose()).transpose();
+        if !matches!(next, Some(Ok(_))) {
+            reader = None; // what panicked is not asked again
+        }
+        next
+    }))
 }
 
 /// The column with the images: a struct with a field `bytes`, or bytes by themselves.

@@ -312,11 +312,12 @@ fn cifar_100_in_its_python_version_and_the_fine_labels_count() {
     assert_eq!(decoded(dir.path(), std::slice::from_ref(&folder), &part("train")), found);
 
     write(&folder.join("train"), &batch(3));
-    let error = open(std::slice::from_ref(&folder), &part("train")).unwrap_err().to_string();
+    let batch_file = folder.join("train");
+    let error = open(std::slice::from_ref(&batch_file), &part("train")).unwrap_err().to_string();
     assert!(error.contains("[3, 3072] and 6144 bytes, for 2 labels"), "{error}");
     let acts = Pickle::new().global("os", "system").op(b"U\x02id\x85R").stop();
     write(&folder.join("train"), &acts);
-    let error = open(&[folder], &part("train")).unwrap_err().to_string();
+    let error = open(&[batch_file], &part("train")).unwrap_err().to_string();
     assert!(error.contains("class os.system"), "{error}");
 }
 
@@ -337,11 +338,11 @@ fn mnist_pictures_have_the_labels_of_the_file_beside_them() {
     assert_eq!(decoded(root, &both, &Selection::default()).len(), 2, "the shell's wildcards name the labels too");
 
     write(&root.join("raw/t10k-labels-idx1-ubyte"), &header(&[2049, 0]));
-    let error = open(&[root.join("raw")], &Selection::default()).unwrap_err().to_string();
+    let error = open(&both[..1], &Selection::default()).unwrap_err().to_string();
     assert!(error.contains("2 pictures, and the file beside it 0 labels"), "{error}");
     write(&root.join("raw/t10k-images-idx3-ubyte.gz"), &gzip(&images[..20]));
     fs::remove_file(root.join("raw/t10k-labels-idx1-ubyte")).unwrap();
-    let last = open(&[root.join("raw")], &Selection::default()).unwrap().last().unwrap();
+    let last = open(&both[..1], &Selection::default()).unwrap().last().unwrap();
     assert!(matches!(last, Err(Error::BadArchive { .. })), "{last:?}");
 }
 
@@ -620,6 +621,156 @@ fn wildcards_stand_for_what_is_there() {
     assert!(error.ends_with("*.jpg: nothing there matches it"), "{error}");
 }
 
+/// A Parquet file with two images.
+fn parquet_of_images() -> Vec<u8> {
+    use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+    let image: ArrayRef = Arc::new(BinaryArray::from_iter_values([pgm(1, 1, &[1]), pgm(1, 1, &[2])]));
+    let batch = RecordBatch::try_from_iter([("image", image)]).unwrap();
+    let mut writer = datafusion::parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn a_broken_container_in_a_folder_is_one_bad_image_and_by_itself_an_error() {
+    use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+    let dir = tempfile::tempdir().unwrap();
+    let idx = [2051u32, 2, 2, 3].iter().flat_map(|number| number.to_be_bytes()).collect::<Vec<u8>>();
+    let idx = [idx, (1..=12).collect()].concat();
+    let head = [&[b' '; 124][..], &[0, 1], b"IM"].concat();
+    let x = mat_matrix("X", &[2, 1, 3, 3], 2, &(1..=18).collect::<Vec<u8>>(), false);
+    let y = mat_matrix("y", &[3, 1], 2, &[10, 3, 10], false);
+    let mat = [head, y, x].concat();
+    let parquet = parquet_of_images();
+    let mut page = parquet.clone();
+    page[4..20].fill(0xff); // its footer is whole
+    let batch = [vec![7], cifar_row(10)].concat();
+    // (file, contents, how many of its images are read before it breaks)
+    let broken: &[(&str, &[u8], usize)] = &[
+        ("train-images-idx3-ubyte", &idx[..10], 0),
+        ("t10k-images-idx3-ubyte", &idx[..24], 1),
+        ("test-images-idx3-ubyte.gz", &gzip(&idx)[..20], 0),
+        ("train_32x32.mat", &mat[..100], 0),
+        ("test_32x32.mat", &mat[..mat.len() - 10], 2),
+        ("garbage.parquet", b"this is no table", 0),
+        ("cut.parquet", &parquet[..parquet.len() - 3], 0),
+        ("empty.parquet", b"", 0),
+        ("page.parquet", &page, 0),
+        ("data_batch_1.bin", &batch[..100], 0),
+        ("data_batch_2", b"no pickle", 0),
+    ];
+    for (name, contents, readable) in broken {
+        let root = dir.path().join(name.replace('.', "_"));
+        for name in ["a.png", "m/1.png", "zz.png"] {
+            write(&root.join(name), name.as_bytes());
+        }
+        write(&root.join("batches.meta.txt"), b"airplane\n");
+        write(&root.join("batches.meta"), b"no pickle");
+        write(&root.join(name), contents);
+        let files = open_all(std::slice::from_ref(&root)).unwrap();
+        let total = files.total();
+        let items: Vec<_> = files.collect();
+        let read = items.iter().filter(|item| item.is_ok()).count();
+        let bad: Vec<_> = items.iter().filter_map(|item| item.as_ref().err()).collect();
+        assert!(
+            matches!(&bad[..], [Error::BadImage { uri, reason }]
+            if *uri == root.join(name).to_str().unwrap() && !reason.contains(uri.as_str())),
+            "{name}: {items:?}"
+        );
+        assert_eq!(read, 3 + readable, "{name}: {items:?}");
+        assert!(total >= items.len(), "{name}");
+        let by_itself = open_all(&[root.join(name)]).and_then(|mut files| files.try_for_each(|file| file.map(drop)));
+        assert!(matches!(&by_itself, Err(Error::BadArchive { path, .. }) if *path == root.join(name)), "{by_itself:?}");
+    }
+
+    // archives in folders are not looked into, and a folder x.lance is a table
+    let root = dir.path().join("others");
+    write(&root.join("a.png"), b"a");
+    write(&root.join("a.tar"), b"no archive");
+    write(&root.join("a.zip"), b"no archive");
+    write(&root.join("no.lance/readme"), b"no table");
+    let image: ArrayRef = Arc::new(BinaryArray::from_iter_values([pgm(1, 1, &[1])]));
+    write_lance(&root.join("cut.lance"), "2.1", RecordBatch::try_from_iter([("image", image)]).unwrap());
+    for file in fs::read_dir(root.join("cut.lance/data")).unwrap() {
+        fs::write(file.unwrap().path(), b"cut").unwrap();
+    }
+    write(&root.join("labels/train-images-idx3-ubyte"), &idx);
+    write(&root.join("labels/train-labels-idx1-ubyte"), b"no");
+    let items: Vec<_> = open_all(std::slice::from_ref(&root)).unwrap().collect();
+    let refused = |uri: &str| Err(root.join(uri).to_str().unwrap().to_string());
+    let found: Vec<_> = items
+        .into_iter()
+        .map(|item| match item {
+            Ok(image) => Ok(image.uri),
+            Err(Error::BadImage { uri, reason }) => {
+                let names_labels = reason.contains("train-labels-idx1-ubyte");
+                assert_eq!(names_labels, uri.contains("labels"), "{reason}");
+                Err(uri)
+            }
+            Err(other) => panic!("{other}"),
+        })
+        .collect();
+    let first = Ok(root.join("a.png").to_str().unwrap().to_string());
+    assert_eq!(found, [first, refused("cut.lance"), refused("labels/train-images-idx3-ubyte"), refused("no.lance")]);
+
+    // one of a part that is not asked for is nobody's, and drawings leave it out
+    let root = dir.path().join("parts");
+    write(&root.join("train-1.parquet"), &parquet);
+    write(&root.join("test-1.parquet"), b"");
+    let train = Selection { sample: Some(1), ..part("train") };
+    assert_eq!(open(std::slice::from_ref(&root), &train).unwrap().filter(Result::is_ok).count(), 1);
+    assert_eq!(open(std::slice::from_ref(&root), &part("train")).unwrap().count(), 2);
+    let which = open_all(std::slice::from_ref(&root)).unwrap_err().to_string();
+    assert!(which.contains("holds test (0 images), train (2 images)"), "{which}");
+    let items: Vec<_> = open(&[root], &part("test")).unwrap().collect();
+    assert!(matches!(&items[..], [Err(Error::BadImage { .. })]), "{items:?}");
+}
+
+#[test]
+fn tables_tell_their_further_columns_and_a_broken_one_in_a_folder_is_refused() {
+    use arrow::array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
+    use datafusion::parquet::arrow::ArrowWriter;
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path();
+    let image: ArrayRef = Arc::new(BinaryArray::from_iter_values([pgm(1, 1, &[1]), pgm(1, 1, &[2])]));
+    let camera: ArrayRef = Arc::new(Int64Array::from(vec![7, 8]));
+    let target: ArrayRef = Arc::new(StringArray::from(vec!["cat", "dog"]));
+    let columns = [("target", target), ("image", Arc::clone(&image)), ("camera", camera), ("mask", image)];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    let mut bytes = writer.into_inner().unwrap();
+    write(&root.join("d/a.parquet"), &bytes);
+    write(&root.join("d/b.png"), b"b");
+    write(&root.join("m.csv"), b"uri,lens\nd/b.png,wide\n");
+    let mut files = open_all(&[root.join("d"), root.join("m.csv")]).unwrap();
+    let told = files.told().unwrap();
+    let [Told::Held { path, rows }, Told::Named { path: list, rows: named }] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((path, list), (&root.join("d/a.parquet"), &root.join("m.csv")));
+    assert_eq!(*rows, batch.project(&[2]).unwrap());
+    assert_eq!((named.num_rows(), named.num_columns()), (1, 2));
+    assert!(files.told().unwrap().is_empty(), "once");
+    let uris: Vec<_> = files.map(|file| file.unwrap().uri).collect();
+    assert_eq!(held_row(&uris[1]), Some((root.join("d/a.parquet").to_str().unwrap(), 1)));
+    assert_eq!(held_row(&uris[2]), None);
+
+    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes.clone())).unwrap();
+    let (start, length) = builder.metadata().row_group(0).column(2).byte_range();
+    bytes[start as usize..(start + length) as usize].fill(0xff);
+    write(&root.join("d/a.parquet"), &bytes);
+    let mut files = open_all(&[root.join("d")]).unwrap();
+    assert_eq!((files.total(), files.told().unwrap().len(), files.total()), (3, 0, 2));
+    let items: Vec<_> = files.collect();
+    assert!(
+        matches!(&items[..], [Err(Error::BadImage { uri, .. }), Ok(_)] if uri.ends_with("d/a.parquet")),
+        "{items:?}"
+    );
+    let by_itself = open_all(&[root.join("d/a.parquet")]).unwrap().told();
+    assert!(matches!(by_itself, Err(Error::BadArchive { .. })), "{by_itself:?}");
+}
+
 /// Files with flipped bytes, and cut ones, are read or refused: nothing panics, and no header makes room for what is not
 /// there.
 #[test]
@@ -649,6 +800,7 @@ fn damaged_files_are_read_or_refused() {
         ("b_32x32.mat", mat(true)),
         ("c.zip", zip),
         ("d.tar", tar_of(&["a/1.png", "a/2.png"])),
+        ("e.parquet", parquet_of_images()),
     ] {
         let path = root.join(name);
         for round in 0..400 {
