@@ -104,7 +104,7 @@ async fn demo(args: &Args, console: &mut Console<'_>) -> Result<()> {
         index: IndexKind::Hnsw(Storage::F32),
     };
     let bank = bank::create(&store, &spec).await?;
-    stages.add("build the bank and its HNSW graph", start, bank.row_count);
+    stages.add("build the bank, its index and its graph", start, bank.row_count);
     let start = Instant::now();
     let held_out = "dataset = 'shapes_id' AND split = 'calibration'";
     let calibration = bank::calibrate(&store, "demo", held_out, None).await?;
