@@ -10,7 +10,8 @@ use super::graph::{hnsw_path, hnsw_sidecar};
 use super::optimize::leftover_files;
 use super::{Bank, Calibration, Definition, exact, list_calibrations};
 use crate::error::{Error, Result};
-use crate::index::{IndexKind, Search, Storage, kth_distances_brute};
+use crate::index::{Exact, IndexKind, Search, Storage, kth_distances_brute};
+use crate::memory;
 use crate::schema;
 use crate::store::{Store, WriteLock};
 use crate::vectors::{Rows, Vectors, embedding, normalize};
@@ -55,10 +56,15 @@ pub struct Finding {
 pub async fn examine(store: &Store, bank: &Definition, sample: usize, lock: Option<&WriteLock>) -> Vec<Finding> {
     let name = &bank.name;
     let finding = |what: &str, state| Finding { subject: format!("{what} {name}"), state };
-    let (index, laid_out) = exact_index(store, bank, lock).await;
+    // the index is held in f32, or else all rows, twice for a moment, that it is compared with
+    let needed = Exact::bytes(bank.row_count, bank.dimension).max(8 * (bank.row_count * bank.dimension) as u64);
+    if let Err(error) = memory::check(&format!("verifying bank '{name}'"), needed, "do it on a larger machine") {
+        return vec![finding("bank", State::Broken(error.to_string()))];
+    }
+    let (index, is_whole) = exact_index(store, bank, lock).await;
     let mut findings = vec![finding("index of", index)];
     let mut exact = None;
-    let mut state = match compare(store, bank, sample, laid_out).await {
+    let mut state = match compare(store, bank, sample, is_whole).await {
         Ok((facts, opened)) => {
             exact = Some(opened);
             State::Well(facts)
@@ -118,8 +124,9 @@ pub fn leftovers(store: &Store, banks: &[Definition], lock: Option<&WriteLock>) 
     Ok(Some(State::Mended(format!("{facts}; removed"))))
 }
 
-/// The bank read and searched, its distances from sampled images compared with brute force.
-async fn compare(store: &Store, bank: &Definition, sample: usize, laid_out: Option<Bank>) -> Result<(String, Bank)> {
+/// The bank read and searched, out of its index where that is whole, its distances from sampled images compared with
+/// brute force.
+async fn compare(store: &Store, bank: &Definition, sample: usize, is_whole: bool) -> Result<(String, Bank)> {
     let columns = store.embedding_columns().await?;
     if !columns.iter().any(|column| column.backbone == bank.backbone && column.sha256 == bank.sha256) {
         let known = columns.into_iter().map(|column| column.backbone).collect();
@@ -131,9 +138,9 @@ async fn compare(store: &Store, bank: &Definition, sample: usize, laid_out: Opti
         let rows = read_whole(store, bank).await?.vectors.to_values();
         kth_distances_brute(Vectors::new(&rows, bank.dimension), Vectors::new(&queries, bank.dimension), k)
     };
-    let opened = match laid_out {
-        Some(opened) => opened,
-        None => Bank::lay_out(store, bank, Search::Exact.into()).await?,
+    let opened = match is_whole {
+        true => Bank::load_exact(store, bank).await?,
+        false => Bank::lay_out(store, bank, Search::Exact.into()).await?,
     };
     let found = opened.kth_distances(Vectors::new(&queries, bank.dimension), k)?;
     let off = largest(truth.iter().zip(&found).map(|(a, b)| (a - b).abs()));
@@ -161,31 +168,32 @@ async fn tagged(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> R
     Ok(State::Mended(format!("{facts}; tagged")))
 }
 
-/// The exact index as it lies on disk: all of it is read, and compared with its checksums.
-async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> (State, Option<Bank>) {
-    let check = async || -> Result<(String, Bank)> {
+/// The exact index as it lies on disk: all of it is read, and compared with its checksums. Whether it is whole, too.
+async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> (State, bool) {
+    let check = async || -> Result<String> {
         let (_, origin) = exact::find(store, bank)?;
         let base = at_origin(store, bank, &origin).await?;
-        let opened = Bank::load_exact(store, bank).await?;
+        // not kept: there is to be room for the rows that it is compared with
+        drop(Bank::load_exact(store, bank).await?);
         let changed = 100.0 * super::churn_of(store, bank, &base).await?;
-        Ok((format!("checksums right; made from version {}, {changed:.1} % changed since", base.table_version), opened))
+        Ok(format!("checksums right; made from version {}, {changed:.1} % changed since", base.table_version))
     };
     let reason = match check().await {
-        Ok((facts, opened)) => return (State::Well(facts), Some(opened)),
+        Ok(facts) => return (State::Well(facts), true),
         Err(reason) => reason,
     };
     let missing = !exact::exact_path(store, bank).exists();
     let Some(lock) = lock else {
         let none = || State::Well("none yet: the next search makes it".into());
-        return (if missing { none() } else { State::Derived(reason.to_string()) }, None);
+        return (if missing { none() } else { State::Derived(reason.to_string()) }, false);
     };
     let mended = async {
         make(store, lock, bank, &[Derived::Exact]).await?;
         check().await
     };
     match mended.await {
-        Ok((facts, opened)) => (State::Mended(format!("{reason}; built anew: {facts}")), Some(opened)),
-        Err(error) => (State::Broken(format!("{reason}; building it anew: {error}")), None),
+        Ok(facts) => (State::Mended(format!("{reason}; built anew: {facts}")), true),
+        Err(error) => (State::Broken(format!("{reason}; building it anew: {error}")), false),
     }
 }
 

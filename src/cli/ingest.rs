@@ -27,7 +27,8 @@ AWS_REGION, AWS_ENDPOINT_URL, …; AWS_SKIP_SIGNATURE=true reads public buckets.
 pub struct Args {
     /// Folders (any depth), PNG, JPEG, PPM and PGM files; .tar, .tar.gz and .zip archives; CIFAR-10/100 (binary or Python
     /// version), SVHN .mat and MNIST idx files; .parquet and .lance tables with image bytes, and .csv, .jsonl and .parquet
-    /// tables with a column uri, whose other columns become columns of images; .txt lists of paths. All but .lance also at http://, https:// and s3:// addresses; folders and wildcards of S3
+    /// tables with a column uri, whose other columns become columns of images; .txt lists of paths. All but .lance also at
+    /// http://, https:// and s3:// addresses; folders and wildcards of S3
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Value of the column dataset

@@ -299,15 +299,9 @@ impl Exact {
         wanted: u16,
         scratch: &'a mut Vec<Line>,
     ) -> &'a [Line] {
-        let (cell, stride) = (&self.cells[cell], self.stride);
+        let cell = &self.cells[cell];
         let (first, count) = (cell.first_row + panel * PANEL, PANEL.min(cell.rows - panel * PANEL));
-        match &self.rows {
-            Kept::Memory(rows) => &rows.lines[first * stride..][..count * stride],
-            Kept::File(file, added) => match first.checked_sub(file.len()) {
-                Some(first) => &added.lines[first * stride..][..count * stride],
-                None => file.some(first, wanted, scratch),
-            },
-        }
+        self.rows_at(first, count, |file| file.some(first, wanted, scratch))
     }
 
     /// Rows of a cell, one after the other.
@@ -319,25 +313,26 @@ impl Exact {
         count: usize,
         scratch: &'a mut Vec<Line>,
     ) -> &'a [Line] {
-        self.rows_at(self.cells[cell].first_row + first, count, scratch)
+        let first = self.cells[cell].first_row + first;
+        self.rows_at(first, count, |file| file.all(first, count, scratch))
     }
 
-    /// Rows from a position on, of one cell.
+    /// Rows of one cell from a position on; `read` takes them from their file where they are there.
     #[inline(always)]
-    fn rows_at<'a>(&'a self, first: usize, count: usize, scratch: &'a mut Vec<Line>) -> &'a [Line] {
+    fn rows_at<'a>(&'a self, first: usize, count: usize, read: impl FnOnce(&'a FileRows) -> &'a [Line]) -> &'a [Line] {
         let stride = self.stride;
         match &self.rows {
             Kept::Memory(rows) => &rows.lines[first * stride..][..count * stride],
             Kept::File(file, added) => match first.checked_sub(file.len()) {
                 Some(first) => &added.lines[first * stride..][..count * stride],
-                None => file.all(first, count, scratch),
+                None => read(file),
             },
         }
     }
 
     /// The vector at a position.
     pub(crate) fn values<'a>(&'a self, position: usize, scratch: &'a mut Vec<Line>) -> &'a [f32] {
-        &floats(self.rows_at(position, 1, scratch))[..self.dimension]
+        &floats(self.rows_at(position, 1, |file| file.all(position, 1, scratch)))[..self.dimension]
     }
 
     /// Heads in 8 bits, cell by cell, where the path estimates in them.

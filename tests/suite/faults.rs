@@ -297,6 +297,41 @@ async fn a_process_killed_anywhere_leaves_what_it_found_or_what_it_was_to_do() {
     println!("kills: {}", counts.join(", "));
 }
 
+/// What is wrong, how it came about, and what is said of it.
+type Fault<'a> = (&'a str, Box<dyn Fn() + 'a>, &'a str);
+
+fn flip(file: &Path, at: fn(usize) -> usize) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let at = at(bytes.len());
+    bytes[at] ^= 0x40;
+    std::fs::write(file, bytes).unwrap();
+}
+
+fn cut(file: &Path, length: u64) {
+    std::fs::File::options().write(true).open(file).unwrap().set_len(length).unwrap();
+}
+
+/// After each fault a query gives what it gave, says why, and mends it; so does `verify --repair`.
+async fn each_is_mended(db: &Path, query: &str, faults: Vec<Fault<'_>>) {
+    let print = async || outskirt(db, &["sql", query, "--format", "csv"]).await.unwrap();
+    let whole = print().await;
+    assert_eq!(whole.1, "");
+    for (name, damage, reason) in faults {
+        damage();
+        let told = outskirt(db, &["verify"]).await.unwrap_err();
+        assert!(told.contains("1 problem in") && told.contains("--repair"), "{name}: {told}");
+        let found = print().await;
+        assert_eq!(found.0, whole.0, "{name}");
+        assert!(found.1.contains(reason) && found.1.contains("rebuilt"), "{name}: {}", found.1);
+        assert_eq!(print().await.1, "", "{name}: the repair was saved");
+        damage();
+        let (mended, _) = outskirt(db, &["verify", "--repair"]).await.unwrap();
+        assert!(mended.contains("mended") && mended.contains(reason), "{name}: {mended}");
+        assert_eq!(print().await, whole, "{name}");
+        outskirt(db, &["verify"]).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
     let folder = tempfile::tempdir().unwrap();
@@ -309,25 +344,15 @@ async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
     bank::create(&store, &other).await.unwrap();
     let query =
         format!("SET outskirt.search = 'hnsw'; SELECT id, knn_ood_score({TOY}, 'circle') FROM images ORDER BY id");
-    let print = async || outskirt(folder.path(), &["sql", &query, "--format", "csv"]).await.unwrap();
-    let whole = print().await;
-    assert_eq!(whole.1, "");
     let indexes = folder.path().join("indexes");
     let (graph, sidecar) = (indexes.join("circle.hnsw"), indexes.join("circle.hnsw.json"));
-    let flipped = |at: fn(usize) -> usize| {
-        let mut bytes = std::fs::read(&graph).unwrap();
-        let at = at(bytes.len());
-        bytes[at] ^= 0x40;
-        std::fs::write(&graph, bytes).unwrap();
-    };
-    let cut = |length: u64| std::fs::File::options().write(true).open(&graph).unwrap().set_len(length).unwrap();
+    let (flipped, cut) = (|at: fn(usize) -> usize| flip(&graph, at), |length: u64| cut(&graph, length));
     let length = std::fs::metadata(&graph).unwrap().len();
     let edited = |from: &str, to: &str| {
         let text = std::fs::read_to_string(&sidecar).unwrap();
         assert!(text.contains(from), "{text}");
         std::fs::write(&sidecar, text.replace(from, to)).unwrap();
     };
-    type Fault<'a> = (&'a str, Box<dyn Fn() + 'a>, &'a str);
     let faults: Vec<Fault<'_>> = vec![
         ("cut in half", Box::new(|| cut(length / 2)), "its checksum is wrong"),
         ("emptied", Box::new(|| cut(0)), "its checksum is wrong"),
@@ -360,20 +385,7 @@ async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
             "another bank or network",
         ),
     ];
-    for (name, damage, reason) in faults {
-        damage();
-        let told = outskirt(folder.path(), &["verify"]).await.unwrap_err();
-        assert!(told.contains("1 problem in") && told.contains("--repair"), "{name}: {told}");
-        let found = print().await;
-        assert_eq!(found.0, whole.0, "{name}");
-        assert!(found.1.contains(reason) && found.1.contains("rebuilt"), "{name}: {}", found.1);
-        assert_eq!(print().await.1, "", "{name}: the repair was saved");
-        damage();
-        let (mended, _) = outskirt(folder.path(), &["verify", "--repair"]).await.unwrap();
-        assert!(mended.contains("mended") && mended.contains(reason), "{name}: {mended}");
-        assert_eq!(print().await, whole, "{name}");
-        outskirt(folder.path(), &["verify"]).await.unwrap();
-    }
+    each_is_mended(folder.path(), &query, faults).await;
 }
 
 #[tokio::test]
@@ -389,15 +401,8 @@ async fn a_damaged_exact_index_is_refused_for_a_reason_and_built_again() {
     assert_eq!(whole.1, "");
     let indexes = folder.path().join("indexes");
     let file = indexes.join("circle.exact");
-    let flipped = |at: fn(usize) -> usize| {
-        let mut bytes = std::fs::read(&file).unwrap();
-        let at = at(bytes.len());
-        bytes[at] ^= 0x40;
-        std::fs::write(&file, bytes).unwrap();
-    };
-    let cut = |length: u64| std::fs::File::options().write(true).open(&file).unwrap().set_len(length).unwrap();
+    let (flipped, cut) = (|at: fn(usize) -> usize| flip(&file, at), |length: u64| cut(&file, length));
     let length = std::fs::metadata(&file).unwrap().len();
-    type Fault<'a> = (&'a str, Box<dyn Fn() + 'a>, &'a str);
     let faults: Vec<Fault<'_>> = vec![
         ("cut in half", Box::new(|| cut(length / 2)), "it was cut off"),
         ("emptied", Box::new(|| cut(0)), "it has 0 bytes"),
@@ -413,20 +418,7 @@ async fn a_damaged_exact_index_is_refused_for_a_reason_and_built_again() {
             "another bank or network",
         ),
     ];
-    for (name, damage, reason) in faults {
-        damage();
-        let told = outskirt(folder.path(), &["verify"]).await.unwrap_err();
-        assert!(told.contains("1 problem in") && told.contains("--repair"), "{name}: {told}");
-        let found = print().await;
-        assert_eq!(found.0, whole.0, "{name}");
-        assert!(found.1.contains(reason) && found.1.contains("rebuilt"), "{name}: {}", found.1);
-        assert_eq!(print().await.1, "", "{name}: the repair was saved");
-        damage();
-        let (mended, _) = outskirt(folder.path(), &["verify", "--repair"]).await.unwrap();
-        assert!(mended.contains("mended") && mended.contains(reason), "{name}: {mended}");
-        assert_eq!(print().await, whole, "{name}");
-        outskirt(folder.path(), &["verify"]).await.unwrap();
-    }
+    each_is_mended(folder.path(), &query, faults).await;
     // one that is not there is made without a word
     std::fs::remove_file(&file).unwrap();
     let (verified, _) = outskirt(folder.path(), &["verify"]).await.unwrap();
