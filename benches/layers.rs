@@ -20,14 +20,14 @@ use arrow::datatypes::{DataType, Field, Float64Type};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::TryStreamExt;
 use outskirt::bank::{self, Bank, BankSpec};
+use outskirt::index::vectors::{Rows, Vectors};
 use outskirt::index::{
     Exact, Hnsw, HnswOptions, IndexKind, Layout, MemoryLimit, NeighborIndex, Question, Search, SearchOptions, Storage,
     kth_distances_brute,
 };
 use outskirt::schema;
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 use outskirt::store::{EmbeddingColumn, Store};
-use outskirt::vectors::{Rows, Vectors};
 use rayon::prelude::*;
 use serde_json::json;
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind};

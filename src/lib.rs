@@ -75,42 +75,19 @@
 
 pub mod backbone;
 pub mod bank;
-pub mod benchmark;
 pub mod cli;
 pub mod demo;
-#[cfg(feature = "torch")]
-pub mod deviation;
-#[cfg(feature = "torch")]
-pub mod embed;
 pub mod error;
 pub mod evaluate;
-#[cfg(feature = "torch")]
-pub mod fill;
-pub mod functions;
+mod formats;
 pub mod image;
 pub mod index;
 #[cfg(feature = "torch")]
 pub mod ingest;
-pub mod memory;
-#[cfg(feature = "torch")]
-pub mod metadata;
-pub mod metrics;
-pub mod networks;
-mod pickle;
-pub mod planner;
-pub mod queries;
-pub mod registry;
-#[cfg(feature = "torch")]
-mod rejects;
-#[cfg(feature = "torch")]
-mod reread;
-mod sampling;
-pub mod sanity;
 pub mod schema;
-pub mod score;
-pub mod session;
+pub mod sql;
+pub mod statistics;
 pub mod store;
-pub mod vectors;
 pub mod verify;
 
 pub use error::{Error, Result};

@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::bank;
 pub use crate::bank::{Finding, State};
 use crate::error::{Error, Result};
+use crate::index::vectors::{embedding, normalize};
 use crate::schema;
 use crate::store::Store;
-use crate::vectors::{embedding, normalize};
 
 /// Check everything; `sample` images per bank are compared with brute force. With `repair`, mend what is derived.
 /// `tell` hears what is being checked.

@@ -10,7 +10,7 @@ use super::torch::{Backbone, Measured};
 use super::weights::sha256_file;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::vectors::normalize;
+use crate::index::vectors::normalize;
 
 /// What is known of a network whose manifest is to be written.
 #[derive(Debug, Clone, Default)]

@@ -16,9 +16,9 @@ use super::layers::Place;
 use super::network::{Network, Plan};
 use super::torch::Backbone;
 use super::weights::{StateDict, WeightTensor};
-use crate::deviation::Deviation;
 use crate::error::Result;
-use crate::pickle::writer::Pickle;
+use crate::formats::pickle::writer::Pickle;
+use crate::statistics::deviation::Deviation;
 
 /// Numbers in [-1, 1): SplitMix64 from the FNV-1a hash of the name, its upper 24 bits.
 fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {

@@ -19,6 +19,7 @@ mod golden;
 mod layers;
 #[cfg(feature = "torch")]
 mod network;
+mod registry;
 #[cfg(feature = "torch")]
 mod resnet;
 #[cfg(feature = "torch")]
@@ -34,6 +35,7 @@ pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Input, Manifest, Output, built_in, find};
 pub use outskirt_kernels::Precision;
+pub use registry::{register_backbone, register_logits, registered_backbones};
 #[cfg(feature = "torch")]
 pub use torch::{Backbone, Measured, Outputs, Worker};
 #[cfg(feature = "torch")]

@@ -28,7 +28,7 @@ use sha2::{Digest, Sha256};
 use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::{Error, Result};
-use crate::pickle::{ElementType, Storage, TensorView, Unpickled, Value, printable, unpickle};
+use crate::formats::pickle::{ElementType, Storage, TensorView, Unpickled, Value, printable, unpickle};
 
 /// Where a checkpoint may keep its state dict, if it is not the state dict itself: the first that holds tensors counts.
 const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
@@ -450,7 +450,7 @@ mod tests {
     use zip::write::SimpleFileOptions;
 
     use super::*;
-    use crate::pickle::writer::Pickle;
+    use crate::formats::pickle::writer::Pickle;
 
     fn le(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()

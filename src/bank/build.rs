@@ -11,10 +11,10 @@ use super::graph::check_graph_memory;
 use super::{Definition, list};
 use crate::error::{Error, Result};
 use crate::index::IndexKind;
-use crate::sampling::{is_sampled, mixed};
+use crate::index::vectors::{Rows, embedding, normalize};
 use crate::schema;
+use crate::statistics::sampling::{is_sampled, mixed};
 use crate::store::{Store, now, quote};
-use crate::vectors::{Rows, embedding, normalize};
 
 /// What a bank is to hold.
 #[derive(Debug, Clone)]

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::build::{for_each_embedding, for_each_id};
 use super::open::open_exact;
 use crate::error::{Error, Result};
+use crate::index::vectors::Vectors;
 use crate::schema;
-use crate::score;
+use crate::statistics::thresholds;
 use crate::store::{Store, now};
-use crate::vectors::Vectors;
 
 /// Images per search: the block that is held in memory.
 const SCORED_AT_ONCE: usize = 8192;
@@ -38,14 +38,14 @@ impl Calibration {
     /// Errors: a rate outside (0, 1), or one that this many scores cannot hold.
     pub fn threshold(&self, tpr: f64) -> Result<f32> {
         let rows = self.scores.len();
-        if !score::supports_tpr(rows, tpr) {
+        if !thresholds::supports_tpr(rows, tpr) {
             let bank = self.bank.clone();
             if !(tpr > 0.0 && tpr < 1.0) {
                 return Err(Error::TprOutOfRange { bank, tpr });
             }
-            return Err(Error::TprNeedsMore { bank, tpr, rows, needed: score::rows_for_tpr(tpr) });
+            return Err(Error::TprNeedsMore { bank, tpr, rows, needed: thresholds::rows_for_tpr(tpr) });
         }
-        Ok(score::threshold(&self.scores, tpr))
+        Ok(thresholds::threshold(&self.scores, tpr))
     }
 }
 

@@ -8,8 +8,8 @@ use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save
 use super::{Definition, exact};
 use crate::error::Result;
 use crate::index::{Exact, IndexKind, Origin, index_files};
-use crate::memory;
 use crate::schema;
+use crate::store::memory;
 use crate::store::{Store, WriteLock};
 
 /// Share of the memory that there is which rows may take while an exact index is made of them: else they are read again.

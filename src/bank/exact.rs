@@ -10,7 +10,7 @@ use super::derived::{at_origin, origin};
 use super::refresh::{Changes, changes};
 use crate::error::{Error, Result};
 use crate::index::{Ask, Exact, Instructions, Layout, Origin, Sampling, Stored, replace};
-use crate::memory;
+use crate::store::memory;
 use crate::store::{Store, WriteLock};
 
 pub(super) fn exact_path(store: &Store, bank: &Definition) -> PathBuf {

@@ -10,11 +10,11 @@ use super::graph::{hnsw_path, hnsw_sidecar};
 use super::optimize::leftover_files;
 use super::{Bank, Calibration, Definition, exact, list_calibrations};
 use crate::error::{Error, Result};
+use crate::index::vectors::{Rows, Vectors, embedding, normalize};
 use crate::index::{Exact, IndexKind, Search, Storage, kth_distances_brute};
-use crate::memory;
 use crate::schema;
+use crate::store::memory;
 use crate::store::{Store, WriteLock};
-use crate::vectors::{Rows, Vectors, embedding, normalize};
 
 /// How far distances of exact search may be from brute force, kept scores from both, and a graph's below them.
 const TOLERANCE: f32 = 1e-5;

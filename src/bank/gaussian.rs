@@ -14,9 +14,9 @@ use rayon::prelude::*;
 use super::Definition;
 use super::build::{for_each_row, has_embedding};
 use crate::error::{Error, Result};
-use crate::memory;
 use crate::schema;
 use crate::store::Store;
+use crate::store::memory;
 
 /// Weight of the identity in the covariance, as a share of the mean variance. Directions in which the bank hardly varies
 /// (numbers that are 0 in every row, fewer rows than numbers) would else be divided by nothing.

@@ -7,7 +7,7 @@ use super::build::InMemory;
 use super::derived::origin;
 use crate::error::Result;
 use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, Storage};
-use crate::memory;
+use crate::store::memory;
 use crate::store::{Store, WriteLock};
 
 pub(super) fn hnsw_path(store: &Store, bank: &Definition) -> PathBuf {

@@ -11,9 +11,9 @@ use super::open::open_exact;
 use super::refresh::carry_forward;
 use super::{Definition, find};
 use crate::error::{Error, Result};
+use crate::index::vectors::Vectors;
 use crate::schema;
 use crate::store::{Store, WriteLock};
-use crate::vectors::Vectors;
 
 /// Scores per commit: an interruption loses no more.
 const SCORES_PER_COMMIT: usize = 65_536;

@@ -13,14 +13,14 @@ use super::refresh::changes;
 use super::{Calibration, Definition, at_version, exact, find, list, list_calibrations};
 use crate::bank::stream::Streamed;
 use crate::error::{Error, Result};
+use crate::index::vectors::Vectors;
 use crate::index::{
     self, Device, Exact, Found, Hnsw, IndexKind, Kth, Neighbor, NeighborIndex, Processor, Question, Search,
     SearchOptions, Sidecar, Stale, check_device,
 };
-use crate::memory;
 use crate::schema;
 use crate::store::Store;
-use crate::vectors::Vectors;
+use crate::store::memory;
 
 /// A bank ready to be searched.
 #[derive(Debug)]

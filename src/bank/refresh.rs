@@ -11,10 +11,10 @@ use super::build::each_of;
 use super::derived::{base, derived, make};
 use super::{Definition, find, list};
 use crate::error::{Error, Result};
-use crate::sampling::is_sampled;
+use crate::index::vectors::Rows;
 use crate::schema;
+use crate::statistics::sampling::is_sampled;
 use crate::store::{Fragments, Store, WriteLock};
-use crate::vectors::Rows;
 
 /// Share of a file's rows that may have changed before it is made anew: what is gone stays in a graph as a way to others
 /// and in an exact index as an empty place, and every opening and search pays for it.

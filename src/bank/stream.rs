@@ -8,8 +8,8 @@ use super::Definition;
 use super::build::{for_each_id, for_each_row};
 use super::open::{Watch, elsewhere, own_runtime};
 use crate::error::{Error, Result};
+use crate::index::vectors::{Rows, Vectors};
 use crate::index::{Ask, Exact, Found, Neighbor, NeighborIndex, Question, Running, SearchOptions, Work};
-use crate::vectors::{Rows, Vectors};
 
 /// Rows per block below which reading by blocks makes no sense, and above which a block brings nothing.
 const LEAST_ROWS: usize = 8;

@@ -3,10 +3,10 @@
 use super::build::draw;
 use super::{Bank, Definition, find, list_calibrations};
 use crate::error::{Error, Result};
+use crate::index::vectors::{Rows, Vectors};
 use crate::index::{IndexKind, Search};
-use crate::metrics::Metrics;
+use crate::statistics::metrics::Metrics;
 use crate::store::Store;
-use crate::vectors::{Rows, Vectors};
 
 /// Distances that differ by no more are the same neighbour's.
 const SAME: f32 = 1e-5;

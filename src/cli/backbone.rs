@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::{Console, table};
+use crate::backbone::registered_backbones;
 use crate::backbone::{self, ARCHITECTURES, Checkpoint, Output};
 use crate::error::{Error, Result};
-use crate::registry::registered_backbones;
 use crate::store::Store;
 
 /// Add, list, show and check backbones.

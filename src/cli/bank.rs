@@ -7,10 +7,10 @@ use clap::Subcommand;
 use super::{Console, table};
 use crate::bank::{self, BankSpec, Definition, Refreshed, Verification};
 use crate::error::Result;
+use crate::evaluate::sanity;
 use crate::index::IndexKind;
-use crate::sanity;
 use crate::schema;
-use crate::session::Session;
+use crate::sql::session::Session;
 use crate::store::Store;
 
 /// Create, calibrate, refresh, verify, list and drop banks.

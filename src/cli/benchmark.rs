@@ -11,13 +11,13 @@ use super::network::report_rejects;
 use super::{Console, Format, ingest};
 use crate::backbone::{self, Backbone, Checkpoint};
 use crate::bank::{self, BankSpec};
-use crate::benchmark::{Experiment, Part, Plan, plan, weights_in};
 use crate::error::{Error, Result};
+use crate::evaluate::benchmark::{Experiment, Part, Plan, plan, weights_in};
 use crate::evaluate::{Compared, evaluate};
 use crate::image::{self, ImageFiles};
 use crate::index::IndexKind;
 use crate::ingest::IngestOptions;
-use crate::session::Session;
+use crate::sql::session::Session;
 use crate::store::Store;
 
 /// Run one of the reference's experiments from files to its table, in percent

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Console, bank, sql};
 use crate::error::Result;
 use crate::schema;
-use crate::session::Session;
+use crate::sql::session::Session;
 use crate::store::Store;
 
 /// Delete the images for which a predicate holds, in one commit; banks follow

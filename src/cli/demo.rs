@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 use crate::evaluate::Compared;
 use crate::index::{IndexKind, Storage};
 use crate::ingest::{IngestOptions, IngestSummary};
-use crate::queries::NamedQuery;
-use crate::session::Session;
+use crate::sql::queries::NamedQuery;
+use crate::sql::session::Session;
 use crate::store::Store;
 
 /// A folder with this file in it is a demo's, and may be made again.

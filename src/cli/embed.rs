@@ -5,8 +5,8 @@ use std::path::Path;
 use super::network::{Network, describe_rate};
 use super::{Console, bank};
 use crate::error::Result;
-use crate::fill::{FillOptions, fill};
 use crate::ingest::IngestSummary;
+use crate::ingest::{FillOptions, fill};
 use crate::store::Store;
 
 /// Embed the images of the database with another backbone, into its own column

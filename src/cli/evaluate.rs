@@ -8,11 +8,11 @@ use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array
 use super::output::print_batch;
 use super::{Console, Format, table};
 use crate::error::Result;
+use crate::evaluate::sanity;
 use crate::evaluate::{Compared, Evaluation, evaluate};
-use crate::metrics::Metrics;
-use crate::sanity;
 use crate::schema;
-use crate::session::Session;
+use crate::sql::session::Session;
+use crate::statistics::metrics::Metrics;
 use crate::store::Store;
 
 /// Compare ID with OOD images: the table of the paper, in percent

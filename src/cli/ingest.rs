@@ -7,8 +7,8 @@ use super::{Console, bank};
 use crate::backbone::Backbone;
 use crate::error::Result;
 use crate::image::{self, ImageFiles, Selection};
+use crate::ingest::Metadata;
 use crate::ingest::{IngestOptions, IngestSummary, ingest};
-use crate::metadata::Metadata;
 use crate::store::Store;
 
 /// Embed images with a backbone and add them to the database, which is created where there is none

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use super::Console;
 use super::backbone::registered;
 use crate::backbone::{self, Backbone};
-use crate::deviation::Deviation;
-use crate::embed::StageTimes;
 use crate::error::Result;
 use crate::index::require_cuda;
 use crate::ingest::IngestSummary;
+use crate::ingest::StageTimes;
+use crate::statistics::deviation::Deviation;
 
 /// The network of a command.
 #[derive(Debug, clap::Args)]

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::{Console, Format, sql, table};
 use crate::error::{Error, Result};
-use crate::queries::{NamedQuery, shipped};
-use crate::session::Session;
+use crate::sql::queries::{NamedQuery, shipped};
+use crate::sql::session::Session;
 use crate::store::Store;
 
 /// Run a named query: one question each, with typed parameters

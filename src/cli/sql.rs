@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output::Output;
 use super::{Console, Format, shell};
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::sql::session::Session;
 use crate::store::Store;
 
 /// Run SQL over images, banks, calibrations, and CSV, JSON or Parquet files named by path

@@ -15,7 +15,7 @@ use usearch::{Index, IndexOptions, MetricKind, ScalarKind, VectorType};
 
 use super::{Found, Neighbor, NeighborIndex, Question, Storage, Work};
 use crate::error::{Error, Result};
-use crate::vectors::{Rows, Vectors};
+use crate::index::vectors::{Rows, Vectors};
 
 /// Everything that changes a graph's results: nothing is left to usearch's own defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -243,8 +243,8 @@ fn path_text(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::index::vectors::normalize;
     use crate::index::{Kth, kth_distances_brute};
-    use crate::vectors::normalize;
 
     /// Whatever is taken out and put in, a small graph finds what is there.
     #[test]

@@ -1,7 +1,7 @@
 //! Nearest neighbours among normalised vectors: exact on the processor, exact on a GPU, or a usearch HNSW graph.
 //!
 //! An index is built once and then only read. It knows vectors and their ids, not tables, banks or SQL.
-//! Vectors that come in are normalised already ([`crate::vectors::normalize`]); distances that go out are
+//! Vectors that come in are normalised already ([`crate::index::vectors::normalize`]); distances that go out are
 //! Euclidean, in [0, 2]. `usearch` is named in this room alone; libtorch here only in `device`. Exact search on the
 //! processor is a package of its own, [`outskirt_exact`], so that its loops are optimised in every build.
 
@@ -11,6 +11,7 @@ mod hnsw;
 mod options;
 mod processor;
 mod sidecar;
+pub mod vectors;
 
 #[cfg(feature = "torch")]
 pub use device::{DeviceBank, Precision, require_cuda};
@@ -23,7 +24,7 @@ pub use sidecar::{FORMAT, Origin, Sidecar};
 pub(crate) use sidecar::{files as index_files, replace};
 
 use crate::error::{Error, Result};
-use crate::vectors::{Rows, Vectors};
+use crate::index::vectors::{Rows, Vectors};
 
 /// What is asked about the k-th nearest neighbour of each query.
 #[derive(Debug, Clone, Copy)]

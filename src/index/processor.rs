@@ -7,7 +7,7 @@ use outskirt_exact::{Ask, Exact};
 
 use super::{Found, Neighbor, NeighborIndex, Question};
 use crate::error::{Error, Result};
-use crate::vectors::Vectors;
+use crate::index::vectors::Vectors;
 
 /// Smallest radius that a density is measured by: copies of one image have none.
 const LEAST_RADIUS: f32 = 1e-10;

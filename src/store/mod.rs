@@ -10,6 +10,7 @@ mod ddl;
 mod delta;
 mod durable;
 mod lock;
+pub mod memory;
 mod migrate;
 mod optimize;
 mod provider;

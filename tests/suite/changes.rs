@@ -9,7 +9,7 @@ use arrow::datatypes::{Int64Type, UInt64Type};
 use futures::TryStreamExt;
 use outskirt::index::IndexKind;
 use outskirt::schema;
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 use outskirt::store::Store;
 
 use super::fixture::{Image, TOY, calibrated, database, outskirt, toy_database};

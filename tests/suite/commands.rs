@@ -10,7 +10,7 @@ use clap::Parser;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use outskirt::cli::{Cli, Console, run};
 use outskirt::index::{IndexKind, SearchOptions, Storage};
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 
 use super::fixture::{calibrated, outskirt, toy_database};
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use futures::TryStreamExt;
 use outskirt::bank;
 use outskirt::index::{IndexKind, Storage};
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 use outskirt::store::Store;
 use outskirt::verify::{State, verify};
 

@@ -4,7 +4,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float32Type, UInt64Type};
 use outskirt::bank::{self, BankSpec};
 use outskirt::index::{IndexKind, Instructions};
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 
 use crate::fixture::{Image, TOY, database};
 

@@ -10,8 +10,8 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use outskirt::bank::{self, BankSpec};
 use outskirt::index::IndexKind;
-use outskirt::planner::ScoreExec;
-use outskirt::session::Session;
+use outskirt::sql::planner::ScoreExec;
+use outskirt::sql::session::Session;
 use outskirt::store::Store;
 
 use super::fixture::{Image, TOY, calibrated, circle, database};
@@ -205,7 +205,7 @@ async fn what_is_dropped_early_is_what_comparing_drops() {
         ("NOT is_ood(toy, 'circle')".into(), Box::new(move |s| s <= threshold)),
         (
             "knn_ood_pvalue(toy, 'circle') < 0.03".into(),
-            Box::new(move |s| outskirt::score::pvalue(&calibration, s) < 0.03),
+            Box::new(move |s| outskirt::statistics::thresholds::pvalue(&calibration, s) < 0.03),
         ),
         (format!("{SCORE} > 5"), Box::new(|_| false)),
         (format!("{SCORE} >= 0"), Box::new(|_| true)),

@@ -1,7 +1,7 @@
 //! The named queries of `sql/` on the toy database: each runs, and says what can be known beforehand.
 
 use outskirt::index::IndexKind;
-use outskirt::queries::shipped;
+use outskirt::sql::queries::shipped;
 
 use super::fixture::{calibrated, outskirt};
 

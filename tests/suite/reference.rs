@@ -10,7 +10,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use outskirt::index::kth_distances_brute;
-use outskirt::vectors::{Vectors, normalize};
+use outskirt::index::vectors::{Vectors, normalize};
 
 use super::fixture::outskirt;
 

@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec, refresh};
 use outskirt::index::{IndexKind, Storage};
 use outskirt::schema;
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 use outskirt::store::Store;
 
 use super::fixture::{Image, TOY, calibrated, circle, database, outskirt};

@@ -8,7 +8,7 @@ use clap::Parser;
 use futures::future::BoxFuture;
 use outskirt::cli::{Cli, Console, Line, Lines, Names, run};
 use outskirt::index::IndexKind;
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 
 use super::fixture::calibrated;
 

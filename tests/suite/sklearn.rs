@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use arrow::array::AsArray;
 use arrow::datatypes::Float64Type;
 use outskirt::index::IndexKind;
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 
 use super::fixture::calibrated;
 

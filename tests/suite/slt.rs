@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::TryStreamExt;
 use outskirt::index::{IndexKind, Storage};
-use outskirt::session::Session;
+use outskirt::sql::session::Session;
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
 
 use super::fixture::calibrated;

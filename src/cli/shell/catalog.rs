@@ -10,7 +10,7 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::Documentation;
 
 use crate::error::Result;
-use crate::session::Session;
+use crate::sql::session::Session;
 
 /// A table or a view.
 pub(super) struct Relation {

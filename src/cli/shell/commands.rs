@@ -9,7 +9,7 @@ use super::catalog::{self, Relation};
 use crate::cli::{Console, Format, table};
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::session::Session;
+use crate::sql::session::Session;
 
 /// A command as `\?` lists it.
 pub(super) struct Usage {

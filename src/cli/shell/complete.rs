@@ -6,7 +6,7 @@ use super::commands::COMMANDS;
 use super::{catalog, statement};
 use crate::cli::Format;
 use crate::error::Result;
-use crate::session::Session;
+use crate::sql::session::Session;
 
 /// Names that a word can become.
 #[derive(Debug, Default)]

@@ -18,7 +18,7 @@ use datafusion::physical_plan::unnest::UnnestExec;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
-use crate::session::Session;
+use crate::sql::session::Session;
 
 /// Make the queries of a session such that they can be cancelled within what multiplies rows.
 pub(super) fn allow(session: &Session) {

@@ -23,7 +23,7 @@ use self::commands::Command;
 use super::output::Output;
 use super::{Console, Format, sql};
 use crate::error::{Error, Result};
-use crate::session::Session;
+use crate::sql::session::Session;
 
 /// What was typed.
 #[derive(Debug, Clone, PartialEq, Eq)]

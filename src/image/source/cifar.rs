@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::{Entry, Fault, Forward, Reader, Source, place, ppm, row_name};
 use crate::error::{Error, Result};
-use crate::pickle::{Value, unpickle};
+use crate::formats::pickle::{Value, unpickle};
 
 /// Files that name the classes.
 const NAMES: [&str; 4] = ["batches.meta.txt", "fine_label_names.txt", "batches.meta", "meta"];

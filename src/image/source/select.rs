@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Source;
 use crate::error::{Error, Result};
-use crate::sampling;
+use crate::statistics::sampling;
 
 /// Which of the images that are found are read; by default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

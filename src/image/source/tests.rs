@@ -280,7 +280,7 @@ fn cifar_10_in_its_binary_version_as_folder_archive_and_batch() {
 
 #[test]
 fn cifar_100_in_its_python_version_and_the_fine_labels_count() {
-    use crate::pickle::writer::Pickle;
+    use crate::formats::pickle::writer::Pickle;
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("cifar-100-python");
     // {'data': array, 'fine_labels': [1, 0], 'coarse_labels': [0, 0]} as Python 2 and NumPy pickle it

@@ -26,7 +26,7 @@ pub use cuda::require_cuda;
 
 use super::{Found, Neighbor, NeighborIndex, Question, Work};
 use crate::error::{Error, Result};
-use crate::vectors::Vectors;
+use crate::index::vectors::Vectors;
 
 /// Products kept beyond k + k/2: a margin that real embeddings seldom fill.
 const MARGIN: usize = 128;

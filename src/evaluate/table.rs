@@ -1,0 +1,164 @@
+//! The reference's table: how well a bank's score separates ID images from each OOD set.
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, UInt64Type};
+use datafusion::sql::parser::DFParser;
+
+use crate::bank::Definition;
+use crate::error::{Error, Result};
+use crate::index::SearchOptions;
+use crate::schema;
+use crate::sql::session::Session;
+use crate::statistics::metrics::Metrics;
+
+/// The score that is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compared {
+    /// `knn_ood_score` at k, the bank's own where it is `None`.
+    Knn(Option<usize>),
+    /// `mahalanobis_score`.
+    Mahalanobis,
+    /// `msp_score` of the backbone's logits.
+    Msp,
+    /// `energy_score` of the backbone's logits, T = 1.
+    Energy,
+}
+
+impl Compared {
+    /// The function's name in SQL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Knn(_) => "knn_ood_score",
+            Self::Mahalanobis => "mahalanobis_score",
+            Self::Msp => "msp_score",
+            Self::Energy => "energy_score",
+        }
+    }
+
+    /// Whether it needs the classifier's output.
+    pub fn reads_logits(self) -> bool {
+        matches!(self, Self::Msp | Self::Energy)
+    }
+
+    /// The call, and the column that it reads.
+    fn call(self, bank: &Definition) -> Result<(String, String)> {
+        let (name, column) = (self.name(), bank.backbone.clone());
+        Ok(match self {
+            Self::Knn(k) => {
+                let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
+                (format!("{name}({column}, '{}', {k})", bank.name), column)
+            }
+            Self::Mahalanobis => (format!("{name}({column}, '{}')", bank.name), column),
+            Self::Msp | Self::Energy => {
+                let logits = schema::logits_column(&column);
+                (format!("{name}({logits})"), logits)
+            }
+        })
+    }
+}
+
+/// Metrics of one bank and score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Number of ID images scored.
+    pub id_rows: usize,
+    /// How many of them are rows of the bank itself, whose scores are too low.
+    pub id_inside_bank: usize,
+    /// One line per OOD set, in the order asked for.
+    pub sets: Vec<EvaluatedSet>,
+    /// The mean over the sets.
+    pub mean: Metrics,
+}
+
+/// Metrics of one OOD set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvaluatedSet {
+    /// The dataset where the predicate matches just one, else the predicate.
+    pub name: String,
+    /// Number of OOD images scored.
+    pub rows: usize,
+    /// ID against this set.
+    pub metrics: Metrics,
+}
+
+struct Scored {
+    ids: Vec<u64>,
+    scores: Vec<f64>,
+    datasets: Vec<String>,
+}
+
+/// Score the images of `id` and of each of `ood` (SQL over `images`) against a bank, and compare.
+///
+/// Errors: an unknown bank, k out of range, a predicate that fails or matches nothing; no logits where the score reads them.
+pub async fn evaluate(
+    session: &Session,
+    bank: &str,
+    compared: Compared,
+    id: &str,
+    ood: &[String],
+) -> Result<Evaluation> {
+    let definition = session.banks().definition(bank)?;
+    let call = compared.call(&definition)?;
+    let id_scored = score(session, &definition, &call, "the ID side", id).await?;
+    let opened = session.banks().open(&definition, SearchOptions::default())?;
+    let held: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
+    let mut sets = Vec::with_capacity(ood.len());
+    for predicate in ood {
+        let scored = score(session, &definition, &call, "the OOD side", predicate).await?;
+        let name = match scored.datasets.as_slice() {
+            [only] => only.clone(),
+            _ => predicate.clone(),
+        };
+        let metrics = Metrics::of(&id_scored.scores, &scored.scores).ok_or_else(|| Error::EmptySide {
+            side: "the OOD side",
+            predicate: predicate.clone(),
+            backbone: definition.backbone.clone(),
+        })?;
+        sets.push(EvaluatedSet { name, rows: scored.scores.len(), metrics });
+    }
+    let all: Vec<Metrics> = sets.iter().map(|set| set.metrics).collect();
+    let mean = Metrics::mean(&all).ok_or_else(|| Error::EmptySide {
+        side: "the OOD side",
+        predicate: "none given".into(),
+        backbone: definition.backbone.clone(),
+    })?;
+    Ok(Evaluation {
+        id_rows: id_scored.scores.len(),
+        id_inside_bank: id_scored.ids.iter().filter(|id| held.contains(id)).count(),
+        sets,
+        mean,
+    })
+}
+
+async fn score(
+    session: &Session,
+    bank: &Definition,
+    (call, column): &(String, String),
+    side: &'static str,
+    predicate: &str,
+) -> Result<Scored> {
+    let failed = |error: Error| Error::BadPredicate { predicate: predicate.into(), reason: error.to_string() };
+    // one expression, or its parentheses could close ours
+    DFParser::parse_sql_into_expr(predicate).map_err(|error| failed(error.into()))?;
+    let query = format!(
+        "SELECT {id}, {dataset}, {call} FROM {images} WHERE ({predicate}) AND {column} IS NOT NULL",
+        id = schema::ID,
+        dataset = schema::DATASET,
+        images = schema::IMAGES,
+    );
+    let batches: Vec<RecordBatch> = session.sql(&query).await.map_err(failed)?.collect().await?;
+    let mut scored = Scored { ids: Vec::new(), scores: Vec::new(), datasets: Vec::new() };
+    for batch in &batches {
+        scored.ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());
+        let scores = arrow::compute::cast(batch.column(2), &DataType::Float64)?;
+        scored.scores.extend(scores.as_primitive::<Float64Type>().iter().flatten());
+        let names = arrow::compute::cast(batch.column(1), &DataType::Utf8)?;
+        scored.datasets.extend(names.as_string::<i32>().iter().flatten().map(str::to_owned));
+        scored.datasets.sort();
+        scored.datasets.dedup();
+    }
+    if scored.scores.is_empty() {
+        return Err(Error::EmptySide { side, predicate: predicate.into(), backbone: bank.backbone.clone() });
+    }
+    Ok(scored)
+}

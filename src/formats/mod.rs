@@ -1,0 +1,7 @@
+//! Files of arrays, read without executing anything in them.
+//!
+//! [`pickle`] is a small machine for Python's pickles that builds tensors and arrays and refuses every other class by
+//! name. Not for pictures ([`crate::image`]) nor for what the arrays mean: weights are
+//! [`crate::backbone`]'s, data sets are the image sources'.
+
+pub(crate) mod pickle;

@@ -1,0 +1,286 @@
+//! Fill the column of another backbone: the images of a database that it has not seen, embedded.
+//!
+//! Rows whose bytes are stored are embedded from those; the others are read again from their uri, and must be the file
+//! that was ingested. Rows are walked some at a time and committed some thousand at a time: what is held here does not grow
+//! with their number, and a fill that was interrupted goes on where it was. Not for new images: [`crate::ingest::add`] adds those.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{SchemaRef, UInt64Type};
+use futures::TryStreamExt;
+use tokio::sync::mpsc;
+
+use super::add::{COMMIT_ROWS, Filled, IngestSummary, Numbers};
+use super::compared::Compared;
+use super::pipeline::{Batch, Reject};
+use super::rejects::Rejects;
+use super::reread::{For, embed_for, reread};
+use crate::backbone::Backbone;
+use crate::error::{Error, Result};
+use crate::image::{ImageFile, Opened};
+use crate::schema;
+use crate::store::{Store, WriteLock, quote};
+
+/// Rows whose bytes are held together: pictures may be large.
+const STORED_ROWS: u32 = 64;
+/// Rows that are read from their files together: an archive is opened once for all of them.
+const NAMED_ROWS: usize = 131_072;
+
+const CHANGED: &str = "it has changed since it was ingested: run 'outskirt ingest' again";
+const DAMAGED: &str = "its stored bytes are not those of its content_hash: run 'outskirt verify'";
+
+/// What to fill, and how.
+#[derive(Debug, Clone, Default)]
+pub struct FillOptions {
+    /// SQL over `images`: which rows; all where there is none.
+    pub predicate: Option<String>,
+    /// Threads that decode and embed.
+    pub workers: usize,
+}
+
+/// A row that lacks the embedding.
+struct Row {
+    id: u64,
+    content_hash: String,
+    /// Whether its bytes come from the table.
+    stored: bool,
+}
+
+/// Embed the images that `backbone` has not seen, or whose logits are asked for and missing. `progress(rows done, all
+/// rows)` is called after each batch.
+///
+/// Of the summary, `filled` are the rows embedded now, `unchanged` those that were before.
+///
+/// Errors: another writer; a predicate that fails or matches nothing; a column filled by other weights; every image
+/// refused.
+pub async fn fill(
+    store: &Store,
+    backbone: &Backbone,
+    options: &FillOptions,
+    mut progress: impl FnMut(usize, usize),
+) -> Result<IngestSummary> {
+    let start = Instant::now();
+    let lock = store.lock()?;
+    let predicate = options.predicate.as_deref().unwrap_or("true");
+    store.check_predicate(predicate).await?;
+    let rows = store.count_where(schema::IMAGES, predicate).await?;
+    if rows == 0 {
+        return Err(Error::NothingToEmbed { predicate: predicate.into() });
+    }
+    let filled = Filled::register(store, &lock, backbone).await?;
+    let lacks = filled.columns().map(|column| format!("{column} IS NULL")).collect::<Vec<_>>().join(" OR ");
+    let wanted = format!("({predicate}) AND ({lacks})");
+    let all = store.count_where(schema::IMAGES, &wanted).await?;
+    let mut summary = IngestSummary { unchanged: rows - all, ..IngestSummary::default() };
+    if all == 0 {
+        summary.wall = start.elapsed();
+        return Ok(summary);
+    }
+
+    let (sender, chunks) = mpsc::channel(2);
+    // the reading keeps its version of the table, whatever is committed meanwhile
+    let version = store.version(schema::IMAGES).await?;
+    let walking = tokio::spawn(walk(store.clone(), version, wanted, sender));
+    let changed = Arc::new(Mutex::new(Vec::new()));
+    let mut batches = embed_for(Files::of(chunks), backbone, options.workers, {
+        let changed = Arc::clone(&changed);
+        move |rows: &mut Vec<Row>, uri, hash| {
+            let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
+            rows.retain(|row| {
+                let same = row.content_hash == hash;
+                if !same {
+                    let reason = if row.stored { DAMAGED } else { CHANGED };
+                    changed.push(Reject { uri: uri.into(), reason: reason.into() });
+                }
+                same
+            });
+        }
+    });
+    let name = backbone.manifest().name.clone();
+    let mut writer = Writer {
+        store,
+        lock: &lock,
+        schema: store.schema(schema::IMAGES).await?,
+        filled,
+        rejects: Rejects::of(store, &lock, &name, format!("backbone = {}", quote(&name))).await?,
+        lacks,
+        images: Vec::new(),
+        refused: Vec::new(),
+        rows: Vec::new(),
+        ids: Vec::new(),
+        embeddings: Vec::new(),
+        logits: Vec::new(),
+    };
+    let mut failed = None;
+    let mut compared = Compared::default();
+    while let Some(batch) = batches.next().await {
+        match batch {
+            Ok(batch) => {
+                compared.push(&batch);
+                writer.push(batch, &mut summary);
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+        let found = std::mem::take(&mut *changed.lock().unwrap_or_else(PoisonError::into_inner));
+        writer.refuse(found, &mut summary);
+        if writer.ids.len() >= COMMIT_ROWS || writer.refused.len() >= COMMIT_ROWS {
+            writer.commit(&mut summary).await?;
+        }
+        progress(summary.filled + writer.ids.len() + summary.refused, all);
+    }
+    summary.stages = batches.times();
+    summary.deviation = compared.deviation(backbone.manifest().dimension);
+    drop(batches);
+    writer.commit(&mut summary).await?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    walking.await.map_err(|_| Error::WorkerDied)??;
+    if let (Some(first), 0, 0) = (summary.first_rejects.first(), summary.filled, summary.unchanged) {
+        let first = format!("{}: {}", first.uri, first.reason);
+        return Err(Error::AllImagesRefused { count: summary.refused, first });
+    }
+    summary.wall = start.elapsed();
+    Ok(summary)
+}
+
+/// Rows that lack the embedding, some at a time.
+enum Chunk {
+    /// With their bytes.
+    Stored(Vec<(ImageFile, Row)>),
+    /// By their uris.
+    Named(Vec<(String, Row)>),
+}
+
+/// Send the rows for which `wanted` holds, those with stored bytes first; nobody listens where embedding has failed.
+async fn walk(store: Store, version: u64, wanted: String, chunks: mpsc::Sender<Chunk>) -> Result<()> {
+    let columns = [schema::ID, schema::URI, schema::CONTENT_HASH, schema::BYTES];
+    let stored = format!("({wanted}) AND {} IS NOT NULL", schema::BYTES);
+    let mut batches = store.scan_by(STORED_ROWS, schema::IMAGES, Some(version), &columns, Some(&stored)).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let bytes = arrow::compute::cast(batch.column(3), &arrow::datatypes::DataType::Binary)?;
+        let bytes = bytes.as_binary::<i32>();
+        let file = |(at, (uri, row))| (ImageFile { uri, label: None, bytes: bytes.value(at).to_vec() }, row);
+        let rows = rows_of(&batch, true).enumerate().map(file).collect();
+        if chunks.send(Chunk::Stored(rows)).await.is_err() {
+            return Ok(());
+        }
+    }
+    let named = format!("({wanted}) AND {} IS NULL", schema::BYTES);
+    let mut batches = store.scan(schema::IMAGES, Some(version), &columns[..3], Some(&named)).await?;
+    let mut rows = Vec::new();
+    loop {
+        let batch = batches.try_next().await?;
+        rows.extend(batch.iter().flat_map(|batch| rows_of(batch, false)));
+        let enough = rows.len() >= NAMED_ROWS || batch.is_none() && !rows.is_empty();
+        if enough && chunks.send(Chunk::Named(std::mem::take(&mut rows))).await.is_err() {
+            return Ok(());
+        }
+        if batch.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+fn rows_of(batch: &RecordBatch, stored: bool) -> impl Iterator<Item = (String, Row)> + '_ {
+    let ids = batch.column(0).as_primitive::<UInt64Type>();
+    let (uris, hashes) = (batch.column(1).as_string::<i32>(), batch.column(2).as_string::<i32>());
+    (0..batch.num_rows()).map(move |at| {
+        (uris.value(at).into(), Row { id: ids.value(at), content_hash: hashes.value(at).into(), stored })
+    })
+}
+
+/// The files of chunks, as they come.
+struct Files {
+    chunks: mpsc::Receiver<Chunk>,
+    current: Box<dyn Iterator<Item = For<Row>> + Send>,
+    opened: Arc<Opened>,
+}
+
+impl Files {
+    fn of(chunks: mpsc::Receiver<Chunk>) -> Self {
+        Self { chunks, current: Box::new(std::iter::empty()), opened: Arc::default() }
+    }
+}
+
+impl Iterator for Files {
+    type Item = For<Row>;
+
+    fn next(&mut self) -> Option<For<Row>> {
+        loop {
+            if let Some(next) = self.current.next() {
+                return Some(next);
+            }
+            self.current = match self.chunks.blocking_recv()? {
+                Chunk::Stored(rows) => Box::new(rows.into_iter().map(|(file, row)| (vec![row], Ok(file)))),
+                Chunk::Named(rows) => Box::new(reread(rows, &self.opened)),
+            };
+        }
+    }
+}
+
+/// Turns embedded images into commits.
+struct Writer<'a> {
+    store: &'a Store,
+    lock: &'a WriteLock,
+    schema: SchemaRef,
+    filled: Filled,
+    rejects: Rejects<'a>,
+    /// SQL: whether a row is not embedded.
+    lacks: String,
+    /// Uris of the images that wait.
+    images: Vec<String>,
+    /// What could not be embedded.
+    refused: Vec<Reject>,
+    /// The rows to write: which of those images, and the row's id.
+    rows: Vec<usize>,
+    ids: Vec<u64>,
+    embeddings: Vec<f32>,
+    logits: Vec<f32>,
+}
+
+impl Writer<'_> {
+    fn push(&mut self, batch: Batch<Vec<Row>>, summary: &mut IngestSummary) {
+        for image in batch.images {
+            self.rows.extend(image.purpose.iter().map(|_| self.images.len()));
+            self.ids.extend(image.purpose.iter().map(|row| row.id));
+            self.images.push(image.uri);
+        }
+        self.embeddings.extend(batch.embeddings);
+        self.logits.extend(batch.logits);
+        self.refuse(batch.rejects, summary);
+    }
+
+    fn refuse(&mut self, rejects: Vec<Reject>, summary: &mut IngestSummary) {
+        summary.refuse(&rejects);
+        self.refused.extend(rejects);
+    }
+
+    async fn commit(&mut self, summary: &mut IngestSummary) -> Result<()> {
+        let start = Instant::now();
+        if !self.ids.is_empty() {
+            self.commit_rows(summary).await?;
+        }
+        self.rejects.add_images(&std::mem::take(&mut self.refused), &self.lacks).await?;
+        summary.write += start.elapsed();
+        Ok(())
+    }
+
+    async fn commit_rows(&mut self, summary: &mut IngestSummary) -> Result<()> {
+        let (ids, rows) = (std::mem::take(&mut self.ids), std::mem::take(&mut self.rows));
+        summary.filled += ids.len();
+        let numbers = Numbers { embeddings: &self.embeddings, logits: &self.logits };
+        let batch = self.filled.rows(&self.schema, numbers, &rows, ids)?;
+        self.store.update_images(self.lock, batch).await?;
+        self.embeddings.clear();
+        self.logits.clear();
+        self.rejects.mend(self.images.iter().map(String::as_str)).await?;
+        self.images.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! Image files × backbone → batches of embeddings, in the files' order, on all cores.
+//!
+//! One thread reads and hashes files; as many workers as asked for each decode, preprocess and embed whole
+//! batches, so the three overlap across workers; the consumer gets the batches back in order. All queues are
+//! bounded: memory does not grow with the number of files. Not for storing: [`crate::ingest::add`] does that.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::backbone::{Backbone, Outputs, Worker};
+use crate::error::{Error, Result};
+use crate::image::{ImageFile, content_hash, decode};
+
+/// Images per batch at most: enough for the network's matrix products.
+const BATCH: usize = 64;
+/// Values of a batch's input at most, but for [`FEWEST`] images: large pictures are work enough in smaller batches, and a
+/// few hundred of them should keep every worker busy to the end.
+const VALUES: usize = 1 << 20;
+const FEWEST: usize = 8;
+
+/// One in so many images of a run in another precision is embedded in f32 as well, which takes longer, …
+const COMPARED: usize = 8;
+/// … among so many at its beginning.
+const COMPARED_AMONG: usize = 2048;
+
+/// An image that was embedded; its numbers are in [`Batch::embeddings`].
+#[derive(Debug)]
+pub struct EmbeddedImage<T> {
+    /// What the caller decided about it before it was embedded.
+    pub purpose: T,
+    /// Absolute path, or archive path!/entry.
+    pub uri: String,
+    /// Class folder.
+    pub label: Option<String>,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// SHA-256 of the file.
+    pub content_hash: String,
+    /// The file.
+    pub bytes: Vec<u8>,
+}
+
+/// An image that could not be read, decoded or embedded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Absolute path, or archive path!/entry.
+    pub uri: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Up to 64 images in file order.
+#[derive(Debug)]
+pub struct Batch<T> {
+    /// The images that were embedded.
+    pub images: Vec<EmbeddedImage<T>>,
+    /// `images.len()` × dimension.
+    pub embeddings: Vec<f32>,
+    /// `images.len()` × classes; empty where the backbone was not asked for logits.
+    pub logits: Vec<f32>,
+    /// The images that were not.
+    pub rejects: Vec<Reject>,
+    /// Images that the caller wanted left out.
+    pub skipped: usize,
+    /// Rows × dimension, the first images in f32 as well, where the run is in another precision.
+    pub in_f32: Option<Vec<f32>>,
+}
+
+/// Busy time per stage, summed over threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Reading and hashing files.
+    pub read: Duration,
+    /// Decoding.
+    pub decode: Duration,
+    /// Resizing and normalising.
+    pub preprocess: Duration,
+    /// The network's forward pass.
+    pub forward: Duration,
+}
+
+/// What the threads tell the consumer beside the batches.
+#[derive(Debug, Default)]
+struct Clocks {
+    /// How many batches there are, once all files are read.
+    batches: OnceLock<usize>,
+    read: AtomicU64,
+    decode: AtomicU64,
+    preprocess: AtomicU64,
+    forward: AtomicU64,
+}
+
+fn timed<R>(clock: &AtomicU64, work: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = work();
+    clock.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    result
+}
+
+/// A file on its way to a worker.
+struct Pending<T> {
+    purpose: T,
+    file: ImageFile,
+    content_hash: String,
+}
+
+/// A batch before it is embedded.
+struct Job<T> {
+    files: Vec<Pending<T>>,
+    rejects: Vec<Reject>,
+    skipped: usize,
+    /// Embed in f32 as well, where that is another precision than the backbone's.
+    compare: bool,
+}
+
+impl<T> Job<T> {
+    fn new() -> Self {
+        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0, compare: false }
+    }
+
+    fn len(&self) -> usize {
+        self.files.len() + self.rejects.len() + self.skipped
+    }
+}
+
+type Numbered<V> = (usize, Result<V>);
+
+/// The running pipeline; dropping it stops the threads.
+#[derive(Debug)]
+pub struct Embedding<T> {
+    results: tokio::sync::mpsc::Receiver<Numbered<Batch<T>>>,
+    /// Batches that overtook an earlier one; at most as many as there are workers and places in the queue.
+    early: BTreeMap<usize, Result<Batch<T>>>,
+    next: usize,
+    failed: bool,
+    clocks: Arc<Clocks>,
+}
+
+/// Start embedding `files`. `decide` sees each file and its hash in order and says what it is for, or `None` to
+/// leave it out.
+pub fn embed<T: Send + 'static>(
+    files: impl Iterator<Item = Result<ImageFile>> + Send + 'static,
+    backbone: &Backbone,
+    workers: usize,
+    decide: impl FnMut(&ImageFile, &str) -> Option<T> + Send + 'static,
+) -> Embedding<T> {
+    let workers = workers.max(1);
+    let clocks = Arc::new(Clocks::default());
+    let (job_sender, jobs) = mpsc::sync_channel(workers);
+    let (result_sender, results) = tokio::sync::mpsc::channel(workers);
+    let jobs = Arc::new(Mutex::new(jobs));
+    for _ in 0..workers {
+        let (worker, jobs) = (backbone.worker(), Arc::clone(&jobs));
+        let (clocks, results) = (Arc::clone(&clocks), result_sender.clone());
+        std::thread::spawn(move || work(worker, &jobs, &results, &clocks));
+    }
+    let reader_clocks = Arc::clone(&clocks);
+    let size = (VALUES / backbone.input_len()).clamp(FEWEST, BATCH);
+    std::thread::spawn(move || read(files, size, decide, &job_sender, &reader_clocks));
+    Embedding { results, early: BTreeMap::new(), next: 0, failed: false, clocks }
+}
+
+impl<T> Embedding<T> {
+    /// The next batch in file order; `None` after the last.
+    ///
+    /// Errors: an archive that is cut, or a network that fails; broken images are in [`Batch::rejects`].
+    pub async fn next(&mut self) -> Option<Result<Batch<T>>> {
+        loop {
+            if let Some(batch) = self.early.remove(&self.next) {
+                self.next += 1;
+                return Some(batch);
+            }
+            match self.results.recv().await {
+                Some((number, batch)) => {
+                    self.early.insert(number, batch);
+                }
+                None if self.clocks.batches.get() == Some(&self.next) => return None,
+                // a thread that died: the batches after its own are of no use
+                None => {
+                    self.early.clear();
+                    return (!std::mem::replace(&mut self.failed, true)).then_some(Err(Error::WorkerDied));
+                }
+            }
+        }
+    }
+
+    /// Busy time so far.
+    pub fn times(&self) -> StageTimes {
+        let read = |clock: &AtomicU64| Duration::from_nanos(clock.load(Ordering::Relaxed));
+        StageTimes {
+            read: read(&self.clocks.read),
+            decode: read(&self.clocks.decode),
+            preprocess: read(&self.clocks.preprocess),
+            forward: read(&self.clocks.forward),
+        }
+    }
+}
+
+fn read<T>(
+    mut files: impl Iterator<Item = Result<ImageFile>>,
+    size: usize,
+    mut decide: impl FnMut(&ImageFile, &str) -> Option<T>,
+    jobs: &mpsc::SyncSender<Numbered<Job<T>>>,
+    clocks: &Clocks,
+) {
+    let (mut number, mut embedded) = (0, 0);
+    let mut job = Job::new();
+    loop {
+        let file = timed(&clocks.read, || files.next().map(|file| file.map(|file| (content_hash(&file.bytes), file))));
+        match file {
+            Some(Ok((hash, file))) => match decide(&file, &hash) {
+                Some(purpose) => {
+                    job.compare = embedded - job.files.len() < COMPARED_AMONG;
+                    embedded += 1;
+                    job.files.push(Pending { purpose, file, content_hash: hash });
+                }
+                None => job.skipped += 1,
+            },
+            Some(Err(Error::BadImage { uri, reason })) => job.rejects.push(Reject { uri, reason }),
+            Some(Err(fatal)) => {
+                // what was read before it is still embedded and kept
+                let _ = clocks.batches.set(number + 2);
+                for last in [(number, Ok(job)), (number + 1, Err(fatal))] {
+                    let _ = jobs.send(last);
+                }
+                return;
+            }
+            None => {
+                let _ = clocks.batches.set(number + 1);
+                // the receiver is gone only where nobody waits for the rest
+                let _ = jobs.send((number, Ok(job)));
+                return;
+            }
+        }
+        // files that are left out cost nothing, but their count must reach the progress bar now and then
+        if job.files.len() == size || job.len() >= 16 * BATCH {
+            if jobs.send((number, Ok(std::mem::replace(&mut job, Job::new())))).is_err() {
+                return;
+            }
+            number += 1;
+        }
+    }
+}
+
+fn work<T>(
+    mut worker: Worker,
+    jobs: &Mutex<mpsc::Receiver<Numbered<Job<T>>>>,
+    results: &tokio::sync::mpsc::Sender<Numbered<Batch<T>>>,
+    clocks: &Clocks,
+) {
+    worker.use_one_thread();
+    loop {
+        let received = jobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+        let Ok((number, job)) = received else { return };
+        let batch = job.and_then(|job| {
+            // a panic has said its word on stderr; the consumer gets an error in place of the batch
+            catch_unwind(AssertUnwindSafe(|| run(&mut worker, job, clocks))).unwrap_or(Err(Error::WorkerDied))
+        });
+        if results.blocking_send((number, batch)).is_err() {
+            return;
+        }
+    }
+}
+
+/// Decode, preprocess and embed one batch.
+fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>> {
+    let Job { files, mut rejects, skipped, compare } = job;
+    let mut images = Vec::with_capacity(files.len());
+    let input_len = worker.input_len();
+    let mut input = Vec::with_capacity(files.len() * input_len);
+    for Pending { purpose, file, content_hash } in files {
+        let decoded = timed(&clocks.decode, || decode(&file.uri, &file.bytes));
+        let start = input.len();
+        input.resize(start + input_len, 0.0);
+        let ready = decoded.and_then(|pixels| {
+            timed(&clocks.preprocess, || worker.preprocess(&pixels, &mut input[start..]))?;
+            Ok((pixels.width, pixels.height))
+        });
+        match ready {
+            Ok((width, height)) => {
+                let ImageFile { uri, label, bytes } = file;
+                images.push(EmbeddedImage { purpose, uri, label, width, height, content_hash, bytes });
+            }
+            Err(Error::BadImage { uri, reason }) => {
+                input.truncate(start);
+                rejects.push(Reject { uri, reason });
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if images.is_empty() {
+        return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped, in_f32: None });
+    }
+    let Outputs { mut embeddings, mut logits } = timed(&clocks.forward, || worker.embed(&input))?;
+    let some = images.len().div_ceil(COMPARED) * input_len;
+    let in_f32 = if compare { worker.in_f32(&input[..some])? } else { None };
+    let given = images.len();
+    drop_unusable(&mut images, &mut embeddings, &mut logits, &mut rejects);
+    let in_f32 = in_f32.filter(|_| images.len() == given);
+    Ok(Batch { images, embeddings, logits, rejects, skipped, in_f32 })
+}
+
+/// An embedding that no score can be taken of, or logits that are no numbers, make a reject: a picture, not the run, is
+/// at fault.
+fn drop_unusable<T>(
+    images: &mut Vec<EmbeddedImage<T>>,
+    embeddings: &mut Vec<f32>,
+    logits: &mut Vec<f32>,
+    rejects: &mut Vec<Reject>,
+) {
+    let (dimension, classes) = (embeddings.len() / images.len(), logits.len() / images.len());
+    let problem = |row: usize| {
+        let of_embedding = crate::index::vectors::normalize(
+            &embeddings[row * dimension..(row + 1) * dimension],
+            &mut Vec::with_capacity(dimension),
+        );
+        let finite = logits[row * classes..(row + 1) * classes].iter().all(|logit| logit.is_finite());
+        match of_embedding {
+            Err(problem) => Some(format!("the network gave an embedding that is {problem}")),
+            Ok(()) => (!finite).then(|| "the network gave logits that are not finite".to_owned()),
+        }
+    };
+    let problems: Vec<Option<String>> = (0..images.len()).map(problem).collect();
+    if problems.iter().all(Option::is_none) {
+        return;
+    }
+    let keep = |values: &mut Vec<f32>, width: usize| {
+        let rows = values.chunks(width.max(1)).zip(&problems).filter(|(_, problem)| problem.is_none());
+        *values = rows.flat_map(|(row, _)| row.iter().copied()).collect();
+    };
+    keep(embeddings, dimension);
+    keep(logits, classes);
+    let mut problems = problems.into_iter();
+    images.retain(|image| match problems.next().flatten() {
+        Some(reason) => {
+            rejects.push(Reject { uri: image.uri.clone(), reason });
+            false
+        }
+        None => true,
+    });
+}

@@ -1,0 +1,135 @@
+//! The networks of a session: found by name while a query is planned, loaded by the first row that needs them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::backbone::registered_backbones;
+use crate::backbone::{self, Checkpoint};
+use crate::error::{Error, Result};
+use crate::schema;
+use crate::store::Store;
+
+/// The backbones that queries can name: the built-in ones, those of the database as they were when the session began,
+/// and manifests by path. Each is found once and loaded once.
+#[derive(Debug)]
+pub struct Networks {
+    /// Or why they cannot be read: a query that names none of them does not care.
+    registered: Result<Vec<Checkpoint>, String>,
+    found: Mutex<HashMap<String, Arc<Checkpoint>>>,
+    #[cfg(feature = "torch")]
+    loaded: Mutex<HashMap<String, backbone::Backbone>>,
+    /// The archives that queries read last.
+    #[cfg(feature = "torch")]
+    opened: Arc<crate::image::Opened>,
+}
+
+impl Networks {
+    /// Read which backbones a database knows; no network is loaded yet.
+    pub async fn load(store: &Store) -> Self {
+        let registered = registered_backbones(store).await.map_err(|error| error.to_string());
+        Self { registered, ..Self::built_in() }
+    }
+
+    /// The built-in ones alone.
+    pub(crate) fn built_in() -> Self {
+        Self {
+            registered: Ok(Vec::new()),
+            found: Mutex::default(),
+            #[cfg(feature = "torch")]
+            loaded: Mutex::default(),
+            #[cfg(feature = "torch")]
+            opened: Arc::default(),
+        }
+    }
+
+    /// A backbone by name, or by its manifest's path.
+    ///
+    /// Errors: an unknown name (the known ones are listed), a manifest that cannot be read.
+    pub fn find(&self, name: &str) -> Result<Arc<Checkpoint>> {
+        let mut found = lock(&self.found);
+        if let Some(known) = found.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        let bad = |reason: &String| Error::BadRow { table: schema::BACKBONES.into(), reason: reason.clone() };
+        let registered = self.registered.as_ref().map_err(bad)?.clone();
+        let checkpoint = Arc::new(backbone::find(name, registered)?);
+        found.insert(name.into(), Arc::clone(&checkpoint));
+        Ok(checkpoint)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(feature = "torch")]
+mod run {
+    use std::collections::hash_map::Entry;
+    use std::sync::Arc;
+
+    use super::{Networks, lock};
+    use crate::backbone::Backbone;
+    use crate::error::{Error, Result};
+    use crate::image::Opened;
+    use crate::ingest::Reject;
+    use crate::ingest::{For, embed_for};
+
+    /// Images per forward pass, as the pipeline has it: one more worker per so many images is worth its start.
+    const PER_WORKER: usize = 64;
+
+    impl Networks {
+        /// The archives that queries read last.
+        pub(crate) fn opened(&self) -> &Arc<Opened> {
+            &self.opened
+        }
+
+        /// Embed images, on all cores: `rows` × dimension numbers, zero in rows that no image is for.
+        ///
+        /// One call embeds at a time, the others wait: each has all cores for itself.
+        ///
+        /// Errors: as [`Self::find`]; weights that are missing or wrong; the first image that cannot be embedded.
+        pub(crate) fn embed(
+            &self,
+            name: &str,
+            images: impl Iterator<Item = For<usize>> + Send + 'static,
+            rows: usize,
+        ) -> Result<Vec<f32>> {
+            let mut loaded = lock(&self.loaded);
+            let backbone = match loaded.entry(name.into()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => {
+                    let checkpoint = self.find(name)?.as_ref().clone();
+                    new.insert(Backbone::load(checkpoint, None).map_err(without_flags)?)
+                }
+            };
+            let dimension = backbone.manifest().dimension;
+            let mut embeddings = vec![0.0; rows * dimension];
+            let workers = rayon::current_num_threads().min(rows.div_ceil(PER_WORKER));
+            let mut batches = embed_for(images, backbone, workers, |_, _, _| ());
+            // SQL functions are synchronous; the pipeline's threads need no executor
+            while let Some(batch) = futures::executor::block_on(batches.next()) {
+                let batch = batch?;
+                if let Some(Reject { uri, reason }) = batch.rejects.into_iter().next() {
+                    return Err(Error::NotEmbedded { image: uri, reason });
+                }
+                for (image, embedding) in batch.images.iter().zip(batch.embeddings.chunks(dimension)) {
+                    for row in &image.purpose {
+                        embeddings[row * dimension..][..dimension].copy_from_slice(embedding);
+                    }
+                }
+            }
+            Ok(embeddings)
+        }
+    }
+
+    /// What is missing, for somebody who cannot say --weights.
+    fn without_flags(error: Error) -> Error {
+        match error {
+            Error::NoWeights { backbone, path } => {
+                let path = std::path::absolute(&path).unwrap_or(path);
+                Error::NoWeightsForSql { backbone, path }
+            }
+            other => other,
+        }
+    }
+}

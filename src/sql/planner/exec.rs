@@ -1,0 +1,301 @@
+//! Runs [`Scored`](super::Scored): batches in, the rows that pass and their scores out.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use arrow::array::{ArrayRef, BooleanArray, Float32Array, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::bounds::{Bounds, Running, Top};
+use super::node::{Call, Scored, describe};
+use crate::bank::{Bank, Banks};
+use crate::index::vectors::Vectors;
+use crate::index::{Kth, Question, SearchOptions};
+use crate::sql::functions::arguments::Queries;
+use crate::sql::functions::settings;
+
+/// Rows that are searched together: fewer, and a search has less to share.
+const GROUP: usize = 8192;
+
+/// One score for every row of its input.
+#[derive(Debug)]
+pub struct ScoreExec {
+    input: Arc<dyn ExecutionPlan>,
+    call: Call,
+    bounds: Bounds,
+    told: bool,
+    top: Option<Top>,
+    embedding: Arc<dyn PhysicalExpr>,
+    id: Option<Arc<dyn PhysicalExpr>>,
+    banks: Arc<Banks>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+    /// The best scores of all partitions.
+    running: Option<Arc<Mutex<Running>>>,
+    /// How the bank is searched, once it is.
+    described: Arc<OnceLock<String>>,
+}
+
+impl ScoreExec {
+    pub(super) fn new(
+        input: Arc<dyn ExecutionPlan>,
+        scored: &Scored,
+        embedding: Arc<dyn PhysicalExpr>,
+        id: Option<Arc<dyn PhysicalExpr>>,
+        banks: Arc<Banks>,
+    ) -> Self {
+        let mut fields = input.schema().fields().to_vec();
+        fields.push(Arc::new(Field::new(&scored.column, DataType::Float32, true)));
+        let schema = Arc::new(Schema::new_with_metadata(fields, input.schema().metadata().clone()));
+        let properties = properties(&input, schema);
+        Self {
+            properties,
+            input,
+            call: scored.call.clone(),
+            bounds: scored.bounds,
+            told: scored.told,
+            top: scored.top,
+            embedding,
+            id,
+            banks,
+            metrics: ExecutionPlanMetricsSet::new(),
+            running: scored.top.map(|top| Arc::new(Mutex::new(Running::new(top)))),
+            described: Arc::default(),
+        }
+    }
+
+    /// The same over another input, as if it had not run.
+    fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self {
+            properties: properties(&input, self.schema()),
+            input,
+            call: self.call.clone(),
+            embedding: Arc::clone(&self.embedding),
+            id: self.id.clone(),
+            banks: Arc::clone(&self.banks),
+            metrics: ExecutionPlanMetricsSet::new(),
+            running: self.top.map(|top| Arc::new(Mutex::new(Running::new(top)))),
+            described: Arc::default(),
+            ..*self
+        }
+    }
+}
+
+/// Orders of the input hold, and its partitions.
+fn properties(input: &Arc<dyn ExecutionPlan>, schema: SchemaRef) -> Arc<PlanProperties> {
+    let mut equivalence = EquivalenceProperties::new(schema);
+    equivalence.add_orderings(input.equivalence_properties().oeq_class().clone());
+    Arc::new(PlanProperties::new(
+        equivalence,
+        input.output_partitioning().clone(),
+        input.pipeline_behavior(),
+        input.boundedness(),
+    ))
+}
+
+impl DisplayAs for ScoreExec {
+    fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Call { bank, version, k, .. } = &self.call;
+        write!(f, "ScoreExec: bank={bank}@{version}, k={k}, embedding={}", self.embedding)?;
+        if let Some(id) = &self.id {
+            write!(f, ", without id={id}")?;
+        }
+        describe(f, &self.bounds, self.told, self.top.as_ref())?;
+        self.described.get().map_or(Ok(()), |described| write!(f, ", search=[{described}]"))
+    }
+}
+
+impl ExecutionPlan for ScoreExec {
+    fn name(&self) -> &'static str {
+        "ScoreExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn with_new_children(self: Arc<Self>, mut children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(self.over(children.swap_remove(0))))
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(self.over(Arc::clone(&self.input))))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
+        let scorer = Scorer {
+            bounds: self.bounds,
+            told: self.told,
+            call: self.call.clone(),
+            embedding: Arc::clone(&self.embedding),
+            id: self.id.clone(),
+            banks: Arc::clone(&self.banks),
+            options: settings::search(context.session_config().options())?,
+            schema: self.schema(),
+            running: self.running.clone(),
+            described: Arc::clone(&self.described),
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+            scored: count("rows_scored"),
+            stopped: count("rows_stopped_early"),
+            estimated: count("distances_estimated"),
+            computed: count("distances_computed"),
+        };
+        let input = self.input.execute(partition, context)?;
+        let groups = stream::try_unfold(
+            (input, scorer),
+            |(mut input, scorer): (SendableRecordBatchStream, Scorer)| async move {
+                let (mut group, mut rows) = (Vec::new(), 0);
+                while rows < GROUP {
+                    match input.try_next().await? {
+                        Some(batch) => {
+                            rows += batch.num_rows();
+                            group.push(batch);
+                        }
+                        None => break,
+                    }
+                }
+                if group.is_empty() {
+                    return Ok::<_, DataFusionError>(None);
+                }
+                let found = scorer.score(group)?;
+                Ok(Some((stream::iter(found.into_iter().map(Ok)), (input, scorer))))
+            },
+        );
+        Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), groups.try_flatten().boxed())))
+    }
+}
+
+/// One partition at work.
+struct Scorer {
+    bounds: Bounds,
+    told: bool,
+    call: Call,
+    embedding: Arc<dyn PhysicalExpr>,
+    id: Option<Arc<dyn PhysicalExpr>>,
+    banks: Arc<Banks>,
+    options: SearchOptions,
+    schema: SchemaRef,
+    running: Option<Arc<Mutex<Running>>>,
+    described: Arc<OnceLock<String>>,
+    baseline: BaselineMetrics,
+    scored: Count,
+    stopped: Count,
+    estimated: Count,
+    computed: Count,
+}
+
+impl Scorer {
+    /// Batches with a score for each row that passes.
+    fn score(&self, group: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+        let timer = self.baseline.elapsed_compute().timer();
+        let definition = self.banks.definition(&format!("{}@{}", self.call.bank, self.call.version))?;
+        let rows = group.iter().map(RecordBatch::num_rows).sum();
+        let mut queries = Queries::with_capacity(definition.dimension, rows);
+        for batch in &group {
+            let column = self.embedding.evaluate(batch)?.into_array(batch.num_rows())?;
+            let ids = match &self.id {
+                Some(id) => Some(id.evaluate(batch)?.into_array(batch.num_rows())?),
+                None => None,
+            };
+            queries.push(&definition.name, &column, ids.as_ref())?;
+        }
+        let found: Vec<Option<Kth>> = queries.ask(self.call.k, |asked| -> Result<_> {
+            if asked.queries.is_empty() {
+                return Ok(asked.spread(Vec::new()).collect());
+            }
+            let bank = self.banks.open(&definition, self.options)?;
+            self.described.get_or_init(|| bank.describe());
+            let mut found = Vec::with_capacity(asked.queries.len());
+            while found.len() < asked.queries.len() {
+                let (from, left) = (found.len(), asked.queries.len() - found.len());
+                let to = from + self.lock().map_or(left, |running| running.step().min(left));
+                let own = asked.own.map(|own| &own[from..to]);
+                found.extend(self.find(&bank, asked.queries.rows(from, to), own)?.into_iter().map(Some));
+            }
+            Ok(asked.spread(found).collect())
+        })?;
+        timer.done();
+        self.with_scores(group, &found)
+    }
+
+    fn find(&self, bank: &Bank, queries: Vectors<'_>, own: Option<&[Option<u64>]>) -> Result<Vec<Kth>> {
+        let so_far = self.lock().map(|running| running.bounds());
+        let bounds = self.bounds.and(so_far.unwrap_or_default());
+        let (floor, ceiling) = (bounds.floor.map(|floor| floor.0), bounds.ceiling.map(|ceiling| ceiling.0));
+        // where only the side of a floor matters, the search need not go beyond it
+        let ceiling = if self.told { ceiling } else { ceiling.or(floor) };
+        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, own })?;
+        let told = found.kth.iter().filter(|kth| matches!(kth, Kth::At(_))).count();
+        self.scored.add(queries.len());
+        self.stopped.add(queries.len() - told);
+        self.estimated.add(found.work.estimated as usize);
+        self.computed.add(found.work.computed as usize);
+        if let Some(mut running) = self.lock() {
+            running.see(found.kth.len());
+            found.kth.iter().for_each(|kth| {
+                if let Kth::At(score) = kth {
+                    running.add(*score);
+                }
+            });
+        }
+        Ok(found.kth)
+    }
+
+    fn lock(&self) -> Option<MutexGuard<'_, Running>> {
+        self.running.as_ref().map(|running| running.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether a row passes, and its score.
+    fn passes(&self, found: Option<Kth>) -> (bool, Option<f32>) {
+        match found {
+            // a comparison with NULL holds for no row; an order has NULL among its rows
+            None => (self.bounds.is_open(), None),
+            Some(Kth::At(score)) => (true, Some(score)),
+            Some(Kth::Within) => (false, None),
+            // beyond a floor that stood for the ceiling as well
+            Some(Kth::Beyond) => (!self.told && self.bounds.ceiling.is_none(), None),
+        }
+    }
+
+    fn with_scores(&self, group: Vec<RecordBatch>, found: &[Option<Kth>]) -> Result<Vec<RecordBatch>> {
+        let mut found = found.iter().map(|found| self.passes(*found));
+        let mut batches = Vec::with_capacity(group.len());
+        for batch in group {
+            let (passes, scores): (Vec<bool>, Vec<Option<f32>>) = found.by_ref().take(batch.num_rows()).unzip();
+            let all = passes.iter().all(|&passes| passes);
+            let scores: ArrayRef = Arc::new(Float32Array::from(scores));
+            let mut columns = batch.columns().to_vec();
+            columns.push(scores);
+            let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns)
+                .map_err(|error| exec_datafusion_err!("a batch with its scores: {error}"))?;
+            let batch = if all { batch } else { filter_record_batch(&batch, &BooleanArray::from(passes))? };
+            if batch.num_rows() > 0 {
+                batches.push(batch.record_output(&self.baseline));
+            }
+        }
+        Ok(batches)
+    }
+}

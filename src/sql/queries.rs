@@ -1,0 +1,258 @@
+//! Named queries: SQL texts with a question, a word on when to ask it, and typed parameters.
+//!
+//! A text begins with comments: the first line is the question, `-- param NAME TYPE [= DEFAULT]: what it is` names a
+//! parameter, and what lies between says when to use it. `$NAME` in the SQL below stands for the value, written as its
+//! type asks; a parameter of type `bank` also gives `$embedding`, the column of the bank's backbone, and where the database
+//! has one bank only, that is its value.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::bank::Banks;
+use crate::error::{Error, Result};
+use crate::sql::session::expression;
+use crate::store::quote;
+
+/// The queries of `sql/`.
+const SHIPPED: [(&str, &str); 8] = [
+    ("top_outliers", include_str!("../../sql/top_outliers.sql")),
+    ("outliers_by_month", include_str!("../../sql/outliers_by_month.sql")),
+    ("reference_table", include_str!("../../sql/reference_table.sql")),
+    ("score_histogram", include_str!("../../sql/score_histogram.sql")),
+    ("neighbors_of", include_str!("../../sql/neighbors_of.sql")),
+    ("calibration_check", include_str!("../../sql/calibration_check.sql")),
+    ("drift", include_str!("../../sql/drift.sql")),
+    ("near_duplicates", include_str!("../../sql/near_duplicates.sql")),
+];
+
+/// What a value is, and so how it is written into the SQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Type {
+    /// A bank's name, with a version or without.
+    Bank,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// A number above 0.
+    Positive,
+    /// A condition over `images`: one SQL expression.
+    Predicate,
+    /// Any text.
+    Text,
+}
+
+/// The one table of their names.
+const TYPES: [(&str, Type); 6] = [
+    ("bank", Type::Bank),
+    ("integer", Type::Integer),
+    ("number", Type::Number),
+    ("positive", Type::Positive),
+    ("predicate", Type::Predicate),
+    ("text", Type::Text),
+];
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(TYPES.iter().find(|(_, known)| known == self).map_or("", |(name, _)| name))
+    }
+}
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parameter {
+    /// As `$name` in the SQL.
+    pub name: String,
+    /// What its value is.
+    pub kind: Type,
+    /// Its value where none is given.
+    pub default: Option<String>,
+    /// In words.
+    pub what: String,
+}
+
+/// A query by name.
+#[derive(Debug, Clone)]
+pub struct NamedQuery {
+    /// The file's name, without `.sql`.
+    pub name: String,
+    /// The question that it answers.
+    pub question: String,
+    /// When to ask it.
+    pub when: String,
+    /// In the order of the file.
+    pub parameters: Vec<Parameter>,
+    /// The whole text.
+    pub text: String,
+}
+
+/// The queries that Outskirt brings.
+pub fn shipped() -> Result<Vec<NamedQuery>> {
+    SHIPPED.iter().map(|(name, text)| NamedQuery::parse(name, text)).collect()
+}
+
+impl NamedQuery {
+    /// One that Outskirt brings, or a file of one's own: anything that ends in `.sql`.
+    ///
+    /// Errors: an unknown name, with the known ones; a file that cannot be read or whose head makes no sense.
+    pub fn find(name: &str) -> Result<Self> {
+        if let Some((_, text)) = SHIPPED.iter().find(|(known, _)| *known == name) {
+            return Self::parse(name, text);
+        }
+        if !name.ends_with(".sql") {
+            let known = SHIPPED.iter().map(|(name, _)| (*name).to_owned()).collect();
+            return Err(Error::UnknownQuery { name: name.into(), known });
+        }
+        let path = Path::new(name);
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or(name);
+        Self::parse(stem, &text)
+    }
+
+    fn parse(name: &str, text: &str) -> Result<Self> {
+        let mut head = text.lines().map_while(|line| line.trim().strip_prefix("--")).map(str::trim);
+        let question = head.next().unwrap_or_default().to_owned();
+        let (mut when, mut parameters) = (Vec::new(), Vec::new());
+        for line in head {
+            match line.strip_prefix("param ") {
+                Some(parameter) => parameters.push(Self::parameter(name, parameter)?),
+                None => when.push(line),
+            }
+        }
+        Ok(Self { name: name.into(), question, when: when.join(" "), parameters, text: text.into() })
+    }
+
+    /// `NAME TYPE [= DEFAULT]: what it is`.
+    fn parameter(query: &str, line: &str) -> Result<Parameter> {
+        let bad = || Error::BadQueryHead { query: query.into(), line: line.into() };
+        let (head, what) = line.split_once(": ").ok_or_else(bad)?;
+        let (head, default) = match head.split_once('=') {
+            Some((head, default)) => (head, Some(default.trim().to_owned())),
+            None => (head, None),
+        };
+        let mut words = head.split_whitespace();
+        let (Some(name), Some(kind), None) = (words.next(), words.next(), words.next()) else { return Err(bad()) };
+        let kind = TYPES.iter().find(|(known, _)| *known == kind).ok_or_else(bad)?.1;
+        Ok(Parameter { name: name.into(), kind, default, what: what.into() })
+    }
+
+    /// The SQL with values in it. Errors: a parameter that is missing, unknown or not of its type.
+    pub fn render(&self, values: &[(String, String)], banks: &Banks) -> Result<String> {
+        let known = || self.parameters.iter().map(|parameter| parameter.name.clone()).collect();
+        for (name, _) in values {
+            if !self.parameters.iter().any(|parameter| parameter.name == *name) {
+                return Err(Error::UnknownParameter { query: self.name.clone(), name: name.clone(), known: known() });
+            }
+        }
+        let mut written: Vec<(&str, String)> = Vec::new();
+        for parameter in &self.parameters {
+            let given = values.iter().rev().find(|(name, _)| *name == parameter.name).map(|(_, value)| value);
+            let names = banks.names();
+            // where there is one bank, no other can be meant
+            let only = names.first().filter(|_| parameter.kind == Type::Bank && names.len() == 1);
+            let value = given.or(parameter.default.as_ref()).or(only).ok_or_else(|| Error::MissingParameter {
+                query: self.name.clone(),
+                name: parameter.name.clone(),
+                kind: parameter.kind.to_string(),
+                what: match parameter.kind {
+                    Type::Bank if !names.is_empty() => format!("{}: {}", parameter.what, names.join(", ")),
+                    _ => parameter.what.clone(),
+                },
+            })?;
+            written.push((&parameter.name, self.write(parameter, value)?));
+            if parameter.kind == Type::Bank {
+                written.push(("embedding", banks.definition(value)?.backbone.clone()));
+            }
+        }
+        let mut sql = String::new();
+        for line in self.text.lines().filter(|line| !line.trim_start().starts_with("--")) {
+            sql += &self.fill(line, &written)?;
+            sql.push('\n');
+        }
+        Ok(sql)
+    }
+
+    /// A value as SQL.
+    fn write(&self, parameter: &Parameter, value: &str) -> Result<String> {
+        let bad = |reason: String| Error::BadParameter {
+            query: self.name.clone(),
+            name: parameter.name.clone(),
+            kind: match parameter.kind {
+                Type::Positive => "positive number".into(),
+                kind => kind.to_string(),
+            },
+            value: value.into(),
+            reason,
+        };
+        match parameter.kind {
+            Type::Bank | Type::Text => Ok(quote(value)),
+            Type::Integer => {
+                value.parse::<u64>().map(|value| value.to_string()).map_err(|error| bad(error.to_string()))
+            }
+            Type::Number | Type::Positive => match value.parse::<f64>() {
+                Ok(number) if !number.is_finite() => Err(bad("not finite".into())),
+                Ok(number) if parameter.kind == Type::Positive && number <= 0.0 => Err(bad("not above 0".into())),
+                Ok(_) => Ok(value.trim().into()),
+                Err(error) => Err(bad(error.to_string())),
+            },
+            // one expression, or its parentheses could close those around it
+            // as it was understood: what follows a comment or an AS is not
+            Type::Predicate => expression(value).map(|parsed| format!("({parsed})")).map_err(bad),
+        }
+    }
+
+    /// A line with values for its `$names`.
+    fn fill(&self, line: &str, written: &[(&str, String)]) -> Result<String> {
+        let mut parts = line.split('$');
+        let mut filled = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
+            let (name, rest) = part.split_at(end);
+            let value = written.iter().find(|(known, _)| *known == name).ok_or_else(|| Error::UnknownParameter {
+                query: self.name.clone(),
+                name: name.into(),
+                known: written.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            })?;
+            filled += &value.1;
+            filled += rest;
+        }
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shipped_query_says_what_it_answers_and_when() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql");
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<String> = files.filter_map(|file| file.strip_suffix(".sql").map(str::to_owned)).collect();
+        let mut names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+        files.sort();
+        names.sort_unstable();
+        assert_eq!(files, names);
+        for query in shipped().unwrap() {
+            assert!(query.question.ends_with('?'), "{}: {}", query.name, query.question);
+            assert!(!query.when.is_empty() && query.parameters.iter().any(|p| p.kind == Type::Bank), "{}", query.name);
+        }
+    }
+
+    #[test]
+    fn values_are_written_as_their_types_ask() {
+        let text = "-- Which?\n-- param a text = it's: a text\n-- param n integer: a number\n-- param w predicate = true: rows\n\
+                    SELECT $a, $n -- $a\nFROM t WHERE ($w);";
+        let query = NamedQuery::parse("q", text).unwrap();
+        let render = |values: &[(&str, &str)]| {
+            let values: Vec<_> = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            query.render(&values, &Banks::none()).map_err(|error| error.to_string())
+        };
+        assert_eq!(render(&[("n", "7")]).unwrap(), "SELECT 'it''s', 7 -- 'it''s'\nFROM t WHERE ((true));\n");
+        assert!(render(&[]).unwrap_err().contains("needs --param n=INTEGER (a number)"), "{:?}", render(&[]));
+        assert!(render(&[("n", "7; DROP TABLE t")]).unwrap_err().contains("n = '7; DROP TABLE t' is no integer"));
+        assert!(render(&[("n", "7"), ("w", "true) OR (true")]).unwrap_err().contains("is no predicate"));
+        assert!(render(&[("n", "7"), ("x", "1")]).unwrap_err().contains("has no parameter 'x': it has a, n, w"));
+        assert!(NamedQuery::parse("q", "-- Which?\n-- param a colour: x\nSELECT 1").is_err());
+    }
+}

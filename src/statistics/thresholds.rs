@@ -1,0 +1,187 @@
+//! From distances to decisions: plain functions on scores, larger = more OOD.
+
+/// How many of `n` held-out ID scores may lie above the threshold at a true-positive rate of `tpr`:
+/// (1 − tpr)·n, rounded half to even as the reference code's Python does, and never all of them.
+pub(crate) fn allowed_above(n: usize, tpr: f64) -> usize {
+    // n − tpr·n and not (1 − tpr)·n: 1 − 0.95 is not 0.05 in binary, and rounding would show it
+    let above = (n as f64 - tpr * n as f64).round_ties_even().max(0.0) as usize;
+    above.min(n.saturating_sub(1))
+}
+
+/// The score that a share `tpr` of held-out ID images does not exceed (paper §3, λ at TPR 95 %).
+///
+/// `ascending` are calibration scores in ascending order, at least one. An image is OOD when its score is larger.
+pub fn threshold(ascending: &[f32], tpr: f64) -> f32 {
+    ascending[ascending.len() - 1 - allowed_above(ascending.len(), tpr)]
+}
+
+/// Whether `n` calibration scores can hold a true-positive rate: at least one of them must be allowed above,
+/// so 0 < tpr ≤ 1 − 1/n.
+pub fn supports_tpr(n: usize, tpr: f64) -> bool {
+    tpr > 0.0 && tpr < 1.0 && (1.0 - tpr) * n as f64 >= 1.0 - 1e-9
+}
+
+/// How many calibration scores it takes to hold a true-positive rate below 1.
+pub fn rows_for_tpr(tpr: f64) -> usize {
+    (1.0 / (1.0 - tpr) - 1e-9).ceil() as usize
+}
+
+/// Conformal p-value of a score: (1 + #{calibration ≥ score}) / (n + 1). `ascending` are calibration scores.
+pub fn pvalue(ascending: &[f32], score: f32) -> f64 {
+    let below = ascending.partition_point(|&calibration| calibration < score);
+    (1 + ascending.len() - below) as f64 / (ascending.len() + 1) as f64
+}
+
+/// The score above which p-values are at most `p` (or below it, `strictly`); infinite where none is, −1 where all are.
+pub fn pvalue_limit(ascending: &[f32], p: f64, strictly: bool) -> f64 {
+    let n = ascending.len();
+    let holds = |above: usize| {
+        let value = (1 + above) as f64 / (n + 1) as f64;
+        if strictly { value < p } else { value <= p }
+    };
+    // how many calibration scores may be as large: those for which it holds come first
+    match (0..=n).position(|above| !holds(above)) {
+        Some(0) => f64::INFINITY,
+        Some(first) => f64::from(ascending[n - first]),
+        None => -1.0,
+    }
+}
+
+/// Whether p-values from `n` calibration scores can be small enough for a false discovery rate: 1 / (n + 1) ≤ fdr.
+pub fn supports_fdr(n: usize, fdr: f64) -> bool {
+    (n + 1) as f64 * fdr >= 1.0 - 1e-9
+}
+
+/// How many calibration scores that takes.
+pub fn rows_for_fdr(fdr: f64) -> usize {
+    ((1.0 / fdr - 1e-9).ceil() as usize).saturating_sub(1)
+}
+
+/// The largest p-value that Benjamini-Hochberg rejects at a false discovery rate: the largest of m ascending ones with
+/// p_i ≤ fdr·i/m; `None` where there is none.
+pub fn bh_limit(ascending: &[f64], fdr: f64) -> Option<f64> {
+    let m = ascending.len() as f64;
+    // p_i·m ≤ fdr·i with a hair of room: 0.05·20/100 is not 0.01 in binary
+    let held = |&(i, p): &(usize, &f64)| *p * m <= fdr * (i + 1) as f64 * (1.0 + 1e-12);
+    ascending.iter().enumerate().rev().find(held).map(|(_, &p)| p)
+}
+
+/// The mean of the distances of neighbours.
+pub fn mean_distance(nearest: &[f32]) -> f32 {
+    (nearest.iter().map(|&distance| f64::from(distance)).sum::<f64>() / nearest.len() as f64) as f32
+}
+
+/// Maximum-likelihood estimate of the local intrinsic dimensionality, from distances of neighbours, nearest first:
+/// −1 / mean(ln(r_i / r_k)); `None` where all are equally far.
+pub fn intrinsic_dimension(nearest: &[f32]) -> Option<f32> {
+    let farthest = f64::from(*nearest.last()?);
+    if f64::from(nearest[0]) >= farthest {
+        return None;
+    }
+    let logs: f64 = nearest.iter().map(|&distance| (f64::from(distance) / farthest).ln()).sum();
+    Some((-(nearest.len() as f64) / logs) as f32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_of_a_hundred_lie_above_the_95_percent_threshold() {
+        let scores: Vec<f32> = (1..=100).map(|i| i as f32).collect();
+        let at = threshold(&scores, 0.95);
+        assert_eq!(at, 95.0);
+        assert_eq!(scores.iter().filter(|&&score| score > at).count(), 5);
+    }
+
+    #[test]
+    fn halves_round_to_even() {
+        assert_eq!(allowed_above(10, 0.95), 0);
+        assert_eq!(allowed_above(30, 0.95), 2);
+        assert_eq!(allowed_above(1, 0.5), 0);
+    }
+
+    #[test]
+    fn a_rate_needs_its_number_of_scores() {
+        assert_eq!((rows_for_tpr(0.95), rows_for_tpr(0.999), rows_for_tpr(0.5)), (20, 1000, 2));
+        assert_eq!((rows_for_fdr(0.05), rows_for_fdr(0.1), rows_for_fdr(0.001)), (19, 9, 999));
+        assert!(supports_fdr(19, 0.05) && !supports_fdr(18, 0.05));
+        assert!(supports_tpr(20, 0.95) && !supports_tpr(19, 0.95));
+        assert!(!supports_tpr(100, 1.0) && !supports_tpr(100, 0.0) && !supports_tpr(100, f64::NAN));
+    }
+
+    #[test]
+    fn p_values_count_the_calibration_scores_that_are_as_large() {
+        let scores = [0.1, 0.2, 0.2, 0.3];
+        assert_eq!(pvalue(&scores, 0.0), 1.0);
+        assert_eq!(pvalue(&scores, 0.2), 0.8);
+        assert_eq!(pvalue(&scores, 0.25), 0.4);
+        assert_eq!(pvalue(&scores, 0.4), 0.2);
+    }
+
+    #[test]
+    fn a_limit_of_p_values_is_a_limit_of_scores() {
+        let scores = [0.1, 0.2, 0.2, 0.3];
+        for p in [0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.5] {
+            for score in [0.0, 0.1, 0.15, 0.2, 0.25, 0.3, 0.31] {
+                let value = pvalue(&scores, score);
+                assert_eq!(f64::from(score) > pvalue_limit(&scores, p, false), value <= p, "{score}: {value} <= {p}");
+                assert_eq!(f64::from(score) > pvalue_limit(&scores, p, true), value < p, "{score}: {value} < {p}");
+            }
+        }
+    }
+
+    #[test]
+    fn benjamini_hochberg_rejects_up_to_the_last_that_holds() {
+        // the second does not hold by itself (0.04 > 0.1·2/5), the third does
+        assert_eq!(bh_limit(&[0.01, 0.045, 0.05, 0.5, 0.9], 0.1), Some(0.05));
+        assert_eq!(bh_limit(&[0.2, 0.5], 0.1), None);
+        assert_eq!(bh_limit(&[], 0.1), None);
+        let twenty: Vec<f64> = (1..=100).map(|i| if i <= 20 { 0.01 } else { 0.5 }).collect();
+        assert_eq!(bh_limit(&twenty, 0.05), Some(0.01));
+    }
+
+    /// Under the null the p-values of one experiment share their calibration; the rate is held all the same.
+    #[test]
+    fn the_false_discovery_rate_is_held() {
+        let mut state = 7u64;
+        let mut normal = || {
+            let mut unit = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 40) as f32 / (1u64 << 24) as f32
+            };
+            (0..12).map(|_| unit()).sum::<f32>() - 6.0
+        };
+        for (share_out, fdr) in [(0.0, 0.1), (0.1, 0.1), (0.3, 0.2)] {
+            let (mut false_share, mut found_share, runs) = (0.0, 0.0, 400);
+            for _ in 0..runs {
+                let mut calibration: Vec<f32> = (0..200).map(|_| normal()).collect();
+                calibration.sort_unstable_by(f32::total_cmp);
+                let out = (200.0 * share_out) as usize;
+                let scores: Vec<f32> = (0..200).map(|i| normal() + if i < out { 4.0 } else { 0.0 }).collect();
+                let pvalues: Vec<f64> = scores.iter().map(|&score| pvalue(&calibration, score)).collect();
+                let mut ascending = pvalues.clone();
+                ascending.sort_unstable_by(f64::total_cmp);
+                let limit = bh_limit(&ascending, fdr).unwrap_or(-1.0);
+                let rejected: Vec<usize> = (0..200).filter(|&i| pvalues[i] <= limit).collect();
+                let wrong = rejected.iter().filter(|&&i| i >= out).count();
+                false_share += wrong as f64 / rejected.len().max(1) as f64 / f64::from(runs);
+                found_share += (rejected.len() - wrong) as f64 / out.max(1) as f64 / f64::from(runs);
+            }
+            // 400 runs: the mean is known to about 0.015
+            assert!(false_share <= fdr + 0.02, "{share_out}, {fdr}: {false_share}");
+            assert!(share_out == 0.0 || found_share > 0.7, "{share_out}, {fdr}: {found_share}");
+        }
+    }
+
+    #[test]
+    fn neighbours_have_a_mean_and_a_dimension() {
+        assert_eq!(mean_distance(&[0.5, 1.0, 1.5]), 1.0);
+        // r_i = (i/k)^(1/m) has dimension m but for the estimate's own error
+        let spread: Vec<f32> = (1..=1000).map(|i| (i as f32 / 1000.0).powf(1.0 / 5.0)).collect();
+        assert!((intrinsic_dimension(&spread).unwrap() - 5.0).abs() < 0.1);
+        assert_eq!(intrinsic_dimension(&[0.5, 0.5]), None);
+        assert_eq!(intrinsic_dimension(&[0.0, 0.5]), Some(0.0));
+        assert_eq!(intrinsic_dimension(&[0.0, 0.0]), None);
+    }
+}
