@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::build::{for_each_embedding, for_each_id};
+use super::find;
 use super::open::open_exact;
+use super::rows::{for_each_embedding, for_each_id};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::schema;
@@ -49,12 +50,17 @@ impl Calibration {
     }
 }
 
+/// All calibrations.
+pub async fn list_calibrations(store: &Store) -> Result<Vec<Calibration>> {
+    store.read_rows(schema::CALIBRATIONS).await
+}
+
 /// Measure the scores of held-out ID images at the bank's k (or another) and keep them, in place of earlier ones.
 ///
 /// Errors: an unknown bank, no image that matches, or some that are rows of the bank, whose scores would be too low.
 pub async fn calibrate(store: &Store, bank: &str, predicate: &str, k: Option<usize>) -> Result<Calibration> {
     let lock = store.lock()?;
-    let bank = super::find(store, bank).await?;
+    let bank = find(store, bank).await?;
     store.check_predicate(predicate).await?;
     let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
     let opened = open_exact(store, &bank)?;

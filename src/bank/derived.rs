@@ -1,33 +1,20 @@
 //! What is derived from a bank and lies beside the tables: its exact index, and its graph where it keeps one. Each was made
 //! from the bank at some version; what changed since is put into it when it is opened, until a fifth has changed.
 
+use std::fs;
 use std::path::PathBuf;
 
-use super::build::read_whole;
 use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw};
+use super::origin::at_origin;
+use super::rows::read_whole;
 use super::{Definition, exact};
-use crate::error::Result;
-use crate::index::{Exact, IndexKind, Origin, index_files};
-use crate::schema;
+use crate::error::{Error, Result};
+use crate::index::{Exact, IndexKind, index_files};
 use crate::store::memory;
 use crate::store::{Store, WriteLock};
 
 /// Share of the memory that there is which rows may take while an exact index is made of them: else they are read again.
 const ROWS_SHARE: u64 = 2;
-
-/// What files of this bank must have been made from.
-pub(super) fn origin(bank: &Definition) -> Origin {
-    Origin {
-        bank: bank.name.clone(),
-        table_version: bank.table_version,
-        backbone_sha256: bank.sha256.clone(),
-        predicate: bank.predicate.clone(),
-        alpha: bank.alpha,
-        seed: bank.seed,
-        rows: bank.row_count,
-        dimension: bank.dimension,
-    }
-}
 
 /// All files that may be the bank's, finished or not.
 pub(super) fn files_of(store: &Store, bank: &Definition) -> Vec<PathBuf> {
@@ -71,18 +58,6 @@ pub(super) async fn base(store: &Store, bank: &Definition, of: Derived) -> Resul
     }
 }
 
-/// A bank at the version from which a file was made.
-pub(super) async fn at_origin(store: &Store, bank: &Definition, found: &Origin) -> Result<Definition> {
-    let (table_version, row_count) = (found.table_version, found.rows);
-    if table_version == bank.table_version {
-        return Ok(Definition { row_count, ..bank.clone() });
-    }
-    let mut then = Definition { table_version, row_count, checked_version: None, ..bank.clone() };
-    let tags = store.tags(schema::IMAGES).await?;
-    then.checked_version = tags.into_iter().filter(|(tag, _)| then.has_tag(tag)).map(|(_, version)| version).max();
-    Ok(then)
-}
-
 /// Make files of a bank, in place of those that are there.
 pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, which: &[Derived]) -> Result<()> {
     let with_graph = which.contains(&Derived::Graph);
@@ -99,4 +74,26 @@ pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, whi
         Some(rows) if with_graph => save_hnsw(store, bank, &build_hnsw(bank, &rows)?, lock),
         _ => Ok(()),
     }
+}
+
+/// Index files that belong to no bank, and those that were never finished.
+pub(super) fn leftover_files(store: &Store, banks: &[Definition]) -> Result<Vec<PathBuf>> {
+    let folder = store.index_folder();
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(Error::io("list", &folder))?,
+    };
+    let mut own = Vec::new();
+    for bank in banks {
+        own.extend(wanted_files(store, bank)?);
+    }
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(Error::io("list", &folder))?.path();
+        if path.is_file() && !own.contains(&path) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }

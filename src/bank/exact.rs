@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::Definition;
-use super::build::{InMemory, for_each_row};
-use super::derived::{at_origin, origin};
-use super::refresh::{Changes, changes};
+use super::changes::{Changes, changes};
+use super::origin::{at_origin, origin};
+use super::rows::{InMemory, for_each_row};
 use crate::error::{Error, Result};
 use crate::index::{Ask, Exact, Instructions, Layout, Origin, Sampling, Stored, replace};
 use crate::store::memory;

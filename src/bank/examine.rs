@@ -4,10 +4,11 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Float32Type, UInt64Type};
 use futures::TryStreamExt;
 
-use super::build::{draw, read_whole};
-use super::derived::{Derived, at_origin, make};
+use super::changes::churn_of;
+use super::derived::{Derived, leftover_files, make};
 use super::graph::{hnsw_path, hnsw_sidecar};
-use super::optimize::leftover_files;
+use super::origin::at_origin;
+use super::rows::{draw, read_whole};
 use super::{Bank, Calibration, Definition, exact, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors, embedding, normalize};
@@ -175,7 +176,7 @@ async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>)
         let base = at_origin(store, bank, &origin).await?;
         // not kept: there is to be room for the rows that it is compared with
         drop(Bank::load_exact(store, bank).await?);
-        let changed = 100.0 * super::churn_of(store, bank, &base).await?;
+        let changed = 100.0 * churn_of(store, bank, &base).await?;
         Ok(format!("checksums right; made from version {}, {changed:.1} % changed since", base.table_version))
     };
     let reason = match check().await {
@@ -233,7 +234,7 @@ async fn check_graph(store: &Store, bank: &Definition, exact: &Bank, sample: usi
         return Err(bad(format!("of {} sampled k-th distances only {right} are right", truth.len())));
     }
     let off = largest(truth.iter().zip(&distances).map(|(a, b)| (a - b).abs()));
-    let churn = super::churn_of(store, bank, &base).await?;
+    let churn = churn_of(store, bank, &base).await?;
     Ok(format!(
         "checksum right; built from version {}, {:.1} % changed since; {right} of {} k-th distances exact, off by {off:.1e} at most",
         base.table_version,

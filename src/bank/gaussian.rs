@@ -1,65 +1,30 @@
-//! Class-conditional Gaussians of a bank's normalised embeddings, for Mahalanobis distances.
-//!
-//! Each class of the column `label` has its mean, rows without a label are a class of their own, and all share one
-//! covariance: that of the rows about their class means. Plain arithmetic in f64: one pass over the rows, n·d² steps
-//! for the covariance, d³/3 for its factor.
+//! Class-conditional Gaussians of a bank's rows: each class of the column `label` has one, and rows without a label are a
+//! class of their own.
 
 use std::collections::HashMap;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
-use rayon::prelude::*;
 
 use super::Definition;
-use super::build::{for_each_row, has_embedding};
+use super::rows::{for_each_row, has_embedding};
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::store::Store;
-use crate::store::memory;
+use crate::statistics::gaussian::{Fit, Gaussian};
+use crate::store::{Store, memory};
 
-/// Weight of the identity in the covariance, as a share of the mean variance. Directions in which the bank hardly varies
-/// (numbers that are 0 in every row, fewer rows than numbers) would else be divided by nothing.
-pub(crate) const SHRINKAGE: f64 = 1e-4;
-/// Rows that are summed into the covariance at a time.
-const ROWS: usize = 256;
-/// The least share of an untouched diagonal that may be left of a pivot.
-const RELATIVE_PIVOT: f64 = 1e-14;
-
-/// Gaussians of one covariance.
-#[derive(Debug)]
-pub struct Gaussian {
-    dimension: usize,
-    /// Lower triangle of the covariance's Cholesky factor, row-major d×d.
-    factor: Vec<f64>,
-    /// Class means multiplied by the factor's inverse, classes×d.
-    means: Vec<f64>,
-}
-
-impl Gaussian {
-    /// Of the rows of a bank, with labels as they are in its version.
-    pub(super) async fn of_bank(store: &Store, bank: &Definition) -> Result<Self> {
-        let d = bank.dimension as u64;
-        memory::check(&format!("the covariance of bank '{}'", bank.name), 2 * 8 * d * d, "take a smaller network")?;
-        let classes = classes(store, bank).await?;
-        let mut fit = Fit::new(bank.dimension);
-        for_each_row(store, bank, |id, unit| fit.add(classes.get(&id).copied().unwrap_or(0), unit)).await?;
-        if fit.rows != bank.row_count {
-            return Err(Error::BankChanged { bank: bank.name.clone(), expected: bank.row_count, found: fit.rows });
-        }
-        fit.finish().ok_or_else(|| Error::NoCovariance { bank: bank.name.clone(), rows: bank.row_count })
+/// The Gaussians of a bank's rows by class, with labels as they are in its version.
+pub(super) async fn fit(store: &Store, bank: &Definition) -> Result<Gaussian> {
+    let d = bank.dimension as u64;
+    memory::check(&format!("the covariance of bank '{}'", bank.name), 2 * 8 * d * d, "take a smaller network")?;
+    let classes = classes(store, bank).await?;
+    let mut fit = Fit::new(bank.dimension);
+    for_each_row(store, bank, |id, unit| fit.add(classes.get(&id).copied().unwrap_or(0), unit)).await?;
+    if fit.rows != bank.row_count {
+        return Err(Error::BankChanged { bank: bank.name.clone(), expected: bank.row_count, found: fit.rows });
     }
-
-    /// Distance of a normalised embedding to the nearest class mean, in standard deviations.
-    pub fn distance(&self, unit: &[f32]) -> f64 {
-        let mut whitened: Vec<f64> = unit.iter().map(|&x| f64::from(x)).collect();
-        solve_lower(&self.factor, self.dimension, &mut whitened);
-        let squares = self
-            .means
-            .chunks(self.dimension)
-            .map(|mean| mean.iter().zip(&whitened).map(|(a, b)| (a - b) * (a - b)).sum::<f64>());
-        squares.fold(f64::INFINITY, f64::min).sqrt()
-    }
+    fit.finish().ok_or_else(|| Error::NoCovariance { bank: bank.name.clone(), rows: bank.row_count })
 }
 
 /// The class of each row of a bank by id, numbered from 1; rows without a label are left out.
@@ -77,201 +42,4 @@ async fn classes(store: &Store, bank: &Definition) -> Result<HashMap<u64, u32>> 
         }
     }
     Ok(classes)
-}
-
-/// Sums over the rows seen so far.
-struct Fit {
-    dimension: usize,
-    rows: usize,
-    /// Rows that are not in `products` yet, at most [`ROWS`].
-    waiting: Vec<f64>,
-    /// Σ x·xᵀ, the upper triangle of d×d.
-    products: Vec<f64>,
-    /// By class: the number of rows and their sum.
-    classes: HashMap<u32, (usize, Vec<f64>)>,
-}
-
-impl Fit {
-    fn new(dimension: usize) -> Self {
-        let (products, waiting) = (vec![0.0; dimension * dimension], Vec::with_capacity(ROWS * dimension));
-        Self { dimension, rows: 0, waiting, products, classes: HashMap::new() }
-    }
-
-    fn add(&mut self, class: u32, unit: &[f32]) {
-        let (count, sum) = self.classes.entry(class).or_insert_with(|| (0, vec![0.0; self.dimension]));
-        *count += 1;
-        self.rows += 1;
-        for (sum, &x) in sum.iter_mut().zip(unit) {
-            *sum += f64::from(x);
-        }
-        self.waiting.extend(unit.iter().map(|&x| f64::from(x)));
-        if self.waiting.len() >= ROWS * self.dimension {
-            self.flush();
-        }
-    }
-
-    /// Each row of the triangle by itself; four of the waiting rows at a time, so that it is read and written less often.
-    fn flush(&mut self) {
-        let (d, waiting) = (self.dimension, &self.waiting);
-        self.products.par_chunks_mut(d).enumerate().for_each(|(at, products)| {
-            let products = &mut products[at..];
-            let mut four = waiting.chunks_exact(4 * d);
-            for rows in &mut four {
-                let (r0, rest) = rows.split_at(d);
-                let (r1, rest) = rest.split_at(d);
-                let (r2, r3) = rest.split_at(d);
-                let (x0, x1, x2, x3) = (r0[at], r1[at], r2[at], r3[at]);
-                let others = r0[at..].iter().zip(&r1[at..]).zip(r2[at..].iter().zip(&r3[at..]));
-                for (sum, ((y0, y1), (y2, y3))) in products.iter_mut().zip(others) {
-                    *sum += x0 * y0 + x1 * y1 + x2 * y2 + x3 * y3;
-                }
-            }
-            for row in four.remainder().chunks(d) {
-                let x = row[at];
-                products.iter_mut().zip(&row[at..]).for_each(|(sum, y)| *sum += x * y);
-            }
-        });
-        self.waiting.clear();
-    }
-
-    /// `None` where the rows do not vary at all within their classes.
-    fn finish(mut self) -> Option<Gaussian> {
-        self.flush();
-        let (d, n) = (self.dimension, self.rows as f64);
-        let mut by_class: Vec<(u32, usize, Vec<f64>)> =
-            self.classes.into_iter().map(|(class, (count, sum))| (class, count, sum)).collect();
-        // sums in one order, whatever the map's was
-        by_class.sort_by_key(|(class, ..)| *class);
-        let mut covariance = self.products;
-        let mut means = Vec::with_capacity(by_class.len() * d);
-        for (_, count, sum) in by_class {
-            let count = count as f64;
-            for (at, row) in covariance.chunks_mut(d).enumerate() {
-                row[at..].iter_mut().zip(&sum[at..]).for_each(|(total, y)| *total -= sum[at] * y / count);
-            }
-            means.extend(sum.into_iter().map(|total| total / count));
-        }
-        covariance.iter_mut().for_each(|value| *value /= n);
-        let trace: f64 = (0..d).map(|at| covariance[at * d + at]).sum();
-        let mean_variance = trace / d as f64;
-        // of unit vectors: below this, what is left is rounding
-        if mean_variance.is_nan() || mean_variance <= 1e-13 {
-            return None;
-        }
-        for row in 0..d {
-            for column in row..d {
-                let value = (1.0 - SHRINKAGE) * covariance[row * d + column];
-                covariance[column * d + row] = value + if row == column { SHRINKAGE * mean_variance } else { 0.0 };
-            }
-        }
-        let mut factor = covariance;
-        cholesky(&mut factor, d)?;
-        means.par_chunks_mut(d).for_each(|mean| solve_lower(&factor, d, mean));
-        Some(Gaussian { dimension: d, factor, means })
-    }
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    // four sums, so that one addition need not wait for the last
-    let (mut sums, (a4, b4)) = ([0.0; 4], (a.chunks_exact(4), b.chunks_exact(4)));
-    let rest: f64 = a4.remainder().iter().zip(b4.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a4.zip(b4) {
-        for lane in 0..4 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    rest + sums.iter().sum::<f64>()
-}
-
-/// The Cholesky factor L (A = L·Lᵀ) in place of the lower triangle of a symmetric d×d matrix; what lies above it is of no
-/// account. `None` where the matrix is not positive definite.
-fn cholesky(matrix: &mut [f64], d: usize) -> Option<()> {
-    for column in 0..d {
-        let (above, below) = matrix.split_at_mut((column + 1) * d);
-        let pivot_row = &mut above[column * d..];
-        let diagonal = pivot_row[column];
-        let pivot = diagonal - dot(&pivot_row[..column], &pivot_row[..column]);
-        if pivot.is_nan() || pivot <= RELATIVE_PIVOT * diagonal {
-            return None;
-        }
-        let root = pivot.sqrt();
-        pivot_row[column] = root;
-        let pivot_row = &pivot_row[..column];
-        below.par_chunks_mut(d).with_min_len(64).for_each(|row| {
-            row[column] = (row[column] - dot(&row[..column], pivot_row)) / root;
-        });
-    }
-    Some(())
-}
-
-/// x with L·x = b, in place of b.
-fn solve_lower(factor: &[f64], d: usize, b: &mut [f64]) {
-    for (at, row) in factor.chunks(d).enumerate() {
-        let (done, rest) = b.split_at_mut(at);
-        rest[0] = (rest[0] - dot(&row[..at], done)) / row[at];
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Rows that NumPy makes too: see [`distances_equal_numpy`].
-    fn row(at: usize, d: usize) -> Vec<f32> {
-        let numbers: Vec<f64> =
-            (0..d).map(|i| ((at * 7 + i * 13) % 31) as f64 / 31.0 + 0.05 * ((at * at + 3 * i) % 11) as f64).collect();
-        let norm = numbers.iter().map(|x| x * x).sum::<f64>().sqrt();
-        numbers.iter().map(|x| (x / norm) as f32).collect()
-    }
-
-    /// ```python
-    /// import numpy as np
-    /// def row(a, d=6):
-    ///     x = np.array([(a*7 + i*13) % 31 / 31 + 0.05*((a*a + 3*i) % 11) for i in range(d)])
-    ///     return (x / np.linalg.norm(x)).astype(np.float32).astype(float)
-    /// X = np.array([row(a) for a in range(200)])
-    /// def scores(c):
-    ///     mu = {k: X[c == k].mean(0) for k in np.unique(c)}
-    ///     r = X - np.array([mu[k] for k in c])
-    ///     S = r.T @ r / len(X)
-    ///     P = np.linalg.inv((1 - 1e-4)*S + 1e-4*np.trace(S)/6*np.eye(6))
-    ///     return [min(np.sqrt((q - m) @ P @ (q - m)) for m in mu.values()) for q in map(row, (1000, 1001, 1234))]
-    /// print(scores(np.arange(200) % 3), scores(np.zeros(200)))
-    /// ```
-    #[test]
-    fn distances_equal_numpy() {
-        let three = [2.1030723923486554, 2.999169399156798, 2.257648486071887];
-        let one = [2.107702954128418, 3.051570476705492, 2.2653966064042264];
-        for (classes, expected) in [(3, three), (1, one)] {
-            let mut fit = Fit::new(6);
-            (0..200).for_each(|at| fit.add((at % classes) as u32, &row(at, 6)));
-            let gaussian = fit.finish().unwrap();
-            for (at, expected) in [1000, 1001, 1234].into_iter().zip(expected) {
-                let found = gaussian.distance(&row(at, 6));
-                assert!((found - expected).abs() < 1e-9 * expected, "{classes} classes, row {at}: {found}, {expected}");
-            }
-        }
-    }
-
-    #[test]
-    fn many_numbers_and_few_rows_are_regular() {
-        // 40 numbers, 10 rows, and more than one block of rows
-        for rows in [10, 1000] {
-            let mut fit = Fit::new(40);
-            (0..rows).for_each(|at| fit.add(0, &row(at, 40)));
-            let gaussian = fit.finish().unwrap();
-            assert!(gaussian.distance(&row(3, 40)).is_finite());
-            assert!(
-                gaussian.distance(&row(3, 40))
-                    < gaussian.distance(&row(5000, 40).iter().map(|x| -x).collect::<Vec<_>>())
-            );
-        }
-    }
-
-    #[test]
-    fn rows_that_do_not_vary_have_no_covariance() {
-        let mut fit = Fit::new(2);
-        (0..5).for_each(|_| fit.add(0, &[0.6, 0.8]));
-        assert!(fit.finish().is_none());
-    }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::Definition;
-use super::build::InMemory;
-use super::derived::origin;
+use super::origin::origin;
+use super::rows::InMemory;
 use crate::error::Result;
 use crate::index::{FORMAT, Hnsw, HnswOptions, IndexKind, Sidecar, Storage};
 use crate::store::memory;

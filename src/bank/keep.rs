@@ -6,9 +6,9 @@ use arrow::array::{ArrayRef, Float32Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
-use super::build::{each_of, embeddings, has_embedding};
 use super::open::open_exact;
-use super::refresh::carry_forward;
+use super::rows::{each_of, embeddings, has_embedding};
+use super::tags::carry_forward;
 use super::{Definition, find};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;

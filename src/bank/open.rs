@@ -1,24 +1,22 @@
-//! Banks opened for search: vectors in memory, graphs loaded, each once.
+//! A bank opened for search: its exact index or its graph loaded, or its rows left where they are.
 
-use std::collections::{BTreeSet, HashMap};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
-use super::build::read_whole;
-use super::derived::{Derived, at_origin, make};
-use super::gaussian::Gaussian;
+use super::changes::changes;
+use super::derived::{Derived, make};
 use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw};
-use super::refresh::changes;
-use super::{Calibration, Definition, at_version, exact, find, list, list_calibrations};
-use crate::bank::stream::Streamed;
+use super::origin::at_origin;
+use super::rows::read_whole;
+use super::runtime::{Watch, elsewhere, own_runtime};
+use super::stream::Streamed;
+use super::{Definition, exact, find};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::index::{
     self, Device, Exact, Found, Hnsw, IndexKind, Kth, Neighbor, NeighborIndex, Processor, Question, Search,
-    SearchOptions, Sidecar, Stale, check_device,
+    SearchOptions, Sidecar, check_device,
 };
-use crate::schema;
 use crate::store::Store;
 use crate::store::memory;
 
@@ -222,7 +220,8 @@ pub(super) fn open_exact(store: &Store, definition: &Definition) -> Result<Bank>
     elsewhere(&definition.name, || open_within(store.folder(), definition, options, &Arc::default()))
 }
 
-fn open_within(
+/// Open a bank from any thread that is not an executor's own.
+pub(super) fn open_within(
     folder: &Path,
     definition: &Definition,
     options: SearchOptions,
@@ -246,219 +245,4 @@ async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) ->
         }
     }
     Ok(hnsw)
-}
-
-/// Told how far a long reading has come.
-pub(super) struct Watch(Box<Tell>);
-
-type Tell = dyn Fn(&str, usize, usize) + Send + Sync;
-
-impl Watch {
-    pub(super) fn tell(&self, bank: &str, done: usize, all: usize) {
-        (self.0)(bank, done, all);
-    }
-}
-
-impl std::fmt::Debug for Watch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Watch")
-    }
-}
-
-/// Run something on the database in `folder` from any thread that is not an executor's own.
-pub(super) fn own_runtime<T>(folder: &Path, run: impl AsyncFnOnce(Store) -> Result<T>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(Error::io("start a runtime for", folder))?;
-    runtime.block_on(async { run(Store::open(folder).await?).await })
-}
-
-/// Run on a thread that is no executor's own.
-pub(super) fn elsewhere<T: Send>(bank: &str, run: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let panicked = |_| Err(Error::BankUnreadable { bank: bank.into(), reason: "a thread panicked".into() });
-    std::thread::scope(|scope| scope.spawn(run).join().unwrap_or_else(panicked))
-}
-
-type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
-type Fitted = Arc<OnceLock<Result<Arc<Gaussian>, String>>>;
-
-/// The banks and calibrations of a database as they were when a session began, opened on first use.
-#[derive(Debug)]
-pub struct Banks {
-    folder: PathBuf,
-    definitions: Vec<Arc<Definition>>,
-    /// Of other versions than the banks' own, found so far.
-    versions: Mutex<HashMap<(String, u64), Arc<Definition>>>,
-    calibrations: Vec<Calibration>,
-    /// The version of `images` that the session sees.
-    images: AtomicU64,
-    /// What happened besides opening.
-    said: Mutex<BTreeSet<String>>,
-    opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
-    gaussians: Mutex<HashMap<(String, u64), Fitted>>,
-    watch: Arc<OnceLock<Watch>>,
-}
-
-impl Banks {
-    /// Read the definitions and calibrations; no vector is read yet.
-    pub async fn load(store: &Store) -> Result<Self> {
-        Ok(Self {
-            folder: store.folder().into(),
-            definitions: list(store).await?.into_iter().map(Arc::new).collect(),
-            versions: Mutex::default(),
-            calibrations: list_calibrations(store).await?,
-            images: store.version(schema::IMAGES).await?.into(),
-            said: Mutex::default(),
-            opened: Mutex::default(),
-            gaussians: Mutex::default(),
-            watch: Arc::default(),
-        })
-    }
-
-    /// No banks at all.
-    pub(crate) fn none() -> Self {
-        Self {
-            folder: PathBuf::new(),
-            definitions: Vec::new(),
-            versions: Mutex::default(),
-            calibrations: Vec::new(),
-            images: AtomicU64::new(0),
-            said: Mutex::default(),
-            opened: Mutex::default(),
-            gaussians: Mutex::default(),
-            watch: Arc::default(),
-        }
-    }
-
-    /// The names of all banks.
-    pub fn names(&self) -> Vec<String> {
-        self.definitions.iter().map(|bank| bank.name.clone()).collect()
-    }
-
-    /// A bank's definition by name, or by name and version of `images`: `cifar10`, `cifar10@12`.
-    pub fn definition(&self, name: &str) -> Result<Arc<Definition>> {
-        let (bare, version) = match name.split_once('@') {
-            Some((bare, version)) => (bare, Some(version)),
-            None => (name, None),
-        };
-        let found = self
-            .definitions
-            .iter()
-            .find(|bank| bank.name == bare)
-            .ok_or_else(|| Error::UnknownBank { name: bare.into(), known: self.names() })?;
-        let Some(version) = version else { return Ok(Arc::clone(found)) };
-        let version = version.parse::<u64>().map_err(|_| Error::BadBankVersion { name: name.into() })?;
-        if version == found.table_version {
-            return Ok(Arc::clone(found));
-        }
-        let key = (bare.to_owned(), version);
-        let known = self.versions.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some(known) = known {
-            return Ok(known);
-        }
-        let definition = Arc::new(elsewhere(bare, || {
-            own_runtime(&self.folder, async |store| at_version(&store, found, version).await)
-        })?);
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&definition));
-        Ok(definition)
-    }
-
-    /// A bank's calibration at k: of its version, or, where it was refreshed since, of the version before, with a notice.
-    pub fn calibration(&self, bank: &Definition, k: usize) -> Result<&Calibration> {
-        let of_bank = |found: &&Calibration| found.bank == bank.name && found.k == k;
-        let found = self.calibrations.iter().filter(of_bank).find(|found| {
-            found.table_version == bank.table_version
-                || found.table_version < bank.table_version && self.is_current(bank)
-        });
-        let found = found.ok_or_else(|| Error::NotCalibrated { bank: bank.name.clone(), k })?;
-        if found.table_version != bank.table_version {
-            let (name, before, now) = (&bank.name, found.table_version, bank.table_version);
-            self.say(format!(
-                "bank {name} was calibrated at version {before} and is at {now}: 'outskirt bank refresh {name} --calibrate' measures it again"
-            ));
-        }
-        Ok(found)
-    }
-
-    /// Whether this is the bank as it stands, and not another version of it.
-    fn is_current(&self, bank: &Definition) -> bool {
-        self.definitions.iter().any(|known| **known == *bank)
-    }
-
-    /// The session sees another version of `images` from now on.
-    pub(crate) fn see_images(&self, version: u64) {
-        self.images.store(version, Ordering::Relaxed);
-    }
-
-    fn say(&self, notice: String) {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(notice);
-    }
-
-    /// Refuse a bank that is behind its table, or say so.
-    fn check_fresh(&self, bank: &Definition, options: SearchOptions) -> Result<()> {
-        let images = self.images.load(Ordering::Relaxed);
-        if bank.follows() >= images || !self.is_current(bank) {
-            return Ok(());
-        }
-        let (name, follows) = (bank.name.clone(), bank.follows());
-        let stale = Error::StaleBank { bank: name, follows, images };
-        match options.stale {
-            Stale::Error => Err(stale),
-            Stale::Notice => {
-                self.say(stale.to_string());
-                Ok(())
-            }
-            Stale::Ignore => Ok(()),
-        }
-    }
-
-    /// The opened bank. The first caller reads it; others wait for that.
-    ///
-    /// Called from SQL functions, which are synchronous and may run on any executor: the reading has a thread
-    /// and a runtime of its own, so it cannot block the one it is called from.
-    pub fn open(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Bank>> {
-        self.check_fresh(definition, options)?;
-        let key = (definition.name.clone(), definition.table_version, options);
-        let slot = {
-            let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            Arc::clone(opened.entry(key).or_default())
-        };
-        let bank = slot.get_or_init(|| {
-            elsewhere(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
-                .map(Arc::new)
-                .map_err(|error| error.to_string())
-        });
-        bank.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
-    }
-
-    /// The Gaussians of a bank. The first caller fits them, as [`Self::open`] reads a bank.
-    pub fn gaussian(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Gaussian>> {
-        self.check_fresh(definition, options)?;
-        let key = (definition.name.clone(), definition.table_version);
-        let slot = {
-            let mut fitted = self.gaussians.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(fitted.entry(key).or_default())
-        };
-        let gaussian = slot.get_or_init(|| {
-            let fit = async |store: Store| Gaussian::of_bank(&store, definition).await;
-            elsewhere(&definition.name, || own_runtime(&self.folder, fit))
-                .map(Arc::new)
-                .map_err(|error| error.to_string())
-        });
-        gaussian.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
-    }
-
-    /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.
-    pub fn watch(&self, watch: impl Fn(&str, usize, usize) + Send + Sync + 'static) {
-        // a second watch is not an error: the first stays
-        let _ = self.watch.set(Watch(Box::new(watch)));
-    }
-
-    /// What the user should know of the banks used so far.
-    pub fn notices(&self) -> Vec<String> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let banks = opened.values().filter_map(|slot| slot.get()?.as_ref().ok());
-        let of_banks: Vec<String> = banks.filter_map(|bank| bank.notice().map(str::to_owned)).collect();
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        of_banks.into_iter().chain(said.iter().cloned()).collect()
-    }
 }

@@ -1,11 +1,10 @@
 //! Space given back without taking a row from any bank.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use super::derived::{base, derived, make, wanted_files};
-use super::refresh::{settle, untag_others};
+use super::derived::{base, derived, leftover_files, make};
+use super::tags::{settle, settle_tags};
 use super::{Definition, list};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -77,37 +76,4 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
         tables.push((table, before, store.footprint(table).await?));
     }
     Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, pruned })
-}
-
-/// Let exactly those versions of `images` be tagged that banks are read from and their files were made from.
-async fn settle_tags(store: &Store) -> Result<()> {
-    let banks = list(store).await?;
-    for bank in &banks {
-        store.tag(schema::IMAGES, &bank.tag(), bank.follows()).await?;
-        untag_others(store, bank).await?;
-    }
-    // and none of banks that are gone
-    store.untag(schema::IMAGES, |tag| Definition::is_tag(tag) && !banks.iter().any(|bank| bank.owns(tag))).await
-}
-
-/// Index files that belong to no bank, and those that were never finished.
-pub(super) fn leftover_files(store: &Store, banks: &[Definition]) -> Result<Vec<PathBuf>> {
-    let folder = store.index_folder();
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(Error::io("list", &folder))?,
-    };
-    let mut own = Vec::new();
-    for bank in banks {
-        own.extend(wanted_files(store, bank)?);
-    }
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry.map_err(Error::io("list", &folder))?.path();
-        if path.is_file() && !own.contains(&path) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }

@@ -5,8 +5,8 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 
 use super::Definition;
-use super::build::{for_each_id, for_each_row};
-use super::open::{Watch, elsewhere, own_runtime};
+use super::rows::{for_each_id, for_each_row};
+use super::runtime::{Watch, elsewhere, own_runtime};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
 use crate::index::{Ask, Exact, Found, Neighbor, NeighborIndex, Question, Running, SearchOptions, Work};

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Subcommand;
 
 use super::{Console, table};
-use crate::bank::{self, BankSpec, Definition, Refreshed, Verification};
+use crate::bank::{self, BankSpec, Definition, Recall, Refreshed};
 use crate::error::Result;
 use crate::evaluate::sanity;
 use crate::index::IndexKind;
@@ -166,7 +166,7 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
             let bar = console.progress("searching in both ways", 0);
             bar.enable_steady_tick(std::time::Duration::from_millis(200));
             let sample = args.sample as usize;
-            let found = bank::verify(&store, &args.name, sample, args.id.as_deref(), args.ood.as_deref()).await;
+            let found = bank::recall(&store, &args.name, sample, args.id.as_deref(), args.ood.as_deref()).await;
             bar.finish_and_clear();
             verified(&found?, console)
         }
@@ -238,7 +238,7 @@ async fn calibrate_again(store: &Store, bank: &Definition, console: &mut Console
     Ok(())
 }
 
-fn verified(found: &Verification, console: &mut Console<'_>) -> Result<()> {
+fn verified(found: &Recall, console: &mut Console<'_>) -> Result<()> {
     let bank = &found.bank;
     if let Some(notice) = &found.notice {
         console.notice(notice)?;

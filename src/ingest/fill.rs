@@ -2,7 +2,7 @@
 //!
 //! Rows whose bytes are stored are embedded from those; the others are read again from their uri, and must be the file
 //! that was ingested. Rows are walked some at a time and committed some thousand at a time: what is held here does not grow
-//! with their number, and a fill that was interrupted goes on where it was. Not for new images: [`crate::ingest::add`] adds those.
+//! with their number, and a fill that was interrupted goes on where it was. Not for new images: [`ingest`](super::ingest) adds those.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,11 +12,12 @@ use arrow::datatypes::{SchemaRef, UInt64Type};
 use futures::TryStreamExt;
 use tokio::sync::mpsc;
 
-use super::add::{COMMIT_ROWS, Filled, IngestSummary, Numbers};
-use super::compared::Compared;
+use super::columns::{Filled, Numbers};
+use super::drive::{Sink, drive};
 use super::pipeline::{Batch, Reject};
 use super::rejects::Rejects;
 use super::reread::{For, embed_for, reread};
+use super::summary::IngestSummary;
 use crate::backbone::Backbone;
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, Opened};
@@ -84,7 +85,7 @@ pub async fn fill(
     let version = store.version(schema::IMAGES).await?;
     let walking = tokio::spawn(walk(store.clone(), version, wanted, sender));
     let changed = Arc::new(Mutex::new(Vec::new()));
-    let mut batches = embed_for(Files::of(chunks), backbone, options.workers, {
+    let batches = embed_for(Files::of(chunks), backbone, options.workers, {
         let changed = Arc::clone(&changed);
         move |rows: &mut Vec<Row>, uri, hash| {
             let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,6 +107,7 @@ pub async fn fill(
         filled,
         rejects: Rejects::of(store, &lock, &name, format!("backbone = {}", quote(&name))).await?,
         lacks,
+        changed,
         images: Vec::new(),
         refused: Vec::new(),
         rows: Vec::new(),
@@ -113,38 +115,11 @@ pub async fn fill(
         embeddings: Vec::new(),
         logits: Vec::new(),
     };
-    let mut failed = None;
-    let mut compared = Compared::default();
-    while let Some(batch) = batches.next().await {
-        match batch {
-            Ok(batch) => {
-                compared.push(&batch);
-                writer.push(batch, &mut summary);
-            }
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
-        }
-        let found = std::mem::take(&mut *changed.lock().unwrap_or_else(PoisonError::into_inner));
-        writer.refuse(found, &mut summary);
-        if writer.ids.len() >= COMMIT_ROWS || writer.refused.len() >= COMMIT_ROWS {
-            writer.commit(&mut summary).await?;
-        }
-        progress(summary.filled + writer.ids.len() + summary.refused, all);
-    }
-    summary.stages = batches.times();
-    summary.deviation = compared.deviation(backbone.manifest().dimension);
-    drop(batches);
-    writer.commit(&mut summary).await?;
-    if let Some(error) = failed {
-        return Err(error);
-    }
+    let before = summary.unchanged;
+    let dimension = backbone.manifest().dimension;
+    drive(batches, dimension, &mut writer, &mut summary, |files| progress(files - before, all)).await?;
     walking.await.map_err(|_| Error::WorkerDied)??;
-    if let (Some(first), 0, 0) = (summary.first_rejects.first(), summary.filled, summary.unchanged) {
-        let first = format!("{}: {}", first.uri, first.reason);
-        return Err(Error::AllImagesRefused { count: summary.refused, first });
-    }
+    summary.check_not_all_refused()?;
     summary.wall = start.elapsed();
     Ok(summary)
 }
@@ -233,6 +208,8 @@ struct Writer<'a> {
     rejects: Rejects<'a>,
     /// SQL: whether a row is not embedded.
     lacks: String,
+    /// What was found changed or damaged since the last batch.
+    changed: Arc<Mutex<Vec<Reject>>>,
     /// Uris of the images that wait.
     images: Vec<String>,
     /// What could not be embedded.
@@ -244,7 +221,7 @@ struct Writer<'a> {
     logits: Vec<f32>,
 }
 
-impl Writer<'_> {
+impl Sink<Vec<Row>> for Writer<'_> {
     fn push(&mut self, batch: Batch<Vec<Row>>, summary: &mut IngestSummary) {
         for image in batch.images {
             self.rows.extend(image.purpose.iter().map(|_| self.images.len()));
@@ -253,12 +230,19 @@ impl Writer<'_> {
         }
         self.embeddings.extend(batch.embeddings);
         self.logits.extend(batch.logits);
-        self.refuse(batch.rejects, summary);
+        let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+        for rejects in [batch.rejects, changed] {
+            summary.refuse(&rejects);
+            self.refused.extend(rejects);
+        }
     }
 
-    fn refuse(&mut self, rejects: Vec<Reject>, summary: &mut IngestSummary) {
-        summary.refuse(&rejects);
-        self.refused.extend(rejects);
+    fn rows(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn rejects(&self) -> usize {
+        self.refused.len()
     }
 
     async fn commit(&mut self, summary: &mut IngestSummary) -> Result<()> {
@@ -270,7 +254,9 @@ impl Writer<'_> {
         summary.write += start.elapsed();
         Ok(())
     }
+}
 
+impl Writer<'_> {
     async fn commit_rows(&mut self, summary: &mut IngestSummary) -> Result<()> {
         let (ids, rows) = (std::mem::take(&mut self.ids), std::mem::take(&mut self.rows));
         summary.filled += ids.len();

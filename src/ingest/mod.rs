@@ -1,20 +1,24 @@
 //! Pictures to rows of `images`: found files are embedded on all cores and committed some thousand at a time.
 //!
-//! `pipeline` reads, decodes and embeds with bounded queues; `add` decides what each file is for (new, changed, known to another
-//! backbone) and commits it; `fill` embeds rows that are there with another backbone, and finds their files again with
+//! `pipeline` reads, decodes and embeds with bounded queues; `drive` takes its batches to commits; `add` decides what each file
+//! is for (new, changed, known to another backbone), and `columns` makes rows of it; `fill` embeds rows that are there with another backbone, and finds their files again with
 //! `reread`. `metadata` are the columns that tables give beside pictures, `rejects` the table of what was refused, `compared`
 //! the images that are embedded in f32 beside bf16. Not for banks: they follow afterwards ([`crate::bank::refresh_all`]).
 
 mod add;
+mod columns;
 mod compared;
+mod drive;
 mod fill;
 mod metadata;
 mod pipeline;
 mod rejects;
 mod reread;
+mod summary;
 
-pub use add::{IngestOptions, IngestSummary, ingest};
+pub use add::{IngestOptions, ingest};
 pub use fill::{FillOptions, fill};
 pub use metadata::Metadata;
 pub use pipeline::{Batch, EmbeddedImage, Embedding, Reject, StageTimes, embed};
 pub(crate) use reread::{For, embed_for, reread};
+pub use summary::IngestSummary;

@@ -2,7 +2,7 @@
 //!
 //! One thread reads and hashes files; as many workers as asked for each decode, preprocess and embed whole
 //! batches, so the three overlap across workers; the consumer gets the batches back in order. All queues are
-//! bounded: memory does not grow with the number of files. Not for storing: [`crate::ingest::add`] does that.
+//! bounded: memory does not grow with the number of files. Not for storing: [`ingest`](super::ingest) does that.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::datatypes::{DataType, FieldRef, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, UInt64Type};
 use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
 use datafusion::prelude::col;
 use futures::TryStreamExt;
 use lance::dataset::{MergeInsertBuilder, MergeInsertWriteMode, WhenMatched, WhenNotMatched};
-use lancedb::table::NewColumnTransform;
+use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
 
 use super::delta::{dataset, lance};
 use super::{Store, WriteLock};
@@ -69,6 +69,20 @@ impl Store {
     /// Drop a column of a table.
     pub async fn drop_column(&self, _lock: &WriteLock, table: &str, column: &str) -> Result<()> {
         self.writable(table).await?.drop_columns(&[column]).await?;
+        Ok(())
+    }
+
+    /// Add columns to a table, NULL everywhere; those that are there already are left alone.
+    pub async fn add_null_columns(&self, lock: &WriteLock, table: &str, fields: &[Field]) -> Result<()> {
+        let existing = self.schema(table).await?;
+        for field in fields.iter().filter(|field| existing.field_with_name(field.name()).is_err()) {
+            self.add_column(lock, table, Arc::new(field.clone())).await?;
+            // lance may keep the field's metadata from the transform or not: set it, so that it is there for certain
+            let update = FieldMetadataUpdate::new(field.name().as_str());
+            let metadata = field.metadata().clone();
+            let update = metadata.into_iter().fold(update, |update, (key, value)| update.set(key, value));
+            self.writable(table).await?.update_field_metadata(&[update]).await?;
+        }
         Ok(())
     }
 }

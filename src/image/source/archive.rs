@@ -4,16 +4,11 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Entry, place, tarball, zipped};
+use super::format::Entry;
 
 pub(super) fn is_image(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().unwrap_or_default();
     ["png", "jpg", "jpeg", "ppm", "pgm"].iter().any(|known| extension.eq_ignore_ascii_case(known))
-}
-
-pub(super) fn is_archive(path: &Path) -> bool {
-    let name = place::name(path);
-    tarball::is_tar(&name) || zipped::is_zip(&name)
 }
 
 pub(super) fn is_hidden(name: &OsStr) -> bool {

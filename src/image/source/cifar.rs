@@ -10,7 +10,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Entry, Fault, Forward, Reader, Source, place, ppm, row_name};
+use super::format::{Entry, Fault, Reader, Source, row_name};
+use super::forward::Forward;
+use super::netpbm::ppm;
+use super::{forward, place};
 use crate::error::{Error, Result};
 use crate::formats::pickle::{Value, unpickle};
 
@@ -140,8 +143,8 @@ pub(super) fn archive(
         let sizes: BTreeMap<u64, u64> = members.iter().map(|member| (member.at, member.size)).collect();
         let file = path.to_path_buf();
         let read = move || {
-            let gzip = super::tarball::is_gzip(&file)?;
-            let mut body = Forward::new(super::tarball::open(&file, gzip)?);
+            let gzip = forward::is_gzip(&file)?;
+            let mut body = Forward::new(forward::open(&file, gzip)?);
             let sizes = sizes.clone();
             let load = move |entry: &Entry| body.contents(entry.at, sizes.get(&entry.at).copied().unwrap_or(0));
             Ok(Box::new(Batches { form, load, loaded: None }) as Box<dyn Reader>)

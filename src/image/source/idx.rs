@@ -6,8 +6,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::format::{Entry, Fault, Reader, Source};
+use super::forward;
+use super::forward::Forward;
+use super::netpbm::pgm;
 use super::place::{self, Seekable};
-use super::{Entry, Fault, Forward, Reader, Source, pgm, tarball};
 use crate::error::{Error, Result};
 
 const IMAGES: u32 = 2051;
@@ -71,7 +74,7 @@ pub(super) fn part(path: &Path) -> Option<&'static str> {
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
-    tarball::open(path, tarball::is_gzip(path)?)
+    forward::open(path, forward::is_gzip(path)?)
 }
 
 fn numbers<const N: usize>(body: &mut impl Read) -> io::Result<[u32; N]> {

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::list::{self, Label};
-use super::{Entry, Fault, ImageFiles, Open, Reader, Source, place, plan};
+use super::format::{Entry, Fault, Label, Open, Reader, Source};
+use super::place;
 use crate::error::Result;
 
 /// Files kept: a batch of CIFAR is in memory as long as its file is.
@@ -15,8 +15,9 @@ const READERS: usize = 4;
 
 /// Images by their uris, asked for again and again: an archive is listed once for all that ask one after the other, and
 /// read once where they ask in its order. One that has changed in between is opened anew.
-#[derive(Default)]
 pub struct Opened {
+    /// What a path holds. Lists are among it, whose images this reads: so it is handed in.
+    plan: fn(&Path) -> Result<Vec<Source>>,
     /// The last that were asked for, the latest last.
     files: Mutex<VecDeque<(PathBuf, Arc<File>)>>,
 }
@@ -41,10 +42,9 @@ struct Left {
 }
 
 impl Opened {
-    /// The images of these uris, as [`open`](super::open) gave them: those of one container file together, in its
-    /// order. One that is there no more is an [`Error::BadImage`](crate::error::Error::BadImage) of that uri.
-    pub fn images(&self, uris: impl IntoIterator<Item = String>) -> ImageFiles {
-        ImageFiles::new(list::named(uris.into_iter().map(|uri| (uri, None)).collect(), self))
+    /// Nothing opened yet.
+    pub(super) fn listed_by(plan: fn(&Path) -> Result<Vec<Source>>) -> Self {
+        Self { plan, files: Mutex::default() }
     }
 
     /// The images of a file that are wanted, by their uris; what it does not hold stays in `wanted`.
@@ -64,7 +64,7 @@ impl Opened {
             return Ok(file);
         }
         // whoever asks for the same file meanwhile waits for its list
-        let parts = plan(path)?.into_iter().map(|source| Part { source, left: Arc::default() }).collect();
+        let parts = (self.plan)(path)?.into_iter().map(|source| Part { source, left: Arc::default() }).collect();
         let file = Arc::new(File { state, parts });
         files.push_back((path.into(), Arc::clone(&file)));
         if files.len() > FILES {

@@ -12,9 +12,10 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::error::ArrowError;
 use futures::StreamExt;
 
+use super::format::{Entry, Reader, Source};
+use super::place;
 use super::table::{self, Images, ROWS};
 use super::wait::wait;
-use super::{Entry, Reader, Source, place};
 use crate::error::{Error, Result, without_location};
 
 /// Batches that Lance decodes ahead: pictures may be large.

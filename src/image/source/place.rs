@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::address;
+use super::format::MAX_FILE_BYTES;
 use super::remote::{self, Blocks};
-use super::{MAX_FILE_BYTES, address};
 
 /// A file's name, which says what it is.
 pub(super) fn name(path: &Path) -> String {

@@ -24,8 +24,8 @@ use object_store::{
 use url::Url;
 
 use super::address::{authority, refusal, s3, shown};
+use super::format::{Fault, MAX_FILE_BYTES, too_large};
 use super::wait::{start, wait};
-use super::{Fault, MAX_FILE_BYTES, too_large};
 use crate::error::{Error, Result};
 
 /// Bytes asked for together, of a file that is not read from its beginning, …

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::Source;
+use super::format::Source;
 use crate::error::{Error, Result};
 use crate::statistics::sampling;
 

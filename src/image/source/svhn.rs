@@ -8,8 +8,10 @@ use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
+use super::format::{Entry, Fault, Reader, Source};
+use super::forward::Forward;
+use super::netpbm::ppm;
 use super::place::{self, Seekable};
-use super::{Entry, Fault, Forward, Reader, Source, ppm};
 use crate::error::{Error, Result};
 
 const FILE_HEADER: u64 = 128;

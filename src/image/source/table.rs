@@ -17,8 +17,10 @@ use datafusion::parquet::errors::Result as ParquetResult;
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 
 use super::archive::share;
+use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, Table, too_large};
+use super::kept::Opened;
 use super::place::{self, Seekable};
-use super::{Entry, Fault, MAX_FILE_BYTES, Opened, Reader, Source, Table, list, too_large};
+use super::uris;
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -37,7 +39,7 @@ pub(super) fn is_table(name: &str) -> bool {
 }
 
 /// What a table given by itself holds or names.
-pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
+pub(super) fn plan(path: &Path, opened: &Opened) -> Result<Vec<Source>> {
     let is_parquet = is_parquet(&place::name(path));
     if is_parquet && let Some(source) = images(path)? {
         return Ok(vec![source]);
@@ -60,9 +62,9 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     for (row, uri) in uris.as_string::<i32>().iter().enumerate() {
         let Some(uri) = uri.map(str::trim).filter(|uri| !uri.is_empty()) else { continue };
         let label = labels.as_ref().map(|labels| labels.as_string::<i32>()).filter(|labels| labels.is_valid(row));
-        named.push((list::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
+        named.push((uris::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
     }
-    let mut sources = list::named(named, &Opened::default());
+    let mut sources = uris::named(named, opened);
     if let Some(first) = sources.first_mut() {
         first.table = Some(Table::Names(path.into(), table));
     }

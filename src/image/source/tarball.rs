@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
-
 use super::archive::{is_image, label, member_name};
-use super::{Entry, Fault, Forward, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, address, cifar, place, too_large};
+use super::format::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, too_large};
+use super::forward::Forward;
+use super::{address, cifar, forward};
 use crate::error::{Error, Result};
 
 pub(super) fn is_tar(name: &str) -> bool {
@@ -18,11 +18,11 @@ pub(super) fn is_tar(name: &str) -> bool {
 
 /// The images of an archive; or the batches of a CIFAR distribution, a source per part.
 pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
-    let gzip = is_gzip(path)?;
+    let gzip = forward::is_gzip(path)?;
     let mut listing = Listing::default();
     let ended = if gzip || address::of(path).is_some() {
         // a cut shows by itself in compressed data and downloads, so there is no length to compare with
-        let mut archive = tar::Archive::new(open(path, gzip)?);
+        let mut archive = tar::Archive::new(forward::open(path, gzip)?);
         archive.entries().and_then(|entries| listing.read(entries, u64::MAX))
     } else {
         let file = File::open(path).map_err(Error::io("open", path))?;
@@ -38,7 +38,7 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     let Listing { mut images, mut others } = listing;
     if images.is_empty() && ended.is_ok() {
         others.retain(|member| cifar::is_part_of_distribution(&member.name));
-        let sources = cifar::archive(path, &others, || open(path, gzip))?;
+        let sources = cifar::archive(path, &others, || forward::open(path, gzip))?;
         if !sources.is_empty() {
             return Ok(sources);
         }
@@ -46,24 +46,10 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     label(&mut images);
     let archive = path.to_path_buf();
     let read = move || {
-        let body = Forward::new(open(&archive, gzip)?);
+        let body = Forward::new(forward::open(&archive, gzip)?);
         Ok(Box::new(Members { body, gzip }) as Box<dyn Reader>)
     };
     Ok(vec![Source { cut: ended.err().map(|error| error.to_string()), ..Source::inside(path, images, read) }])
-}
-
-/// Told by the first two bytes: a `.tar` that is compressed is read as well.
-pub(super) fn is_gzip(path: &Path) -> Result<bool> {
-    let mut magic = Vec::new();
-    let file = place::open(path).map_err(Error::io("open", path))?;
-    file.take(2).read_to_end(&mut magic).map_err(Error::io("read", path))?;
-    Ok(magic == [0x1f, 0x8b])
-}
-
-/// A file from its beginning, decompressed.
-pub(super) fn open(path: &Path, gzip: bool) -> Result<Box<dyn Read + Send>> {
-    let file = place::open(path).map_err(Error::io("open", path))?;
-    Ok(if gzip { Box::new(MultiGzDecoder::new(file)) } else { file })
 }
 
 /// What an error began with: the archive's reader puts words of its own before it.

@@ -2,7 +2,11 @@
 
 use std::io::Write;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use super::*;
+use crate::error::{Error, Result};
 
 fn open_all(paths: &[PathBuf]) -> Result<ImageFiles> {
     open(paths, &Selection::default())

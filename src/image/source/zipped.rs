@@ -8,8 +8,8 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::archive::{is_image, label, member_name};
+use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, too_large};
 use super::place::Seekable;
-use super::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, too_large};
 use crate::error::{Error, Result};
 
 type Archive = ZipArchive<BufReader<Seekable>>;

@@ -1,6 +1,6 @@
 //! How a bank's graph answers beside exact search, on a sample of images.
 
-use super::build::draw;
+use super::rows::draw;
 use super::{Bank, Definition, find, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
@@ -13,7 +13,7 @@ const SAME: f32 = 1e-5;
 
 /// What a graph gives beside what exact search gives.
 #[derive(Debug, Clone)]
-pub struct Verification {
+pub struct Recall {
     /// The bank.
     pub bank: Definition,
     /// What happened to the index file while it was opened, where something did.
@@ -39,13 +39,7 @@ pub struct Verification {
 /// ID images are those of `id`; without it, those that the bank was calibrated with; without a calibration, its own rows.
 ///
 /// Errors: an unknown bank, one without a graph, predicates that fail or match nothing.
-pub async fn verify(
-    store: &Store,
-    name: &str,
-    sample: usize,
-    id: Option<&str>,
-    ood: Option<&str>,
-) -> Result<Verification> {
+pub async fn recall(store: &Store, name: &str, sample: usize, id: Option<&str>, ood: Option<&str>) -> Result<Recall> {
     let bank = find(store, name).await?;
     if bank.index_kind()? == IndexKind::Exact {
         return Err(Error::NoHnsw { bank: bank.name });
@@ -77,7 +71,7 @@ pub async fn verify(
     let metrics =
         Metrics::of(&wide(&id_exact), &wide(&ood_exact)).zip(Metrics::of(&wide(&id_graph), &wide(&ood_graph)));
     let count = errors.len() as f64;
-    Ok(Verification {
+    Ok(Recall {
         notice: graph.notice().map(str::to_owned),
         id_predicate,
         id_images: id_exact.len(),

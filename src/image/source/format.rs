@@ -1,0 +1,194 @@
+//! What every format gives: a [`Source`], whose entries are known before anything is read, and a [`Reader`] of their contents.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::error::{Error, Result};
+
+/// A file or archive member above this many bytes is refused instead of read: no picture is so large, and its header
+/// may lie.
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// The bytes of one picture, not decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// Where it is: the absolute path with symbolic links kept, or the address without what gives access to it; of an
+    /// image inside a file, that file's, `!/` and the name there.
+    pub uri: String,
+    /// Its class; see [`open`].
+    pub label: Option<String>,
+    /// The file's bytes, as stored; of bare pixels a netpbm file.
+    pub bytes: Vec<u8>,
+}
+
+/// An image's class.
+pub(super) type Label = Option<Arc<str>>;
+
+/// A file or folder that holds images, and how they are read.
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    /// What stands before an entry's name in its uri.
+    pub(super) root: String,
+    pub(super) entries: Vec<Entry>,
+    /// `train`, `test`, …, where it is a part of a data set.
+    pub(super) part: Option<String>,
+    /// Why it could not be listed to its end.
+    pub(super) cut: Option<String>,
+    /// It was found in a folder: where it breaks, the rest of the folder goes on.
+    pub(super) in_folder: bool,
+    /// The table that it is, or that named it, where that says more of its images.
+    pub(super) table: Option<Table>,
+    pub(super) open: Arc<Open>,
+}
+
+/// Gives a reader of a source from its beginning.
+pub(super) type Open = dyn Fn() -> Result<Box<dyn Reader>> + Send + Sync;
+
+/// What says more of images than their labels.
+pub(super) enum Table {
+    /// One that holds them: gives its further columns.
+    Holds(Arc<Tell>),
+    /// One that names them, as it was given.
+    Names(PathBuf, RecordBatch),
+}
+
+/// Gives the columns of a table.
+pub(super) type Tell = dyn Fn() -> Result<RecordBatch> + Send + Sync;
+
+impl Table {
+    /// The same under another name, for messages.
+    pub(super) fn at(self, other: &Path) -> Self {
+        match self {
+            Self::Holds(tell) => {
+                let other = other.to_path_buf();
+                Self::Holds(Arc::new(move || tell().map_err(|error| error.at(&other))))
+            }
+            names => names,
+        }
+    }
+}
+
+/// What a table says of images, beside their bytes.
+#[derive(Debug)]
+pub enum Told {
+    /// It holds them: its columns of plain types, without the one that is the label, row by row.
+    Held {
+        /// The table, as the uris of its images name it.
+        path: PathBuf,
+        /// The columns.
+        rows: RecordBatch,
+    },
+    /// It names them in its column `uri`.
+    Named {
+        /// The table, as it was given.
+        path: PathBuf,
+        /// All of it.
+        rows: RecordBatch,
+    },
+}
+
+/// The file that holds an image, and its row there, by the image's uri.
+pub fn held_row(uri: &str) -> Option<(&str, u32)> {
+    let (file, row) = uri.rsplit_once("!/")?;
+    row.bytes().all(|byte| byte.is_ascii_digit()).then(|| Some((file, row.parse().ok()?)))?
+}
+
+impl Source {
+    /// A container whose entries are named inside it.
+    pub(super) fn inside(
+        path: &Path,
+        mut entries: Vec<Entry>,
+        open: impl Fn() -> Result<Box<dyn Reader>> + Send + Sync + 'static,
+    ) -> Self {
+        let root = format!("{}!/", path.display());
+        if path.to_str().is_none() {
+            entries.iter_mut().for_each(|entry| {
+                entry.refused = Some("the path of the file that holds it is not UTF-8: rename it".into());
+            });
+        }
+        let (path, open) = (path.into(), Arc::new(open));
+        Self { path, root, entries, part: None, cut: None, in_folder: false, table: None, open }
+    }
+
+    /// A container in a folder that cannot be listed.
+    pub(super) fn broken(path: &Path, reason: String) -> Self {
+        let (file, cut) = (path.to_path_buf(), Some(reason.clone()));
+        let open = move || Err(Error::BadArchive { path: file.clone(), reason: reason.clone() });
+        Self { cut, in_folder: true, ..Self::inside(path, Vec::new(), open) }
+    }
+
+    /// With what gives further columns of its rows.
+    pub(super) fn with_table(self, tell: Option<impl Fn() -> Result<RecordBatch> + Send + Sync + 'static>) -> Self {
+        Self { table: tell.map(|tell| Table::Holds(Arc::new(tell))), ..self }
+    }
+
+    pub(super) fn with_part(self, part: Option<&str>) -> Self {
+        Self { part: part.map(String::from), ..self }
+    }
+}
+
+/// One image of a source.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) name: Box<str>,
+    pub(super) label: Option<Arc<str>>,
+    /// Where it is: what its reader makes of that.
+    pub(super) at: u64,
+    /// Bytes; or the row in what lies there.
+    pub(super) size: u64,
+    pub(super) refused: Option<String>,
+}
+
+impl Entry {
+    pub(super) fn new(name: impl Into<Box<str>>, at: u64, size: u64) -> Self {
+        Self { name: name.into(), label: None, at, size, refused: None }
+    }
+
+    /// The row of a file that has no names for them.
+    pub(super) fn row(row: usize) -> Self {
+        Self::new(row_name(row), row as u64, 0)
+    }
+}
+
+/// Rows sort by name as they lie.
+pub(super) fn row_name(row: usize) -> String {
+    format!("{row:08}")
+}
+
+/// Reads the entries of a source, in their order; some may be left out.
+pub(super) trait Reader: Send {
+    /// The entries that come next, as far as they are known: what answers slowly is asked for several at a time.
+    fn ahead(&mut self, _next: &[Entry]) {}
+
+    fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault>;
+
+    /// Say what is wrong with the whole, once the last entry was read.
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Why an entry cannot be read.
+pub(super) enum Fault {
+    /// It alone.
+    Image(String),
+    /// And nothing after it.
+    Container(String),
+    /// Nor anything else at addresses.
+    Lost(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Container(error.to_string())
+    }
+}
+
+pub(super) fn too_large(bytes: u64) -> String {
+    format!("it is {bytes} bytes long, and at most {MAX_FILE_BYTES} are read")
+}
+
+pub(super) const NOT_UTF8: &str = "its name is not UTF-8: rename it";

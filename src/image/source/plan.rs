@@ -1,0 +1,192 @@
+//! What a path holds: which format reads it, on this machine or at an address.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::address::shown;
+use super::format::Source;
+use super::images::ImageFiles;
+use super::kept::Opened;
+use super::select::Selection;
+use super::{address, archive, cifar, files, folder, idx, lance, list, place, remote, svhn, table, tarball, zipped};
+use crate::error::{Error, Result};
+
+/// What a name may end in, for messages.
+const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.gz, .tgz and .zip archives; the CIFAR, SVHN \
+                    (.mat) and MNIST (idx) files; .parquet, .csv and .jsonl tables; .lance tables with image bytes; and .txt \
+                    lists of paths; on this machine or at http://, https:// and s3:// addresses";
+
+/// Find the images in `paths`, which may be addresses.
+///
+/// | path | images | label |
+/// | --- | --- | --- |
+/// | folder | `.png`, `.jpg`, `.jpeg`, `.ppm`, `.pgm` at any depth, and the data set files below | the folder that directly holds it, if that lies below the folder given |
+/// | image file | itself | none |
+/// | `.tar`, `.tar.gz`, `.tgz`, `.zip` | members with these extensions, or the CIFAR batches in it | the member's folder; see below |
+/// | CIFAR-10 and CIFAR-100, binary or Python version, a batch, the folder or the archive | all rows | the class's name, or its number where the file of names is not beside it; of CIFAR-100 the fine one |
+/// | SVHN, `*_32x32.mat` | all | the digit |
+/// | MNIST and its kin, `*-images-idx3-ubyte`, `.gz` too | all | the number in the labels file beside it |
+/// | `.parquet` with image bytes, as Hugging Face lays it out | all rows | column `label`, by its class's name where the file has them |
+/// | `.parquet`, `.csv`, `.jsonl` with a column `uri` | the files named, relative to the table's folder, and addresses | column `label` |
+/// | `.lance`, a Lance table with image bytes (blobs too), on this machine | all rows | as `.parquet` |
+/// | `.txt` | a path and maybe a label per line, relative to the list's folder | that |
+///
+/// **Addresses**: `http://`, `https://` and `s3://` ones are read as files are, and are the uris of their images, without
+/// what signs them. Only S3 has folders and wildcards. Archives are streamed, other files are read by parts (or whole,
+/// up to 256 MiB, where a server gives none), pictures some at a time.
+///
+/// Extensions count in any case; `*`, `?` and `[…]` in a path that does not exist are wildcards.
+///
+/// **Order**: the paths as given; inside a folder by name, bytewise, files and folders alike; an archive's own order.
+///
+/// **Skipped without a word**: other files, hidden ones (`.x`, so also macOS's `._x`), `__MACOSX`, archives inside
+/// folders, and folders that a symbolic link turns into a circle. Other symbolic links are followed.
+///
+/// **Broken**: a data set's file in a folder that cannot be listed or read on is one image that cannot be read, with the
+/// file's uri, and the rest goes on; one that is given by itself is an error.
+///
+/// **Archives**: one whose images all lie in one top folder has that folder as its root (`places/1.jpg` has no label,
+/// `test/cat/1.png` has `cat`), any other starts at its top (`cat/1.png` beside `dog/1.png` has `cat`).
+///
+/// **More of them**: what tables say of images beside, [`ImageFiles::told`] gives.
+///
+/// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
+///
+/// Errors: [`Error::MissingPath`], [`Error::UnknownFile`] for other files, [`Error::Io`] and [`Error::BadArchive`] for
+/// what cannot be listed, [`Error::Unreachable`] where no host answers, [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at
+/// [`ImageFiles`].
+pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
+    let mut sources = Vec::new();
+    for given in paths {
+        for path in expand(given)? {
+            let found = plan(&path)?;
+            let is_several = is_folder(&path) || is_archive(&path);
+            let path = PathBuf::from(shown(&path.to_string_lossy()));
+            sources.extend(if is_several { selection.of_parts(&path, found)? } else { found });
+        }
+    }
+    selection.apply(&mut sources);
+    let single = sources.iter().filter(|source| source.root.is_empty()).flat_map(|source| &source.entries);
+    remote::probe(single.map(|entry| &*entry.name).filter(|name| address::is_address(name)))?;
+    let files = ImageFiles::new(sources);
+    // an archive that is cut before its first image is a broken one, which the iterator says, and not an empty one
+    if files.total() == 0 && !files.are_cut() {
+        let paths = paths.iter().map(|path| shown(&path.to_string_lossy())).collect::<Vec<_>>().join(", ");
+        return Err(Error::NoImages { paths });
+    }
+    Ok(files)
+}
+
+/// What one path holds, whichever part of a data set it is.
+fn plan(given: &Path) -> Result<Vec<Source>> {
+    if let Some(address) = address::of(given) {
+        return plan_address(address);
+    }
+    let found = fs::metadata(given).map_err(Error::io("read", given))?;
+    let path = std::path::absolute(given).map_err(Error::io("find", given))?;
+    if !found.is_dir() {
+        plan_file(&path)
+    } else if lance::is_table(&path) {
+        Ok(vec![lance::plan(&path)?])
+    } else {
+        folder::folder(&path)
+    }
+}
+
+/// What lies at an address; what gives access to it stays out of uris and errors.
+fn plan_address(address: &str) -> Result<Vec<Source>> {
+    let (path, shown) = (PathBuf::from(address), PathBuf::from(shown(address)));
+    if let Some(reason) = address::refusal(address) {
+        return Err(Error::BadArchive { path: shown, reason });
+    }
+    if lance::is_table(&path) {
+        let reason = "Lance tables are read from folders of this machine: copy it to one".into();
+        return Err(Error::BadArchive { path: shown, reason });
+    }
+    if is_folder(&path) {
+        let found = remote::list(address).map_err(Error::io("list", &shown))?;
+        return if found.is_empty() { Err(Error::MissingPath { path: shown }) } else { folder::listed(address, found) };
+    }
+    let sources = plan_file(&path).map_err(|error| error.at(&shown))?;
+    let as_shown = |source: Source| {
+        if source.path != path || path == shown {
+            return source;
+        }
+        let (open, root, named) = (source.open, format!("{}!/", shown.display()), shown.clone());
+        let table = source.table.map(|table| table.at(&shown));
+        let open = Arc::new(move || open().map_err(|error| error.at(&named)));
+        Source { path: shown.clone(), root, table, open, ..source }
+    };
+    Ok(sources.into_iter().map(as_shown).collect())
+}
+
+/// Whether a path is a folder, which in S3 is what its name does not say to be a file.
+fn is_folder(path: &Path) -> bool {
+    let Some(address) = address::of(path) else { return path.is_dir() };
+    let name = address::name(address);
+    let is_file = archive::is_image(name.as_ref())
+        || is_archive(path)
+        || idx::is_images(&name)
+        || idx::is_labels(&name)
+        || svhn::is_mat(&name)
+        || table::is_table(&name)
+        || list::is_list(&name)
+        || cifar::is_binary(&name);
+    address::is_s3(address) && (address.ends_with('/') || !is_file)
+}
+
+/// What a file holds.
+fn plan_file(path: &Path) -> Result<Vec<Source>> {
+    let text = place::name(path);
+    if archive::is_image(text.as_ref()) {
+        Ok(vec![files::one(path)])
+    } else if tarball::is_tar(&text) {
+        tarball::plan(path)
+    } else if zipped::is_zip(&text) {
+        Ok(vec![zipped::plan(path)?])
+    } else if idx::is_images(&text) {
+        Ok(vec![idx::plan(path)?])
+    } else if idx::is_labels(&text) {
+        Ok(Vec::new()) // read with its images
+    } else if svhn::is_mat(&text) {
+        Ok(vec![svhn::plan(path)?])
+    } else if table::is_table(&text) {
+        table::plan(path, &Opened::default())
+    } else if list::is_list(&text) {
+        list::plan(path, &Opened::default())
+    } else if let Some(source) = cifar::file(path)? {
+        Ok(vec![source])
+    } else {
+        Err(Error::UnknownFile { path: path.into(), read: READ })
+    }
+}
+
+fn is_archive(path: &Path) -> bool {
+    let name = place::name(path);
+    tarball::is_tar(&name) || zipped::is_zip(&name)
+}
+
+/// The paths that `given` stands for: itself, or what its wildcards match, by name.
+fn expand(given: &Path) -> Result<Vec<PathBuf>> {
+    let Some(text) = given.to_str() else { return Ok(vec![given.into()]) };
+    if address::is_address(text) {
+        return remote::expand(text);
+    }
+    if text.contains("://") && !given.exists() {
+        return Err(Error::UnknownFile { path: given.into(), read: READ });
+    }
+    if given.exists() || !text.contains(['*', '?', '[']) {
+        return Ok(vec![given.into()]);
+    }
+    let bad = |reason: String| Error::BadPattern { pattern: text.into(), reason };
+    let matches = glob::glob(text).map_err(|error| bad(error.to_string()))?;
+    let found = matches.collect::<Result<Vec<_>, _>>().map_err(|error| bad(error.to_string()))?;
+    if found.is_empty() { Err(bad("nothing there matches it".into())) } else { Ok(found) }
+}
+
+impl Default for Opened {
+    fn default() -> Self {
+        Self::listed_by(plan)
+    }
+}

@@ -1,0 +1,81 @@
+//! Images named one by one, by their uris.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::format::{Entry, Label, Source};
+use super::images::ImageFiles;
+use super::kept::Opened;
+use super::{address, files};
+
+impl Opened {
+    /// The images of these uris, as [`open`](super::open) gave them: those of one container file together, in its
+    /// order. One that is there no more is an [`Error::BadImage`](crate::error::Error::BadImage) of that uri.
+    pub fn images(&self, uris: impl IntoIterator<Item = String>) -> ImageFiles {
+        ImageFiles::new(named(uris.into_iter().map(|uri| (uri, None)).collect(), self))
+    }
+}
+
+/// A path in a list or table, which is relative to that file's folder, as its image's uri begins; an address is itself,
+/// with all that it carries.
+pub fn absolute(list: &Path, name: &str) -> String {
+    if let Some(list) = address::of(list) {
+        return address::join(list, name);
+    }
+    if address::is_address(name) {
+        return name.into();
+    }
+    let path = list.parent().unwrap_or(list).join(name);
+    // without `.` and doubled slashes, as the path of a file that is given by itself
+    std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
+}
+
+/// Sources of these uris: files in the order given, then what lies inside other files, together for each of those.
+pub(super) fn named(uris: Vec<(String, Label)>, opened: &Opened) -> Vec<Source> {
+    let mut plain = Vec::new();
+    let mut inside: Vec<(PathBuf, HashMap<String, Label>)> = Vec::new();
+    let mut places: HashMap<PathBuf, usize> = HashMap::new();
+    for (uri, label) in uris {
+        match container(&uri) {
+            None => plain.push((uri, label)),
+            Some(path) => {
+                let place = *places.entry(path.clone()).or_insert_with(|| {
+                    inside.push((path, HashMap::new()));
+                    inside.len() - 1
+                });
+                inside[place].1.insert(address::shown(&uri), label);
+            }
+        }
+    }
+    let mut sources = Vec::new();
+    if !plain.is_empty() {
+        sources.push(files::named(plain));
+    }
+    for (path, mut wanted) in inside {
+        let reason = match opened.some(&path, &mut wanted) {
+            Ok(found) => {
+                sources.extend(found);
+                format!("it is not in {} any more", address::shown(&path.to_string_lossy()))
+            }
+            Err(error) => error.to_string(),
+        };
+        if !wanted.is_empty() {
+            let mut missing: Vec<_> = wanted.into_keys().collect();
+            missing.sort();
+            let refused = |uri: String| Entry { refused: Some(reason.clone()), ..Entry::new(uri, 0, 0) };
+            sources.push(files::source(missing.into_iter().map(refused).collect(), HashMap::new()));
+        }
+    }
+    sources
+}
+
+/// The file that holds the image of a uri, where it is no file itself.
+fn container(uri: &str) -> Option<PathBuf> {
+    if address::is_address(uri) {
+        return uri.split_once("!/").map(|(address, _)| address.into());
+    }
+    uri.match_indices("!/")
+        .map(|(at, _)| PathBuf::from(&uri[..at]))
+        .find(|path| path.is_file())
+        .or_else(|| uri.split_once("!/").map(|(path, _)| PathBuf::from(path)))
+}

@@ -1,0 +1,64 @@
+//! What a run that embeds images did.
+
+use std::time::Duration;
+
+use super::pipeline::{Reject, StageTimes};
+use crate::error::{Error, Result};
+use crate::statistics::deviation::Deviation;
+
+/// Rejects that an [`IngestSummary`] names.
+const FIRST_REJECTS: usize = 10;
+/// What an ingest did.
+#[derive(Debug, Clone, Default)]
+pub struct IngestSummary {
+    /// New rows.
+    pub added: usize,
+    /// Rows whose file had changed.
+    pub replaced: usize,
+    /// Rows that were there and got this backbone's embedding.
+    pub filled: usize,
+    /// Files that were there, unchanged and embedded.
+    pub unchanged: usize,
+    /// Rows that were there and got other metadata.
+    pub described: usize,
+    /// Files that were refused; the table `rejects` names them.
+    pub refused: usize,
+    /// The first of them.
+    pub first_rejects: Vec<Reject>,
+    /// Where the network ran in another precision: how far that is from f32.
+    pub deviation: Option<Deviation>,
+    /// Busy time per stage, summed over threads.
+    pub stages: StageTimes,
+    /// Committing rows.
+    pub write: Duration,
+    /// From first to last.
+    pub wall: Duration,
+}
+
+impl IngestSummary {
+    /// Files that were looked at.
+    pub fn files(&self) -> usize {
+        self.embedded() + self.unchanged + self.refused
+    }
+
+    /// Count files that were refused.
+    pub(super) fn refuse(&mut self, rejects: &[Reject]) {
+        self.refused += rejects.len();
+        let room = FIRST_REJECTS.saturating_sub(self.first_rejects.len());
+        self.first_rejects.extend(rejects.iter().take(room).cloned());
+    }
+
+    /// Images that went through the network.
+    pub fn embedded(&self) -> usize {
+        self.added + self.replaced + self.filled
+    }
+
+    /// Refuse a run in which every image was refused.
+    pub(super) fn check_not_all_refused(&self) -> Result<()> {
+        if let (Some(first), 0, 0) = (self.first_rejects.first(), self.embedded(), self.unchanged) {
+            let first = format!("{}: {}", first.uri, first.reason);
+            return Err(Error::AllImagesRefused { count: self.refused, first });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! An open database: its connections and locks, and what is done to any table of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::TableProvider;
+use futures::{Stream, TryStreamExt};
+use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::lock::{ReadLock, WriteLock};
+use super::{durable, provider, rows};
+use crate::error::{Error, Result};
+use crate::schema;
+
+/// An open database.
+#[derive(Clone)]
+pub struct Store {
+    folder: PathBuf,
+    pub(super) reads: lancedb::Connection,
+    pub(super) writes: lancedb::Connection,
+    pub(super) reader: Arc<ReadLock>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").field("folder", &self.folder).finish()
+    }
+}
+
+impl Store {
+    /// The database in a folder, whatever is in it.
+    pub(super) async fn unchecked(folder: &Path) -> Result<Self> {
+        let (reads, writes) = (durable::reading(folder).await?, durable::writing(folder).await?);
+        let is_database = folder.join(format!("{}.lance", schema::SCHEMA_MIGRATIONS)).is_dir();
+        let reader = Arc::new(ReadLock::join(folder, is_database).await?);
+        Ok(Self { folder: folder.into(), reads, writes, reader })
+    }
+
+    /// The database's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder of index files: derived data, rebuilt where missing.
+    pub fn index_folder(&self) -> PathBuf {
+        self.folder.join("indexes")
+    }
+
+    /// Take the one writer's place; it is given back when the value is dropped or the process dies.
+    pub fn lock(&self) -> Result<WriteLock> {
+        WriteLock::take(&self.folder)
+    }
+
+    /// A place of one's own among the readers: versions of tables are not pruned while it is held, by this program either.
+    pub async fn read_lock(&self) -> Result<ReadLock> {
+        ReadLock::join(&self.folder, true).await
+    }
+
+    pub(super) async fn table(&self, name: &str) -> Result<lancedb::Table> {
+        Ok(self.reads.open_table(name).execute().await?)
+    }
+
+    /// A table whose commits reach the disk before they are reported.
+    pub(super) async fn writable(&self, name: &str) -> Result<lancedb::Table> {
+        Ok(self.writes.open_table(name).execute().await?)
+    }
+
+    /// A table for DataFusion, read-only, pinned to its latest version or the one given.
+    pub async fn provider(&self, table: &str, version: Option<u64>) -> Result<Arc<dyn TableProvider>> {
+        let table = self.table(table).await?;
+        let version = match version {
+            Some(version) => version,
+            None => table.version().await?,
+        };
+        table.checkout(version).await?;
+        provider::read_only(table).await
+    }
+
+    /// The current version of a table.
+    pub async fn version(&self, table: &str) -> Result<u64> {
+        Ok(self.table(table).await?.version().await?)
+    }
+
+    /// The versions of a table that are kept, ascending.
+    pub async fn versions(&self, table: &str) -> Result<Vec<u64>> {
+        Ok(self.table(table).await?.list_versions().await?.into_iter().map(|version| version.version).collect())
+    }
+
+    /// Keep `version` of a table from being pruned, under a name.
+    pub async fn tag(&self, table: &str, tag: &str, version: u64) -> Result<()> {
+        let table = self.writable(table).await?;
+        let mut tags = table.tags().await?;
+        if tags.list().await?.contains_key(tag) {
+            return Ok(tags.update(tag, version).await?);
+        }
+        Ok(tags.create(tag, version).await?)
+    }
+
+    /// The tags of a table and the versions that they keep.
+    pub async fn tags(&self, table: &str) -> Result<Vec<(String, u64)>> {
+        let tags = self.table(table).await?.tags().await?.list().await?;
+        Ok(tags.into_iter().map(|(tag, contents)| (tag, contents.version)).collect())
+    }
+
+    /// Forget the tags of a table that are no longer wanted.
+    pub async fn untag(&self, table: &str, unwanted: impl Fn(&str) -> bool) -> Result<()> {
+        let table = self.writable(table).await?;
+        let mut tags = table.tags().await?;
+        for tag in tags.list().await?.into_keys().filter(|tag| unwanted(tag)) {
+            tags.delete(&tag).await?;
+        }
+        Ok(())
+    }
+
+    /// Stream columns of a table's version, row order kept, rows for which `filter` (SQL) holds.
+    pub async fn scan(
+        &self,
+        table: &str,
+        version: Option<u64>,
+        columns: &[&str],
+        filter: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+        self.scan_by(QueryExecutionOptions::default().max_batch_length, table, version, columns, filter).await
+    }
+
+    /// The same, at most so many rows a batch: for columns whose values are large.
+    pub async fn scan_by(
+        &self,
+        rows: u32,
+        table: &str,
+        version: Option<u64>,
+        columns: &[&str],
+        filter: Option<&str>,
+    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+        let table = self.table(table).await?;
+        if let Some(version) = version {
+            table.checkout(version).await?;
+        }
+        let mut query = table.query().select(Select::columns(columns));
+        if let Some(filter) = filter {
+            query = query.only_if(filter);
+        }
+        let mut options = QueryExecutionOptions::default();
+        options.max_batch_length = rows;
+        Ok(query.execute_with_options(options).await?.map_err(Error::from))
+    }
+
+    /// Number of rows of a table.
+    pub async fn count(&self, table: &str) -> Result<usize> {
+        Ok(self.table(table).await?.count_rows(None).await?)
+    }
+
+    /// Number of rows of a table for which a predicate (SQL) holds.
+    pub async fn count_where(&self, table: &str, predicate: &str) -> Result<usize> {
+        Ok(self.table(table).await?.count_rows(Some(predicate.into())).await?)
+    }
+
+    /// A table's Arrow schema.
+    pub async fn schema(&self, table: &str) -> Result<SchemaRef> {
+        Ok(self.table(table).await?.schema().await?)
+    }
+
+    /// Append rows in one commit.
+    pub async fn append(&self, _lock: &WriteLock, table: &str, batch: RecordBatch) -> Result<()> {
+        self.writable(table).await?.add(batch).execute().await?;
+        Ok(())
+    }
+
+    /// Replace the rows whose `on` columns match, but for columns that `batch` does not have; insert the others where
+    /// `insert` says so. One commit.
+    pub async fn upsert(
+        &self,
+        _lock: &WriteLock,
+        table: &str,
+        on: &[&str],
+        batch: RecordBatch,
+        insert: bool,
+    ) -> Result<()> {
+        let table = self.writable(table).await?;
+        let mut merge = table.merge_insert(on);
+        merge.when_matched_update_all(None);
+        if insert {
+            merge.when_not_matched_insert_all();
+        }
+        let schema = batch.schema();
+        merge.execute(Box::new(arrow::array::RecordBatchIterator::new([Ok(batch)], schema))).await?;
+        Ok(())
+    }
+
+    /// Delete the rows for which `predicate` holds, in one commit.
+    pub async fn delete(&self, _lock: &WriteLock, table: &str, predicate: &str) -> Result<()> {
+        self.writable(table).await?.delete(predicate).await?;
+        Ok(())
+    }
+
+    /// Read a small table whole, as values of `T`.
+    pub async fn read_rows<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>> {
+        let columns: Vec<String> =
+            self.schema(table).await?.fields().iter().map(|field| field.name().clone()).collect();
+        let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+        let batches: Vec<RecordBatch> = self.scan(table, None, &columns, None).await?.try_collect().await?;
+        rows::from_batches(table, &batches)
+    }
+
+    /// Append values of `T` to a small table, or replace the rows that agree in the `on` columns.
+    pub async fn write_rows<T: Serialize>(&self, lock: &WriteLock, table: &str, on: &[&str], rows: &[T]) -> Result<()> {
+        let batch = rows::to_batch(table, self.schema(table).await?, rows)?;
+        if on.is_empty() {
+            return self.append(lock, table, batch).await;
+        }
+        self.upsert(lock, table, on, batch, true).await
+    }
+}

@@ -1,0 +1,63 @@
+//! Databases opened, made and migrated.
+
+use std::path::Path;
+
+use super::database::Store;
+use super::migrate;
+use crate::error::{Error, Result};
+
+impl Store {
+    /// Open the database in `folder`.
+    ///
+    /// Errors: [`Error::NoDatabase`]; [`Error::OlderSchema`] where migrations are to be applied first,
+    /// [`Error::NewerSchema`] where it has some that this version does not know.
+    pub async fn open(folder: &Path) -> Result<Self> {
+        let store = Self::existing(folder).await?;
+        migrate::check(&store).await?;
+        Ok(store)
+    }
+
+    /// Open the database in `folder`, creating it where there is none.
+    pub async fn create(folder: &Path) -> Result<Self> {
+        local(folder)?;
+        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        if let Err(Error::NoDatabase { .. }) = Self::open(folder).await {
+            let store = Self::unchecked(folder).await?;
+            let lock = store.lock()?;
+            // nothing is left to do where another program has made it in the meantime
+            migrate::apply(&store, &lock).await?;
+        }
+        Self::open(folder).await
+    }
+
+    /// Apply the migrations that the database in `folder` lacks, and name them.
+    pub async fn migrate(folder: &Path) -> Result<Vec<String>> {
+        let store = Self::existing(folder).await?;
+        let lock = store.lock()?;
+        let pending = migrate::pending(&store).await?;
+        migrate::apply(&store, &lock).await?;
+        Ok(pending)
+    }
+
+    /// The migrations that the database in `folder` lacks.
+    pub async fn pending_migrations(folder: &Path) -> Result<Vec<String>> {
+        migrate::pending(&Self::existing(folder).await?).await
+    }
+
+    /// A folder that is there, whatever is in it.
+    async fn existing(folder: &Path) -> Result<Self> {
+        if !local(folder)?.is_dir() {
+            return Err(Error::NoDatabase { uri: folder.display().to_string() });
+        }
+        Self::unchecked(folder).await
+    }
+}
+
+/// Refuse what is no local folder.
+fn local(folder: &Path) -> Result<&Path> {
+    let text = folder.to_str().ok_or_else(|| Error::NotUtf8 { path: folder.into() })?;
+    match text.split_once("://") {
+        Some((scheme, _)) => Err(Error::RemoteDatabase { scheme: scheme.into() }),
+        None => Ok(folder),
+    }
+}
