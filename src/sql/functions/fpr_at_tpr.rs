@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, FieldRef, Schema};
-use datafusion::common::{Result, ScalarValue, plan_err};
+use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, ColumnarValue, Documentation, Signature, Volatility};
 use datafusion_macros::user_doc;
@@ -46,7 +46,7 @@ impl AggregateUDFImpl for FprAtTpr {
         let mut coerced = samples::coerce(NAME, types.get(..2).unwrap_or(types))?;
         match types.get(2..).unwrap_or(&[]) {
             [] => {}
-            [tpr] => coerced.push(arguments::rate_type(NAME, tpr)?),
+            [tpr] => coerced.push(arguments::tpr_type(NAME, tpr)?),
             _ => return plan_err!("{NAME} takes (score, is_ood [, tpr]), got {} arguments", types.len()),
         }
         Ok(coerced)
@@ -62,15 +62,14 @@ impl AggregateUDFImpl for FprAtTpr {
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         samples::refuse_distinct(NAME, &args)?;
-        let literal: Option<ScalarValue> = match args.exprs.get(2) {
-            None => None,
+        let tpr = match args.exprs.get(2) {
+            None => 0.95,
             // a literal evaluates without a row; anything else gives an array
             Some(tpr) => match tpr.evaluate(&RecordBatch::new_empty(Schema::empty().into())) {
-                Ok(ColumnarValue::Scalar(value)) => Some(value),
-                _ => return plan_err!("{NAME}: tpr must be a literal number, such as 0.95"),
+                Ok(ColumnarValue::Scalar(literal)) => arguments::tpr(NAME, Some(&literal))?,
+                _ => arguments::tpr(NAME, None)?,
             },
         };
-        let tpr = arguments::tpr(NAME, literal.is_some(), literal.as_ref())?;
         if !(tpr > 0.0 && tpr <= 1.0) {
             return plan_err!("{NAME}: tpr = {tpr} must lie in (0, 1]");
         }

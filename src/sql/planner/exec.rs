@@ -18,10 +18,10 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::bounds::{Bounds, Running, Top};
 use super::node::{Call, Scored, describe};
-use crate::bank::{Bank, Banks};
+use crate::bank::{Bank, Banks, Definition};
 use crate::index::vectors::Vectors;
 use crate::index::{Kth, Question, SearchOptions};
-use crate::sql::functions::arguments::Queries;
+use crate::sql::functions::query_vectors::QueryVectors;
 use crate::sql::functions::settings;
 
 /// Rows that are searched together: fewer, and a search has less to share.
@@ -213,7 +213,7 @@ impl Scorer {
         let timer = self.baseline.elapsed_compute().timer();
         let definition = self.banks.definition(&format!("{}@{}", self.call.bank, self.call.version))?;
         let rows = group.iter().map(RecordBatch::num_rows).sum();
-        let mut queries = Queries::with_capacity(definition.dimension, rows);
+        let mut queries = QueryVectors::with_capacity(definition.dimension, rows);
         for batch in &group {
             let column = self.embedding.evaluate(batch)?.into_array(batch.num_rows())?;
             let ids = match &self.id {
@@ -222,23 +222,26 @@ impl Scorer {
             };
             queries.push(&definition.name, &column, ids.as_ref())?;
         }
-        let found: Vec<Option<Kth>> = queries.ask(self.call.k, |asked| -> Result<_> {
-            if asked.queries.is_empty() {
-                return Ok(asked.spread(Vec::new()).collect());
-            }
-            let bank = self.banks.open(&definition, self.options)?;
-            self.described.get_or_init(|| bank.describe());
-            let mut found = Vec::with_capacity(asked.queries.len());
-            while found.len() < asked.queries.len() {
-                let (from, left) = (found.len(), asked.queries.len() - found.len());
-                let to = from + self.lock().map_or(left, |running| running.step().min(left));
-                let own = asked.own.map(|own| &own[from..to]);
-                found.extend(self.find(&bank, asked.queries.rows(from, to), own)?.into_iter().map(Some));
-            }
-            Ok(asked.spread(found).collect())
-        })?;
+        let found = self.search(&definition, &queries)?;
         timer.done();
         self.with_scores(group, &found)
+    }
+
+    /// Where the score of each row lies; `None` where its embedding is NULL.
+    fn search(&self, definition: &Definition, queries: &QueryVectors) -> Result<Vec<Option<Kth>>> {
+        let vectors = queries.vectors();
+        let mut found = Vec::with_capacity(vectors.len());
+        if !vectors.is_empty() {
+            let bank = self.banks.open(definition, self.options)?;
+            self.described.get_or_init(|| bank.describe());
+            while found.len() < vectors.len() {
+                let (from, left) = (found.len(), vectors.len() - found.len());
+                let to = from + self.lock().map_or(left, |running| running.step().min(left));
+                let excluded = queries.excluded().map(|excluded| &excluded[from..to]);
+                found.extend(self.find(&bank, vectors.rows(from, to), excluded)?.into_iter().map(Some));
+            }
+        }
+        Ok(queries.scatter(found).collect())
     }
 
     fn find(&self, bank: &Bank, queries: Vectors<'_>, own: Option<&[Option<u64>]>) -> Result<Vec<Kth>> {

@@ -12,30 +12,22 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Between, BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, Projection, Sort, SubqueryAlias,
 };
-use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::bounds::{Bounds, Top};
+use super::expressions::{columns, find_needed, only};
 use super::node::{Call, Scored};
-use super::share::ShareEmbeddings;
-use crate::bank::{Banks, Definition};
-use crate::sql::functions::{arguments, is_ood, knn_ood_pvalue, knn_ood_score, searches};
+use crate::bank::Banks;
+use crate::sql::functions::arguments::BankCall;
+use crate::sql::functions::bank_function::BankFunction;
+use crate::sql::functions::{is_ood, knn_ood_pvalue, knn_ood_score};
 use crate::statistics::thresholds;
 
 /// Begins the name of a score's column.
 const COLUMN: &str = "__knn_ood_score";
 
 /// See the [module](super).
-pub struct PullScores(Arc<Banks>);
-
-/// DataFusion's optimiser rules, and ours where filters have gone down and common parts are not yet taken apart.
-pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules = Optimizer::new().rules;
-    let common = rules.iter().position(|rule| rule.name() == "common_sub_expression_eliminate");
-    let at = common.unwrap_or(rules.len());
-    rules.insert(at, Arc::new(PullScores(Arc::clone(banks))));
-    rules.insert(at, Arc::new(ShareEmbeddings));
-    rules
-}
+pub struct PullScores(pub(super) Arc<Banks>);
 
 impl Debug for PullScores {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -62,19 +54,33 @@ impl OptimizerRule for PullScores {
 }
 
 impl PullScores {
-    /// A call of `knn_ood_score` with everything resolved; `None` for any other expression.
-    fn call(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<Call>> {
-        let name = knn_ood_score::NAME;
+    /// The score that a call of a function asks for, with everything resolved; `None` for any other expression.
+    fn resolve(
+        &self,
+        function: &BankFunction,
+        expr: &Expr,
+        input: &LogicalPlan,
+    ) -> Result<Option<(Call, BankCall<'_>)>> {
         let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
-        if func.name() != name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
+        if func.name() != function.name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
             return Ok(None);
         }
-        let bank = arguments::bank(name, &self.0, literal(&args[1]))?;
         let types = args.iter().map(|arg| arg.get_type(input.schema())).collect::<Result<Vec<_>>>()?;
-        let (at, id) = arguments::places(&types);
-        let k = arguments::k(name, &bank, at.is_some(), at.and_then(|at| literal(&args[at])), id.is_some())?;
-        let (embedding, id) = (args[0].clone(), id.map(|id| args[id].clone()));
-        Ok(Some(Call { bank: bank.name.clone(), version: bank.table_version, k, embedding, id }))
+        let literals: Vec<_> = args.iter().map(literal).collect();
+        let resolved = function.resolve(&self.0, &types, &literals)?;
+        let call = Call {
+            bank: resolved.bank.name.clone(),
+            version: resolved.bank.table_version,
+            k: resolved.k,
+            embedding: args[0].clone(),
+            id: resolved.id.map(|id| args[id].clone()),
+        };
+        Ok(Some((call, resolved)))
+    }
+
+    /// A call of `knn_ood_score`.
+    fn call(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<Call>> {
+        Ok(self.resolve(&knn_ood_score::FUNCTION, expr, input)?.map(|(call, _)| call))
     }
 
     /// A condition that only bounds one score: `knn_ood_score(…) > c` and the like, `knn_ood_pvalue(…) < p`,
@@ -82,13 +88,13 @@ impl PullScores {
     fn bounded(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<(Call, Bounds)>> {
         Ok(match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                let (asked, number, op) = match (number(left), number(right)) {
+                let (compared, number, op) = match (number(left), number(right)) {
                     (None, Some(number)) => (uncast(left), number, Some(*op)),
                     (Some(number), None) => (uncast(right), number, op.swap()),
                     _ => return Ok(None),
                 };
-                if let Some((call, bank)) = self.calibrated(asked, knn_ood_pvalue::NAME)? {
-                    let calibration = self.0.calibration(&bank, bank.k)?;
+                if let Some((call, resolved)) = self.resolve(&knn_ood_pvalue::FUNCTION, compared, input)? {
+                    let calibration = resolved.calibration()?;
                     let limit = |strictly| thresholds::pvalue_limit(&calibration.scores, number, strictly);
                     return Ok(match op {
                         Some(Operator::Lt) => Some((call, Bounds::above(limit(true)))),
@@ -98,7 +104,7 @@ impl PullScores {
                         _ => None,
                     });
                 }
-                let call = self.call(asked, input)?;
+                let call = self.call(compared, input)?;
                 let bounds = match op {
                     Some(Operator::Gt) => Bounds::above(number),
                     Some(Operator::GtEq) => Bounds::from(number),
@@ -114,31 +120,17 @@ impl PullScores {
                 }
                 _ => None,
             },
-            Expr::Not(inner) => self.decision(inner)?.map(|(call, threshold)| (call, Bounds::up_to(threshold))),
-            other => self.decision(other)?.map(|(call, threshold)| (call, Bounds::above(threshold))),
+            Expr::Not(inner) => self.decision(inner, input)?.map(|(call, threshold)| (call, Bounds::up_to(threshold))),
+            other => self.decision(other, input)?.map(|(call, threshold)| (call, Bounds::above(threshold))),
         })
     }
 
     /// `is_ood(embedding, bank [, tpr])`: the score that it asks for, and the threshold.
-    fn decision(&self, expr: &Expr) -> Result<Option<(Call, f64)>> {
-        let (Some((call, bank)), Expr::ScalarFunction(function)) = (self.calibrated(expr, is_ood::NAME)?, expr) else {
-            return Ok(None);
-        };
-        let args = &function.args;
-        let tpr = arguments::tpr(is_ood::NAME, args.len() > 2, args.get(2).and_then(literal))?;
-        let threshold = self.0.calibration(&bank, bank.k)?.threshold(tpr)?;
-        Ok(Some((call, f64::from(threshold))))
-    }
-
-    /// The score that a function of a calibrated bank, `name(embedding, bank …)`, asks for.
-    fn calibrated(&self, expr: &Expr, name: &str) -> Result<Option<(Call, Arc<Definition>)>> {
-        let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
-        if func.name() != name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
-            return Ok(None);
+    fn decision(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<(Call, f64)>> {
+        match self.resolve(&is_ood::FUNCTION, expr, input)? {
+            Some((call, resolved)) => Ok(Some((call, f64::from(resolved.threshold()?)))),
+            None => Ok(None),
         }
-        let bank = arguments::bank(name, &self.0, literal(&args[1]))?;
-        let (version, k, embedding) = (bank.table_version, bank.k, args[0].clone());
-        Ok(Some((Call { bank: bank.name.clone(), version, k, embedding, id: None }, bank)))
     }
 
     /// Conditions without a score first, then scores with their bounds, then what is left.
@@ -232,14 +224,10 @@ impl PullScores {
         let mut calls: Vec<(Call, Column)> = Vec::new();
         for expr in &exprs {
             let mut wanted = Vec::new();
-            expr.apply(|part| {
-                if let Some(call) = self.call(part, &input)? {
-                    wanted.push(call);
-                    return Ok(TreeNodeRecursion::Jump);
-                }
-                // CASE and the like may never come to it, nor may an aggregate that filters its rows
-                let filters = matches!(part, Expr::AggregateFunction(call) if call.params.filter.is_some());
-                Ok(if filters || part.short_circuits() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+            find_needed(expr, |part| {
+                let call = self.call(part, &input)?;
+                wanted.extend(call.clone());
+                Ok(call.is_some())
             })?;
             for call in wanted {
                 if !calls.iter().any(|(known, _)| *known == call) {
@@ -280,7 +268,10 @@ impl PullScores {
 
 /// Whether an expression searches a bank: cheaper conditions come first.
 fn is_costly(expr: &Expr) -> Result<bool> {
-    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(call) if searches(call.func.name()))))
+    expr.exists(|part| match part {
+        Expr::ScalarFunction(call) => Ok(BankFunction::of(&call.func).is_some_and(BankFunction::searches)),
+        _ => Ok(false),
+    })
 }
 
 fn literal(expr: &Expr) -> Option<&ScalarValue> {
@@ -304,19 +295,6 @@ fn uncast(expr: &Expr) -> &Expr {
         Expr::Cast(cast) if *cast.field.data_type() == arrow::datatypes::DataType::Float64 => &cast.expr,
         other => other,
     }
-}
-
-/// All columns of a plan, as expressions.
-pub(super) fn columns(plan: &LogicalPlan) -> Vec<Expr> {
-    plan.schema().columns().into_iter().map(Expr::Column).collect()
-}
-
-/// A plan's columns but for those added.
-pub(super) fn only(plan: LogicalPlan, columns: Vec<Expr>) -> Result<LogicalPlan> {
-    if plan.schema().fields().len() == columns.len() {
-        return Ok(plan);
-    }
-    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
 }
 
 /// The input's column that an expression passes on, where that is all it does.
