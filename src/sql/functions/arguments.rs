@@ -119,8 +119,8 @@ pub(crate) struct BankCall<'a> {
     pub(crate) k: usize,
     /// The position of the argument whose id is excluded from the bank.
     pub(crate) id: Option<usize>,
-    /// The rate of the threshold.
-    tpr: f64,
+    /// The share of in-distribution images that a threshold accepts.
+    pub(super) tpr: f64,
 }
 
 /// Resolve a call from its arguments' types, as [`coerce`] gives them, and from those arguments that are literals.
@@ -171,11 +171,6 @@ impl BankCall<'_> {
     /// The scores of the bank's calibration images at k.
     pub(crate) fn calibration(&self) -> Result<&Calibration> {
         Ok(self.banks.calibration(&self.bank, self.k)?)
-    }
-
-    /// The score that a share `tpr` of the calibration images does not exceed.
-    pub(crate) fn threshold(&self) -> Result<f32> {
-        Ok(self.calibration()?.threshold(self.tpr)?)
     }
 
     /// Refuse an embedding column that cannot be measured against the bank: another dimension, or other weights.

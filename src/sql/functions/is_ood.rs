@@ -8,6 +8,7 @@ use datafusion_macros::user_doc;
 
 use super::arguments::Parameter;
 use super::bank_function::{BankFunction, Compute};
+use super::knn_ood_threshold::knn_ood_threshold;
 use super::query_vectors::QueryVectors;
 use crate::bank::Bank;
 use crate::error::Result;
@@ -28,11 +29,11 @@ pub(crate) static FUNCTION: BankFunction = BankFunction {
     parameters: &[Parameter::Embedding, Parameter::Bank, Parameter::Tpr],
     documentation: || IsOod.doc(),
     plan: |call| {
-        call.threshold()?;
+        knn_ood_threshold(call)?;
         Ok(Field::new(FUNCTION.name, DataType::Boolean, true))
     },
     compute: Compute::Column(|call, queries, options| {
-        let found = is_ood(&*call.open(options)?, queries, call.k, call.threshold()?)?;
+        let found = is_ood(&*call.open(options)?, queries, call.k, knn_ood_threshold(call)?)?;
         Ok(Arc::new(queries.scatter(found).collect::<BooleanArray>()))
     }),
 };

@@ -30,7 +30,7 @@ pub(super) static FUNCTION: BankFunction = BankFunction {
     compute: Compute::Constant(|call| Ok(ScalarValue::Float32(Some(knn_ood_threshold(call)?)))),
 };
 
-/// The threshold of the bank's calibration, at the bank's k.
-fn knn_ood_threshold(call: &BankCall<'_>) -> Result<f32> {
-    call.threshold()
+/// The score that a share `tpr` of the bank's calibration images does not exceed.
+pub(crate) fn knn_ood_threshold(call: &BankCall<'_>) -> Result<f32> {
+    Ok(call.calibration()?.threshold(call.tpr)?)
 }

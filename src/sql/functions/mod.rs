@@ -23,7 +23,7 @@ mod knn_mean_distance;
 mod knn_neighbors;
 pub(crate) mod knn_ood_pvalue;
 pub(crate) mod knn_ood_score;
-mod knn_ood_threshold;
+pub(crate) mod knn_ood_threshold;
 mod logits;
 mod mahalanobis_score;
 mod msp_score;

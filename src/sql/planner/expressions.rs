@@ -11,8 +11,8 @@ pub(super) fn columns(plan: &LogicalPlan) -> Vec<Expr> {
     plan.schema().columns().into_iter().map(Expr::Column).collect()
 }
 
-/// A plan's columns but for those added.
-pub(super) fn only(plan: LogicalPlan, columns: Vec<Expr>) -> Result<LogicalPlan> {
+/// The plan with these columns alone, where it has more.
+pub(super) fn project(plan: LogicalPlan, columns: Vec<Expr>) -> Result<LogicalPlan> {
     if plan.schema().fields().len() == columns.len() {
         return Ok(plan);
     }

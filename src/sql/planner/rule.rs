@@ -15,11 +15,12 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::bounds::{Bounds, Top};
-use super::expressions::{columns, find_needed, only};
+use super::expressions::{columns, find_needed, project};
 use super::node::{Call, Scored};
 use crate::bank::Banks;
 use crate::sql::functions::arguments::BankCall;
 use crate::sql::functions::bank_function::BankFunction;
+use crate::sql::functions::knn_ood_threshold::knn_ood_threshold;
 use crate::sql::functions::{is_ood, knn_ood_pvalue, knn_ood_score};
 use crate::statistics::thresholds;
 
@@ -128,7 +129,7 @@ impl PullScores {
     /// `is_ood(embedding, bank [, tpr])`: the score that it asks for, and the threshold.
     fn decision(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<(Call, f64)>> {
         match self.resolve(&is_ood::FUNCTION, expr, input)? {
-            Some((call, resolved)) => Ok(Some((call, f64::from(resolved.threshold()?)))),
+            Some((call, resolved)) => Ok(Some((call, f64::from(knn_ood_threshold(&resolved)?)))),
             None => Ok(None),
         }
     }
@@ -170,7 +171,7 @@ impl PullScores {
             plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(with_scores))?);
         }
         // a filter that is only split would be put together again, and so on
-        if changed { Ok(Transformed::yes(only(plan, columns)?)) } else { Ok(Transformed::no(same(input)?)) }
+        if changed { Ok(Transformed::yes(project(plan, columns)?)) } else { Ok(Transformed::no(same(input)?)) }
     }
 
     /// Scores that rows are sorted by, and how far a limit lets the search stop.
@@ -186,12 +187,12 @@ impl PullScores {
             && let Expr::Column(column) = &first.expr
         {
             let top = Top { rows, largest: !first.asc };
-            let bounded = stop(input, column, top)?;
+            let bounded = limit_search(input, column, top)?;
             changed |= bounded.transformed;
             input = bounded.data;
         }
         let plan = LogicalPlan::Sort(Sort { expr, input: Arc::new(input), fetch: sort.fetch });
-        let plan = only(plan, columns)?;
+        let plan = project(plan, columns)?;
         Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
     }
 
@@ -211,10 +212,10 @@ impl PullScores {
             return Ok(Transformed::no(plan));
         }
         let replaced = replaced.into_iter().zip(saved).map(|(expr, name)| name.restore(expr)).collect();
-        Ok(Transformed::yes(only(plan.with_new_exprs(replaced, vec![input])?, columns)?))
+        Ok(Transformed::yes(project(plan.with_new_exprs(replaced, vec![input])?, columns)?))
     }
 
-    /// Have every score that expressions certainly need as a column of `input`, and use it.
+    /// Compute every score that expressions certainly need as a column of `input`, and replace the calls by those columns.
     fn replace(
         &self,
         mut input: LogicalPlan,
@@ -223,19 +224,19 @@ impl PullScores {
     ) -> Result<(LogicalPlan, Vec<Expr>)> {
         let mut calls: Vec<(Call, Column)> = Vec::new();
         for expr in &exprs {
-            let mut wanted = Vec::new();
+            let mut needed_calls = Vec::new();
             find_needed(expr, |part| {
                 let call = self.call(part, &input)?;
-                wanted.extend(call.clone());
+                needed_calls.extend(call.clone());
                 Ok(call.is_some())
             })?;
-            for call in wanted {
+            for call in needed_calls {
                 if !calls.iter().any(|(known, _)| *known == call) {
-                    let (with_score, column) = match descend(input, &call)? {
+                    let (with_score, column) = match reuse(input, &call)? {
                         Ok(found) => found,
                         Err(input) => {
-                            let open = Bounds::default();
-                            let scored = Scored::new(input, call.clone(), open, true, names.next(COLUMN))?;
+                            let all = Bounds::default();
+                            let scored = Scored::new(input, call.clone(), all, true, names.next(COLUMN))?;
                             let column = scored.output();
                             (scored.into_plan(), column)
                         }
@@ -298,10 +299,10 @@ fn uncast(expr: &Expr) -> &Expr {
 }
 
 /// The input's column that an expression passes on, where that is all it does.
-fn passed(expr: &Expr) -> Option<&Column> {
+fn passed_column(expr: &Expr) -> Option<&Column> {
     match expr {
         Expr::Column(column) => Some(column),
-        Expr::Alias(alias) => passed(&alias.expr),
+        Expr::Alias(alias) => passed_column(&alias.expr),
         _ => None,
     }
 }
@@ -325,7 +326,7 @@ fn translate(call: &Call, below: impl Fn(&Column) -> Option<Column>) -> Result<O
 
 /// The column of a projection's input that its column is.
 fn below_projection(projection: &Projection, column: &Column) -> Option<Column> {
-    passed(&projection.expr[projection.schema.maybe_index_of_column(column)?]).cloned()
+    passed_column(&projection.expr[projection.schema.maybe_index_of_column(column)?]).cloned()
 }
 
 /// The column of what an alias stands for.
@@ -334,16 +335,16 @@ fn below_alias(alias: &SubqueryAlias, column: &Column) -> Option<Column> {
     Some(Column::from(alias.input.schema().qualified_field(at)))
 }
 
-/// Have the score that a node below computes as a column of `plan`; the plan as it was where none does.
-fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column), LogicalPlan>> {
+/// Pass on, as a column of `plan`, the score that a node below computes. `Err` has the plan as it was where none does.
+fn reuse(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column), LogicalPlan>> {
     if let Some(scored) = Scored::of(&plan) {
         if scored.call == *call {
-            let scored = Scored { told: true, ..scored.clone() };
+            let scored = Scored { needed: true, ..scored.clone() };
             let column = scored.output();
             return Ok(Ok((scored.into_plan(), column)));
         }
         let scored = scored.clone();
-        return Ok(match descend(scored.input.as_ref().clone(), call)? {
+        return Ok(match reuse(scored.input.as_ref().clone(), call)? {
             Ok((input, column)) => Ok((scored.with_input(input)?.into_plan(), column)),
             Err(_) => Err(plan),
         });
@@ -352,7 +353,7 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
         LogicalPlan::Projection(projection) => {
             let below = translate(call, |column| below_projection(&projection, column))?;
             let Some(below) = below else { return Ok(Err(LogicalPlan::Projection(projection))) };
-            match descend(projection.input.as_ref().clone(), &below)? {
+            match reuse(projection.input.as_ref().clone(), &below)? {
                 Ok((input, column)) => {
                     let (mut exprs, column_of) = (projection.expr, Expr::Column(column.clone()));
                     if !exprs.contains(&column_of) {
@@ -366,7 +367,7 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
         LogicalPlan::SubqueryAlias(alias) => {
             let below = translate(call, |column| below_alias(&alias, column))?;
             let Some(below) = below else { return Ok(Err(LogicalPlan::SubqueryAlias(alias))) };
-            match descend(alias.input.as_ref().clone(), &below)? {
+            match reuse(alias.input.as_ref().clone(), &below)? {
                 Ok((input, column)) => {
                     let column = Column::new(Some(alias.alias.clone()), column.name);
                     let alias = SubqueryAlias::try_new(Arc::new(input), alias.alias)?;
@@ -381,7 +382,7 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
                 let there = call.columns().all(|column| inputs[at].schema().has_column(column));
                 if there
                     && passes_on(&plan, at, call)
-                    && let Ok((input, column)) = descend(inputs[at].clone(), call)?
+                    && let Ok((input, column)) = reuse(inputs[at].clone(), call)?
                 {
                     inputs[at] = input;
                     return Ok(Ok((plan.with_new_exprs(plan.expressions(), inputs)?, column)));
@@ -408,31 +409,32 @@ fn passes_on(plan: &LogicalPlan, input: usize, call: &Call) -> bool {
     }
 }
 
-/// Let the node that computes a column stop at the first rows of an order; only nodes that keep all rows may lie between.
-fn stop(plan: LogicalPlan, column: &Column, top: Top) -> Result<Transformed<LogicalPlan>> {
+/// Tell the node that computes a column which rows of an order by it are needed. Only nodes that keep all rows may lie
+/// between.
+fn limit_search(plan: LogicalPlan, column: &Column, top: Top) -> Result<Transformed<LogicalPlan>> {
     if let Some(scored) = Scored::of(&plan) {
         if scored.output() == *column {
             let changed = scored.top != Some(top);
             let scored = Scored { top: Some(top), ..scored.clone() };
             return Ok(Transformed::new_transformed(scored.into_plan(), changed));
         }
-        if !scored.bounds.is_open() || scored.top.is_some() {
+        if !scored.bounds.is_unbounded() || scored.top.is_some() {
             return Ok(Transformed::no(plan));
         }
         let scored = scored.clone();
-        return stop(scored.input.as_ref().clone(), column, top)?
+        return limit_search(scored.input.as_ref().clone(), column, top)?
             .map_data(|input| Ok(scored.with_input(input)?.into_plan()));
     }
     match plan {
         LogicalPlan::Projection(projection) => match below_projection(&projection, column) {
-            Some(below) => stop(projection.input.as_ref().clone(), &below, top)?.map_data(|input| {
+            Some(below) => limit_search(projection.input.as_ref().clone(), &below, top)?.map_data(|input| {
                 Projection::try_new_with_schema(projection.expr, Arc::new(input), projection.schema)
                     .map(LogicalPlan::Projection)
             }),
             None => Ok(Transformed::no(LogicalPlan::Projection(projection))),
         },
         LogicalPlan::SubqueryAlias(alias) => match below_alias(&alias, column) {
-            Some(below) => stop(alias.input.as_ref().clone(), &below, top)?
+            Some(below) => limit_search(alias.input.as_ref().clone(), &below, top)?
                 .map_data(|input| SubqueryAlias::try_new(Arc::new(input), alias.alias).map(LogicalPlan::SubqueryAlias)),
             None => Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias))),
         },

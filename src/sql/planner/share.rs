@@ -8,7 +8,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::expressions::{columns, find_needed, only};
+use super::expressions::{columns, find_needed, project};
 use crate::sql::functions::embed;
 
 /// Begins the name of an embedding's column.
@@ -45,9 +45,9 @@ fn share(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<
     let input = plan.inputs()[0].clone();
     let named: Vec<(Expr, String)> =
         repeated.into_iter().map(|call| (call, config.alias_generator().next(COLUMN))).collect();
-    let mut wanted = columns(&input);
-    wanted.extend(named.iter().map(|(call, name)| call.clone().alias(name)));
-    let input = LogicalPlan::Projection(Projection::try_new(wanted, Arc::new(input))?);
+    let mut exprs_below = columns(&input);
+    exprs_below.extend(named.iter().map(|(call, name)| call.clone().alias(name)));
+    let input = LogicalPlan::Projection(Projection::try_new(exprs_below, Arc::new(input))?);
     let (before, preserver) = (columns(&plan), NamePreserver::new(&plan));
     let exprs = exprs
         .into_iter()
@@ -65,7 +65,7 @@ fn share(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<
             Ok(name.restore(expr.data))
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(Transformed::yes(only(plan.with_new_exprs(exprs, vec![input])?, before)?))
+    Ok(Transformed::yes(project(plan.with_new_exprs(exprs, vec![input])?, before)?))
 }
 
 /// The calls of `embed` that expressions certainly need, more than once.

@@ -130,7 +130,7 @@ impl Session {
         Ok(())
     }
 
-    /// The tables and views at home that a view's definition names.
+    /// The tables and views of the database that a view's definition names.
     fn reads(&self, definition: &str) -> Result<Vec<String>> {
         let statement = DFParser::parse_sql(definition)?.pop_front().ok_or(Error::EmptyQuery)?;
         let references = self.context.state().resolve_table_references(&query_of(&statement))?;
