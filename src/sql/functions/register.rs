@@ -6,6 +6,7 @@ use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
+use super::samples::MetricFunction;
 use super::{
     aupr_in, aupr_out, auroc, bh_reject, detection_error, embed, energy_score, fpr_at_tpr, is_ood, knn_density_ratio,
     knn_lid, knn_mean_distance, knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold, mahalanobis_score,
@@ -32,7 +33,9 @@ pub(super) fn scalars(banks: &Arc<Banks>, networks: &Arc<Networks>) -> Vec<Scala
 }
 
 pub(super) fn aggregates() -> Vec<AggregateUDF> {
-    vec![auroc::udf(), fpr_at_tpr::FprAtTpr::new().into(), aupr_in::udf(), aupr_out::udf(), detection_error::udf()]
+    let metrics =
+        [&auroc::FUNCTION, &fpr_at_tpr::FUNCTION, &aupr_in::FUNCTION, &aupr_out::FUNCTION, &detection_error::FUNCTION];
+    metrics.map(MetricFunction::udf).to_vec()
 }
 
 pub(super) fn windows() -> Vec<WindowUDF> {
