@@ -73,6 +73,11 @@ impl Conv {
         Self { kind, bias: bias.to_vec(), from, to, size, stride }
     }
 
+    /// Values per pixel of its input.
+    pub fn inputs(&self) -> usize {
+        self.from
+    }
+
     /// Values per pixel of its output.
     pub fn channels(&self) -> usize {
         self.to
