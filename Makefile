@@ -9,7 +9,7 @@ OUTSKIRT_DATA ?= ../shared/data
 .PHONY: demo test faults setup build release reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
-	$(TARGET)/debug/outskirt demo
+	"$(TARGET)/debug/outskirt" demo
 	@echo
 	@echo "The program is $(TARGET)/debug/outskirt; the demo's pictures and database are in outskirt-demo/."
 
@@ -40,7 +40,7 @@ faults: setup
 
 # the reference numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build
-	$(PYTHON) tests/reference/compare.py --data $(OUTSKIRT_DATA) --outskirt $(TARGET)/debug/outskirt
+	$(PYTHON) tests/reference/compare.py --data "$(OUTSKIRT_DATA)" --outskirt "$(TARGET)/debug/outskirt"
 
 # the functions' part of sql/REFERENCE.md, from their documentation
 sql-reference: setup
@@ -48,15 +48,15 @@ sql-reference: setup
 
 # exact search beside faiss, on the same data and threads; fills the table of BENCHMARKS.md
 bench:
-	CARGO="$(CARGO)" $(PYTHON) benches/run.py --data $(OUTSKIRT_DATA)
+	CARGO="$(CARGO)" $(PYTHON) benches/run.py --data "$(OUTSKIRT_DATA)"
 
 # ingest beside PyTorch on the same files; fills its table of BENCHMARKS.md
 bench-embed: build
-	$(PYTHON) benches/embed.py --data $(OUTSKIRT_DATA) --program $(TARGET)/debug/outskirt
+	$(PYTHON) benches/embed.py --data "$(OUTSKIRT_DATA)" --program "$(TARGET)/debug/outskirt"
 
 # the exact search's tests and the kernels under AddressSanitizer: unsafe lines are in those packages
 sanitize:
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/sanitize \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$(TARGET)/sanitize" \
 		$(CARGO) test --locked -p outskirt-exact -p outskirt-kernels --lib --target $$(rustc -vV | sed -n 's/^host: //p')
 
 # licences and advisories of all dependencies (cargo install cargo-deny)

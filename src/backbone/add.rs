@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::architecture::{TORCHSCRIPT, architecture};
-use super::checkpoint::{Checkpoint, Input, Manifest, Output};
+use super::checkpoint::{Checkpoint, Manifest, Output};
+use super::input::Input;
 use super::torch::{Backbone, Measured};
 use super::weights::sha256_file;
 use crate::error::{Error, Result};
