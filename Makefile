@@ -26,7 +26,7 @@ release: setup
 
 # the rooms of src/, formatting, lints, documentation, and every test; without libtorch first, so that the program that
 # stays in the target folder is the whole one
-test: setup rooms
+test: rooms setup
 	$(CARGO) fmt --check
 	$(CARGO) test --locked --no-default-features
 	$(CARGO) test --locked
