@@ -15,11 +15,11 @@ from pathlib import Path
 QUERY = """SELECT dataset, uri, knn_ood_score(demo_shapes, 'demo') AS score, knn_ood_threshold('demo') AS threshold
            FROM images WHERE split = 'test' ORDER BY dataset, score, uri"""
 SETS = {  # in order, and what each is
-    "shapes_id": "ID: ten classes", "blends": "OOD: two classes, blended", "shapes": "OOD: unseen shapes",
+    "shapes_id": "ID: ten classes", "blends": "OOD: blended classes", "shapes": "OOD: unseen shapes",
     "textures": "OOD: textures", "noise": "OOD: noise", "inverted": "OOD: inverted",
 }
 BIN, LAST = 0.01, 0.64  # of a score
-LEFT, WIDTH, ROW, TOP, IMAGE = 262, 560, 58, 44, 32  # in pixels
+LEFT, WIDTH, ROW, TOP, IMAGE = 282, 560, 58, 44, 32  # in pixels
 ID, OOD, INK, SOFT = "#2b6cb0", "#c05621", "#1a202c", "#718096"
 
 
