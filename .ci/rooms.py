@@ -16,7 +16,7 @@ from pathlib import Path
 SRC = Path(__file__).resolve().parent.parent / "src"
 PACKAGES = {"outskirt_exact": "exact", "outskirt_kernels": "kernels"}
 TEXT = re.compile(r"""//[^\n]*|/\*.*?\*/|\bb?r(\#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?'(?:\\.[^'\n]*|[^'\\\n])'""", re.S)
-TESTS = re.compile(r"^( *)#\[cfg\((?:all\()?test\b[^\n]*\n(?:\1#[^\n]*\n)*\1(?:[^\n]*;|.*?\n\1\})$", re.S | re.M)
+TESTS = re.compile(r"^( *)#\[cfg\((?:all\()?test\b[^\n]*\n(?:\1#[^\n]*\n)*\1(?:[^\n]*;|.*?\n\1[\])}]+;?)$", re.S | re.M)
 INLINE = re.compile(r"^( *)(?:pub[^\n]*)?mod \w+ \{\n.*?\n\1\}$", re.S | re.M)
 USE = re.compile(r"\b(pub(?:\([^)]*\))? )?use ([^;]+);")
 NAME = re.compile(r"(?<![.\w])(?<!::)(?<!fn )([A-Za-z]\w*(?:::[A-Za-z]\w*)*)(\(?)")
