@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test faults setup build release reference sql-reference bench bench-embed sanitize deny clean
+.PHONY: demo test rooms faults setup build release reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -24,15 +24,19 @@ build: setup
 release: setup
 	$(CARGO) build --locked --release
 
-# formatting, lints, documentation, and every test; without libtorch first, so that the program that stays in the
-# target folder is the whole one
-test: setup
+# the rooms of src/, formatting, lints, documentation, and every test; without libtorch first, so that the program that
+# stays in the target folder is the whole one
+test: rooms setup
 	$(CARGO) fmt --check
 	$(CARGO) test --locked --no-default-features
 	$(CARGO) test --locked
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+# who uses whom under src/; fails where rooms, or the files of one, use each other in a circle
+rooms:
+	@$(PYTHON) .ci/rooms.py
 
 # the long form of the fault tests: 210 kills at random moments of every command that writes
 faults: setup
