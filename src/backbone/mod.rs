@@ -18,6 +18,9 @@ mod golden;
 #[cfg(feature = "torch")]
 mod layers;
 #[cfg(feature = "torch")]
+mod load;
+mod lookup;
+#[cfg(feature = "torch")]
 mod network;
 mod registry;
 #[cfg(feature = "torch")]
@@ -34,6 +37,9 @@ mod weights;
 pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Input, Manifest, Output, built_in, find};
+#[cfg(feature = "torch")]
+pub use load::{LoadOptions, load_in};
+pub use lookup::{find_in, list_in};
 pub use outskirt_kernels::Precision;
 pub use registry::{register_backbone, register_logits, registered_backbones};
 #[cfg(feature = "torch")]

@@ -8,14 +8,17 @@
 mod build;
 mod calibrate;
 mod derived;
+mod ensure;
 mod exact;
 mod examine;
+mod follow;
 mod gaussian;
 mod graph;
 mod keep;
 mod open;
 mod optimize;
 mod refresh;
+mod status;
 mod stream;
 mod verify;
 
@@ -23,12 +26,15 @@ use serde::{Deserialize, Serialize};
 
 pub use build::{BankSpec, create, drop_bank};
 pub use calibrate::{Calibration, calibrate};
+pub use ensure::ensure;
 pub use examine::{Finding, State, examine, leftovers};
+pub use follow::{Followed, calibrate_again, follow};
 pub use gaussian::Gaussian;
 pub use keep::{Kept, keep_scores};
 pub use open::{Bank, Banks};
 pub use optimize::{Optimized, optimize};
 pub use refresh::{Refreshed, churn, refresh, refresh_all};
+pub use status::{Status, status};
 pub use verify::{Verification, verify};
 
 use refresh::churn_of;

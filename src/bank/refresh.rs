@@ -37,6 +37,13 @@ pub struct Refreshed {
     pub rebuilt: bool,
 }
 
+impl Refreshed {
+    /// Whether its rows and embeddings are those it had before.
+    pub fn is_unchanged(&self) -> bool {
+        self.added + self.removed + self.changed == 0
+    }
+}
+
 /// Rows by which two versions of a bank differ.
 #[derive(Debug, Default)]
 struct Difference {
