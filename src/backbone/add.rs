@@ -53,6 +53,16 @@ pub struct Checked {
     pub forward: Duration,
 }
 
+/// The cosine from which two pictures that have nothing in common count as one and the same to a network.
+const ALIKE: f64 = 0.9999;
+
+impl Checked {
+    /// Whether the network can hardly tell two pictures apart: the wrong layer, or weights that were not trained.
+    pub fn is_suspicious(&self) -> bool {
+        self.likeness >= ALIKE
+    }
+}
+
 /// Write a manifest for a weights file, once the network has embedded test pictures. Gives its path.
 ///
 /// Errors: those of [`Checkpoint::parse`] and [`Backbone::load`]; a TorchScript module without an input; a manifest that

@@ -29,6 +29,9 @@ mod input;
 #[cfg(feature = "torch")]
 mod layers;
 #[cfg(feature = "torch")]
+mod load;
+mod lookup;
+#[cfg(feature = "torch")]
 mod network;
 mod registry;
 #[cfg(feature = "torch")]
@@ -46,6 +49,9 @@ pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Manifest, Output, built_in, find};
 pub use input::Input;
+#[cfg(feature = "torch")]
+pub use load::{LoadOptions, load_in};
+pub use lookup::{find_in, list_in};
 pub use outskirt_kernels::Precision;
 pub use registry::{register_backbone, register_logits, registered_backbones};
 #[cfg(feature = "torch")]
