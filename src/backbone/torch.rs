@@ -228,7 +228,8 @@ impl Worker {
     }
 
     /// Embed n preprocessed pictures (n × [`Self::input_len`]): n × dimension values, as the network gives them, and its
-    /// logits where the backbone was asked for them. Whether their last bits depend on the batch, the [room](super) says.
+    /// logits where the backbone was asked for them. Whether their last bits depend on the batch, the
+    /// [room](crate::backbone) says.
     pub fn embed(&mut self, input: &[f32]) -> Result<Outputs> {
         let n = input.len() / self.input_len();
         let (embeddings, logits) = self.forward(input, n)?;
