@@ -15,14 +15,15 @@ use std::path::Path as FilePath;
 use std::sync::OnceLock;
 
 use bytemuck::allocation::pod_collect_to_vec;
-use bytemuck::{Pod, cast_slice, cast_slice_mut};
+use bytemuck::{Pod, cast_slice};
 use rayon::prelude::*;
 
 use crate::best::NONE;
 use crate::code::{CodedCell, PANEL};
 use crate::lanes::{Line, Rows, lines_of};
-use crate::layout::{Cell, Exact, Head, Kept, Parts};
+use crate::layout::{Cell, Exact, Head, Parts};
 use crate::path::Path;
+use crate::storage::{FileRows, Kept, bad, read_rows};
 
 /// The first eight bytes, which say the byte order too.
 const MAGIC: u64 = u64::from_le_bytes(*b"outskirt");
@@ -30,8 +31,6 @@ const MAGIC: u64 = u64::from_le_bytes(*b"outskirt");
 const FORMAT: u64 = 1;
 /// Rows begin at a multiple of this.
 const PAGE: u64 = 4096;
-/// Rows of a panel from which on all of them are read at once.
-const MANY: u32 = 4;
 /// Bytes that one thread reads at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -204,10 +203,6 @@ impl Cursor<'_> {
     }
 }
 
-fn bad(reason: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason.into())
-}
-
 /// A file of which the beginning was read.
 #[derive(Debug)]
 pub struct Stored {
@@ -296,10 +291,7 @@ impl Stored {
             let (at, dimension) = (stored.header.rows_at(), stored.header.dimension as usize);
             let file = stored.file.try_clone()?;
             let stride = lines_of(dimension);
-            Ok(Kept::File(
-                FileRows { file, at, stride, checks, failed: OnceLock::new() },
-                Rows::with_capacity(0, dimension),
-            ))
+            Ok(Kept::File(FileRows::new(file, at, stride, checks), Rows::with_capacity(0, dimension)))
         })
     }
 
@@ -369,68 +361,6 @@ fn read_in_parts(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
         .par_chunks_mut(CHUNK)
         .enumerate()
         .try_for_each(|(chunk, bytes)| file.read_exact_at(bytes, at + (chunk * CHUNK) as u64))
-}
-
-/// Rows from one on, compared with their checksums.
-fn read_rows(file: &File, at: u64, first: usize, lines: &mut [Line], checks: &[u32], stride: usize) -> io::Result<()> {
-    file.read_exact_at(cast_slice_mut(lines), at + (first * stride * 64) as u64)?;
-    let right = |(row, &check): (&[Line], &u32)| crc32fast::hash(cast_slice(row)) == check;
-    match lines.chunks_exact(stride).zip(checks).all(right) {
-        true => Ok(()),
-        false => Err(bad("rows are damaged")),
-    }
-}
-
-/// Rows that stay in a file.
-#[derive(Debug)]
-pub(crate) struct FileRows {
-    file: File,
-    at: u64,
-    stride: usize,
-    /// Of each row.
-    checks: Vec<u32>,
-    /// Why some row could not be read, once one could not.
-    failed: OnceLock<String>,
-}
-
-impl FileRows {
-    pub(crate) fn len(&self) -> usize {
-        self.checks.len()
-    }
-
-    pub(crate) fn failure(&self) -> Option<&str> {
-        self.failed.get().map(String::as_str)
-    }
-
-    /// Read rows, or remember why not: what is found with others in their place is not used.
-    fn read(&self, first: usize, lines: &mut [Line]) {
-        let read = read_rows(&self.file, self.at, first, lines, &self.checks[first..], self.stride);
-        if let Err(error) = read {
-            lines.fill(Line([0.0; 16]));
-            // the first reason is as good as any
-            let _ = self.failed.set(error.to_string());
-        }
-    }
-
-    /// Rows one after the other.
-    pub(crate) fn all<'a>(&self, first: usize, count: usize, scratch: &'a mut Vec<Line>) -> &'a [Line] {
-        scratch.resize(count * self.stride, Line([0.0; 16]));
-        self.read(first, scratch);
-        scratch
-    }
-
-    /// Those of sixteen rows that are wanted.
-    pub(crate) fn some<'a>(&self, first: usize, wanted: u16, scratch: &'a mut Vec<Line>) -> &'a [Line] {
-        scratch.resize(PANEL * self.stride, Line([0.0; 16]));
-        let (from, to) = (wanted.trailing_zeros() as usize, 16 - wanted.leading_zeros() as usize);
-        if wanted.count_ones() >= MANY {
-            self.read(first + from, &mut scratch[from * self.stride..to * self.stride]);
-        } else {
-            let each = (from..to).filter(|place| wanted >> place & 1 == 1);
-            each.for_each(|place| self.read(first + place, &mut scratch[place * self.stride..][..self.stride]));
-        }
-        scratch
-    }
 }
 
 impl Exact {

@@ -12,8 +12,10 @@ use rayon::prelude::*;
 use crate::file::{CellEntry, Header, IndexOf, code_bytes};
 use crate::frame::{Frame, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, to_lines};
-use crate::layout::{Cell, Exact, Head, Kept, Layout, Parts, by_cell, heads_of};
+use crate::layout::{Cell, Exact, Head, Parts, by_cell, heads_of};
+use crate::options::Layout;
 use crate::path::Path;
+use crate::storage::Kept;
 use crate::vectors::{Vectors, squared};
 
 /// Rows that find their cells together, on all threads.

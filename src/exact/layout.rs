@@ -5,35 +5,18 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use crate::code::{CellRows, CodedCell, PANEL};
-use crate::file::FileRows;
 use crate::frame::{CELL_DIRECTIONS, Frame, compact, means, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, sum_error, to_lines};
+use crate::options::Layout;
 use crate::path::Path;
 use crate::principal::{defect, spread};
 use crate::product::{Directions, Table, product_error};
+use crate::storage::{FileRows, Kept};
 use crate::vectors::{Vectors, squared};
 use crate::work::Counters;
 
 /// Rows per cell of a block.
 const BLOCK_CELL: usize = 256;
-/// How to lay a bank out; none of it changes a result.
-#[derive(Debug, Clone, Copy)]
-pub struct Layout {
-    /// The k most searches will ask for.
-    pub k: usize,
-    /// Number of cells; `None`: chosen from the number of rows.
-    pub cells: Option<usize>,
-    /// Numbers per row that are coded in 8 bits; `None`: what pays on a sample of the rows.
-    pub head: Option<usize>,
-    /// Instructions to use.
-    pub path: Path,
-}
-
-impl Default for Layout {
-    fn default() -> Self {
-        Self { k: 50, cells: None, head: None, path: Path::detect() }
-    }
-}
 
 /// Rows around one centroid.
 #[derive(Debug, Clone, Copy)]
@@ -65,14 +48,6 @@ impl Cell {
     pub(crate) fn between(self, least: f32, largest: f32) -> Self {
         Self { low: least.sqrt() * (1.0 - 1e-6), high: largest.sqrt() * (1.0 + 1e-6), ..self }
     }
-}
-
-/// Rows cell by cell, in each by radius.
-#[derive(Debug)]
-pub(crate) enum Kept {
-    Memory(Rows),
-    /// In a file, and after them those that were added since it was written.
-    File(FileRows, Rows),
 }
 
 /// Directions along which the first numbers of a row are taken.

@@ -45,9 +45,10 @@
 //! ## Rooms
 //!
 //! `frame` learns from a sample where rows lie: `principal` (directions), `kmeans` (cells), `head` (how many directions
-//! pay). `layout` puts rows there, and `code` has them in 8 bits; `file` says how both lie in a file, and `filing` writes
-//! one. `search` takes queries through them, `scan` shows one cell to its visitors, `best` keeps what one query has found,
-//! `running` goes block by block.
+//! pay). `options` are the caller's choices, `storage` keeps the rows; `layout` puts them where they lie, and `code` has them in
+//! 8 bits; `file` says how both lie in a file, and `filing` writes one. `queries` prepares queries, `search` takes them
+//! through the bank, `scan` shows one cell to its visitors, `best` keeps what one query has found, `running` goes block by
+//! block. None imports another that imports it.
 //! `vectors`, `lanes`, `wide` and `product` are arithmetic.
 mod best;
 mod code;
@@ -58,12 +59,15 @@ mod head;
 mod kmeans;
 mod lanes;
 mod layout;
+mod options;
 mod path;
 mod principal;
 mod product;
+mod queries;
 mod running;
 mod scan;
 mod search;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -74,7 +78,8 @@ mod work;
 pub use file::Stored;
 pub use filing::{Filing, Placing, Sampling};
 pub use lanes::Rows;
-pub use layout::{Exact, Layout};
+pub use layout::Exact;
+pub use options::Layout;
 pub use path::Path;
 pub use running::Running;
 pub use search::{Ask, Kth};

@@ -7,13 +7,11 @@
 use rayon::prelude::*;
 
 use crate::best::{Best, NONE, by_distance};
-#[cfg(target_arch = "x86_64")]
-use crate::code;
-use crate::code::Asked;
-use crate::lanes::{Line, dot, to_lines};
+use crate::lanes::{Line, dot};
 use crate::layout::Exact;
 use crate::path::Path;
 use crate::product::{FEW as FEW_VECTORS, dots, panel, products};
+use crate::queries::Queries;
 use crate::scan;
 use crate::vectors::{Vectors, distance};
 use crate::work::{Counters, Work};
@@ -26,18 +24,6 @@ const FEW: usize = 64;
 const OWN: usize = 16_384;
 /// Numbers of a bank below which a thread pool costs more than it saves.
 const SMALL: usize = 1 << 23;
-
-/// Queries as a search needs them.
-pub(crate) struct Queries<'a> {
-    /// Number of the first among all that were asked.
-    first: usize,
-    pub(crate) values: Vectors<'a>,
-    pub(crate) lines: Vec<Line>,
-    /// Along the bank's directions; none where it has none: the head is the whole row.
-    pub(crate) heads: Option<Vec<Line>>,
-    /// In 8 bits, four codes to an integer, where the bank's path estimates in them.
-    pub(crate) coded: (Vec<i32>, Vec<Asked>),
-}
 
 /// How many of m queries one thread takes at a time: all threads take as many, and what they keep stays small.
 pub(crate) fn step(m: usize, k: usize) -> usize {
@@ -232,19 +218,6 @@ impl Exact {
         let step = step(m, k);
         let chunks: Vec<(usize, usize)> = (0..m).step_by(step).map(|from| (from, (from + step).min(m))).collect();
         chunks.par_iter().flat_map_iter(|&(from, to)| run(from, to, 1)).collect()
-    }
-
-    /// Queries in lines, along the directions, and in 8 bits.
-    pub(crate) fn prepare<'a>(&self, values: Vectors<'a>, first: usize) -> Queries<'a> {
-        let lines = to_lines(values);
-        let heads = self.directions.as_ref().map(|directions| directions.project(self.path, &lines));
-        let coded = match self.path {
-            // SAFETY: a path is only used where the processor has its features.
-            #[cfg(target_arch = "x86_64")]
-            Path::Avx512Vnni => unsafe { code::queries(heads.as_deref().unwrap_or(&lines), &self.mean_head) },
-            _ => Default::default(),
-        };
-        Queries { first, values, lines, heads, coded }
     }
 
     /// Squared distance of centroid c to query i, at c·m + i.
@@ -486,18 +459,5 @@ fn take(squares: &mut [f32], wanted: impl Fn(usize, f32) -> bool, mut each: impl
                 *square = f32::NAN;
             }
         }
-    }
-}
-
-impl Queries<'_> {
-    /// A query in lines.
-    #[inline(always)]
-    pub(crate) fn line(&self, bank: &Exact, query: usize) -> &[Line] {
-        &self.lines[query * bank.stride..][..bank.stride]
-    }
-
-    /// The distance in f64 of a query to the row at a position, and that row's number.
-    pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(u32) -> (f64, u32) + 'a {
-        move |row| (distance(self.values.row(query), bank.values(row as usize, &mut Vec::new())), bank.number(row))
     }
 }

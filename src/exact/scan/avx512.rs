@@ -6,7 +6,7 @@ use crate::best::Best;
 use crate::code::{Code, CodedCell, PANEL};
 use crate::lanes::Line;
 use crate::layout::Exact;
-use crate::search::Queries;
+use crate::queries::Queries;
 use crate::wide::{load, squared_distance};
 use crate::work::Work;
 

@@ -4,7 +4,7 @@ use crate::best::{Best, NONE};
 use crate::lanes::{Line, floats, squared_distance};
 use crate::layout::Exact;
 use crate::product::{FEW, Table, dots, panel, product_error, products};
-use crate::search::Queries;
+use crate::queries::Queries;
 use crate::work::Work;
 
 /// Rows per product: their products stay in the cache.

@@ -7,7 +7,7 @@ mod matrix;
 use crate::best::Best;
 use crate::layout::Exact;
 use crate::path::Path;
-use crate::search::Queries;
+use crate::queries::Queries;
 use crate::work::Work;
 
 /// Show the rows of a cell to its visitors: (query, squared distance to the cell's centroid).
