@@ -1,5 +1,7 @@
 //! What one query has found so far.
 
+use crate::slack::RADIUS;
+
 /// Rows that rounding cannot tell from the k-th, k and these, that are kept before f64 tells them apart.
 const UNTOLD: usize = 1024;
 
@@ -34,7 +36,7 @@ pub(crate) struct Best {
     /// Squared distances and positions.
     pub(crate) kept: Vec<(f32, u32)>,
     room: usize,
-    /// Relative error of a squared distance.
+    /// Relative error of a squared distance ([`crate::slack`]): of two that are compared, twice that.
     pub(crate) error: f32,
 }
 
@@ -44,16 +46,22 @@ impl Best {
         // squares of tiny distances underflow, by far less than the least normal number
         let limit = match ceiling {
             Some(c) if c < 0.0 => -1.0,
-            Some(c) => c * c * (1.0 + 4.0 * error) + f32::MIN_POSITIVE,
+            Some(c) => Self::limit_of(c, error),
             None => f32::INFINITY,
         };
         let certain = match floor {
-            Some(c) if c >= 0.0 => c * c * (1.0 - 4.0 * error) - f32::MIN_POSITIVE,
+            Some(c) if c >= 0.0 => c * c * (1.0 - error) - f32::MIN_POSITIVE,
             _ => -1.0,
         };
         let room = k + spare(k) + if ceiling.is_some() { UNTOLD } else { 0 };
         let (stops, kept) = (floor.is_some(), Vec::new());
         Self { k, limit, done: limit < 0.0, stops, certain, own, within: 0, kept, room, error }
+    }
+
+    /// The limit of distances that in f32 are at most this one: a float less than the next.
+    pub(crate) fn limit_of(told: f32, error: f32) -> f32 {
+        let beyond = told.next_up();
+        beyond * beyond * (1.0 + error) + f32::MIN_POSITIVE
     }
 
     /// A row at this squared distance; says whether the limit has moved. `exact` is a row's distance in f64
@@ -87,7 +95,7 @@ impl Best {
     #[inline(never)]
     fn shrink(&mut self, exact: &dyn Fn(u32) -> (f64, u32)) {
         let (_, kth, _) = self.kept.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
-        self.limit = self.limit.min(kth.0 * (1.0 + 4.0 * self.error) + f32::MIN_POSITIVE);
+        self.limit = self.limit.min(kth.0 * (1.0 + 2.0 * self.error) + f32::MIN_POSITIVE);
         let limit = self.limit;
         self.kept.retain(|&(squared, _)| squared <= limit);
         if self.kept.len() > 4 * self.k + UNTOLD {
@@ -104,7 +112,7 @@ impl Best {
     /// τ, rounded up; NaN where there is nothing more to ask.
     #[inline(always)]
     pub(crate) fn tau(&self) -> f32 {
-        if self.done { f32::NAN } else { self.limit.max(0.0).sqrt() * (1.0 + 1e-6) }
+        if self.done { f32::NAN } else { self.limit.max(0.0).sqrt() * (1.0 + RADIUS) }
     }
 
     /// k rows are certainly within the floor.

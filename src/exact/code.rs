@@ -13,7 +13,10 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use crate::lanes::{Line, sum_error};
+use crate::lanes::Line;
+use crate::slack::Slack;
+#[cfg(target_arch = "x86_64")]
+use crate::slack::{RADIUS, code_norm_up, code_square_down};
 #[cfg(target_arch = "x86_64")]
 use crate::wide::load;
 
@@ -71,8 +74,8 @@ pub(crate) struct CellRows<'a> {
     pub(crate) offset: &'a [Line],
     /// ‖z‖² of each row.
     pub(crate) squares: &'a [f32],
-    /// Whether the head leaves something out, and the rounding of what it says is left.
-    pub(crate) tail: Option<f32>,
+    /// The rounding of what the head says is left; `None`: it leaves nothing out.
+    pub(crate) tail: Option<&'a Slack>,
 }
 
 /// Code the rows of a cell.
@@ -81,7 +84,7 @@ pub(crate) struct CellRows<'a> {
 pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
     let CellRows { head, heads, offset, squares, tail } = rows;
     let (width, panels) = (offset.len(), squares.len().div_ceil(PANEL));
-    let up = 1.0 + 2.0 * sum_error(head) as f32;
+    let (up, down) = (code_norm_up(width), code_square_down(width));
     let steps = head.div_ceil(4);
     let mut out = CodedCell {
         head_norm: 0.0,
@@ -112,7 +115,7 @@ pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
         }
         let along = _mm512_reduce_add_pd(_mm512_add_pd(low, high));
         let left = match tail {
-            Some(slack) => (square - norm * (2.0 - up) + slack).max(0.0).sqrt() * (1.0 + 1e-6),
+            Some(slack) => (square - norm * down + slack.tail_of(square.sqrt())).max(0.0).sqrt() * (1.0 + RADIUS),
             None => 0.0,
         };
         out.scales[panel].0[lane] = scale;
@@ -121,7 +124,7 @@ pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
         out.head_norm = out.head_norm.max(norm.sqrt() * up);
         out.code_error = out.code_error.max(missed.sqrt() * up);
         let radii = &mut out.radii[panel];
-        *radii = (radii.0.min(square.sqrt() * (1.0 - 1e-6)), radii.1.max(square.sqrt() * (1.0 + 1e-6)));
+        *radii = (radii.0.min(square.sqrt() * (1.0 - RADIUS)), radii.1.max(square.sqrt() * (1.0 + RADIUS)));
     }
     out
 }
@@ -132,7 +135,7 @@ pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
 pub(crate) fn queries(heads: &[Line], mean: &[Line]) -> (Vec<i32>, Vec<Asked>) {
     let width = mean.len();
     let mut codes = vec![0i32; heads.len() * 4];
-    let up = 1.0 + 2.0 * sum_error(width * 16) as f32;
+    let up = code_norm_up(width);
     let asked = heads.chunks_exact(width).zip(codes.chunks_exact_mut(width * 4)).map(|(head, codes)| {
         let less = || head.iter().zip(mean).map(|(head, mean)| _mm512_sub_ps(load(head), load(mean)));
         let most = less().fold(_mm512_setzero_ps(), |most, y| _mm512_max_ps(most, _mm512_abs_ps(y)));

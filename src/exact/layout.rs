@@ -6,11 +6,12 @@ use rayon::prelude::*;
 
 use crate::code::{CellRows, CodedCell, PANEL};
 use crate::frame::{CELL_DIRECTIONS, Frame, compact, means, most_sampled, sample};
-use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, sum_error, to_lines};
+use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, to_lines};
 use crate::options::Layout;
 use crate::path::Path;
 use crate::principal::{defect, spread};
-use crate::product::{Directions, Table, product_error};
+use crate::product::{Directions, Table};
+use crate::slack::{MOST_NUMBERS, RADIUS, Slack};
 use crate::storage::{FileRows, Kept};
 use crate::vectors::{Vectors, squared};
 use crate::work::Counters;
@@ -28,25 +29,10 @@ pub(crate) struct Cell {
     pub(crate) high: f32,
 }
 
-/// Bounds of rounding, all absolute, for vectors of norm at most one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Slack {
-    /// Of the squared distance between a query and a centroid.
-    pub(crate) centroid: f32,
-    /// Of the squared norm of a tail.
-    pub(crate) tail: f32,
-    /// Of the estimate of a squared distance, quantisation apart.
-    pub(crate) estimate: f32,
-    /// Relative, of a squared distance between rows.
-    pub(crate) distance: f32,
-    /// Of 2 − 2⟨q, x⟩, what norms that are not quite one make of it.
-    pub(crate) norm: f32,
-}
-
 impl Cell {
     /// The same, with radii of which the squares lie between these.
     pub(crate) fn between(self, least: f32, largest: f32) -> Self {
-        Self { low: least.sqrt() * (1.0 - 1e-6), high: largest.sqrt() * (1.0 + 1e-6), ..self }
+        Self { low: least.sqrt() * (1.0 - RADIUS), high: largest.sqrt() * (1.0 + RADIUS), ..self }
     }
 }
 
@@ -144,7 +130,7 @@ impl Exact {
         bank
     }
 
-    /// Take normalised vectors, n ≥ 1, all finite and of norm one (but for rounding).
+    /// Take normalised vectors, n ≥ 1, of at most 2¹⁷ numbers, all finite and of norm one (but for rounding: 1 ± 2⁻²⁰).
     pub fn new(mut rows: Rows, layout: Layout) -> Self {
         let (cell_of, head) = cells_of(&rows, layout);
         let (d, path) = (rows.dimension(), layout.path);
@@ -161,8 +147,9 @@ impl Exact {
     pub(crate) fn framed(parts: Parts) -> Self {
         let Parts { path, dimension: d, head, centroids, cells, rows, heads } = parts;
         assert!(path.is_available(), "this processor has no {}", path.name());
+        assert!(d <= MOST_NUMBERS, "vectors of at most {MOST_NUMBERS} numbers: beyond, rounding is not bounded");
         let count = head.as_ref().map_or(d, |head| head.count);
-        let slack = slack(d, count, head.as_ref().map(|head| head.defect));
+        let slack = Slack::new(path, d, head.as_ref().map(|head| head.defect));
         let directions = head.map(|head| Directions::new(path, &head.directions, d));
         let (stride, width) = (lines_of(d), lines_of(count));
         let (centroid_heads, mean_head) = heads.unwrap_or_else(|| {
@@ -344,7 +331,7 @@ impl Exact {
         heads.chunks_exact_mut(self.width).for_each(|head| subtract(head, centre));
         let mut offset = centre.to_vec();
         subtract(&mut offset, &self.mean_head);
-        let tail = self.directions.as_ref().map(|_| self.slack.tail);
+        let tail = self.directions.as_ref().map(|_| &self.slack);
         let rows = CellRows { head: self.head, heads: &heads, offset: &offset, squares, tail };
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a path is only used where the processor has its features.
@@ -440,19 +427,4 @@ fn mean_head(centroid_heads: &[Line], cells: &[Cell], width: usize) -> Vec<Line>
 fn squared_norm(row: &[Line]) -> f32 {
     let zero = vec![Line([0.0; 16]); row.len()];
     squared_distance::<false>(row, &zero)
-}
-
-/// Bounds of every rounding between a query and a row, both of norm ≤ 1 + 2⁻²⁰, c a mean of such rows; V the
-/// directions with ‖VVᵀ − I‖ = δ. With y = q − c and z = x − c (norms ≤ 2): ⟨y, z⟩ = ⟨Vy, Vz⟩ + ⟨tails⟩ + O(δ).
-fn slack(d: usize, head: usize, defect: Option<f64>) -> Slack {
-    let (sum, any) = (sum_error(d), product_error(d));
-    // coordinates along V: one rounded sum each, for the vector and for the centroid, and their difference
-    let coordinates = if defect.is_some() { 3.0 * (head as f64).sqrt() * any } else { 16.0 * 2f64.powi(-24) };
-    let defect = defect.unwrap_or(0.0);
-    let centroid = 4.0 * any;
-    let tail = centroid + 5.0 * coordinates + 5.0 * defect + 4.0 * sum;
-    let estimate = centroid + 10.0 * coordinates + 16.0 * defect + 1.2e-5;
-    let up = |value: f64| (value * 1.01) as f32;
-    let norm = up(4e-6);
-    Slack { centroid: up(centroid), tail: up(tail), estimate: up(estimate), distance: up(2.0 * sum), norm }
 }

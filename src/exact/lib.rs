@@ -67,6 +67,7 @@ mod queries;
 mod running;
 mod scan;
 mod search;
+mod slack;
 mod storage;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ pub(crate) struct Queries<'a> {
     pub(crate) first: usize,
     pub(crate) values: Vectors<'a>,
     pub(crate) lines: Vec<Line>,
-    /// Along the bank's directions; none where it has none: the head is the whole row.
+    /// Along the bank's directions, where its path estimates in 8 bits; none where it has none: the head is the whole row.
     pub(crate) heads: Option<Vec<Line>>,
     /// In 8 bits, four codes to an integer, where the bank's path estimates in them.
     pub(crate) coded: (Vec<i32>, Vec<Asked>),
@@ -37,7 +37,9 @@ impl Exact {
     /// Queries in lines, along the directions, and in 8 bits.
     pub(crate) fn prepare<'a>(&self, values: Vectors<'a>, first: usize) -> Queries<'a> {
         let lines = to_lines(values);
-        let heads = self.directions.as_ref().map(|directions| directions.project(self.path, &lines));
+        // nobody else looks at heads
+        let directions = self.directions.as_ref().filter(|_| self.path == Path::Avx512Vnni);
+        let heads = directions.map(|directions| directions.project(self.path, &lines));
         let coded = match self.path {
             // SAFETY: a path is only used where the processor has its features.
             #[cfg(target_arch = "x86_64")]

@@ -40,7 +40,7 @@ impl<'a> Running<'a> {
                 // k rows within the floor are an answer, whatever else there is
                 best.done = ceiling < 0.0 || kth.is_some() && ask.place(first + i, kth) == Kth::Within;
                 let tau = kth.unwrap_or(f32::INFINITY).min(ceiling.max(0.0));
-                best.limit = tau * tau * (1.0 + 8.0 * error) + f32::MIN_POSITIVE;
+                best.limit = Best::limit_of(tau, error);
                 best
             };
             let mut bests: Vec<Best> = nearest.iter().enumerate().map(start).collect();

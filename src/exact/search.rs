@@ -222,7 +222,7 @@ impl Exact {
 
     /// Squared distance of centroid c to query i, at c·m + i.
     #[inline(always)]
-    fn to_centroids(&self, queries: &Queries<'_>) -> Vec<f32> {
+    pub(crate) fn to_centroids(&self, queries: &Queries<'_>) -> Vec<f32> {
         let (m, d, cells) = (queries.values.len(), self.dimension, self.cells.len());
         let norms: Vec<f32> = queries.lines.chunks_exact(self.stride).map(|row| dot::<false>(row, row)).collect();
         let mut squares = vec![0.0; cells * m];
@@ -397,7 +397,7 @@ impl Exact {
         let cell = &self.cells[cell];
         let (far, near) = (tau + cell.high, (cell.low - tau).max(0.0));
         let slack = self.slack.centroid;
-        (square + slack >= near * near * (1.0 - 1e-6)) & (square - slack <= far * far * (1.0 + 1e-6))
+        (square + slack >= near * near) & (square - slack <= far * far)
     }
 
     #[inline(always)]
@@ -426,7 +426,7 @@ impl Exact {
         let mut kept = best.kept.clone();
         let (_, &mut (kth, _), _) = kept.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
         // rounding cannot tell these rows from the k-th: f64 can
-        let window = 4.0 * best.error;
+        let window = 2.0 * best.error;
         let (low, high) = (kth * (1.0 - window) - f32::MIN_POSITIVE, kth * (1.0 + window) + f32::MIN_POSITIVE);
         let below = kept.iter().filter(|&&(squared, _)| squared < low).count();
         let near = kept.iter().filter(|&&(squared, _)| (low..=high).contains(&squared));

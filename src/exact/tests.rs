@@ -15,7 +15,7 @@ fn normals(random: &mut Random, count: usize) -> Vec<f32> {
 }
 
 /// Rows to norm one in f64, then to f32: norms a little above and a little below one.
-fn normalise(values: &mut [f32], d: usize) {
+pub(crate) fn normalise(values: &mut [f32], d: usize) {
     for row in values.chunks_exact_mut(d) {
         let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         if norm > 0.0 {
@@ -44,7 +44,7 @@ fn around(random: &mut Random, centres: &[f32], n: usize, d: usize, noise: f32) 
     values
 }
 
-fn rows(values: &[f32], d: usize) -> Rows {
+pub(crate) fn rows(values: &[f32], d: usize) -> Rows {
     Vectors::new(values, d).into()
 }
 
@@ -62,7 +62,7 @@ fn row(values: &[f32], d: usize, i: usize) -> &[f32] {
 }
 
 /// Every path to test, the one without special instructions always.
-fn paths() -> Vec<Path> {
+pub(crate) fn paths() -> Vec<Path> {
     let mut paths = Path::available();
     if !paths.contains(&Path::Portable) {
         paths.push(Path::Portable);
@@ -89,7 +89,7 @@ const WHOLE: Option<usize> = Some(usize::MAX);
 const HEADS: [Option<usize>; 5] = [None, Some(16), Some(32), Some(64), WHOLE];
 
 /// All distances of each query, ascending, in f64.
-fn sorted(bank: &[f32], queries: &[f32], d: usize) -> Vec<Vec<f64>> {
+pub(crate) fn sorted(bank: &[f32], queries: &[f32], d: usize) -> Vec<Vec<f64>> {
     let mut all = Vec::new();
     for query in queries.chunks_exact(d) {
         let mut to: Vec<f64> = bank.chunks_exact(d).map(|row| distance(query, row)).collect();
@@ -722,7 +722,8 @@ fn work_is_counted_and_less_than_everything() {
 #[test]
 fn products_keep_their_bound() {
     use crate::lanes::{Line, floats, to_lines};
-    use crate::product::{Table, dots, panel, product_error, products};
+    use crate::product::{Table, dots, panel, products};
+    use crate::slack::{gamma, product_roundings};
     let mut random = Random(18);
     for (n, d) in [(1, 1), (5, 17), (13, 64), (30, 65), (25, 700), (7, 4096)] {
         let (rows, vectors) = (units(&mut random, n, d), units(&mut random, 16, d));
@@ -741,9 +742,15 @@ fn products_keep_their_bound() {
                     for j in 0..16 {
                         let expected = if j < count { truth(i, j) } else { 0.0 };
                         let found = f64::from(floats(&sums)[i * 16 + j]);
-                        assert!((found - expected).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}, vector {j}");
+                        assert!(
+                            (found - expected).abs() <= gamma(product_roundings(d)),
+                            "{n}×{d}, {path:?}, row {i}, vector {j}"
+                        );
                     }
-                    assert!((f64::from(one) - truth(i, 0)).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}");
+                    assert!(
+                        (f64::from(one) - truth(i, 0)).abs() <= gamma(product_roundings(d)),
+                        "{n}×{d}, {path:?}, row {i}"
+                    );
                 }
             }
         }

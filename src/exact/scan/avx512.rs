@@ -7,6 +7,7 @@ use crate::code::{Code, CodedCell, PANEL};
 use crate::lanes::Line;
 use crate::layout::Exact;
 use crate::queries::Queries;
+use crate::slack::RADIUS;
 use crate::wide::{load, squared_distance};
 use crate::work::Work;
 
@@ -80,19 +81,20 @@ impl Place<'_> {
         let Self { bank, cell, queries } = self;
         let (coded, asked) = (&bank.coded[cell], &queries.coded.1[query]);
         let square = square.max(0.0);
+        let (near, far) = ((square - bank.slack.centroid).max(0.0).sqrt(), (square + bank.slack.centroid).sqrt());
         let tail = match &queries.heads {
             Some(heads) => {
                 let centre = &bank.centroid_heads[cell * bank.width..][..bank.width];
                 let head = squared_distance(&heads[query * bank.width..][..bank.width], centre);
-                ((square - head).max(0.0) + bank.slack.tail).sqrt() * (1.0 + 1e-5)
+                (square - head + bank.slack.tail_of(far)).max(0.0).sqrt() * (1.0 + RADIUS)
             }
             None => 0.0,
         };
         let missed = asked.missed * coded.head_norm + asked.coded * coded.code_error;
+        let missed = missed + bank.slack.product_of(far, coded.head_norm);
         let slack = 2.0 * missed + bank.slack.estimate - square;
         // rows of a panel have about one radius, and radii grow from panel to panel
         let tau = best.tau();
-        let (near, far) = ((square - bank.slack.centroid).max(0.0).sqrt(), (square + bank.slack.centroid).sqrt());
         let from = coded.radii.partition_point(|&(_, high)| high < near - tau);
         let to = coded.radii.partition_point(|&(low, _)| low <= far + tau);
         Visitor {
@@ -222,4 +224,27 @@ fn near<const Q: usize, const R: usize>(
 fn load_codes(code: &Code) -> __m512i {
     // SAFETY: a code is 64 bytes at an address divisible by 64.
     unsafe { _mm512_load_si512(code.0.as_ptr().cast()) }
+}
+
+/// For tests of [`crate::slack`]: the least squared distance that a row of a cell may have as far as its code tells, and
+/// the squared norm of the query's tail.
+#[cfg(test)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+pub(crate) fn lower_bound(bank: &Exact, queries: &Queries<'_>, query: usize, cell: usize, index: usize) -> (f64, f64) {
+    let square = bank.to_centroids(queries)[cell * queries.values.len() + query];
+    let place = Place { bank, cell, queries };
+    let mut visitor = place.arrive(query, square, &Best::new(1, None, None, crate::best::NONE, bank.slack.distance));
+    let length = bank.width * 4;
+    let codes = &queries.coded.0[query * length..][..length];
+    // the least limit that lets the row through, as floats are ordered
+    let float =
+        |order: i64| f32::from_bits(if order < 0 { (order.unsigned_abs() as u32) | 1 << 31 } else { order as u32 });
+    let (mut below, mut at) = (-i64::from(100f32.to_bits()), i64::from(100f32.to_bits()));
+    while at - below > 1 {
+        let middle = (below + at) / 2;
+        visitor.limit = float(middle);
+        let masks = near::<1, 1>(&bank.coded[cell], index / PANEL, [codes], &[visitor; GROUP]);
+        *(if masks[0][0] >> (index % PANEL) & 1 == 1 { &mut at } else { &mut below }) = middle;
+    }
+    (f64::from(float(at)) - f64::from(visitor.slack), (f64::from(visitor.tail) / 2.0).powi(2))
 }

@@ -3,7 +3,7 @@
 use crate::best::{Best, NONE};
 use crate::lanes::{Line, floats, squared_distance};
 use crate::layout::Exact;
-use crate::product::{FEW, Table, dots, panel, product_error, products};
+use crate::product::{FEW, Table, dots, panel, products};
 use crate::queries::Queries;
 use crate::work::Work;
 
@@ -46,7 +46,7 @@ fn scan_with<const FMA: bool>(
 ) {
     let (number, cell) = (cell, &bank.cells[cell]);
     let d = bank.dimension;
-    let slack = 2.0 * product_error(d) as f32 + bank.slack.norm;
+    let slack = bank.slack.estimate;
     let least = |best: &Best| if best.done { f32::INFINITY } else { 1.0 - (best.limit + slack) / 2.0 };
     let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); ROWS.min(cell.rows)]);
     let (mut one, mut scratch) = (vec![0.0; sums.len()], Vec::new());

@@ -1,7 +1,7 @@
 //! One cell and the queries that visit it: candidates by low-precision products, then exact distances.
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 mod matrix;
 
 use crate::best::Best;
