@@ -7,6 +7,7 @@ use rayon::prelude::*;
 use crate::code::{CellRows, CodedCell, PANEL};
 use crate::frame::{CELL_DIRECTIONS, Frame, compact, means, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, to_lines};
+use crate::numbers::{Position, RowNumber};
 use crate::options::Layout;
 use crate::path::Path;
 use crate::principal::{defect, spread};
@@ -79,13 +80,12 @@ pub struct Exact {
     pub(crate) stride: usize,
     pub(crate) path: Path,
     pub(crate) rows: Kept,
-    /// Number of the row at each position, as rows were given, [`NONE`] where it was taken out; none: they lie as they
-    /// came.
-    pub(crate) order: Option<Vec<u32>>,
+    /// Number of the row at each position, [`RowNumber::NONE`] where it was taken out; none: they lie as they came.
+    pub(crate) numbers: Option<Vec<RowNumber>>,
     /// How many were taken out.
-    pub(crate) gone: usize,
+    pub(crate) removed: usize,
     /// Positions by number, made when first asked for.
-    pub(crate) positions: OnceLock<Vec<u32>>,
+    pub(crate) by_number: OnceLock<Vec<Position>>,
     /// Orthonormal directions onto which heads are projected; none: the head is the whole row.
     pub(crate) directions: Option<Directions>,
     /// Numbers per head, and lines.
@@ -107,7 +107,7 @@ pub struct Exact {
 impl Exact {
     /// A block of a larger bank, to be shown once: quick to lay out. Cells are rows that came together, in that order.
     /// `numbers` are those of the rows among all of the bank's.
-    pub fn block(rows: Rows, numbers: Vec<u32>, path: Path) -> Self {
+    pub fn block(rows: Rows, numbers: Vec<RowNumber>, path: Path) -> Self {
         assert_eq!(numbers.len(), rows.len(), "a number for every row");
         let cell_of: Vec<u32> = (0..rows.len()).map(|row| (row / BLOCK_CELL) as u32).collect();
         let centroids = means(&rows, &cell_of);
@@ -121,7 +121,7 @@ impl Exact {
         let (dimension, centroids) = (rows.dimension(), to_lines(Vectors::new(&centroids, rows.dimension())));
         let rows = Kept::Memory(rows);
         let mut bank = Self::framed(Parts { path, dimension, head: None, centroids, cells, rows, heads: None });
-        bank.order = Some(numbers);
+        bank.numbers = Some(numbers);
         bank.code(&squares);
         for (coded, cell) in bank.coded.iter_mut().zip(&bank.cells) {
             // rows are not in order of their radius: any panel may hold any
@@ -139,7 +139,7 @@ impl Exact {
         let (head, rows) = (head.map(|head| Head::new(head, d)), Kept::Memory(rows));
         let mut bank = Self::framed(Parts { path, dimension: d, head, centroids, cells, rows, heads: None });
         bank.code(&squares);
-        bank.order = Some(order);
+        bank.numbers = Some(order.into_iter().map(RowNumber).collect());
         bank
     }
 
@@ -162,9 +162,9 @@ impl Exact {
             stride,
             path,
             rows,
-            order: None,
-            gone: 0,
-            positions: OnceLock::new(),
+            numbers: None,
+            removed: 0,
+            by_number: OnceLock::new(),
             head: count,
             width,
             mean_head,
@@ -182,8 +182,8 @@ impl Exact {
 
     /// Put rows into cells of their own beside those that are there, numbered as said. The caller adds them to what is
     /// kept, in the order that is returned.
-    pub(crate) fn grow(&mut self, rows: &Rows, numbers: &[u32]) -> Vec<u32> {
-        let (d, path, first) = (self.dimension, self.path, self.places());
+    pub(crate) fn grow(&mut self, rows: &Rows, numbers: &[RowNumber]) -> Vec<u32> {
+        let (d, path, first) = (self.dimension, self.path, self.end());
         let (cell_of, _) = cells_of(rows, Layout { path, ..Layout::default() });
         let Sorted { order, squares, cells, centroids } = sorted(rows, &cell_of, first);
         self.centroid_norms.extend(centroids.chunks_exact(self.stride).map(squared_norm));
@@ -195,16 +195,15 @@ impl Exact {
         if path == Path::Avx512Vnni {
             let coded = |number: usize| {
                 let cell = self.cells[number];
-                let own = cell.first_row - first..cell.first_row - first + cell.rows;
+                let added = cell.first_row - first..cell.first_row - first + cell.rows;
                 let lines: Vec<Line> =
-                    order[own.clone()].iter().flat_map(|&row| rows.lines(row as usize)).copied().collect();
-                self.code_cell(number, heads_of(path, self.directions.as_ref(), &lines), &squares[own])
+                    order[added.clone()].iter().flat_map(|&row| rows.lines(row as usize)).copied().collect();
+                self.code_cell(number, heads_of(path, self.directions.as_ref(), &lines), &squares[added])
             };
             let coded: Vec<CodedCell> = (known..self.cells.len()).into_par_iter().map(coded).collect();
             self.coded.extend(coded);
         }
-        let places = first as u32;
-        let all = self.order.get_or_insert_with(|| (0..places).collect());
+        let all = self.numbers.get_or_insert_with(|| (0..first as u32).map(RowNumber).collect());
         all.extend(order.iter().map(|&row| numbers[row as usize]));
         order
     }
@@ -223,7 +222,7 @@ impl Exact {
 
     /// Number of vectors.
     pub fn len(&self) -> usize {
-        self.places() - self.gone
+        self.end() - self.removed
     }
 
     /// Whether all vectors were taken out.
@@ -231,8 +230,13 @@ impl Exact {
         self.len() == 0
     }
 
-    /// Number of positions, of which some may be empty.
-    pub(crate) fn places(&self) -> usize {
+    /// All positions, of which some may be empty.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = Position> + use<> {
+        (0..self.end()).map(Position::new)
+    }
+
+    /// The position after the last.
+    pub(crate) fn end(&self) -> usize {
         self.cells.last().map_or(0, |cell| cell.first_row + cell.rows)
     }
 
@@ -293,8 +297,9 @@ impl Exact {
     }
 
     /// The vector at a position.
-    pub(crate) fn values<'a>(&'a self, position: usize, scratch: &'a mut Vec<Line>) -> &'a [f32] {
-        &floats(self.rows_at(position, 1, |file| file.all(position, 1, scratch)))[..self.dimension]
+    pub(crate) fn values<'a>(&'a self, at: Position, scratch: &'a mut Vec<Line>) -> &'a [f32] {
+        let at = at.index();
+        &floats(self.rows_at(at, 1, |file| file.all(at, 1, scratch)))[..self.dimension]
     }
 
     /// Heads in 8 bits, cell by cell, where the path estimates in them.

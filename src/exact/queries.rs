@@ -2,9 +2,10 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::code;
-use crate::code::Asked;
+use crate::code::CodedQuery;
 use crate::lanes::{Line, to_lines};
 use crate::layout::Exact;
+use crate::numbers::{Position, RowNumber};
 use crate::path::Path;
 use crate::vectors::{Vectors, distance};
 
@@ -17,7 +18,7 @@ pub(crate) struct Queries<'a> {
     /// Along the bank's directions, where its path estimates in 8 bits; none where it has none: the head is the whole row.
     pub(crate) heads: Option<Vec<Line>>,
     /// In 8 bits, four codes to an integer, where the bank's path estimates in them.
-    pub(crate) coded: (Vec<i32>, Vec<Asked>),
+    pub(crate) coded: (Vec<i32>, Vec<CodedQuery>),
 }
 
 impl Queries<'_> {
@@ -28,8 +29,8 @@ impl Queries<'_> {
     }
 
     /// The distance in f64 of a query to the row at a position, and that row's number.
-    pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(u32) -> (f64, u32) + 'a {
-        move |row| (distance(self.values.row(query), bank.values(row as usize, &mut Vec::new())), bank.number(row))
+    pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(Position) -> (f64, RowNumber) + 'a {
+        move |at| (distance(self.values.row(query), bank.values(at, &mut Vec::new())), bank.number(at))
     }
 }
 

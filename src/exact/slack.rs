@@ -5,45 +5,48 @@
 //! A sum in which every term takes part in at most ν roundings is off by γ(ν) = νu / (1 − νu) times the sum of its terms'
 //! sizes, at most (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1). V are the head's directions, δ =
 //! ‖VVᵀ − I‖ is measured in f64 when they are found. What stands in [`Slack`] is larger by [`HEADROOM`], for products of
-//! two such terms (ν²u² ≤ 10⁻³ νu up to d = [`MOST_NUMBERS`]), powers of 1 + η, and the f64 distances themselves (d / 8 · 2⁻⁵³).
+//! two such terms (ν²u² ≤ 10⁻³ νu up to d = [`MOST_NUMBERS`]), powers of 1 + η, and the rounding of f64 (d/8 · 2⁻⁵³).
+//! Roundings are in units of u.
 //!
 //! | term | covers | roundings |
 //! |---|---|---|
-//! | [`Slack::distance`], relative | ‖q − x‖² in f32 ([`distance_roundings`]): a difference, which counts twice in its square, | 2 |
-//! | | on AVX-512 a chain of every fourth line, those that are left over, two sums of chains, a tree of sixteen lanes; | ⌊L/4⌋ + L mod 4 + 6 |
-//! | | elsewhere a chain of every second line, one sum of chains, the tree | ⌈L/2⌉ + 5 |
-//! | | and what is computed from it: 1 ± a multiple, its product with a square, the square, the least normal number | [`EVALUATION`] |
-//! | [`Slack::centroid`], absolute | ‖q‖² + ‖c‖² − 2⟨q, c⟩ for norms of 1: both squares, each | L/2 + 5 |
-//! | | the product, twice ([`product_roundings`]) | 2 · (min(d, 64) + ⌈d/64⌉ − 1, or L/2 + 5) |
+//! | [`Slack::distance`], relative | ‖q − x‖² in f32: a difference, twice in its square | 2 |
+//! | | AVX-512: a chain of every fourth line, the lines left over, two joins, a tree of 16 | ⌊L/4⌋ + L mod 4 + 6 |
+//! | | elsewhere: a chain of every second line, a join, the tree | ⌈L/2⌉ + 5 |
+//! | | a limit from it: a square, 1 ± a multiple, their product, the least normal number | [`EVALUATION`] |
+//! | [`Slack::centroid`], absolute | ‖q‖² and ‖c‖², norms of 1, each | ⌈L/2⌉ + 5 |
+//! | | 2⟨q, c⟩: runs of 64 and their sum, or a chain of every second line | 2 max(min(d, 64) + ⌈d/64⌉ − 1, ⌈L/2⌉ + 5) |
 //! | | the sum of the squares (≤ 2), what is taken from it (≤ 4) | [`SUM_OF_THREE`] |
-//! | [`Slack::head`], a norm | Vq − Vc, or Vx − Vc: two projections ([`projection_roundings`]) | 2 · projection |
+//! | [`Slack::head`], a norm | Vq − Vc, or Vx − Vc: two projections, see below | 2 projections |
 //! | | q − μ and c − μ (norms ≤ 2), or x − c | 4 |
 //! | | decoding s·a (≤ 4) and t·b (≤ 2‖z‖, times 4): a code is at most twice its number | 4 + 8 |
 //! | | s·t, and ⟨a, b⟩, an integer of up to 31 bits, each times ‖s·a‖·‖t·b‖ ≤ 4 · 2‖z‖ | 16 |
-//! | [`Slack::defect`] | yᵀ(I − VᵀV)z is not quite a product of tails: V's squared singular values are within 1 ± δ | δ |
+//! | [`Slack::defect`] | yᵀ(I − VᵀV)z is not quite a product of tails: V's squared singular values are in 1 ± δ | δ |
 //! | [`Slack::tail`], absolute | ‖y‖² − ‖Vy‖²: [`Slack::centroid`], or ‖z‖² rounded to f32 (< 4) | centroid |
 //! | | the difference, what is added to it, the square of [`Slack::head`] | [`TAIL`] |
-//! | | a head's norm is off by [`Slack::head`], its square by twice that times ‖y‖; its sum by [`Slack::distance`] | [`Slack::tail_of`] |
+//! | [`Slack::tail_of`] | a head is off by [`Slack::head`], its square by 2‖y‖ as much; its sum by [`Slack::distance`] | |
 //! | [`Slack::estimate`] in 8 bits, absolute | ‖y‖²: [`Slack::centroid`]; ‖z‖² rounded (< 4) | 2 |
 //! | | the base rounded, and less the product of tails (both < 8) | 4 + 4 |
 //! | | a visitor's slack, and the limit with it (< 4), which are three sums | 6 |
-//! | [`Slack::estimate`] in f32, absolute | 2⟨q, x⟩ | 2 · product |
+//! | [`Slack::estimate`] in f32, absolute | 2⟨q, x⟩, as with centroids | 2 products |
 //! | | ‖q‖² + ‖x‖² ≥ 2 − 4η | 4η |
 //! | | 1 − (limit + slack) / 2, in units of ‖q − x‖²: the sum (< 4), the difference (< 2) | 4 |
-//! | [`RADIUS`], relative | a radius: its square rounded (½), its root, the factor; τ likewise: | 2½ |
+//! | [`RADIUS`], relative | a radius: its square rounded (½), its root, the factor; τ likewise | 2½ |
 //! | | and the comparison: ‖y‖² ± slack (½), its root, the sum with τ | 2½ |
-//! | [`code_roundings`] | a norm of codes or of what they miss: a chain of L, a tree of sixteen lanes, a difference | L + 6 |
-//! | | its root, the factor and itself; and 2 · (e·‖z‖ + ‖s·a‖·f + …) | [`CODE_EVALUATION`] |
+//! | [`code_roundings`] | a norm of codes or of a residual: a chain of L, a tree of 16, a difference | L + 6 |
+//! | | its root, the factor and itself; 2(‖e‖·‖z‖ + ‖s·a‖·‖f‖ + …) | [`CODE_EVALUATION`] |
 //!
 //! A *projection* is off by less than its coordinates one by one say. After step i of a chain the partial sums along all
-//! directions are V·Pᵢx, Pᵢ being a prefix, so that one more rounding of all changes them by u‖V‖‖Pᵢx‖ ≤ u‖x‖. A chain of m
-//! numbers adds at most m·u·‖its part of x‖, and r such chains m·√r·u, for x of norm one. So: runs of 64 numbers, m = 64 and
-//! r = ⌈d/64⌉, and r − 1 roundings that join them; or 32 chains of ⌈L/2⌉, and 16, 8, 4, 2 and 1 sums that join those.
+//! directions are V·Pᵢx, Pᵢ being a prefix, so that one more rounding of all changes them by u‖V‖‖Pᵢx‖ ≤ u‖x‖. A chain
+//! of m numbers adds at most m·u·‖its part of x‖, and r such chains m·√r·u, for x of norm one. So: runs of 64 numbers,
+//! m = 64 and r = ⌈d/64⌉, and r − 1 roundings that join them; or 32 chains of ⌈L/2⌉, and 16, 8, 4, 2 and 1 sums that
+//! join those.
 //!
-//! How much of each bound hard inputs use, as `slack/tests.rs` measures and states (and results are wrong where a bound is
-//! that much less): distance 0.92 (0.95 without AVX-512), centroid 0.72, head 0.78, defect 0.21, tail 0.63, estimate 0.51 in
-//! 8 bits and 0.69 in f32, radius 0.34, norms of codes 0.92. The arithmetic of products of codes alone uses 0.09 of
-//! [`ESTIMATE`] and [`HEAD`]: the cases that these add up exclude each other, and both are small beside the other terms.
+//! How much of each bound hard inputs use, as `slack/tests.rs` measures and states (and results are wrong, or rounding is
+//! more than its bound, where that is so much less): distance 0.92 (0.95 without AVX-512), centroid 0.72, head 0.78, defect
+//! 0.21, tail 0.63, estimate 0.51 in 8 bits and 0.69 in f32, radius 0.34, norms of codes 0.92, their squares 0.95. The
+//! arithmetic of products of codes alone uses 0.09 of [`ESTIMATE`] and [`HEAD`]: the cases that these add up exclude each
+//! other, and both are small beside the other terms.
 
 use crate::lanes::{U, lines_of};
 use crate::path::Path;

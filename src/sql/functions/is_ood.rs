@@ -13,7 +13,7 @@ use datafusion_macros::user_doc;
 
 use super::{arguments, settings};
 use crate::bank::Banks;
-use crate::index::{Kth, Question};
+use crate::index::{Bound, Kth, Question};
 
 /// As SQL calls it; the optimiser knows it by this name.
 pub(crate) const NAME: &str = "is_ood";
@@ -77,7 +77,7 @@ impl ScalarUDFImpl for IsOod {
         let tpr = arguments::tpr(NAME, args.args.len() > 2, arguments::literal(&args.args, 2))?;
         arguments::each_embedding(NAME, &self.banks, &args, options, |bank, asked| {
             let threshold = self.banks.calibration(bank.definition(), asked.k)?.threshold(tpr)?;
-            let question = Question { floor: Some(threshold), ceiling: Some(threshold), ..Question::all(asked.k) };
+            let question = Question::within(asked.k, Bound::All(threshold));
             let found = bank.find(asked.queries, question)?;
             let beyond = found.kth.into_iter().map(|kth| Some(kth != Kth::Within)).collect();
             Ok(Arc::new(asked.spread(beyond).collect::<BooleanArray>()))

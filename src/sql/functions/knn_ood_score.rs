@@ -47,6 +47,6 @@ pub(super) fn udf(banks: &Arc<Banks>) -> ScalarUDF {
 }
 
 fn compute(bank: &Bank, asked: &Asked<'_>) -> Result<Vec<Option<f32>>> {
-    let found = bank.find(asked.queries, Question { own: asked.own, ..Question::all(asked.k) })?;
+    let found = bank.find(asked.queries, Question { excluded: asked.own, ..Question::all(asked.k) })?;
     Ok(found.kth.into_iter().map(|kth| if let Kth::At(distance) = kth { Some(distance) } else { None }).collect())
 }

@@ -20,7 +20,7 @@ use super::bounds::{Bounds, Running, Top};
 use super::node::{Call, Scored, describe};
 use crate::bank::{Bank, Banks};
 use crate::index::vectors::Vectors;
-use crate::index::{Kth, Question, SearchOptions};
+use crate::index::{Bound, Kth, Question, SearchOptions};
 use crate::sql::functions::arguments::Queries;
 use crate::sql::functions::settings;
 
@@ -247,7 +247,8 @@ impl Scorer {
         let (floor, ceiling) = (bounds.floor.map(|floor| floor.0), bounds.ceiling.map(|ceiling| ceiling.0));
         // where only the side of a floor matters, the search need not go beyond it
         let ceiling = if self.told { ceiling } else { ceiling.or(floor) };
-        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, own })?;
+        let (floor, ceiling) = (floor.map(Bound::All), ceiling.map(Bound::All));
+        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, excluded: own })?;
         let told = found.kth.iter().filter(|kth| matches!(kth, Kth::At(_))).count();
         self.scored.add(queries.len());
         self.stopped.add(queries.len() - told);
