@@ -479,7 +479,7 @@ mod codes {
                 let (bank, all) = chosen.bank(no);
                 let queries = bank.prepare(Vectors::new(&asked, d), 0);
                 let squares = bank.to_centroids(&queries);
-                for query in 0..2 {
+                for (query, &square) in squares.iter().enumerate() {
                     let q = queries.values.row(query);
                     let y = squared(q, &chosen.cells[0].0);
                     for index in 0..3 {
@@ -487,7 +487,7 @@ mod codes {
                         let (bound, _) = unsafe { lower_bound(&bank, &queries, query, 0, index) };
                         let (coded, of_query) = (&bank.coded[0], &queries.coded.1[query]);
                         let missed = of_query.residual * coded.head_norm + of_query.coded * coded.residual;
-                        let off = f64::from(squares[query]) - y;
+                        let off = f64::from(square) - y;
                         let left = squared(q, &all[index * d..][..d]) - (bound + 2.0 * f64::from(missed) - off);
                         let terms = bank.slack.estimate - bank.slack.centroid
                             + 2.0 * bank.slack.product_of(y.sqrt() as f32, coded.head_norm);
