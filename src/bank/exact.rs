@@ -9,7 +9,7 @@ use super::changes::{Changes, changes};
 use super::origin::{at_origin, origin};
 use super::rows::{InMemory, for_each_row};
 use crate::error::{Error, Result};
-use crate::index::{Ask, Exact, Instructions, Layout, Origin, Sampling, Stored, replace};
+use crate::index::{Exact, Instructions, Layout, Origin, RowNumber, Sampling, Stored, replace, row_number};
 use crate::store::memory;
 use crate::store::{Store, WriteLock};
 
@@ -111,9 +111,10 @@ pub(super) async fn load(
         let kept = || known.iter().filter(|id| !gone.contains(id));
         ids = kept().chain(&changes.ids).copied().collect();
         ids.sort_unstable();
-        let number = |id: &u64| ids.binary_search(id).map_or(Ask::NOBODY, |number| number as u32);
-        let before = known.iter().map(|id| if gone.contains(id) { Ask::NOBODY } else { number(id) });
-        let numbers: Vec<u32> = before.chain(changes.ids.iter().map(number)).collect();
+        // those that are gone are not among the ids, unless they came again
+        let before = known.iter().map(|&id| if gone.contains(&id) { None } else { row_number(&ids, id) });
+        let numbers: Vec<Option<RowNumber>> =
+            before.chain(changes.ids.iter().map(|&id| row_number(&ids, id))).collect();
         exact.change(&changes.vectors, &numbers);
     }
     if ids.len() != bank.row_count {

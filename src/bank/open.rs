@@ -188,12 +188,12 @@ impl Bank {
     /// Distance of each normalised query (n×d) to its k-th nearest row, in [0, 2].
     pub fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
         let found = self.find(queries, Question::all(k))?;
-        Ok(found.kth.into_iter().map(|kth| if let Kth::At(distance) = kth { distance } else { f32::NAN }).collect())
+        Ok(found.kth.into_iter().map(Kth::distance).collect())
     }
 
     /// What is asked about each normalised query (n×d).
     pub fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
-        self.check_k(question.k, question.own.is_some())?;
+        self.check_k(question.k, question.excluded.is_some())?;
         self.index.find(queries, question)
     }
 

@@ -9,7 +9,9 @@ use super::rows::{for_each_id, for_each_row};
 use super::runtime::{Watch, elsewhere, own_runtime};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
-use crate::index::{Ask, Exact, Found, Neighbor, NeighborIndex, Question, Running, SearchOptions, Work};
+use crate::index::{
+    Exact, Found, Neighbor, NeighborIndex, Question, RowNumber, Running, SearchOptions, Work, row_number,
+};
 
 /// Rows per block below which reading by blocks makes no sense, and above which a block brings nothing.
 const LEAST_ROWS: usize = 8;
@@ -82,8 +84,11 @@ impl Streamed {
                 })
             });
             for (block, of_block) in blocks {
-                done += of_block.len();
-                visit(Exact::block(block, numbers(ids, of_block.into_iter().map(Some)), self.options.instructions));
+                let numbers: Option<Vec<RowNumber>> = of_block.into_iter().map(|id| row_number(ids, id)).collect();
+                // a row whose id was not read is none of the bank's: fewer are done than there are
+                let Some(numbers) = numbers else { break };
+                done += numbers.len();
+                visit(Exact::block(block, numbers, self.options.instructions));
                 if let Some(watch) = self.watch.get() {
                     watch.tell(&bank.name, done, bank.row_count);
                 }
@@ -114,9 +119,10 @@ impl Streamed {
                 self.ids.get_or_init(|| ids)
             }
         };
-        let own = question.own.map(|own| numbers(ids, own.iter().copied()));
-        let bounds = question.bounds(queries.len());
-        let mut running = Running::new(queries.len(), bounds.ask(question.k, own.as_deref()));
+        let number = |id: &Option<u64>| id.and_then(|id| row_number(ids, id));
+        let excluded: Option<Vec<Option<RowNumber>>> =
+            question.excluded.map(|excluded| excluded.iter().map(number).collect());
+        let mut running = Running::new(queries.len(), question.excluding(excluded.as_deref()));
         let mut work = Work::default();
         self.each_block(ids, |block| {
             running.visit(&block, queries);
@@ -136,12 +142,6 @@ impl Streamed {
     }
 }
 
-/// Places of ids among all of them, ascending.
-fn numbers(ids: &[u64], of: impl Iterator<Item = Option<u64>>) -> Vec<u32> {
-    let number = |id: Option<u64>| id.and_then(|id| ids.binary_search(&id).ok());
-    of.map(|id| number(id).map_or(Ask::NOBODY, |number| number as u32)).collect()
-}
-
 impl NeighborIndex for Streamed {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
         let (kth, work) = self.run(queries, question, |running, _| running.found())?;
@@ -149,9 +149,9 @@ impl NeighborIndex for Streamed {
     }
 
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
-        let (near, _) = self.run(queries, Question { own, ..Question::all(k) }, |running, ids| {
-            let told = |(row, distance): (u32, f32)| Neighbor { id: ids[row as usize], distance };
-            running.nearest().into_iter().map(|near| near.into_iter().map(told).collect()).collect()
+        let (near, _) = self.run(queries, Question { excluded: own, ..Question::all(k) }, |running, ids| {
+            let neighbor = |(row, distance): (RowNumber, f32)| Neighbor { id: ids[row.0 as usize], distance };
+            running.nearest().into_iter().map(|near| near.into_iter().map(neighbor).collect()).collect()
         })?;
         Ok(near)
     }

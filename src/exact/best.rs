@@ -1,13 +1,13 @@
 //! What one query has found so far.
 
-/// Rows that rounding cannot tell from the k-th, k and these, that are kept before f64 tells them apart.
-const UNTOLD: usize = 1024;
+use crate::numbers::{Position, RowNumber};
+use crate::slack::RADIUS;
 
-/// No position.
-pub(crate) const NONE: u32 = u32::MAX;
+/// Candidates that rounding cannot tell from the k-th, beside k, that are kept before f64 tells them apart.
+const TIES: usize = 1024;
 
 /// Nearer rows first, and of equally near ones the one that was given first.
-pub(crate) fn by_distance(a: &(f64, u32), b: &(f64, u32)) -> std::cmp::Ordering {
+pub(crate) fn by_distance(a: &(f64, RowNumber), b: &(f64, RowNumber)) -> std::cmp::Ordering {
     a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
@@ -16,7 +16,7 @@ fn spare(k: usize) -> usize {
     (k / 4).max(64)
 }
 
-/// The nearest rows that a query has met, and how far it still has to look.
+/// The nearest rows that a query has visited, and how far it still has to look.
 #[derive(Debug, Clone)]
 pub(crate) struct Best {
     pub(crate) k: usize,
@@ -28,47 +28,58 @@ pub(crate) struct Best {
     stops: bool,
     /// Squared distances up to this are within the floor for certain.
     certain: f32,
-    /// The position that is left out; [`NONE`]: none is.
-    own: u32,
+    excluded: Position,
     within: usize,
-    /// Squared distances and positions.
-    pub(crate) kept: Vec<(f32, u32)>,
+    /// Squared distances and positions of the rows that may be among the k nearest.
+    pub(crate) candidates: Vec<(f32, Position)>,
+    /// Candidates from which on the k nearest are sorted out.
     room: usize,
-    /// Relative error of a squared distance.
+    /// Relative error of a squared distance ([`crate::slack`]): of two that are compared, twice that.
     pub(crate) error: f32,
 }
 
 impl Best {
     /// To look for k rows; a search stops when k are within `floor`, and needs none beyond `ceiling`.
-    pub(crate) fn new(k: usize, floor: Option<f32>, ceiling: Option<f32>, own: u32, error: f32) -> Self {
+    pub(crate) fn new(k: usize, floor: Option<f32>, ceiling: Option<f32>, excluded: Position, error: f32) -> Self {
         // squares of tiny distances underflow, by far less than the least normal number
         let limit = match ceiling {
             Some(c) if c < 0.0 => -1.0,
-            Some(c) => c * c * (1.0 + 4.0 * error) + f32::MIN_POSITIVE,
+            Some(c) => Self::limit_of(c, error),
             None => f32::INFINITY,
         };
         let certain = match floor {
-            Some(c) if c >= 0.0 => c * c * (1.0 - 4.0 * error) - f32::MIN_POSITIVE,
+            Some(c) if c >= 0.0 => c * c * (1.0 - error) - f32::MIN_POSITIVE,
             _ => -1.0,
         };
-        let room = k + spare(k) + if ceiling.is_some() { UNTOLD } else { 0 };
-        let (stops, kept) = (floor.is_some(), Vec::new());
-        Self { k, limit, done: limit < 0.0, stops, certain, own, within: 0, kept, room, error }
+        let room = k + spare(k) + if ceiling.is_some() { TIES } else { 0 };
+        let (stops, candidates) = (floor.is_some(), Vec::new());
+        Self { k, limit, done: limit < 0.0, stops, certain, excluded, within: 0, candidates, room, error }
     }
 
-    /// A row at this squared distance; says whether the limit has moved. `exact` is a row's distance in f64
-    /// and its number among those given.
+    /// The limit of distances that in f32 are at most this one: a float less than the next.
+    pub(crate) fn limit_of(distance: f32, error: f32) -> f32 {
+        let beyond = distance.next_up();
+        beyond * beyond * (1.0 + error) + f32::MIN_POSITIVE
+    }
+
+    /// A row at this squared distance; says whether the limit has moved. `exact` is the distance in f64 of the row at a
+    /// position, and its number.
     #[inline(always)]
-    pub(crate) fn add(&mut self, squared: f32, row: u32, exact: &dyn Fn(u32) -> (f64, u32)) -> bool {
-        if squared > self.limit || row == self.own {
+    pub(crate) fn add(
+        &mut self,
+        squared: f32,
+        position: Position,
+        exact: &dyn Fn(Position) -> (f64, RowNumber),
+    ) -> bool {
+        if squared > self.limit || position == self.excluded {
             return false;
         }
-        self.kept.push((squared, row));
+        self.candidates.push((squared, position));
         if squared <= self.certain {
             self.within += 1;
             self.done = self.within >= self.k;
         }
-        if self.kept.len() >= self.room {
+        if self.candidates.len() >= self.room {
             self.shrink(exact);
             return true;
         }
@@ -76,8 +87,8 @@ impl Best {
     }
 
     /// Lower the limit to what was found so far.
-    pub(crate) fn settle(&mut self, exact: &dyn Fn(u32) -> (f64, u32)) {
-        if self.kept.len() > self.k && !self.done {
+    pub(crate) fn settle(&mut self, exact: &dyn Fn(Position) -> (f64, RowNumber)) {
+        if self.candidates.len() > self.k && !self.done {
             self.shrink(exact);
         }
     }
@@ -85,26 +96,27 @@ impl Best {
     /// Keep the k nearest and what rounding cannot tell from the k-th, and lower the limit to it.
     #[cold]
     #[inline(never)]
-    fn shrink(&mut self, exact: &dyn Fn(u32) -> (f64, u32)) {
-        let (_, kth, _) = self.kept.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
-        self.limit = self.limit.min(kth.0 * (1.0 + 4.0 * self.error) + f32::MIN_POSITIVE);
+    fn shrink(&mut self, exact: &dyn Fn(Position) -> (f64, RowNumber)) {
+        let (_, kth, _) = self.candidates.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
+        self.limit = self.limit.min(kth.0 * (1.0 + 2.0 * self.error) + f32::MIN_POSITIVE);
         let limit = self.limit;
-        self.kept.retain(|&(squared, _)| squared <= limit);
-        if self.kept.len() > 4 * self.k + UNTOLD {
+        self.candidates.retain(|&(squared, _)| squared <= limit);
+        if self.candidates.len() > 4 * self.k + TIES {
             // copies of one row are many at times: the k of them that f64 finds nearest tell as much as all
-            let mut told: Vec<_> = self.kept.iter().map(|&kept| (exact(kept.1), kept)).collect();
-            told.select_nth_unstable_by(self.k - 1, |a, b| by_distance(&a.0, &b.0));
-            self.kept.clear();
-            self.kept.extend(told.into_iter().take(self.k).map(|(_, kept)| kept));
+            let mut exactly: Vec<_> =
+                self.candidates.iter().map(|&candidate| (exact(candidate.1), candidate)).collect();
+            exactly.select_nth_unstable_by(self.k - 1, |a, b| by_distance(&a.0, &b.0));
+            self.candidates.clear();
+            self.candidates.extend(exactly.into_iter().take(self.k).map(|(_, candidate)| candidate));
         }
-        let beyond = self.kept.len().saturating_sub(self.k);
+        let beyond = self.candidates.len().saturating_sub(self.k);
         self.room = self.k + spare(self.k).max(2 * beyond);
     }
 
     /// τ, rounded up; NaN where there is nothing more to ask.
     #[inline(always)]
     pub(crate) fn tau(&self) -> f32 {
-        if self.done { f32::NAN } else { self.limit.max(0.0).sqrt() * (1.0 + 1e-6) }
+        if self.done { f32::NAN } else { self.limit.max(0.0).sqrt() * (1.0 + RADIUS) }
     }
 
     /// k rows are certainly within the floor.
@@ -114,7 +126,7 @@ impl Best {
 
     /// The same search in another part of the bank.
     pub(crate) fn part(&self) -> Self {
-        Self { kept: Vec::new(), ..self.clone() }
+        Self { candidates: Vec::new(), ..self.clone() }
     }
 
     /// How many rows are within the floor for certain.
@@ -127,6 +139,6 @@ impl Best {
         self.within += part.within - before;
         self.done |= part.done;
         self.limit = self.limit.min(part.limit);
-        self.kept.extend(part.kept);
+        self.candidates.extend(part.candidates);
     }
 }

@@ -13,7 +13,10 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use crate::lanes::{Line, sum_error};
+use crate::lanes::Line;
+use crate::slack::Slack;
+#[cfg(target_arch = "x86_64")]
+use crate::slack::{RADIUS, code_norm_up, code_square_down};
 #[cfg(target_arch = "x86_64")]
 use crate::wide::load;
 
@@ -33,9 +36,9 @@ unsafe impl bytemuck::Pod for Code {}
 /// The rows of one cell, sixteen to a panel.
 #[derive(Debug)]
 pub(crate) struct CodedCell {
-    /// Largest norm of a head, and of what its code misses.
+    /// Largest norm of a head, and of a residual: what its code misses.
     pub(crate) head_norm: f32,
-    pub(crate) code_error: f32,
+    pub(crate) residual: f32,
     /// Codes per panel: head/4, rounded up.
     pub(crate) steps: usize,
     /// Panel by panel.
@@ -52,13 +55,13 @@ pub(crate) struct CodedCell {
 
 /// A query in 8 bits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Asked {
+pub(crate) struct CodedQuery {
     pub(crate) scale: f32,
     /// −128·Σa: takes back what the offset of the rows' codes adds to a product.
     pub(crate) offset: i32,
-    /// ‖s·a‖ and ‖e‖, from above.
+    /// ‖s·a‖ and ‖e‖, the residual, from above.
     pub(crate) coded: f32,
-    pub(crate) missed: f32,
+    pub(crate) residual: f32,
 }
 
 /// What [`cell`] codes: rows by radius, their heads less the centroid's, and squares of their radii.
@@ -71,8 +74,8 @@ pub(crate) struct CellRows<'a> {
     pub(crate) offset: &'a [Line],
     /// ‖z‖² of each row.
     pub(crate) squares: &'a [f32],
-    /// Whether the head leaves something out, and the rounding of what it says is left.
-    pub(crate) tail: Option<f32>,
+    /// The rounding of what the head says is left; `None`: it leaves nothing out.
+    pub(crate) tail: Option<&'a Slack>,
 }
 
 /// Code the rows of a cell.
@@ -81,11 +84,11 @@ pub(crate) struct CellRows<'a> {
 pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
     let CellRows { head, heads, offset, squares, tail } = rows;
     let (width, panels) = (offset.len(), squares.len().div_ceil(PANEL));
-    let up = 1.0 + 2.0 * sum_error(head) as f32;
+    let (up, down) = (code_norm_up(width), code_square_down(width));
     let steps = head.div_ceil(4);
     let mut out = CodedCell {
         head_norm: 0.0,
-        code_error: 0.0,
+        residual: 0.0,
         steps,
         codes: vec![Code([128; 64]); panels * steps],
         scales: vec![Line([0.0; 16]); panels],
@@ -100,7 +103,7 @@ pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
         let places = out.codes[panel * steps..][..steps].iter_mut().map(|code| &mut code.0[lane * 4..lane * 4 + 4]);
         let most = row_lines().fold(_mm512_setzero_ps(), |most, y| _mm512_max_ps(most, _mm512_abs_ps(y)));
         let scale = _mm512_reduce_max_ps(most) / 127.0;
-        let Norms { norm, missed, .. } = round(row_lines(), scale, &mut bytes);
+        let Norms { norm, residual, .. } = round(row_lines(), scale, &mut bytes);
         places.zip(bytes.as_chunks::<4>().0).for_each(|(place, bytes)| {
             place.copy_from_slice(&bytes.map(|byte| byte ^ 0x80));
         });
@@ -112,16 +115,16 @@ pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
         }
         let along = _mm512_reduce_add_pd(_mm512_add_pd(low, high));
         let left = match tail {
-            Some(slack) => (square - norm * (2.0 - up) + slack).max(0.0).sqrt() * (1.0 + 1e-6),
+            Some(slack) => (square - norm * down + slack.tail_of(square.sqrt())).max(0.0).sqrt() * (1.0 + RADIUS),
             None => 0.0,
         };
         out.scales[panel].0[lane] = scale;
         out.bases[panel].0[lane] = (f64::from(square) + 2.0 * along) as f32;
         out.tails[panel].0[lane] = left;
         out.head_norm = out.head_norm.max(norm.sqrt() * up);
-        out.code_error = out.code_error.max(missed.sqrt() * up);
+        out.residual = out.residual.max(residual.sqrt() * up);
         let radii = &mut out.radii[panel];
-        *radii = (radii.0.min(square.sqrt() * (1.0 - 1e-6)), radii.1.max(square.sqrt() * (1.0 + 1e-6)));
+        *radii = (radii.0.min(square.sqrt() * (1.0 - RADIUS)), radii.1.max(square.sqrt() * (1.0 + RADIUS)));
     }
     out
 }
@@ -129,27 +132,27 @@ pub(crate) fn cell(rows: CellRows<'_>) -> CodedCell {
 /// Code queries, given in heads of whole lines: four codes to an integer, and what they are worth.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-pub(crate) fn queries(heads: &[Line], mean: &[Line]) -> (Vec<i32>, Vec<Asked>) {
+pub(crate) fn queries(heads: &[Line], mean: &[Line]) -> (Vec<i32>, Vec<CodedQuery>) {
     let width = mean.len();
     let mut codes = vec![0i32; heads.len() * 4];
-    let up = 1.0 + 2.0 * sum_error(width * 16) as f32;
-    let asked = heads.chunks_exact(width).zip(codes.chunks_exact_mut(width * 4)).map(|(head, codes)| {
+    let up = code_norm_up(width);
+    let queries = heads.chunks_exact(width).zip(codes.chunks_exact_mut(width * 4)).map(|(head, codes)| {
         let less = || head.iter().zip(mean).map(|(head, mean)| _mm512_sub_ps(load(head), load(mean)));
         let most = less().fold(_mm512_setzero_ps(), |most, y| _mm512_max_ps(most, _mm512_abs_ps(y)));
         let scale = _mm512_reduce_max_ps(most) / 127.0;
-        let Norms { coded, missed, sum, .. } = round(less(), scale, bytemuck::cast_slice_mut(codes));
-        Asked { scale, offset: -128 * sum, coded: coded.sqrt() * up, missed: missed.sqrt() * up }
+        let Norms { coded, residual, sum, .. } = round(less(), scale, bytemuck::cast_slice_mut(codes));
+        CodedQuery { scale, offset: -128 * sum, coded: coded.sqrt() * up, residual: residual.sqrt() * up }
     });
-    let asked = asked.collect();
-    (codes, asked)
+    let queries = queries.collect();
+    (codes, queries)
 }
 
-/// Squared norms of what was coded, of its code, and of what that misses; and the sum of the codes.
+/// Squared norms of what was coded, of its code, and of the residual; and the sum of the codes.
 #[cfg(target_arch = "x86_64")]
 struct Norms {
     norm: f32,
     coded: f32,
-    missed: f32,
+    residual: f32,
     sum: i32,
 }
 
@@ -175,7 +178,7 @@ struct Sums {
     sum: __m512i,
     norm: __m512,
     coded: __m512,
-    missed: __m512,
+    residual: __m512,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -184,7 +187,7 @@ impl Sums {
     #[target_feature(enable = "avx512f")]
     fn new(scale: f32) -> Self {
         let zero = _mm512_setzero_ps();
-        Self { scale: _mm512_set1_ps(scale), sum: _mm512_setzero_si512(), norm: zero, coded: zero, missed: zero }
+        Self { scale: _mm512_set1_ps(scale), sum: _mm512_setzero_si512(), norm: zero, coded: zero, residual: zero }
     }
 
     #[inline]
@@ -195,7 +198,7 @@ impl Sums {
         self.sum = _mm512_add_epi32(self.sum, code);
         self.norm = _mm512_fmadd_ps(y, y, self.norm);
         self.coded = _mm512_fmadd_ps(decoded, decoded, self.coded);
-        self.missed = _mm512_fmadd_ps(left, left, self.missed);
+        self.residual = _mm512_fmadd_ps(left, left, self.residual);
     }
 
     #[inline]
@@ -204,7 +207,7 @@ impl Sums {
         Norms {
             norm: _mm512_reduce_add_ps(self.norm),
             coded: _mm512_reduce_add_ps(self.coded),
-            missed: _mm512_reduce_add_ps(self.missed),
+            residual: _mm512_reduce_add_ps(self.residual),
             sum: _mm512_reduce_add_epi32(self.sum),
         }
     }

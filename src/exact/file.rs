@@ -15,14 +15,15 @@ use std::path::Path as FilePath;
 use std::sync::OnceLock;
 
 use bytemuck::allocation::pod_collect_to_vec;
-use bytemuck::{Pod, cast_slice, cast_slice_mut};
+use bytemuck::{Pod, cast_slice};
 use rayon::prelude::*;
 
-use crate::best::NONE;
 use crate::code::{CodedCell, PANEL};
 use crate::lanes::{Line, Rows, lines_of};
-use crate::layout::{Cell, Exact, Head, Kept, Parts};
+use crate::layout::{Cell, Exact, Head, Parts};
+use crate::numbers::RowNumber;
 use crate::path::Path;
+use crate::storage::{FileRows, Kept, bad, read_rows};
 
 /// The first eight bytes, which say the byte order too.
 const MAGIC: u64 = u64::from_le_bytes(*b"outskirt");
@@ -30,8 +31,6 @@ const MAGIC: u64 = u64::from_le_bytes(*b"outskirt");
 const FORMAT: u64 = 1;
 /// Rows begin at a multiple of this.
 const PAGE: u64 = 4096;
-/// Rows of a panel from which on all of them are read at once.
-const MANY: u32 = 4;
 /// Bytes that one thread reads at a time.
 const CHUNK: usize = 1 << 20;
 
@@ -123,7 +122,7 @@ pub(crate) struct CellEntry {
     pub(crate) low: f32,
     pub(crate) high: f32,
     pub(crate) head_norm: f32,
-    pub(crate) code_error: f32,
+    pub(crate) residual: f32,
     /// Of its codes.
     pub(crate) check: u32,
 }
@@ -137,7 +136,7 @@ pub(crate) struct IndexOf<'a> {
     pub(crate) mean_head: &'a [Line],
     pub(crate) cells: &'a [CellEntry],
     /// Number of the row at each position.
-    pub(crate) order: &'a [u32],
+    pub(crate) numbers: &'a [RowNumber],
     /// Of the row at each position.
     pub(crate) checks: &'a [u32],
     /// By number, ascending.
@@ -153,7 +152,7 @@ impl IndexOf<'_> {
             cast_slice(self.centroid_heads),
             cast_slice(self.mean_head),
             cast_slice(self.cells),
-            cast_slice(self.order),
+            cast_slice(self.numbers),
             cast_slice(self.checks),
             cast_slice(self.ids),
         ];
@@ -190,7 +189,7 @@ fn read_codes(bytes: &[u8], entry: &CellEntry, steps: usize) -> CodedCell {
     let codes = bytes.take(panels * steps);
     let (scales, bases, tails) = (bytes.take(panels), bytes.take(panels), bytes.take(panels));
     let radii = bytes.take::<[f32; 2]>(panels).into_iter().map(|[low, high]| (low, high)).collect();
-    CodedCell { head_norm: entry.head_norm, code_error: entry.code_error, steps, codes, scales, bases, tails, radii }
+    CodedCell { head_norm: entry.head_norm, residual: entry.residual, steps, codes, scales, bases, tails, radii }
 }
 
 /// Bytes from which values are taken, which are there: the length of the whole was compared before.
@@ -202,10 +201,6 @@ impl Cursor<'_> {
         self.0 = rest;
         pod_collect_to_vec(taken)
     }
-}
-
-fn bad(reason: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, reason.into())
 }
 
 /// A file of which the beginning was read.
@@ -296,10 +291,7 @@ impl Stored {
             let (at, dimension) = (stored.header.rows_at(), stored.header.dimension as usize);
             let file = stored.file.try_clone()?;
             let stride = lines_of(dimension);
-            Ok(Kept::File(
-                FileRows { file, at, stride, checks, failed: OnceLock::new() },
-                Rows::with_capacity(0, dimension),
-            ))
+            Ok(Kept::File(FileRows::new(file, at, stride, checks), Rows::with_capacity(0, dimension)))
         })
     }
 
@@ -321,7 +313,7 @@ impl Stored {
         let centroid_heads = if head == 0 { centroids.clone() } else { index.take(cells * width) };
         let mean_head = index.take(width);
         let entries = index.take::<CellEntry>(cells);
-        let (order, checks, ids) = (index.take(n), index.take::<u32>(n), index.take(n));
+        let (numbers, checks, ids) = (index.take(n), index.take::<u32>(n), index.take(n));
         let mut first_row = 0;
         let cells = entries.iter().map(|entry| {
             let cell = Cell { first_row, rows: entry.rows as usize, low: entry.low, high: entry.high };
@@ -340,7 +332,7 @@ impl Stored {
                 _ => bank.coded = self.codes(&entries)?,
             }
         }
-        bank.order = Some(order);
+        bank.numbers = Some(numbers);
         Ok((bank, ids))
     }
 
@@ -371,68 +363,6 @@ fn read_in_parts(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
         .try_for_each(|(chunk, bytes)| file.read_exact_at(bytes, at + (chunk * CHUNK) as u64))
 }
 
-/// Rows from one on, compared with their checksums.
-fn read_rows(file: &File, at: u64, first: usize, lines: &mut [Line], checks: &[u32], stride: usize) -> io::Result<()> {
-    file.read_exact_at(cast_slice_mut(lines), at + (first * stride * 64) as u64)?;
-    let right = |(row, &check): (&[Line], &u32)| crc32fast::hash(cast_slice(row)) == check;
-    match lines.chunks_exact(stride).zip(checks).all(right) {
-        true => Ok(()),
-        false => Err(bad("rows are damaged")),
-    }
-}
-
-/// Rows that stay in a file.
-#[derive(Debug)]
-pub(crate) struct FileRows {
-    file: File,
-    at: u64,
-    stride: usize,
-    /// Of each row.
-    checks: Vec<u32>,
-    /// Why some row could not be read, once one could not.
-    failed: OnceLock<String>,
-}
-
-impl FileRows {
-    pub(crate) fn len(&self) -> usize {
-        self.checks.len()
-    }
-
-    pub(crate) fn failure(&self) -> Option<&str> {
-        self.failed.get().map(String::as_str)
-    }
-
-    /// Read rows, or remember why not: what is found with others in their place is not used.
-    fn read(&self, first: usize, lines: &mut [Line]) {
-        let read = read_rows(&self.file, self.at, first, lines, &self.checks[first..], self.stride);
-        if let Err(error) = read {
-            lines.fill(Line([0.0; 16]));
-            // the first reason is as good as any
-            let _ = self.failed.set(error.to_string());
-        }
-    }
-
-    /// Rows one after the other.
-    pub(crate) fn all<'a>(&self, first: usize, count: usize, scratch: &'a mut Vec<Line>) -> &'a [Line] {
-        scratch.resize(count * self.stride, Line([0.0; 16]));
-        self.read(first, scratch);
-        scratch
-    }
-
-    /// Those of sixteen rows that are wanted.
-    pub(crate) fn some<'a>(&self, first: usize, wanted: u16, scratch: &'a mut Vec<Line>) -> &'a [Line] {
-        scratch.resize(PANEL * self.stride, Line([0.0; 16]));
-        let (from, to) = (wanted.trailing_zeros() as usize, 16 - wanted.leading_zeros() as usize);
-        if wanted.count_ones() >= MANY {
-            self.read(first + from, &mut scratch[from * self.stride..to * self.stride]);
-        } else {
-            let each = (from..to).filter(|place| wanted >> place & 1 == 1);
-            each.for_each(|place| self.read(first + place, &mut scratch[place * self.stride..][..self.stride]));
-        }
-        scratch
-    }
-}
-
 impl Exact {
     /// Why rows could not be read from their file, once some could not: nothing found is to be used.
     pub fn failure(&self) -> Option<&str> {
@@ -447,27 +377,27 @@ impl Exact {
         matches!(self.rows, Kept::File(..))
     }
 
-    /// Take rows out and put others in: `numbers` has the number that each row has from now on, of those that are there
-    /// by the number it had, [`crate::Ask::NOBODY`] where it is taken out; then of those that are added. From 0, each once.
-    pub fn change(&mut self, rows: &Rows, numbers: &[u32]) {
+    /// Take rows out and put others in: `numbers` has the number that each row has from now on, of those that are there by
+    /// the number it had, `None` where it is taken out; then of those that are added. From 0, each once.
+    pub fn change(&mut self, rows: &Rows, numbers: &[Option<RowNumber>]) {
         assert_eq!(rows.dimension(), self.dimension, "rows of one dimension");
         let known = self.len();
         assert_eq!(numbers.len(), known + rows.len(), "a number for every row");
-        let places = self.places();
-        let order = self.order.take().unwrap_or_else(|| (0..places as u32).collect());
-        let renumbered = |number: u32| if number == NONE { NONE } else { numbers[number as usize] };
-        let order: Vec<u32> = order.into_iter().map(renumbered).collect();
-        self.gone = order.iter().filter(|&&number| number == NONE).count();
+        let numbers: Vec<RowNumber> = numbers.iter().map(|number| number.unwrap_or(RowNumber::NONE)).collect();
+        let before: Vec<RowNumber> = self.positions().map(|at| self.number(at)).collect();
+        let renumbered = |old: RowNumber| if old == RowNumber::NONE { old } else { numbers[old.0 as usize] };
+        let now: Vec<RowNumber> = before.into_iter().map(renumbered).collect();
+        let is_removed = |number: &RowNumber| *number == RowNumber::NONE;
+        self.removed = now.iter().filter(|number| is_removed(number)).count();
         for (cell, coded) in self.cells.iter().zip(&mut self.coded) {
-            for (row, _) in
-                order[cell.first_row..][..cell.rows].iter().enumerate().filter(|&(_, &number)| number == NONE)
-            {
+            let of_cell = now[cell.first_row..][..cell.rows].iter().enumerate();
+            for (row, _) in of_cell.filter(|(_, number)| is_removed(number)) {
                 // no comparison with it holds
                 coded.bases[row / PANEL].0[row % PANEL] = f32::NAN;
             }
         }
-        self.order = Some(order);
-        self.positions = OnceLock::new();
+        self.numbers = Some(now);
+        self.by_number = OnceLock::new();
         if rows.is_empty() {
             return;
         }

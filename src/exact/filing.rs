@@ -12,8 +12,11 @@ use rayon::prelude::*;
 use crate::file::{CellEntry, Header, IndexOf, code_bytes};
 use crate::frame::{Frame, most_sampled, sample};
 use crate::lanes::{Line, Rows, floats, lines_of, to_lines};
-use crate::layout::{Cell, Exact, Head, Kept, Layout, Parts, by_cell, heads_of};
+use crate::layout::{Cell, Exact, Head, Parts, by_cell, heads_of};
+use crate::numbers::{Position, RowNumber};
+use crate::options::Layout;
 use crate::path::Path;
+use crate::storage::Kept;
 use crate::vectors::{Vectors, squared};
 
 /// Rows that find their cells together, on all threads.
@@ -134,12 +137,12 @@ impl Placing {
                 first_row += cell.len();
             }
         }
-        let mut positions = vec![0; self.n];
-        order.iter().enumerate().for_each(|(position, &row)| positions[row as usize] = position as u32);
+        let mut positions = vec![Position::NONE; self.n];
+        order.iter().enumerate().for_each(|(at, &row)| positions[row as usize] = Position::new(at));
         let mut by_id: Vec<u32> = (0..self.n as u32).collect();
         by_id.par_sort_unstable_by_key(|&row| self.ids[row as usize]);
-        let mut numbers = vec![0; self.n];
-        (0..).zip(&by_id).for_each(|(number, &row): (u32, _)| numbers[positions[row as usize] as usize] = number);
+        let mut numbers = vec![RowNumber::NONE; self.n];
+        (0..).zip(&by_id).for_each(|(number, &row)| numbers[positions[row as usize].index()] = RowNumber(number));
         let file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
         let head = self.frame.head.map(|head| Head::new(head, d));
         let mut header = Header::new(self.n, d, note);
@@ -177,9 +180,9 @@ pub struct Filing {
     bank: Exact,
     directions: Vec<f32>,
     /// By turn in which rows come.
-    positions: Vec<u32>,
+    positions: Vec<Position>,
     /// By position.
-    numbers: Vec<u32>,
+    numbers: Vec<RowNumber>,
     ids: Vec<u64>,
     row: Rows,
     written: usize,
@@ -192,7 +195,7 @@ impl Filing {
     pub fn add(&mut self, row: &[f32]) -> io::Result<()> {
         self.row.clear();
         self.row.push(row);
-        let place = u64::from(self.positions[self.written]) * self.header.row_bytes();
+        let place = u64::from(self.positions[self.written].0) * self.header.row_bytes();
         self.written += 1;
         self.file.write_all_at(cast_slice(&self.row.lines), self.header.rows_at() + place)
     }
@@ -219,7 +222,7 @@ impl Filing {
             centroid_heads: if header.head == 0 { &[] } else { &bank.centroid_heads },
             mean_head: &bank.mean_head,
             cells: &cells,
-            order: &self.numbers,
+            numbers: &self.numbers,
             checks: &checks.concat(),
             ids: &self.ids,
         };
@@ -234,12 +237,12 @@ impl Filing {
         self.file.read_exact_at(bytemuck::cast_slice_mut(&mut lines), place)?;
         let checks = lines.chunks_exact(stride).map(|row| crc32fast::hash(cast_slice(row))).collect();
         let (rows, low, high) = (cell.rows as u32, cell.low, cell.high);
-        let mut entry = CellEntry { rows, low, high, head_norm: 0.0, code_error: 0.0, check: 0 };
+        let mut entry = CellEntry { rows, low, high, head_norm: 0.0, residual: 0.0, check: 0 };
         if self.header.coded != 0 {
             let squares = bank.squares(number, &lines);
             let coded = bank.code_cell(number, heads_of(bank.path, bank.directions.as_ref(), &lines), &squares);
             let bytes = code_bytes(&coded);
-            (entry.head_norm, entry.code_error) = (coded.head_norm, coded.code_error);
+            (entry.head_norm, entry.residual) = (coded.head_norm, coded.residual);
             entry.check = crc32fast::hash(&bytes);
             self.file.write_all_at(&bytes, at)?;
         }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::lanes::{Rows, floats, lines_of};
-use crate::layout::Layout;
+use crate::options::Layout;
 use crate::path::Path;
 use crate::principal::{Random, principal};
 use crate::product::Directions;

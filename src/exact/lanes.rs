@@ -1,4 +1,4 @@
-//! Sums over vectors in cache lines: f32, many partial sums at once, with a bound of their rounding error.
+//! Sums over vectors in cache lines: f32, many partial sums at once, whose rounding [`crate::slack`] bounds.
 //!
 //! Everything here is `inline(always)`: compiled into a caller that has AVX-512 or AVX2 switched on, the loops use it.
 
@@ -133,14 +133,6 @@ impl From<Vectors<'_>> for Rows {
     fn from(vectors: Vectors<'_>) -> Self {
         Self { dimension: vectors.dimension(), lines: to_lines(vectors) }
     }
-}
-
-/// γ: a sum of d products in the order of [`dot`] is off by at most γ·Σ|aᵢbᵢ|; likewise [`squared_distance`],
-/// relative to its result (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1: each of the 16 sums
-/// takes at most ⌈d/16⌉ additions, joining them 6 more, a difference and a product 2 each).
-pub(crate) fn sum_error(d: usize) -> f64 {
-    let nu = (lines_of(d) + 12) as f64 * U;
-    nu / (1.0 - nu)
 }
 
 /// a·b + c, fused where the machine has an instruction for it: without one, `mul_add` would be a call.

@@ -5,35 +5,20 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use crate::code::{CellRows, CodedCell, PANEL};
-use crate::file::FileRows;
 use crate::frame::{CELL_DIRECTIONS, Frame, compact, means, most_sampled, sample};
-use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, sum_error, to_lines};
+use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, to_lines};
+use crate::numbers::{Position, RowNumber};
+use crate::options::Layout;
 use crate::path::Path;
 use crate::principal::{defect, spread};
-use crate::product::{Directions, Table, product_error};
+use crate::product::{Directions, Table};
+use crate::slack::{MOST_NUMBERS, RADIUS, Slack};
+use crate::storage::{FileRows, Kept};
 use crate::vectors::{Vectors, squared};
 use crate::work::Counters;
 
 /// Rows per cell of a block.
 const BLOCK_CELL: usize = 256;
-/// How to lay a bank out; none of it changes a result.
-#[derive(Debug, Clone, Copy)]
-pub struct Layout {
-    /// The k most searches will ask for.
-    pub k: usize,
-    /// Number of cells; `None`: chosen from the number of rows.
-    pub cells: Option<usize>,
-    /// Numbers per row that are coded in 8 bits; `None`: what pays on a sample of the rows.
-    pub head: Option<usize>,
-    /// Instructions to use.
-    pub path: Path,
-}
-
-impl Default for Layout {
-    fn default() -> Self {
-        Self { k: 50, cells: None, head: None, path: Path::detect() }
-    }
-}
 
 /// Rows around one centroid.
 #[derive(Debug, Clone, Copy)]
@@ -45,34 +30,11 @@ pub(crate) struct Cell {
     pub(crate) high: f32,
 }
 
-/// Bounds of rounding, all absolute, for vectors of norm at most one.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Slack {
-    /// Of the squared distance between a query and a centroid.
-    pub(crate) centroid: f32,
-    /// Of the squared norm of a tail.
-    pub(crate) tail: f32,
-    /// Of the estimate of a squared distance, quantisation apart.
-    pub(crate) estimate: f32,
-    /// Relative, of a squared distance between rows.
-    pub(crate) distance: f32,
-    /// Of 2 − 2⟨q, x⟩, what norms that are not quite one make of it.
-    pub(crate) norm: f32,
-}
-
 impl Cell {
     /// The same, with radii of which the squares lie between these.
     pub(crate) fn between(self, least: f32, largest: f32) -> Self {
-        Self { low: least.sqrt() * (1.0 - 1e-6), high: largest.sqrt() * (1.0 + 1e-6), ..self }
+        Self { low: least.sqrt() * (1.0 - RADIUS), high: largest.sqrt() * (1.0 + RADIUS), ..self }
     }
-}
-
-/// Rows cell by cell, in each by radius.
-#[derive(Debug)]
-pub(crate) enum Kept {
-    Memory(Rows),
-    /// In a file, and after them those that were added since it was written.
-    File(FileRows, Rows),
 }
 
 /// Directions along which the first numbers of a row are taken.
@@ -118,13 +80,12 @@ pub struct Exact {
     pub(crate) stride: usize,
     pub(crate) path: Path,
     pub(crate) rows: Kept,
-    /// Number of the row at each position, as rows were given, [`NONE`] where it was taken out; none: they lie as they
-    /// came.
-    pub(crate) order: Option<Vec<u32>>,
+    /// Number of the row at each position, [`RowNumber::NONE`] where it was taken out; none: they lie as they came.
+    pub(crate) numbers: Option<Vec<RowNumber>>,
     /// How many were taken out.
-    pub(crate) gone: usize,
+    pub(crate) removed: usize,
     /// Positions by number, made when first asked for.
-    pub(crate) positions: OnceLock<Vec<u32>>,
+    pub(crate) by_number: OnceLock<Vec<Position>>,
     /// Orthonormal directions onto which heads are projected; none: the head is the whole row.
     pub(crate) directions: Option<Directions>,
     /// Numbers per head, and lines.
@@ -146,7 +107,7 @@ pub struct Exact {
 impl Exact {
     /// A block of a larger bank, to be shown once: quick to lay out. Cells are rows that came together, in that order.
     /// `numbers` are those of the rows among all of the bank's.
-    pub fn block(rows: Rows, numbers: Vec<u32>, path: Path) -> Self {
+    pub fn block(rows: Rows, numbers: Vec<RowNumber>, path: Path) -> Self {
         assert_eq!(numbers.len(), rows.len(), "a number for every row");
         let cell_of: Vec<u32> = (0..rows.len()).map(|row| (row / BLOCK_CELL) as u32).collect();
         let centroids = means(&rows, &cell_of);
@@ -160,7 +121,7 @@ impl Exact {
         let (dimension, centroids) = (rows.dimension(), to_lines(Vectors::new(&centroids, rows.dimension())));
         let rows = Kept::Memory(rows);
         let mut bank = Self::framed(Parts { path, dimension, head: None, centroids, cells, rows, heads: None });
-        bank.order = Some(numbers);
+        bank.numbers = Some(numbers);
         bank.code(&squares);
         for (coded, cell) in bank.coded.iter_mut().zip(&bank.cells) {
             // rows are not in order of their radius: any panel may hold any
@@ -169,7 +130,7 @@ impl Exact {
         bank
     }
 
-    /// Take normalised vectors, n ≥ 1, all finite and of norm one (but for rounding).
+    /// Take normalised vectors, n ≥ 1, of at most 2¹⁷ numbers, all finite and of norm one (but for rounding: 1 ± 2⁻²⁰).
     pub fn new(mut rows: Rows, layout: Layout) -> Self {
         let (cell_of, head) = cells_of(&rows, layout);
         let (d, path) = (rows.dimension(), layout.path);
@@ -178,7 +139,7 @@ impl Exact {
         let (head, rows) = (head.map(|head| Head::new(head, d)), Kept::Memory(rows));
         let mut bank = Self::framed(Parts { path, dimension: d, head, centroids, cells, rows, heads: None });
         bank.code(&squares);
-        bank.order = Some(order);
+        bank.numbers = Some(order.into_iter().map(RowNumber).collect());
         bank
     }
 
@@ -186,8 +147,9 @@ impl Exact {
     pub(crate) fn framed(parts: Parts) -> Self {
         let Parts { path, dimension: d, head, centroids, cells, rows, heads } = parts;
         assert!(path.is_available(), "this processor has no {}", path.name());
+        assert!(d <= MOST_NUMBERS, "vectors of at most {MOST_NUMBERS} numbers: beyond, rounding is not bounded");
         let count = head.as_ref().map_or(d, |head| head.count);
-        let slack = slack(d, count, head.as_ref().map(|head| head.defect));
+        let slack = Slack::new(path, d, head.as_ref().map(|head| head.defect));
         let directions = head.map(|head| Directions::new(path, &head.directions, d));
         let (stride, width) = (lines_of(d), lines_of(count));
         let (centroid_heads, mean_head) = heads.unwrap_or_else(|| {
@@ -200,9 +162,9 @@ impl Exact {
             stride,
             path,
             rows,
-            order: None,
-            gone: 0,
-            positions: OnceLock::new(),
+            numbers: None,
+            removed: 0,
+            by_number: OnceLock::new(),
             head: count,
             width,
             mean_head,
@@ -220,8 +182,8 @@ impl Exact {
 
     /// Put rows into cells of their own beside those that are there, numbered as said. The caller adds them to what is
     /// kept, in the order that is returned.
-    pub(crate) fn grow(&mut self, rows: &Rows, numbers: &[u32]) -> Vec<u32> {
-        let (d, path, first) = (self.dimension, self.path, self.places());
+    pub(crate) fn grow(&mut self, rows: &Rows, numbers: &[RowNumber]) -> Vec<u32> {
+        let (d, path, first) = (self.dimension, self.path, self.end());
         let (cell_of, _) = cells_of(rows, Layout { path, ..Layout::default() });
         let Sorted { order, squares, cells, centroids } = sorted(rows, &cell_of, first);
         self.centroid_norms.extend(centroids.chunks_exact(self.stride).map(squared_norm));
@@ -233,16 +195,15 @@ impl Exact {
         if path == Path::Avx512Vnni {
             let coded = |number: usize| {
                 let cell = self.cells[number];
-                let own = cell.first_row - first..cell.first_row - first + cell.rows;
+                let added = cell.first_row - first..cell.first_row - first + cell.rows;
                 let lines: Vec<Line> =
-                    order[own.clone()].iter().flat_map(|&row| rows.lines(row as usize)).copied().collect();
-                self.code_cell(number, heads_of(path, self.directions.as_ref(), &lines), &squares[own])
+                    order[added.clone()].iter().flat_map(|&row| rows.lines(row as usize)).copied().collect();
+                self.code_cell(number, heads_of(path, self.directions.as_ref(), &lines), &squares[added])
             };
             let coded: Vec<CodedCell> = (known..self.cells.len()).into_par_iter().map(coded).collect();
             self.coded.extend(coded);
         }
-        let places = first as u32;
-        let all = self.order.get_or_insert_with(|| (0..places).collect());
+        let all = self.numbers.get_or_insert_with(|| (0..first as u32).map(RowNumber).collect());
         all.extend(order.iter().map(|&row| numbers[row as usize]));
         order
     }
@@ -261,7 +222,7 @@ impl Exact {
 
     /// Number of vectors.
     pub fn len(&self) -> usize {
-        self.places() - self.gone
+        self.end() - self.removed
     }
 
     /// Whether all vectors were taken out.
@@ -269,8 +230,13 @@ impl Exact {
         self.len() == 0
     }
 
-    /// Number of positions, of which some may be empty.
-    pub(crate) fn places(&self) -> usize {
+    /// All positions, of which some may be empty.
+    pub(crate) fn positions(&self) -> impl Iterator<Item = Position> + use<> {
+        (0..self.end()).map(Position::new)
+    }
+
+    /// The position after the last.
+    pub(crate) fn end(&self) -> usize {
         self.cells.last().map_or(0, |cell| cell.first_row + cell.rows)
     }
 
@@ -331,8 +297,9 @@ impl Exact {
     }
 
     /// The vector at a position.
-    pub(crate) fn values<'a>(&'a self, position: usize, scratch: &'a mut Vec<Line>) -> &'a [f32] {
-        &floats(self.rows_at(position, 1, |file| file.all(position, 1, scratch)))[..self.dimension]
+    pub(crate) fn values<'a>(&'a self, at: Position, scratch: &'a mut Vec<Line>) -> &'a [f32] {
+        let at = at.index();
+        &floats(self.rows_at(at, 1, |file| file.all(at, 1, scratch)))[..self.dimension]
     }
 
     /// Heads in 8 bits, cell by cell, where the path estimates in them.
@@ -369,7 +336,7 @@ impl Exact {
         heads.chunks_exact_mut(self.width).for_each(|head| subtract(head, centre));
         let mut offset = centre.to_vec();
         subtract(&mut offset, &self.mean_head);
-        let tail = self.directions.as_ref().map(|_| self.slack.tail);
+        let tail = self.directions.as_ref().map(|_| &self.slack);
         let rows = CellRows { head: self.head, heads: &heads, offset: &offset, squares, tail };
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a path is only used where the processor has its features.
@@ -465,19 +432,4 @@ fn mean_head(centroid_heads: &[Line], cells: &[Cell], width: usize) -> Vec<Line>
 fn squared_norm(row: &[Line]) -> f32 {
     let zero = vec![Line([0.0; 16]); row.len()];
     squared_distance::<false>(row, &zero)
-}
-
-/// Bounds of every rounding between a query and a row, both of norm ≤ 1 + 2⁻²⁰, c a mean of such rows; V the
-/// directions with ‖VVᵀ − I‖ = δ. With y = q − c and z = x − c (norms ≤ 2): ⟨y, z⟩ = ⟨Vy, Vz⟩ + ⟨tails⟩ + O(δ).
-fn slack(d: usize, head: usize, defect: Option<f64>) -> Slack {
-    let (sum, any) = (sum_error(d), product_error(d));
-    // coordinates along V: one rounded sum each, for the vector and for the centroid, and their difference
-    let coordinates = if defect.is_some() { 3.0 * (head as f64).sqrt() * any } else { 16.0 * 2f64.powi(-24) };
-    let defect = defect.unwrap_or(0.0);
-    let centroid = 4.0 * any;
-    let tail = centroid + 5.0 * coordinates + 5.0 * defect + 4.0 * sum;
-    let estimate = centroid + 10.0 * coordinates + 16.0 * defect + 1.2e-5;
-    let up = |value: f64| (value * 1.01) as f32;
-    let norm = up(4e-6);
-    Slack { centroid: up(centroid), tail: up(tail), estimate: up(estimate), distance: up(2.0 * sum), norm }
 }

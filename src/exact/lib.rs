@@ -26,7 +26,7 @@
 //! 3. *8 bits.* q and x − c are coded in 8 bits, along the first principal directions where those hold most of the
 //!    distance (the *head*; the rest, the *tail*, enters by its norm), and multiplied as integers. What the codes miss
 //!    is known: no row within τ is lost.
-//! 4. *f32.* Rows that pass are compared in f32, and the rounding of that is bounded too.
+//! 4. *f32.* Rows that pass are compared in f32, and the rounding of that is bounded too (`slack`).
 //! 5. *f64.* Rows that f32 cannot tell from the k-th are compared in f64.
 //!
 //! On a processor without AVX-512 VNNI, step 3 is a matrix product in f32 ([`Path`]).
@@ -45,9 +45,12 @@
 //! ## Rooms
 //!
 //! `frame` learns from a sample where rows lie: `principal` (directions), `kmeans` (cells), `head` (how many directions
-//! pay). `layout` puts rows there, and `code` has them in 8 bits; `file` says how both lie in a file, and `filing` writes
-//! one. `search` takes queries through them, `scan` shows one cell to its visitors, `best` keeps what one query has found,
-//! `running` goes block by block.
+//! pay). `options` are the caller's choices, `storage` keeps the rows; `layout` puts them where they lie, and `code` has
+//! them in 8 bits; `file` says how both lie in a file, and `filing` writes one. `question` is what is asked and answered,
+//! `numbers` are the two ways to say which row. `queries` prepares queries, `search` takes them through the bank, `scan`
+//! shows one cell to its visitors, `best` keeps what one query has found, `running` goes block by block. `slack` has every
+//! constant on which the proof rests, in a table with what it covers; its tests say how much of it is used. None imports
+//! another that imports it.
 //! `vectors`, `lanes`, `wide` and `product` are arithmetic.
 mod best;
 mod code;
@@ -58,12 +61,18 @@ mod head;
 mod kmeans;
 mod lanes;
 mod layout;
+mod numbers;
+mod options;
 mod path;
 mod principal;
 mod product;
+mod queries;
+mod question;
 mod running;
 mod scan;
 mod search;
+mod slack;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -74,10 +83,12 @@ mod work;
 pub use file::Stored;
 pub use filing::{Filing, Placing, Sampling};
 pub use lanes::Rows;
-pub use layout::{Exact, Layout};
+pub use layout::Exact;
+pub use numbers::RowNumber;
+pub use options::Layout;
 pub use path::Path;
+pub use question::{Bound, Kth, Question};
 pub use running::Running;
-pub use search::{Ask, Kth};
 pub use vectors::{Vectors, distance, normalize};
 pub use work::Work;
 

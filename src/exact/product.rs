@@ -4,12 +4,12 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
-use crate::lanes::{Line, U, dot, floats, lines_of, sum_error, to_lines};
+use crate::lanes::{Line, dot, floats, lines_of, to_lines};
 use crate::path::Path;
 use crate::vectors::Vectors;
 
 /// Products that are summed before their sum joins the others: short sums round little.
-const RUN: usize = 64;
+pub(crate) const RUN: usize = 64;
 
 /// Rows of d numbers, some beside each other, number by number, as the kernel of a path reads them. (Read row by row,
 /// rows whose length is a power of two fall on the same few places of the first cache.)
@@ -68,12 +68,6 @@ pub(crate) fn products(path: Path, rows: &Table, panel: &[Line], out: &mut [Line
         Path::Avx2 => unsafe { products_avx2(rows, panel, out) },
         _ => products_portable(rows, panel, out),
     }
-}
-
-/// γ of [`products`] and [`dots`]: a sum of d products is off by at most γ·Σ|aᵢbᵢ|.
-pub(crate) fn product_error(d: usize) -> f64 {
-    let nu = (RUN.min(d) + d.div_ceil(RUN) + 4) as f64 * U;
-    (nu / (1.0 - nu)).max(sum_error(d))
 }
 
 /// `out[i]` = the product of row i with one vector, all in lines: where there are too few vectors for a panel.
@@ -202,6 +196,14 @@ impl Directions {
     pub(crate) fn new(path: Path, directions: &[f32], d: usize) -> Self {
         let table = Table::new(path, directions.chunks_exact(d), d);
         Self { d, lines: to_lines(Vectors::new(directions, d)), table }
+    }
+
+    /// The directions in f64.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Vec<f64>> + '_ {
+        self.lines
+            .chunks_exact(lines_of(self.d))
+            .map(|row| floats(row)[..self.d].iter().map(|&v| f64::from(v)).collect())
     }
 
     /// Coordinates of rows in lines along the directions, in whole lines per row.

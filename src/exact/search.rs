@@ -6,14 +6,14 @@
 
 use rayon::prelude::*;
 
-use crate::best::{Best, NONE, by_distance};
-#[cfg(target_arch = "x86_64")]
-use crate::code;
-use crate::code::Asked;
-use crate::lanes::{Line, dot, to_lines};
+use crate::best::{Best, by_distance};
+use crate::lanes::{Line, dot};
 use crate::layout::Exact;
+use crate::numbers::{Position, RowNumber};
 use crate::path::Path;
 use crate::product::{FEW as FEW_VECTORS, dots, panel, products};
+use crate::queries::Queries;
+use crate::question::{Bound, Kth, Question};
 use crate::scan;
 use crate::vectors::{Vectors, distance};
 use crate::work::{Counters, Work};
@@ -23,21 +23,9 @@ const QUERIES: usize = 2048;
 /// Queries up to which all threads work on the same ones, each in its own cells.
 const FEW: usize = 64;
 /// Vectors of a bank that are asked about at once.
-const OWN: usize = 16_384;
+const AT_ONCE: usize = 16_384;
 /// Numbers of a bank below which a thread pool costs more than it saves.
 const SMALL: usize = 1 << 23;
-
-/// Queries as a search needs them.
-pub(crate) struct Queries<'a> {
-    /// Number of the first among all that were asked.
-    first: usize,
-    pub(crate) values: Vectors<'a>,
-    pub(crate) lines: Vec<Line>,
-    /// Along the bank's directions; none where it has none: the head is the whole row.
-    pub(crate) heads: Option<Vec<Line>>,
-    /// In 8 bits, four codes to an integer, where the bank's path estimates in them.
-    pub(crate) coded: (Vec<i32>, Vec<Asked>),
-}
 
 /// How many of m queries one thread takes at a time: all threads take as many, and what they keep stays small.
 pub(crate) fn step(m: usize, k: usize) -> usize {
@@ -46,97 +34,37 @@ pub(crate) fn step(m: usize, k: usize) -> usize {
     m.div_ceil(threads * turns).max(FEW)
 }
 
-/// What is asked about the k-th nearest vector of each query.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Ask<'a> {
-    /// Which neighbour, from 1.
-    pub k: usize,
-    /// Per query: a distance up to this need not be told. The search stops as soon as k vectors are that near.
-    pub floors: Option<&'a [f32]>,
-    /// Per query: a distance beyond this need not be told. The search goes no farther.
-    pub ceilings: Option<&'a [f32]>,
-    /// Per query: the number of a vector, as they were given, that is left out; [`Ask::NOBODY`]: none is.
-    pub without: Option<&'a [u32]>,
-}
-
-/// What was found of a k-th distance.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kth {
-    /// It is at most the floor.
-    Within,
-    /// It is this, more than the floor and at most the ceiling.
-    At(f32),
-    /// It is more than the ceiling.
-    Beyond,
-}
-
-impl<'a> Ask<'a> {
-    /// In [`Ask::without`]: no vector is left out.
-    pub const NOBODY: u32 = NONE;
-
-    /// Every k-th distance.
-    pub fn all(k: usize) -> Self {
-        Self { k, ..Self::default() }
-    }
-
-    /// Whether it is at most a cutoff.
-    pub fn within(k: usize, cutoffs: &'a [f32]) -> Self {
-        Self { k, floors: Some(cutoffs), ceilings: Some(cutoffs), without: None }
-    }
-
-    pub(crate) fn floor(&self, query: usize) -> Option<f32> {
-        self.floors.map(|floors| floors[query])
-    }
-
-    pub(crate) fn ceiling(&self, query: usize) -> Option<f32> {
-        self.ceilings.map(|ceilings| ceilings[query])
-    }
-
-    /// Where a k-th distance lies; `None`: no k vectors were found within the ceiling.
-    pub(crate) fn place(&self, query: usize, kth: Option<f32>) -> Kth {
-        match kth {
-            Some(kth) if self.floor(query).is_some_and(|floor| kth <= floor) => Kth::Within,
-            Some(kth) if self.ceiling(query).is_none_or(|ceiling| kth <= ceiling) => Kth::At(kth),
-            _ => Kth::Beyond,
-        }
-    }
-
-    pub(crate) fn check(&self, m: usize, d: usize, bank: &Exact) {
-        assert_eq!(d, bank.dimension, "queries and bank of one dimension");
-        let lengths = [self.floors.map(<[_]>::len), self.ceilings.map(<[_]>::len), self.without.map(<[_]>::len)];
-        assert!(lengths.iter().flatten().all(|&length| length == m), "one of each per query");
-    }
-}
-
 impl Exact {
     /// Euclidean distance of each query (normalised, m×d) to its k-th nearest vector, 1 ≤ k ≤ n.
     ///
     /// The result is that of [`crate::kth_distances_brute`]: the last step is taken in f64.
     pub fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Vec<f32> {
-        let told = |kth| if let Kth::At(distance) = kth { distance } else { f32::NAN };
-        self.find(queries, Ask::all(k)).into_iter().map(told).collect()
+        self.find(queries, Question::all(k)).into_iter().map(Kth::distance).collect()
     }
 
     /// Whether the k-th nearest vector of each query is at most as far as its cutoff: the same answer as comparing
     /// [`Self::kth_distances`], found as soon as k vectors within the cutoff are.
     pub fn within(&self, queries: Vectors<'_>, k: usize, cutoffs: &[f32]) -> Vec<bool> {
-        self.find(queries, Ask::within(k, cutoffs)).into_iter().map(|kth| kth == Kth::Within).collect()
+        self.find(queries, Question::within(k, Bound::Each(cutoffs)))
+            .into_iter()
+            .map(|kth| kth == Kth::Within)
+            .collect()
     }
 
-    /// What is asked, of each query (normalised, m×d); 1 ≤ k ≤ n, or n − 1 where a vector is left out. The same
+    /// What is asked, of each query (normalised, m×d); 1 ≤ k ≤ n, or n − 1 where a vector is excluded. The same
     /// answer as comparing [`Self::kth_distances`] with floors and ceilings.
-    pub fn find(&self, queries: Vectors<'_>, ask: Ask<'_>) -> Vec<Kth> {
-        self.find_counted(queries, ask).0
+    pub fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Vec<Kth> {
+        self.find_counted(queries, question).0
     }
 
     /// [`Self::find`], and what it took.
-    pub fn find_counted(&self, queries: Vectors<'_>, ask: Ask<'_>) -> (Vec<Kth>, Work) {
+    pub fn find_counted(&self, queries: Vectors<'_>, question: Question<'_>) -> (Vec<Kth>, Work) {
         let counters = Counters::default();
-        let found = self.search(queries, ask, &counters, |queries, i, best| {
+        let found = self.search(queries, question, &counters, |queries, i, best| {
             if best.sure() {
                 return Kth::Within;
             }
-            ask.place(queries.first + i, self.kth(queries.values.row(i), best))
+            question.answer(queries.first + i, self.kth(queries.values.row(i), best))
         });
         let work = counters.read();
         self.counters.add(work);
@@ -144,21 +72,26 @@ impl Exact {
     }
 
     /// The k nearest vectors of each query: their numbers, as they were given, and distances, nearest first. Of equally
-    /// near ones (in f64) those given first. `without` as in [`Ask::without`].
-    pub fn nearest(&self, queries: Vectors<'_>, k: usize, without: Option<&[u32]>) -> Vec<Vec<(u32, f32)>> {
-        let ask = Ask { without, ..Ask::all(k) };
-        self.search(queries, ask, &self.counters, |queries, i, best| {
+    /// near ones (in f64) those given first. `excluded` as in [`Question::excluded`].
+    pub fn nearest(
+        &self,
+        queries: Vectors<'_>,
+        k: usize,
+        excluded: Option<&[Option<RowNumber>]>,
+    ) -> Vec<Vec<(RowNumber, f32)>> {
+        let question = Question { excluded, ..Question::all(k) };
+        self.search(queries, question, &self.counters, |queries, i, best| {
             let exact = queries.exact(self, i);
-            let mut all: Vec<(f64, u32)> = best.kept.iter().map(|&(_, row)| exact(row)).collect();
+            let mut all: Vec<(f64, RowNumber)> = best.candidates.iter().map(|&(_, position)| exact(position)).collect();
             all.sort_unstable_by(by_distance);
             all.truncate(k);
-            all.into_iter().map(|(distance, row)| (row, distance as f32)).collect()
+            all.into_iter().map(|(distance, number)| (number, distance as f32)).collect()
         })
     }
 
     /// How far each vector, in the order in which they were given, is from the k-th nearest of the others (of all, where
     /// there are no more than k).
-    pub fn own_distances(&self, k: usize) -> Vec<f32> {
+    pub fn leave_one_out_distances(&self, k: usize) -> Vec<f32> {
         let (n, d) = (self.len(), self.dimension);
         let mut distances = vec![0.0; n];
         let k = k.min(n.saturating_sub(1));
@@ -166,15 +99,14 @@ impl Exact {
             return distances;
         }
         let mut scratch = Vec::new();
-        let positions: Vec<usize> =
-            (0..self.places()).filter(|&position| self.number(position as u32) != NONE).collect();
-        for positions in positions.chunks(OWN) {
+        let positions: Vec<Position> = self.positions().filter(|&at| self.number(at) != RowNumber::NONE).collect();
+        for positions in positions.chunks(AT_ONCE) {
             let mut values = Vec::with_capacity(positions.len() * d);
-            positions.iter().for_each(|&position| values.extend_from_slice(self.values(position, &mut scratch)));
-            let numbers: Vec<u32> = positions.iter().map(|&position| self.number(position as u32)).collect();
-            let ask = Ask { without: Some(&numbers), ..Ask::all(k) };
-            for (number, kth) in numbers.iter().zip(self.find(Vectors::new(&values, d), ask)) {
-                distances[*number as usize] = if let Kth::At(distance) = kth { distance } else { f32::NAN };
+            positions.iter().for_each(|&at| values.extend_from_slice(self.values(at, &mut scratch)));
+            let numbers: Vec<Option<RowNumber>> = positions.iter().map(|&at| Some(self.number(at))).collect();
+            let question = Question { excluded: Some(&numbers), ..Question::all(k) };
+            for (number, kth) in numbers.iter().flatten().zip(self.find(Vectors::new(&values, d), question)) {
+                distances[number.0 as usize] = kth.distance();
             }
         }
         distances
@@ -185,43 +117,52 @@ impl Exact {
         self.counters.read()
     }
 
-    /// The number of the vector at a position, as they were given.
+    /// The number of the vector at a position.
     #[inline(always)]
-    pub(crate) fn number(&self, position: u32) -> u32 {
-        self.order.as_ref().map_or(position, |order| order[position as usize])
+    pub(crate) fn number(&self, at: Position) -> RowNumber {
+        self.numbers.as_ref().map_or(RowNumber(at.0), |numbers| numbers[at.index()])
     }
 
-    /// The position of the vector of a number; [`NONE`] where there is no such.
-    pub(crate) fn position(&self, number: u32) -> u32 {
-        let Some(order) = &self.order else { return number };
-        let positions = self.positions.get_or_init(|| {
-            let there = |position: &u32| order[*position as usize] != NONE;
-            let mut positions: Vec<u32> = (0..order.len() as u32).filter(there).collect();
-            positions.par_sort_unstable_by_key(|&position| order[position as usize]);
-            positions
+    /// The position of the vector that a question excludes for a query; [`Position::NONE`] where there is no such.
+    pub(crate) fn excluded(&self, question: Question<'_>, query: usize) -> Position {
+        let Some(number) = question.excluded.and_then(|excluded| excluded[query]) else { return Position::NONE };
+        let Some(numbers) = &self.numbers else { return Position(number.0) };
+        let by_number = self.by_number.get_or_init(|| {
+            let is_there = |at: &Position| numbers[at.index()] != RowNumber::NONE;
+            let mut by_number: Vec<Position> = self.positions().filter(is_there).collect();
+            by_number.par_sort_unstable_by_key(|at| numbers[at.index()]);
+            by_number
         });
-        let found = positions.binary_search_by_key(&number, |&position| order[position as usize]);
-        found.map_or(NONE, |place| positions[place])
+        let found = by_number.binary_search_by_key(&number, |at| numbers[at.index()]);
+        found.map_or(Position::NONE, |place| by_number[place])
+    }
+
+    /// Panics where a question does not fit queries and bank.
+    pub(crate) fn check(&self, queries: Vectors<'_>, question: Question<'_>) {
+        assert_eq!(queries.dimension(), self.dimension, "queries and bank of one dimension");
+        question.check(queries.len());
     }
 
     fn search<T: Send>(
         &self,
         queries: Vectors<'_>,
-        ask: Ask<'_>,
+        question: Question<'_>,
         counters: &Counters,
         answer: impl Fn(&Queries<'_>, usize, &Best) -> T + Sync,
     ) -> Vec<T> {
-        let (m, k) = (queries.len(), ask.k);
-        ask.check(m, queries.dimension(), self);
-        let rows = self.len() - usize::from(ask.without.is_some());
+        let (m, k) = (queries.len(), question.k);
+        self.check(queries, question);
+        let rows = self.len() - usize::from(question.excluded.is_some());
         assert!((1..=rows).contains(&k), "1 ≤ k ≤ n");
         let run = |from: usize, to: usize, parts: usize| -> Vec<T> {
-            let asked = self.prepare(queries.rows(from, to), from);
-            let own = |i: usize| ask.without.map_or(NONE, |without| self.position(without[i]));
-            let best = |i: usize| Best::new(k, ask.floor(i), ask.ceiling(i), own(i), self.slack.distance);
+            let prepared = self.prepare(queries.rows(from, to), from);
+            let best = |i: usize| {
+                let (floor, ceiling) = (question.floor_of(i), question.ceiling_of(i));
+                Best::new(k, floor, ceiling, self.excluded(question, i), self.slack.distance)
+            };
             let mut bests: Vec<Best> = (from..to).map(best).collect();
-            counters.add(self.travel(&asked, &mut bests, parts));
-            bests.iter().enumerate().map(|(i, best)| answer(&asked, i, best)).collect()
+            counters.add(self.visit_cells(&prepared, &mut bests, parts));
+            bests.iter().enumerate().map(|(i, best)| answer(&prepared, i, best)).collect()
         };
         // numbers that a search may have to look at, were nothing skipped
         let small = m.saturating_mul(self.len()).saturating_mul(self.head) < SMALL;
@@ -234,22 +175,9 @@ impl Exact {
         chunks.par_iter().flat_map_iter(|&(from, to)| run(from, to, 1)).collect()
     }
 
-    /// Queries in lines, along the directions, and in 8 bits.
-    pub(crate) fn prepare<'a>(&self, values: Vectors<'a>, first: usize) -> Queries<'a> {
-        let lines = to_lines(values);
-        let heads = self.directions.as_ref().map(|directions| directions.project(self.path, &lines));
-        let coded = match self.path {
-            // SAFETY: a path is only used where the processor has its features.
-            #[cfg(target_arch = "x86_64")]
-            Path::Avx512Vnni => unsafe { code::queries(heads.as_deref().unwrap_or(&lines), &self.mean_head) },
-            _ => Default::default(),
-        };
-        Queries { first, values, lines, heads, coded }
-    }
-
     /// Squared distance of centroid c to query i, at c·m + i.
     #[inline(always)]
-    fn to_centroids(&self, queries: &Queries<'_>) -> Vec<f32> {
+    pub(crate) fn to_centroids(&self, queries: &Queries<'_>) -> Vec<f32> {
         let (m, d, cells) = (queries.values.len(), self.dimension, self.cells.len());
         let norms: Vec<f32> = queries.lines.chunks_exact(self.stride).map(|row| dot::<false>(row, row)).collect();
         let mut squares = vec![0.0; cells * m];
@@ -279,34 +207,34 @@ impl Exact {
         squares
     }
 
-    /// Take queries to every cell that may hold one of their k nearest rows.
-    pub(crate) fn travel(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
+    /// Have queries visit every cell that may hold one of their k nearest rows.
+    pub(crate) fn visit_cells(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
         match self.path {
             // SAFETY: a path is only used where the processor has its features.
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512Vnni => unsafe { self.travel_avx512(queries, bests, parts) },
+            Path::Avx512Vnni => unsafe { self.visit_cells_avx512(queries, bests, parts) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Path::Avx2 => unsafe { self.travel_avx2(queries, bests, parts) },
-            _ => self.travel_with(queries, bests, parts),
+            Path::Avx2 => unsafe { self.visit_cells_avx2(queries, bests, parts) },
+            _ => self.visit_cells_with(queries, bests, parts),
         }
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
-    fn travel_avx512(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
-        self.travel_with(queries, bests, parts)
+    fn visit_cells_avx512(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
+        self.visit_cells_with(queries, bests, parts)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
-    fn travel_avx2(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
-        self.travel_with(queries, bests, parts)
+    fn visit_cells_avx2(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
+        self.visit_cells_with(queries, bests, parts)
     }
 
     /// What follows is `inline(always)`, so that its loops use the instructions of the path.
     #[inline(always)]
-    fn travel_with(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
+    fn visit_cells_with(&self, queries: &Queries<'_>, bests: &mut [Best], parts: usize) -> Work {
         let m = bests.len();
         let mut work = Work { queries: m as u64, ..Work::default() };
         if m == 0 {
@@ -364,8 +292,8 @@ impl Exact {
         let mut visitors = Vec::new();
         for (number, squares) in squares.chunks_exact_mut(m).enumerate() {
             visitors.clear();
-            let near = |i: usize, square: f32| square <= reach[i] && self.reaches(number, square, taus[i]);
-            take(squares, near, |i, square| visitors.push((i as u32, square)));
+            let is_near = |i: usize, square: f32| square <= reach[i] && self.is_within(number, square, taus[i]);
+            select(squares, is_near, |i, square| visitors.push((i as u32, square)));
             self.visit(number, &visitors, queries, bests, &mut taus, work);
         }
         for (i, best) in bests.iter_mut().enumerate() {
@@ -381,12 +309,12 @@ impl Exact {
         if some < order.len() {
             order.select_nth_unstable_by(some, by_distance);
         }
-        let (near, all) = if order[..some].iter().map(|cell| cell.1).sum::<usize>() < enough {
+        let (count, all) = if order[..some].iter().map(|cell| cell.1).sum::<usize>() < enough {
             (order.len(), order)
         } else {
             (some, order)
         };
-        all[..near].sort_unstable_by(by_distance);
+        all[..count].sort_unstable_by(by_distance);
         let mut rows = 0;
         let enough = all.iter().find(|&&(_, more)| {
             rows += more;
@@ -411,8 +339,8 @@ impl Exact {
         for share in [0.5, 1.0] {
             for (number, squares) in squares.chunks_exact_mut(m).enumerate() {
                 visitors.clear();
-                let near = |i: usize, square: f32| self.reaches(first + number, square, share * taus[i]);
-                take(squares, near, |i, square| visitors.push((i as u32, square)));
+                let is_near = |i: usize, square: f32| self.is_within(first + number, square, share * taus[i]);
+                select(squares, is_near, |i, square| visitors.push((i as u32, square)));
                 self.visit(first + number, &visitors, queries, bests, &mut taus, work);
             }
         }
@@ -420,11 +348,11 @@ impl Exact {
 
     /// Whether a cell whose centroid lies at this squared distance may hold a row within τ; never for NaN.
     #[inline(always)]
-    fn reaches(&self, cell: usize, square: f32, tau: f32) -> bool {
+    fn is_within(&self, cell: usize, square: f32, tau: f32) -> bool {
         let cell = &self.cells[cell];
-        let (far, near) = (tau + cell.high, (cell.low - tau).max(0.0));
+        let (least, most) = ((cell.low - tau).max(0.0), tau + cell.high);
         let slack = self.slack.centroid;
-        (square + slack >= near * near * (1.0 - 1e-6)) & (square - slack <= far * far * (1.0 + 1e-6))
+        (square + slack >= least * least) & (square - slack <= most * most)
     }
 
     #[inline(always)]
@@ -444,60 +372,46 @@ impl Exact {
         }
     }
 
-    /// The k-th distance, among what was kept; `None` where fewer than k rows lie within the cutoff.
+    /// The k-th distance, among candidates; `None` where fewer than k rows lie within the cutoff.
     fn kth(&self, query: &[f32], best: &Best) -> Option<f32> {
         let k = best.k;
-        if best.kept.len() < k {
+        if best.candidates.len() < k {
             return None;
         }
-        let mut kept = best.kept.clone();
-        let (_, &mut (kth, _), _) = kept.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
+        let mut candidates = best.candidates.clone();
+        let (_, &mut (kth, _), _) = candidates.select_nth_unstable_by(k - 1, |a, b| a.0.total_cmp(&b.0));
         // rounding cannot tell these rows from the k-th: f64 can
-        let window = 4.0 * best.error;
+        let window = 2.0 * best.error;
         let (low, high) = (kth * (1.0 - window) - f32::MIN_POSITIVE, kth * (1.0 + window) + f32::MIN_POSITIVE);
-        let below = kept.iter().filter(|&&(squared, _)| squared < low).count();
-        let near = kept.iter().filter(|&&(squared, _)| (low..=high).contains(&squared));
+        let below = candidates.iter().filter(|&&(squared, _)| squared < low).count();
+        let ties = candidates.iter().filter(|&&(squared, _)| (low..=high).contains(&squared));
         let mut scratch = Vec::new();
-        let mut near: Vec<f64> =
-            near.map(|&(_, row)| distance(query, self.values(row as usize, &mut scratch))).collect();
-        let (_, kth, _) = near.select_nth_unstable_by(k - 1 - below, f64::total_cmp);
+        let mut ties: Vec<f64> = ties.map(|&(_, at)| distance(query, self.values(at, &mut scratch))).collect();
+        let (_, kth, _) = ties.select_nth_unstable_by(k - 1 - below, f64::total_cmp);
         Some(*kth as f32)
     }
 }
 
 /// Call `each` for the squares that are wanted, and mark them with NaN.
 #[inline(always)]
-fn take(squares: &mut [f32], wanted: impl Fn(usize, f32) -> bool, mut each: impl FnMut(usize, f32)) {
+fn select(squares: &mut [f32], is_wanted: impl Fn(usize, f32) -> bool, mut each: impl FnMut(usize, f32)) {
     for (number, squares) in squares.chunks_mut(16).enumerate() {
         let first = number * 16;
         // most cells are wanted by few: one vectorised look tells
         if let Ok(squares) = <&[f32; 16]>::try_from(&*squares) {
             let mut any = false;
             for (lane, &square) in squares.iter().enumerate() {
-                any |= wanted(first + lane, square);
+                any |= is_wanted(first + lane, square);
             }
             if !any {
                 continue;
             }
         }
         for (i, square) in (first..).zip(squares) {
-            if wanted(i, *square) {
+            if is_wanted(i, *square) {
                 each(i, *square);
                 *square = f32::NAN;
             }
         }
-    }
-}
-
-impl Queries<'_> {
-    /// A query in lines.
-    #[inline(always)]
-    pub(crate) fn line(&self, bank: &Exact, query: usize) -> &[Line] {
-        &self.lines[query * bank.stride..][..bank.stride]
-    }
-
-    /// The distance in f64 of a query to the row at a position, and that row's number.
-    pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(u32) -> (f64, u32) + 'a {
-        move |row| (distance(self.values.row(query), bank.values(row as usize, &mut Vec::new())), bank.number(row))
     }
 }

@@ -3,7 +3,10 @@
 use rayon::ThreadPoolBuilder;
 
 use crate::principal::Random;
-use crate::{Ask, Exact, Kth, Layout, Path, Rows, Running, Sampling, Stored, Vectors, distance, kth_distances_brute};
+use crate::{
+    Bound, Exact, Kth, Layout, Path, Question, RowNumber, Rows, Running, Sampling, Stored, Vectors, distance,
+    kth_distances_brute,
+};
 
 /// Normally distributed enough: the sum of a few uniform numbers.
 fn normal(random: &mut Random) -> f32 {
@@ -15,7 +18,7 @@ fn normals(random: &mut Random, count: usize) -> Vec<f32> {
 }
 
 /// Rows to norm one in f64, then to f32: norms a little above and a little below one.
-fn normalise(values: &mut [f32], d: usize) {
+pub(crate) fn normalise(values: &mut [f32], d: usize) {
     for row in values.chunks_exact_mut(d) {
         let norm = row.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
         if norm > 0.0 {
@@ -44,14 +47,15 @@ fn around(random: &mut Random, centres: &[f32], n: usize, d: usize, noise: f32) 
     values
 }
 
-fn rows(values: &[f32], d: usize) -> Rows {
+pub(crate) fn rows(values: &[f32], d: usize) -> Rows {
     Vectors::new(values, d).into()
 }
 
 /// A bank in blocks of so many rows, the last ones first: in which order they are shown plays no part.
 fn blocks(bank: &[f32], d: usize, length: usize, path: Path) -> Vec<Exact> {
     let block = |(first, block): (usize, &[f32])| {
-        let numbers = (first * length..first * length + block.len() / d).map(|number| number as u32).collect();
+        let numbers =
+            (first * length..first * length + block.len() / d).map(|number| RowNumber(number as u32)).collect();
         Exact::block(rows(block, d), numbers, path)
     };
     bank.chunks(length * d).enumerate().map(block).rev().collect()
@@ -62,7 +66,7 @@ fn row(values: &[f32], d: usize, i: usize) -> &[f32] {
 }
 
 /// Every path to test, the one without special instructions always.
-fn paths() -> Vec<Path> {
+pub(crate) fn paths() -> Vec<Path> {
     let mut paths = Path::available();
     if !paths.contains(&Path::Portable) {
         paths.push(Path::Portable);
@@ -89,7 +93,7 @@ const WHOLE: Option<usize> = Some(usize::MAX);
 const HEADS: [Option<usize>; 5] = [None, Some(16), Some(32), Some(64), WHOLE];
 
 /// All distances of each query, ascending, in f64.
-fn sorted(bank: &[f32], queries: &[f32], d: usize) -> Vec<Vec<f64>> {
+pub(crate) fn sorted(bank: &[f32], queries: &[f32], d: usize) -> Vec<Vec<f64>> {
     let mut all = Vec::new();
     for query in queries.chunks_exact(d) {
         let mut to: Vec<f64> = bank.chunks_exact(d).map(|row| distance(query, row)).collect();
@@ -123,10 +127,6 @@ fn check(name: &str, bank: &[f32], queries: &[f32], d: usize, ks: &[usize], layo
             }
         }
     }
-}
-
-fn told(kth: Kth) -> f32 {
-    if let Kth::At(distance) = kth { distance } else { f32::NAN }
 }
 
 /// `within` for cutoffs at, next to and far from the k-th distance, against the truth.
@@ -571,11 +571,11 @@ fn banks_in_blocks() {
             for length in [n, 600, 130] {
                 let blocks = blocks(&bank, d, length, path);
                 for k in [1, 50, n / 2, n] {
-                    let mut running = Running::new(m, Ask::all(k));
+                    let mut running = Running::new(m, Question::all(k));
                     assert!(running.found().iter().all(|&kth| kth == Kth::Beyond));
                     blocks.iter().for_each(|block| running.visit(block, asked));
                     let kth: Vec<f32> = truth.iter().map(|all| all[k - 1] as f32).collect();
-                    let found: Vec<f32> = running.found().into_iter().map(told).collect();
+                    let found: Vec<f32> = running.found().into_iter().map(Kth::distance).collect();
                     assert_eq!(bits(&found), bits(&kth), "{name}: k {k}, blocks of {length}, {path:?}");
                     let cutoffs: [&dyn Fn(f32) -> f32; 9] = [
                         &|kth| kth,
@@ -590,7 +590,7 @@ fn banks_in_blocks() {
                     ];
                     for (number, cutoff) in cutoffs.iter().enumerate() {
                         let cutoffs: Vec<f32> = kth.iter().map(|&kth| cutoff(kth)).collect();
-                        let mut running = Running::new(m, Ask::within(k, &cutoffs));
+                        let mut running = Running::new(m, Question::within(k, Bound::Each(&cutoffs)));
                         blocks.iter().for_each(|block| running.visit(block, asked));
                         let expected: Vec<bool> = kth.iter().zip(&cutoffs).map(|(kth, cutoff)| kth <= cutoff).collect();
                         let found: Vec<bool> = running.found().iter().map(|&kth| kth == Kth::Within).collect();
@@ -604,34 +604,35 @@ fn banks_in_blocks() {
 
 /// Floors, ceilings and vectors that are left out, whatever holds the bank; and the nearest vectors themselves.
 #[test]
-fn asks() {
+fn questions() {
     for (name, bank, queries, d) in hard(&mut Random(23)) {
         let (n, m) = (bank.len() / d, queries.len() / d);
         let asked = Vectors::new(&queries, d);
         // every third query leaves out the vector nearest to it, every third another one
-        let all: Vec<Vec<(f64, u32)>> = (0..m)
+        let all: Vec<Vec<(f64, RowNumber)>> = (0..m)
             .map(|query| {
-                let to = |i: usize| (distance(row(&queries, d, query), row(&bank, d, i)), i as u32);
-                let mut all: Vec<(f64, u32)> = (0..n).map(to).collect();
+                let to = |i: usize| (distance(row(&queries, d, query), row(&bank, d, i)), RowNumber(i as u32));
+                let mut all: Vec<(f64, RowNumber)> = (0..n).map(to).collect();
                 all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
                 all
             })
             .collect();
-        let own: Vec<u32> = (0..m).map(|i| [all[i][0].1, Ask::NOBODY, (i * 7 % n) as u32][i % 3]).collect();
+        let excluded: Vec<Option<RowNumber>> =
+            (0..m).map(|i| [Some(all[i][0].1), None, Some(RowNumber((i * 7 % n) as u32))][i % 3]).collect();
         for path in paths() {
             let layout = Layout { path, ..Layout::default() };
             let exact = Exact::new(rows(&bank, d), layout);
             let blocks = blocks(&bank, d, 600, path);
             for k in [1, 50, n / 2, n - 1] {
-                let left: Vec<Vec<(u32, f32)>> = (0..m)
+                let left: Vec<Vec<(RowNumber, f32)>> = (0..m)
                     .map(|i| {
-                        let others = all[i].iter().filter(|&&(_, number)| number != own[i]).take(k);
+                        let others = all[i].iter().filter(|&&(_, number)| Some(number) != excluded[i]).take(k);
                         others.map(|&(distance, number)| (number, distance as f32)).collect()
                     })
                     .collect();
                 let label = format!("{name}: k {k}, {path:?}");
-                assert!(exact.nearest(asked, k, Some(&own)) == left, "{label}");
-                let mut running = Running::new(m, Ask { without: Some(&own), ..Ask::all(k) });
+                assert!(exact.nearest(asked, k, Some(&excluded)) == left, "{label}");
+                let mut running = Running::new(m, Question { excluded: Some(&excluded), ..Question::all(k) });
                 blocks.iter().for_each(|block| running.visit(block, asked));
                 assert!(running.nearest() == left, "{label}, blocks");
                 let kth: Vec<f32> = left.iter().map(|left| left[k - 1].1).collect();
@@ -651,7 +652,8 @@ fn asks() {
                 .into_iter()
                 .enumerate()
                 {
-                    let ask = Ask { k, floors, ceilings, without: Some(&own) };
+                    let (floor, ceiling) = (floors.map(Bound::Each), ceilings.map(Bound::Each));
+                    let question = Question { k, floor, ceiling, excluded: Some(&excluded) };
                     let expected: Vec<Kth> = kth
                         .iter()
                         .enumerate()
@@ -668,10 +670,10 @@ fn asks() {
                     let same = |found: Vec<Kth>| {
                         if crossed { found.iter().zip(&expected).all(agrees) } else { found == expected }
                     };
-                    let found = exact.find(asked, ask);
+                    let found = exact.find(asked, question);
                     let first = found.iter().zip(&expected).position(|(found, expected)| found != expected);
-                    assert!(same(found), "{label}: query {first:?} of {ask:?}");
-                    let mut running = Running::new(m, ask);
+                    assert!(same(found), "{label}: query {first:?} of {question:?}");
+                    let mut running = Running::new(m, question);
                     blocks.iter().for_each(|block| running.visit(block, asked));
                     assert!(same(running.found()), "{label}, blocks");
                 }
@@ -687,7 +689,7 @@ fn missing_paths_are_refused() {
         let there = path == Path::Portable || Path::available().contains(&path);
         let made = |make: &(dyn Fn() -> Exact + std::panic::RefUnwindSafe)| std::panic::catch_unwind(make).is_ok();
         assert_eq!(made(&move || Exact::new(rows(&[1.0], 1), Layout { path, ..Layout::default() })), there);
-        assert_eq!(made(&move || Exact::block(rows(&[1.0], 1), vec![0], path)), there);
+        assert_eq!(made(&move || Exact::block(rows(&[1.0], 1), vec![RowNumber(0)], path)), there);
     }
 }
 
@@ -722,7 +724,8 @@ fn work_is_counted_and_less_than_everything() {
 #[test]
 fn products_keep_their_bound() {
     use crate::lanes::{Line, floats, to_lines};
-    use crate::product::{Table, dots, panel, product_error, products};
+    use crate::product::{Table, dots, panel, products};
+    use crate::slack::{gamma, product_roundings};
     let mut random = Random(18);
     for (n, d) in [(1, 1), (5, 17), (13, 64), (30, 65), (25, 700), (7, 4096)] {
         let (rows, vectors) = (units(&mut random, n, d), units(&mut random, 16, d));
@@ -741,9 +744,15 @@ fn products_keep_their_bound() {
                     for j in 0..16 {
                         let expected = if j < count { truth(i, j) } else { 0.0 };
                         let found = f64::from(floats(&sums)[i * 16 + j]);
-                        assert!((found - expected).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}, vector {j}");
+                        assert!(
+                            (found - expected).abs() <= gamma(product_roundings(d)),
+                            "{n}×{d}, {path:?}, row {i}, vector {j}"
+                        );
                     }
-                    assert!((f64::from(one) - truth(i, 0)).abs() <= product_error(d), "{n}×{d}, {path:?}, row {i}");
+                    assert!(
+                        (f64::from(one) - truth(i, 0)).abs() <= gamma(product_roundings(d)),
+                        "{n}×{d}, {path:?}, row {i}"
+                    );
                 }
             }
         }
@@ -803,9 +812,10 @@ fn files() {
                     // every third row goes, two come, among them one again; then all but one go
                     let gone = |number: usize| number % 3 == 2;
                     let kept: Vec<usize> = (0..n).filter(|&number| !gone(number)).collect();
-                    let mut numbers = vec![Ask::NOBODY; n + 2];
-                    (1..).zip(&kept).for_each(|(number, &old)| numbers[old] = number);
-                    (numbers[n], numbers[n + 1]) = (kept.len() as u32 + 1, 0);
+                    let mut numbers = vec![None; n + 2];
+                    (1..).zip(&kept).for_each(|(number, &old)| numbers[old] = Some(RowNumber(number)));
+                    numbers[n] = Some(RowNumber(kept.len() as u32 + 1));
+                    numbers[n + 1] = Some(RowNumber(0));
                     let added = [units(&mut random, 1, d), row(&bank, d, 0).to_vec()].concat();
                     exact.change(&rows(&added, d), &numbers);
                     let mut now = row(&added, d, 1).to_vec();
@@ -813,8 +823,8 @@ fn files() {
                     now.extend_from_slice(row(&added, d, 0));
                     check_opened(&format!("{label}, changed"), &exact, &now, asked);
                     let left = kept.len() + 1;
-                    let mut numbers = vec![Ask::NOBODY; left + 1];
-                    numbers[left] = 0;
+                    let mut numbers = vec![None; left + 1];
+                    numbers[left] = Some(RowNumber(0));
                     exact.change(&Rows::with_capacity(0, d), &numbers);
                     check_opened(&format!("{label}, changed again"), &exact, row(&now, d, left), asked);
                     assert_eq!(exact.failure(), None, "{label}");
@@ -835,10 +845,10 @@ fn check_opened(label: &str, exact: &Exact, bank: &[f32], asked: Vectors<'_>) {
         assert_eq!(bits(&exact.kth_distances(asked, k)), bits(&kth), "{label}: k {k}, {}", exact.describe());
         assert!(exact.within(asked, k, &kth).into_iter().all(|near| near), "{label}: k {k}");
         for (i, near) in exact.nearest(asked, k, None).into_iter().enumerate() {
-            let mut all: Vec<(f64, u32)> =
-                (0..n).map(|number| (distance(asked.row(i), row(bank, d, number)), number as u32)).collect();
+            let to = |number: usize| (distance(asked.row(i), row(bank, d, number)), RowNumber(number as u32));
+            let mut all: Vec<(f64, RowNumber)> = (0..n).map(to).collect();
             all.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let expected: Vec<(u32, f32)> = all[..k].iter().map(|&(to, number)| (number, to as f32)).collect();
+            let expected: Vec<(RowNumber, f32)> = all[..k].iter().map(|&(to, number)| (number, to as f32)).collect();
             assert_eq!(near, expected, "{label}: k {k}, query {i}");
         }
     }
@@ -849,7 +859,7 @@ fn check_opened(label: &str, exact: &Exact, bank: &[f32], asked: Vectors<'_>) {
             sorted(&others, row(bank, d, number), d)[0][0] as f32
         };
         let expected: Vec<f32> = (0..n).map(own).collect();
-        assert_eq!(bits(&exact.own_distances(1)), bits(&expected), "{label}");
+        assert_eq!(bits(&exact.leave_one_out_distances(1)), bits(&expected), "{label}");
     }
 }
 

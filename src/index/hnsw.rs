@@ -208,8 +208,9 @@ impl Hnsw {
 
 impl NeighborIndex for Hnsw {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
-        let near = self.nearest(queries, question.k, question.own)?;
-        let kth = near.iter().filter_map(|near| near.last()).map(|kth| question.place(kth.distance)).collect();
+        let near = self.nearest(queries, question.k, question.excluded)?;
+        let kth = near.iter().map(|near| near.last().map(|kth| kth.distance)).enumerate();
+        let kth = kth.map(|(row, kth)| question.answer(row, kth)).collect();
         Ok(Found { kth, work: Work { queries: queries.len() as u64, ..Work::default() } })
     }
 

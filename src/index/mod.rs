@@ -17,8 +17,8 @@ pub mod vectors;
 pub use device::{DeviceBank, Precision, require_cuda};
 pub use hnsw::{Hnsw, HnswOptions};
 pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Stale, Storage};
-pub(crate) use outskirt_exact::{Ask, Stored};
-pub use outskirt_exact::{Exact, Kth, Layout, Running, Sampling, Work, kth_distances_brute};
+pub(crate) use outskirt_exact::Stored;
+pub use outskirt_exact::{Bound, Exact, Kth, Layout, RowNumber, Running, Sampling, Work, kth_distances_brute};
 pub(crate) use processor::Processor;
 pub use sidecar::{FORMAT, Origin, Sidecar};
 pub(crate) use sidecar::{files as index_files, replace};
@@ -26,52 +26,8 @@ pub(crate) use sidecar::{files as index_files, replace};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
 
-/// What is asked about the k-th nearest neighbour of each query.
-#[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
-    /// Which neighbour, from 1.
-    pub k: usize,
-    /// A distance up to this need not be told: [`Kth::Within`] says enough, at times sooner.
-    pub floor: Option<f32>,
-    /// A distance beyond this need not be told: [`Kth::Beyond`] says enough.
-    pub ceiling: Option<f32>,
-    /// Per query, the id of the bank's row that is left out: its own.
-    pub own: Option<&'a [Option<u64>]>,
-}
-
-impl Question<'_> {
-    /// Every k-th distance.
-    pub fn all(k: usize) -> Self {
-        Self { k, floor: None, ceiling: None, own: None }
-    }
-
-    /// Floors and ceilings as exact search takes them, one per query.
-    pub(crate) fn bounds(&self, queries: usize) -> Bounds {
-        let each = |bound: Option<f32>| bound.map(|bound| vec![bound; queries]);
-        Bounds { floors: each(self.floor), ceilings: each(self.ceiling) }
-    }
-
-    /// Where a k-th distance lies.
-    fn place(&self, kth: f32) -> Kth {
-        match kth {
-            kth if self.floor.is_some_and(|floor| kth <= floor) => Kth::Within,
-            kth if self.ceiling.is_some_and(|ceiling| kth > ceiling) => Kth::Beyond,
-            kth => Kth::At(kth),
-        }
-    }
-}
-
-/// See [`Question::bounds`].
-pub(crate) struct Bounds {
-    floors: Option<Vec<f32>>,
-    ceilings: Option<Vec<f32>>,
-}
-
-impl Bounds {
-    pub(crate) fn ask<'a>(&'a self, k: usize, without: Option<&'a [u32]>) -> Ask<'a> {
-        Ask { k, floors: self.floors.as_deref(), ceilings: self.ceilings.as_deref(), without }
-    }
-}
+/// What is asked about the k-th nearest neighbour of each query; rows that are excluded are known by `images.id`.
+pub type Question<'a> = outskirt_exact::Question<'a, u64>;
 
 /// The answers to a [`Question`].
 #[derive(Debug)]
@@ -92,12 +48,12 @@ pub struct Neighbor {
 }
 
 /// Search for nearest neighbours. Queries are normalised, m×d; 1 ≤ k ≤ number of vectors, or one less where a query
-/// leaves its own out.
+/// excludes its own.
 pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
     /// What is asked about each query's k-th nearest vector.
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found>;
 
-    /// The k nearest vectors of each query, nearest first. `own` as in [`Question::own`].
+    /// The k nearest vectors of each query, nearest first. `own` as [`Question::excluded`](outskirt_exact::Question).
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>>;
 
     /// The mean over each query's k nearest vectors of: its k-th distance divided by theirs.
@@ -123,14 +79,18 @@ pub(crate) fn exact(rows: Rows, ids: &[u64], k: usize, options: SearchOptions) -
             let mut ascending: Vec<u64> = ids.to_vec();
             ascending.sort_unstable();
             if ascending != ids {
-                let number = |id| ascending.binary_search(id).map_or(Ask::NOBODY, |number| number as u32);
-                let numbers: Vec<u32> = ids.iter().map(number).collect();
+                let numbers: Vec<Option<RowNumber>> = ids.iter().map(|&id| row_number(&ascending, id)).collect();
                 bank.change(&Rows::with_capacity(0, dimension), &numbers);
             }
             Ok(Box::new(Processor::new(bank, ascending.into())))
         }
         Device::Cuda => on_cuda(&rows),
     }
+}
+
+/// The number of the row of an id, among ids in ascending order: of equally near rows the one of the smaller id comes first.
+pub(crate) fn row_number(ids: &[u64], id: u64) -> Option<RowNumber> {
+    ids.binary_search(&id).ok().map(|number| RowNumber(number as u32))
 }
 
 #[cfg(feature = "torch")]

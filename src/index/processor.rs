@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use outskirt_exact::{Ask, Exact};
+use outskirt_exact::{Exact, RowNumber};
 
-use super::{Found, Neighbor, NeighborIndex, Question};
+use super::{Found, Neighbor, NeighborIndex, Question, row_number};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 
@@ -32,9 +32,8 @@ impl Processor {
     }
 
     /// Row numbers of ids; none where it is not in the bank.
-    fn rows(&self, own: Option<&[Option<u64>]>) -> Option<Vec<u32>> {
-        let number = |id: &Option<u64>| id.and_then(|id| self.ids.binary_search(&id).ok());
-        own.map(|own| own.iter().map(|id| number(id).map_or(Ask::NOBODY, |row| row as u32)).collect())
+    fn rows(&self, own: Option<&[Option<u64>]>) -> Option<Vec<Option<RowNumber>>> {
+        own.map(|own| own.iter().map(|id| id.and_then(|id| row_number(&self.ids, id))).collect())
     }
 
     /// What was found, unless rows that stay in their file could not be read.
@@ -48,31 +47,31 @@ impl Processor {
     fn radii(&self, k: usize) -> Radii {
         let radii = Arc::clone(self.radii.lock().unwrap_or_else(PoisonError::into_inner).entry(k).or_default());
         // outside the lock: other k need not wait
-        radii.get_or_init(|| self.exact.own_distances(k));
+        radii.get_or_init(|| self.exact.leave_one_out_distances(k));
         radii
     }
 }
 
 impl NeighborIndex for Processor {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
-        let (rows, bounds) = (self.rows(question.own), question.bounds(queries.len()));
-        let (kth, work) = self.exact.find_counted(queries, bounds.ask(question.k, rows.as_deref()));
+        let rows = self.rows(question.excluded);
+        let (kth, work) = self.exact.find_counted(queries, question.excluding(rows.as_deref()));
         self.sure(Found { kth, work })
     }
 
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
         let near = self.exact.nearest(queries, k, self.rows(own).as_deref());
-        let told = |(row, distance): (u32, f32)| Neighbor { id: self.ids[row as usize], distance };
-        self.sure(near.into_iter().map(|near| near.into_iter().map(told).collect()).collect())
+        let neighbor = |(row, distance): (RowNumber, f32)| Neighbor { id: self.ids[row.0 as usize], distance };
+        self.sure(near.into_iter().map(|near| near.into_iter().map(neighbor).collect()).collect())
     }
 
     fn density_ratios(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
         let radii = self.radii(k);
         let radii = radii.get().map_or(&[][..], Vec::as_slice);
-        let ratio = |near: Vec<(u32, f32)>| {
+        let ratio = |near: Vec<(RowNumber, f32)>| {
             let radius = near.last().map_or(0.0, |&(_, kth)| kth).max(LEAST_RADIUS);
             let ratios =
-                near.iter().map(|&(row, _)| f64::from(radius) / f64::from(radii[row as usize].max(LEAST_RADIUS)));
+                near.iter().map(|&(row, _)| f64::from(radius) / f64::from(radii[row.0 as usize].max(LEAST_RADIUS)));
             (ratios.sum::<f64>() / k as f64) as f32
         };
         self.sure(self.exact.nearest(queries, k, self.rows(own).as_deref()).into_iter().map(ratio).collect())

@@ -6,7 +6,9 @@ use crate::best::Best;
 use crate::code::{Code, CodedCell, PANEL};
 use crate::lanes::Line;
 use crate::layout::Exact;
-use crate::search::Queries;
+use crate::numbers::Position;
+use crate::queries::Queries;
+use crate::slack::RADIUS;
 use crate::wide::{load, squared_distance};
 use crate::work::Work;
 
@@ -39,66 +41,67 @@ pub(super) fn scan(
     bests: &mut [Best],
     work: &mut Work,
 ) {
-    let mut here =
+    let mut group =
         [Visitor { query: 0, offset: 0, scale: 0.0, tail: 0.0, slack: 0.0, limit: 0.0, from: 0, to: 0 }; GROUP];
-    let place = Place { bank, cell, queries };
+    let visit = Visit { bank, cell, queries };
     let (mut count, mut scratch) = (0, Vec::new());
     for &(query, square) in visitors {
         if bests[query as usize].done {
             continue;
         }
-        here[count] = place.arrive(query as usize, square, &bests[query as usize]);
-        count += usize::from(here[count].from < here[count].to);
+        group[count] = visit.visitor(query as usize, square, &bests[query as usize]);
+        count += usize::from(group[count].from < group[count].to);
         if count == GROUP {
-            place.walk::<GROUP>(&mut here, bests, work, &mut scratch);
+            visit.panels::<GROUP>(&mut group, bests, work, &mut scratch);
             count = 0;
         }
     }
     match count {
         0 => {}
-        1 => place.walk::<1>(&mut here, bests, work, &mut scratch),
-        2 => place.walk::<2>(&mut here, bests, work, &mut scratch),
-        3 => place.walk::<3>(&mut here, bests, work, &mut scratch),
-        4 => place.walk::<4>(&mut here, bests, work, &mut scratch),
-        _ => place.walk::<5>(&mut here, bests, work, &mut scratch),
+        1 => visit.panels::<1>(&mut group, bests, work, &mut scratch),
+        2 => visit.panels::<2>(&mut group, bests, work, &mut scratch),
+        3 => visit.panels::<3>(&mut group, bests, work, &mut scratch),
+        4 => visit.panels::<4>(&mut group, bests, work, &mut scratch),
+        _ => visit.panels::<5>(&mut group, bests, work, &mut scratch),
     }
 }
 
 /// A cell, and the queries of which some visit it.
 #[derive(Clone, Copy)]
-struct Place<'a> {
+struct Visit<'a> {
     bank: &'a Exact,
     cell: usize,
     queries: &'a Queries<'a>,
 }
 
-impl Place<'_> {
+impl Visit<'_> {
     /// What the cell's estimates need of a query, and the panels that may hold a row within τ.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-    fn arrive(self, query: usize, square: f32, best: &Best) -> Visitor {
+    fn visitor(self, query: usize, square: f32, best: &Best) -> Visitor {
         let Self { bank, cell, queries } = self;
-        let (coded, asked) = (&bank.coded[cell], &queries.coded.1[query]);
+        let (coded, of_query) = (&bank.coded[cell], &queries.coded.1[query]);
         let square = square.max(0.0);
+        let (least, most) = ((square - bank.slack.centroid).max(0.0).sqrt(), (square + bank.slack.centroid).sqrt());
         let tail = match &queries.heads {
             Some(heads) => {
                 let centre = &bank.centroid_heads[cell * bank.width..][..bank.width];
                 let head = squared_distance(&heads[query * bank.width..][..bank.width], centre);
-                ((square - head).max(0.0) + bank.slack.tail).sqrt() * (1.0 + 1e-5)
+                (square - head + bank.slack.tail_of(most)).max(0.0).sqrt() * (1.0 + RADIUS)
             }
             None => 0.0,
         };
-        let missed = asked.missed * coded.head_norm + asked.coded * coded.code_error;
+        let residual = of_query.residual * coded.head_norm + of_query.coded * coded.residual;
+        let missed = residual + bank.slack.product_of(most, coded.head_norm);
         let slack = 2.0 * missed + bank.slack.estimate - square;
         // rows of a panel have about one radius, and radii grow from panel to panel
         let tau = best.tau();
-        let (near, far) = ((square - bank.slack.centroid).max(0.0).sqrt(), (square + bank.slack.centroid).sqrt());
-        let from = coded.radii.partition_point(|&(_, high)| high < near - tau);
-        let to = coded.radii.partition_point(|&(low, _)| low <= far + tau);
+        let from = coded.radii.partition_point(|&(_, high)| high < least - tau);
+        let to = coded.radii.partition_point(|&(low, _)| low <= most + tau);
         Visitor {
             query,
-            offset: asked.offset,
-            scale: 2.0 * asked.scale,
+            offset: of_query.offset,
+            scale: 2.0 * of_query.scale,
             tail: 2.0 * tail,
             slack,
             limit: best.limit + slack,
@@ -107,10 +110,10 @@ impl Place<'_> {
         }
     }
 
-    /// Take the first Q visitors along the panels of their cell.
+    /// The first Q visitors visit the panels of their cell.
     #[inline(never)]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-    fn walk<const Q: usize>(
+    fn panels<const Q: usize>(
         self,
         visitors: &mut [Visitor; GROUP],
         bests: &mut [Best],
@@ -123,19 +126,19 @@ impl Place<'_> {
         let mut panel = from;
         while panel < to {
             match to - panel {
-                1 => self.meet::<Q, 1>(panel, visitors, bests, work, scratch),
-                2 => self.meet::<Q, 2>(panel, visitors, bests, work, scratch),
-                3 => self.meet::<Q, 3>(panel, visitors, bests, work, scratch),
-                _ => self.meet::<Q, PANELS>(panel, visitors, bests, work, scratch),
+                1 => self.block::<Q, 1>(panel, visitors, bests, work, scratch),
+                2 => self.block::<Q, 2>(panel, visitors, bests, work, scratch),
+                3 => self.block::<Q, 3>(panel, visitors, bests, work, scratch),
+                _ => self.block::<Q, PANELS>(panel, visitors, bests, work, scratch),
             }
             panel += PANELS.min(to - panel);
         }
     }
 
-    /// The visitors meet R panels, from one of the cell on.
+    /// They visit R panels, from one of the cell on.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-    fn meet<const Q: usize, const R: usize>(
+    fn block<const Q: usize, const R: usize>(
         self,
         from: usize,
         visitors: &mut [Visitor; GROUP],
@@ -146,7 +149,7 @@ impl Place<'_> {
         let Self { bank, cell, queries } = self;
         let length = bank.width * 4;
         let codes = std::array::from_fn(|q| &queries.coded.0[visitors[q].query * length..][..length]);
-        let masks = near::<Q, R>(&bank.coded[cell], from, codes, visitors);
+        let masks = candidate_masks::<Q, R>(&bank.coded[cell], from, codes, visitors);
         for r in 0..R {
             let wanted = masks.iter().fold(0, |wanted, masks| wanted | masks[r]);
             if wanted == 0 {
@@ -154,20 +157,20 @@ impl Place<'_> {
             }
             let rows = bank.panel_rows(cell, from + r, wanted, scratch);
             for (visitor, masks) in visitors.iter_mut().zip(&masks) {
-                let mut near = masks[r];
-                if near == 0 {
+                let mut candidates = masks[r];
+                if candidates == 0 {
                     continue;
                 }
-                work.computed += u64::from(near.count_ones());
+                work.computed += u64::from(candidates.count_ones());
                 let best = &mut bests[visitor.query];
                 let line = queries.line(bank, visitor.query);
                 let exact = queries.exact(bank, visitor.query);
-                while near != 0 {
-                    let place = near.trailing_zeros() as usize;
-                    let index = (from + r) * PANEL + place;
-                    near &= near - 1;
-                    let squared = squared_distance(line, &rows[place * bank.stride..][..bank.stride]);
-                    if best.add(squared, (bank.cells[cell].first_row + index) as u32, &exact) {
+                while candidates != 0 {
+                    let lane = candidates.trailing_zeros() as usize;
+                    let index = (from + r) * PANEL + lane;
+                    candidates &= candidates - 1;
+                    let squared = squared_distance(line, &rows[lane * bank.stride..][..bank.stride]);
+                    if best.add(squared, Position::new(bank.cells[cell].first_row + index), &exact) {
                         visitor.limit = best.limit + visitor.slack;
                     }
                 }
@@ -183,7 +186,7 @@ impl Place<'_> {
 /// registers.
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
-fn near<const Q: usize, const R: usize>(
+fn candidate_masks<const Q: usize, const R: usize>(
     cell: &CodedCell,
     from: usize,
     codes: [&[i32]; Q],
@@ -222,4 +225,27 @@ fn near<const Q: usize, const R: usize>(
 fn load_codes(code: &Code) -> __m512i {
     // SAFETY: a code is 64 bytes at an address divisible by 64.
     unsafe { _mm512_load_si512(code.0.as_ptr().cast()) }
+}
+
+/// For tests of [`crate::slack`]: the least squared distance that a row of a cell may have as far as its code tells, and
+/// the squared norm of the query's tail.
+#[cfg(test)]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+pub(crate) fn lower_bound(bank: &Exact, queries: &Queries<'_>, query: usize, cell: usize, index: usize) -> (f64, f64) {
+    let square = bank.to_centroids(queries)[cell * queries.values.len() + query];
+    let visit = Visit { bank, cell, queries };
+    let mut visitor = visit.visitor(query, square, &Best::new(1, None, None, Position::NONE, bank.slack.distance));
+    let length = bank.width * 4;
+    let codes = &queries.coded.0[query * length..][..length];
+    // the least limit that lets the row through, as floats are ordered
+    let float =
+        |order: i64| f32::from_bits(if order < 0 { (order.unsigned_abs() as u32) | 1 << 31 } else { order as u32 });
+    let (mut below, mut at) = (-i64::from(100f32.to_bits()), i64::from(100f32.to_bits()));
+    while at - below > 1 {
+        let middle = (below + at) / 2;
+        visitor.limit = float(middle);
+        let masks = candidate_masks::<1, 1>(&bank.coded[cell], index / PANEL, [codes], &[visitor; GROUP]);
+        *(if masks[0][0] >> (index % PANEL) & 1 == 1 { &mut at } else { &mut below }) = middle;
+    }
+    (f64::from(float(at)) - f64::from(visitor.slack), (f64::from(visitor.tail) / 2.0).powi(2))
 }

@@ -1,10 +1,11 @@
 //! Candidates by products in f32: for processors without fast products of small integers.
 
-use crate::best::{Best, NONE};
+use crate::best::Best;
 use crate::lanes::{Line, floats, squared_distance};
 use crate::layout::Exact;
-use crate::product::{FEW, Table, dots, panel, product_error, products};
-use crate::search::Queries;
+use crate::numbers::{Position, RowNumber};
+use crate::product::{FEW, Table, dots, panel, products};
+use crate::queries::Queries;
 use crate::work::Work;
 
 /// Rows per product: their products stay in the cache.
@@ -46,7 +47,7 @@ fn scan_with<const FMA: bool>(
 ) {
     let (number, cell) = (cell, &bank.cells[cell]);
     let d = bank.dimension;
-    let slack = 2.0 * product_error(d) as f32 + bank.slack.norm;
+    let slack = bank.slack.estimate;
     let least = |best: &Best| if best.done { f32::INFINITY } else { 1.0 - (best.limit + slack) / 2.0 };
     let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); ROWS.min(cell.rows)]);
     let (mut one, mut scratch) = (vec![0.0; sums.len()], Vec::new());
@@ -73,12 +74,12 @@ fn scan_with<const FMA: bool>(
             visitors.iter().zip(&mut limits).for_each(|(&(query, _), limit)| *limit = least(&bests[query as usize]));
             work.estimated += (sums.len() * visitors.len()) as u64;
             for (i, sums) in sums.iter().enumerate() {
-                // most rows are near nobody: one vectorised count tells
+                // most rows are nobody's candidates: one vectorised count tells
                 if sums.0.iter().zip(&limits).map(|(sum, limit)| u32::from(sum >= limit)).sum::<u32>() == 0 {
                     continue;
                 }
-                let row = cell.first_row + from + i;
-                if bank.gone > 0 && bank.number(row as u32) == NONE {
+                let position = Position::new(cell.first_row + from + i);
+                if bank.removed > 0 && bank.number(position) == RowNumber::NONE {
                     continue;
                 }
                 for (lane, &(query, _)) in visitors.iter().enumerate() {
@@ -88,7 +89,7 @@ fn scan_with<const FMA: bool>(
                         let line = queries.line(bank, query as usize);
                         let squared = squared_distance::<FMA>(line, &rows[i * bank.stride..][..bank.stride]);
                         work.computed += 1;
-                        if best.add(squared, row as u32, &exact) || best.done {
+                        if best.add(squared, position, &exact) || best.done {
                             limits[lane] = least(best);
                         }
                     }

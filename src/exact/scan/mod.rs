@@ -1,13 +1,13 @@
 //! One cell and the queries that visit it: candidates by low-precision products, then exact distances.
 
 #[cfg(target_arch = "x86_64")]
-mod avx512;
+pub(crate) mod avx512;
 mod matrix;
 
 use crate::best::Best;
 use crate::layout::Exact;
 use crate::path::Path;
-use crate::search::Queries;
+use crate::queries::Queries;
 use crate::work::Work;
 
 /// Show the rows of a cell to its visitors: (query, squared distance to the cell's centroid).

@@ -122,11 +122,11 @@ impl Plan {
 
 impl NeighborIndex for DeviceBank {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
-        if question.own.is_some() {
+        if question.excluded.is_some() {
             return Err(Error::OnlyOnProcessor { what: "leaving a row's own entry out" });
         }
         let distances = Self::kth_distances(self, queries.values(), question.k)?;
-        let kth = distances.into_iter().map(|kth| question.place(kth)).collect();
+        let kth = distances.into_iter().enumerate().map(|(row, kth)| question.answer(row, Some(kth))).collect();
         Ok(Found { kth, work: Work { queries: queries.len() as u64, ..Work::default() } })
     }
 

@@ -12,7 +12,7 @@ use super::knn_ood_threshold::knn_ood_threshold;
 use super::query_vectors::QueryVectors;
 use crate::bank::Bank;
 use crate::error::Result;
-use crate::index::{Kth, Question};
+use crate::index::{Bound, Kth, Question};
 
 #[user_doc(
     doc_section(label = "Decisions"),
@@ -40,7 +40,6 @@ pub(crate) static FUNCTION: BankFunction = BankFunction {
 
 /// Whether the distance of each query to its k-th nearest row is above a threshold; the search goes no further than that.
 fn is_ood(bank: &Bank, queries: &QueryVectors, k: usize, threshold: f32) -> Result<Vec<Option<bool>>> {
-    let question = Question { floor: Some(threshold), ceiling: Some(threshold), ..Question::all(k) };
-    let found = bank.find(queries.vectors(), question)?;
+    let found = bank.find(queries.vectors(), Question::within(k, Bound::All(threshold)))?;
     Ok(found.kth.into_iter().map(|kth| Some(kth != Kth::Within)).collect())
 }

@@ -47,6 +47,6 @@ pub(crate) static FUNCTION: BankFunction = BankFunction {
 
 /// The distance of each query to its k-th nearest row, Euclidean.
 fn knn_ood_score(bank: &Bank, queries: &QueryVectors, k: usize) -> Result<Vec<Option<f32>>> {
-    let found = bank.find(queries.vectors(), Question { own: queries.excluded(), ..Question::all(k) })?;
+    let found = bank.find(queries.vectors(), Question { excluded: queries.excluded(), ..Question::all(k) })?;
     Ok(found.kth.into_iter().map(|kth| if let Kth::At(distance) = kth { Some(distance) } else { None }).collect())
 }

@@ -20,7 +20,7 @@ use super::bounds::{BestScores, Bounds, Top};
 use super::node::{Call, Scored, describe};
 use crate::bank::{Bank, Banks, Definition};
 use crate::index::vectors::Vectors;
-use crate::index::{Kth, Question, SearchOptions};
+use crate::index::{Bound, Kth, Question, SearchOptions};
 use crate::sql::functions::query_vectors::QueryVectors;
 use crate::sql::functions::settings;
 
@@ -250,7 +250,8 @@ impl Scorer {
         let (floor, ceiling) = (bounds.lower.map(|lower| lower.0), bounds.upper.map(|upper| upper.0));
         // where only the side of the lower bound matters, the search need not go beyond it
         let ceiling = if self.needed { ceiling } else { ceiling.or(floor) };
-        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, own: excluded })?;
+        let (floor, ceiling) = (floor.map(Bound::All), ceiling.map(Bound::All));
+        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, excluded })?;
         let exact = found.kth.iter().filter(|kth| matches!(kth, Kth::At(_))).count();
         self.scored.add(queries.len());
         self.stopped.add(queries.len() - exact);
