@@ -13,7 +13,7 @@ use crate::store::Store;
 /// and manifests by path. Each is found once and loaded once.
 #[derive(Debug)]
 pub struct Networks {
-    /// Or why they cannot be read: a query that names none of them does not care.
+    /// The database's own, or why they cannot be read: a query that names none of them need not know.
     registered: Result<Vec<Checkpoint>, String>,
     found: Mutex<HashMap<String, Arc<Checkpoint>>>,
     #[cfg(feature = "torch")]
@@ -122,7 +122,7 @@ mod run {
         }
     }
 
-    /// What is missing, for somebody who cannot say --weights.
+    /// The same error with what can be done in SQL, which has no --weights.
     fn without_flags(error: Error) -> Error {
         match error {
             Error::NoWeights { backbone, path } => {

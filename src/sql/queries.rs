@@ -144,11 +144,11 @@ impl NamedQuery {
                 return Err(Error::UnknownParameter { query: self.name.clone(), name: name.clone(), known: known() });
             }
         }
-        let mut written: Vec<(&str, String)> = Vec::new();
+        let mut rendered: Vec<(&str, String)> = Vec::new();
         for parameter in &self.parameters {
             let given = values.iter().rev().find(|(name, _)| *name == parameter.name).map(|(_, value)| value);
             let names = banks.names();
-            // where there is one bank, no other can be meant
+            // a database with one bank can mean no other
             let only = names.first().filter(|_| parameter.kind == Type::Bank && names.len() == 1);
             let value = given.or(parameter.default.as_ref()).or(only).ok_or_else(|| Error::MissingParameter {
                 query: self.name.clone(),
@@ -159,14 +159,14 @@ impl NamedQuery {
                     _ => parameter.what.clone(),
                 },
             })?;
-            written.push((&parameter.name, self.write(parameter, value)?));
+            rendered.push((&parameter.name, self.write(parameter, value)?));
             if parameter.kind == Type::Bank {
-                written.push(("embedding", banks.definition(value)?.backbone.clone()));
+                rendered.push(("embedding", banks.definition(value)?.backbone.clone()));
             }
         }
         let mut sql = String::new();
         for line in self.text.lines().filter(|line| !line.trim_start().starts_with("--")) {
-            sql += &self.fill(line, &written)?;
+            sql += &self.fill(line, &rendered)?;
             sql.push('\n');
         }
         Ok(sql)
@@ -195,23 +195,23 @@ impl NamedQuery {
                 Ok(_) => Ok(value.trim().into()),
                 Err(error) => Err(bad(error.to_string())),
             },
-            // one expression, or its parentheses could close those around it
-            // as it was understood: what follows a comment or an AS is not
+            // it must be one expression, or its parentheses could close those around it; it is written as it was
+            // parsed, without what follows a comment or an AS
             Type::Predicate => expression(value).map(|parsed| format!("({parsed})")).map_err(bad),
         }
     }
 
     /// A line with values for its `$names`.
-    fn fill(&self, line: &str, written: &[(&str, String)]) -> Result<String> {
+    fn fill(&self, line: &str, rendered: &[(&str, String)]) -> Result<String> {
         let mut parts = line.split('$');
         let mut filled = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
             let (name, rest) = part.split_at(end);
-            let value = written.iter().find(|(known, _)| *known == name).ok_or_else(|| Error::UnknownParameter {
+            let value = rendered.iter().find(|(known, _)| *known == name).ok_or_else(|| Error::UnknownParameter {
                 query: self.name.clone(),
                 name: name.into(),
-                known: written.iter().map(|(name, _)| (*name).to_owned()).collect(),
+                known: rendered.iter().map(|(name, _)| (*name).to_owned()).collect(),
             })?;
             filled += &value.1;
             filled += rest;

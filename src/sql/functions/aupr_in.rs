@@ -1,10 +1,9 @@
 //! `aupr_in(score, is_ood)`: area under precision and recall, ID positive.
 
-use datafusion::logical_expr::AggregateUDF;
 use datafusion_macros::user_doc;
 
-use super::samples::Separation;
-use crate::statistics::metrics;
+use super::samples::{Metric, MetricFunction};
+use crate::statistics::metrics::aupr_in;
 
 #[user_doc(
     doc_section(label = "Metrics"),
@@ -15,7 +14,5 @@ use crate::statistics::metrics;
 )]
 struct AuprIn;
 
-pub(super) fn udf() -> AggregateUDF {
-    const DOC: &AuprIn = &AuprIn;
-    Separation::udf("aupr_in", DOC.doc(), metrics::aupr_in)
-}
+pub(super) static FUNCTION: MetricFunction =
+    MetricFunction { name: "aupr_in", documentation: || AuprIn.doc(), metric: Metric::Plain(aupr_in) };

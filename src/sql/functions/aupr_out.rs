@@ -1,10 +1,9 @@
 //! `aupr_out(score, is_ood)`: area under precision and recall, OOD positive.
 
-use datafusion::logical_expr::AggregateUDF;
 use datafusion_macros::user_doc;
 
-use super::samples::Separation;
-use crate::statistics::metrics;
+use super::samples::{Metric, MetricFunction};
+use crate::statistics::metrics::aupr_out;
 
 #[user_doc(
     doc_section(label = "Metrics"),
@@ -15,7 +14,5 @@ use crate::statistics::metrics;
 )]
 struct AuprOut;
 
-pub(super) fn udf() -> AggregateUDF {
-    const DOC: &AuprOut = &AuprOut;
-    Separation::udf("aupr_out", DOC.doc(), metrics::aupr_out)
-}
+pub(super) static FUNCTION: MetricFunction =
+    MetricFunction { name: "aupr_out", documentation: || AuprOut.doc(), metric: Metric::Plain(aupr_out) };

@@ -1,10 +1,9 @@
 //! `auroc(score, is_ood)`: the chance that an OOD row scores above an ID row.
 
-use datafusion::logical_expr::AggregateUDF;
 use datafusion_macros::user_doc;
 
-use super::samples::Separation;
-use crate::statistics::metrics;
+use super::samples::{Metric, MetricFunction};
+use crate::statistics::metrics::auroc;
 
 #[user_doc(
     doc_section(label = "Metrics"),
@@ -15,7 +14,5 @@ use crate::statistics::metrics;
 )]
 struct Auroc;
 
-pub(super) fn udf() -> AggregateUDF {
-    const DOC: &Auroc = &Auroc;
-    Separation::udf("auroc", DOC.doc(), metrics::auroc)
-}
+pub(super) static FUNCTION: MetricFunction =
+    MetricFunction { name: "auroc", documentation: || Auroc.doc(), metric: Metric::Plain(auroc) };

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion_macros::user_doc;
 
-use super::CALIBRATION_ROWS;
+use super::knn_ood_pvalue::CALIBRATION_ROWS;
 use crate::error::Error;
 use crate::statistics::thresholds;
 

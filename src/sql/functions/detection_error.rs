@@ -1,10 +1,9 @@
 //! `detection_error(score, is_ood)`: the least mean of both error rates.
 
-use datafusion::logical_expr::AggregateUDF;
 use datafusion_macros::user_doc;
 
-use super::samples::Separation;
-use crate::statistics::metrics;
+use super::samples::{Metric, MetricFunction};
+use crate::statistics::metrics::detection_error;
 
 #[user_doc(
     doc_section(label = "Metrics"),
@@ -15,7 +14,8 @@ use crate::statistics::metrics;
 )]
 struct DetectionError;
 
-pub(super) fn udf() -> AggregateUDF {
-    const DOC: &DetectionError = &DetectionError;
-    Separation::udf("detection_error", DOC.doc(), metrics::detection_error)
-}
+pub(super) static FUNCTION: MetricFunction = MetricFunction {
+    name: "detection_error",
+    documentation: || DetectionError.doc(),
+    metric: Metric::Plain(detection_error),
+};

@@ -11,6 +11,8 @@ use datafusion::logical_expr::{
 use datafusion_macros::user_doc;
 
 #[cfg(feature = "torch")]
+use super::arguments;
+#[cfg(feature = "torch")]
 use crate::schema;
 use crate::sql::networks::Networks;
 
@@ -102,15 +104,10 @@ impl ScalarUDFImpl for Embed {
 
     #[cfg(feature = "torch")]
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let name = backbone(super::arguments::literal(&args.args, 1))?;
+        let name = backbone(arguments::literals(&args.args)[1])?;
         let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
         let column = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;
-        let found = run::column(&self.networks, name, &column, args.return_field.data_type())?;
-        if scalar {
-            Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?))
-        } else {
-            Ok(ColumnarValue::Array(found))
-        }
+        arguments::value(run::column(&self.networks, name, &column, args.return_field.data_type())?, scalar)
     }
 
     #[cfg(not(feature = "torch"))]

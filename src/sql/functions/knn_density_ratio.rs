@@ -1,13 +1,12 @@
 //! `knn_density_ratio(embedding, bank [, k] [, id])`: how much sparser the bank is at an image than at its neighbours.
 
-use std::sync::Arc;
-
-use datafusion::logical_expr::ScalarUDF;
+use arrow::datatypes::{DataType, Field};
 use datafusion_macros::user_doc;
 
-use super::arguments::Asked;
-use super::row_score::RowScore;
-use crate::bank::{Bank, Banks};
+use super::arguments::OF_SCORE;
+use super::bank_function::{BankFunction, Compute};
+use super::query_vectors::QueryVectors;
+use crate::bank::Bank;
 use crate::error::Result;
 
 #[user_doc(
@@ -18,11 +17,15 @@ use crate::error::Result;
 )]
 struct KnnDensityRatio;
 
-pub(super) fn udf(banks: &Arc<Banks>) -> ScalarUDF {
-    const DOC: &KnnDensityRatio = &KnnDensityRatio;
-    RowScore::udf("knn_density_ratio", banks, DOC.doc(), compute)
-}
+pub(super) static FUNCTION: BankFunction = BankFunction {
+    name: "knn_density_ratio",
+    parameters: OF_SCORE,
+    documentation: || KnnDensityRatio.doc(),
+    plan: |_| Ok(Field::new(FUNCTION.name, DataType::Float32, true)),
+    compute: Compute::Score(knn_density_ratio),
+};
 
-fn compute(bank: &Bank, asked: &Asked<'_>) -> Result<Vec<Option<f32>>> {
-    Ok(bank.density_ratios(asked.queries, asked.k, asked.own)?.into_iter().map(Some).collect())
+/// The mean over each query's k nearest rows of: its k-th distance divided by theirs.
+fn knn_density_ratio(bank: &Bank, queries: &QueryVectors, k: usize) -> Result<Vec<Option<f32>>> {
+    Ok(bank.density_ratios(queries.vectors(), k, queries.excluded())?.into_iter().map(Some).collect())
 }

@@ -1,15 +1,14 @@
 //! `knn_lid(embedding, bank [, k] [, id])`: local intrinsic dimensionality at an image.
 
-use std::sync::Arc;
-
-use datafusion::logical_expr::ScalarUDF;
+use arrow::datatypes::{DataType, Field};
 use datafusion_macros::user_doc;
 
-use super::arguments::Asked;
-use super::row_score::{RowScore, of_distances};
-use crate::bank::{Bank, Banks};
+use super::arguments::OF_SCORE;
+use super::bank_function::{BankFunction, Compute};
+use super::query_vectors::QueryVectors;
+use crate::bank::Bank;
 use crate::error::Result;
-use crate::statistics::thresholds;
+use crate::statistics::thresholds::intrinsic_dimension;
 
 #[user_doc(
     doc_section(label = "Scores"),
@@ -19,11 +18,16 @@ use crate::statistics::thresholds;
 )]
 struct KnnLid;
 
-pub(super) fn udf(banks: &Arc<Banks>) -> ScalarUDF {
-    const DOC: &KnnLid = &KnnLid;
-    RowScore::udf("knn_lid", banks, DOC.doc(), compute)
-}
+pub(super) static FUNCTION: BankFunction = BankFunction {
+    name: "knn_lid",
+    parameters: OF_SCORE,
+    documentation: || KnnLid.doc(),
+    plan: |_| Ok(Field::new(FUNCTION.name, DataType::Float32, true)),
+    compute: Compute::Score(knn_lid),
+};
 
-fn compute(bank: &Bank, asked: &Asked<'_>) -> Result<Vec<Option<f32>>> {
-    of_distances(bank, asked, thresholds::intrinsic_dimension)
+/// The estimate from each query's k nearest distances.
+fn knn_lid(bank: &Bank, queries: &QueryVectors, k: usize) -> Result<Vec<Option<f32>>> {
+    let nearest = queries.nearest_distances(bank, k)?;
+    Ok(nearest.iter().map(|distances| intrinsic_dimension(distances)).collect())
 }

@@ -1,15 +1,14 @@
 //! `knn_mean_distance(embedding, bank [, k] [, id])`: mean distance to the k nearest embeddings of a bank.
 
-use std::sync::Arc;
-
-use datafusion::logical_expr::ScalarUDF;
+use arrow::datatypes::{DataType, Field};
 use datafusion_macros::user_doc;
 
-use super::arguments::Asked;
-use super::row_score::{RowScore, of_distances};
-use crate::bank::{Bank, Banks};
+use super::arguments::OF_SCORE;
+use super::bank_function::{BankFunction, Compute};
+use super::query_vectors::QueryVectors;
+use crate::bank::Bank;
 use crate::error::Result;
-use crate::statistics::thresholds;
+use crate::statistics::thresholds::mean_distance;
 
 #[user_doc(
     doc_section(label = "Scores"),
@@ -19,11 +18,16 @@ use crate::statistics::thresholds;
 )]
 struct KnnMeanDistance;
 
-pub(super) fn udf(banks: &Arc<Banks>) -> ScalarUDF {
-    const DOC: &KnnMeanDistance = &KnnMeanDistance;
-    RowScore::udf("knn_mean_distance", banks, DOC.doc(), compute)
-}
+pub(super) static FUNCTION: BankFunction = BankFunction {
+    name: "knn_mean_distance",
+    parameters: OF_SCORE,
+    documentation: || KnnMeanDistance.doc(),
+    plan: |_| Ok(Field::new(FUNCTION.name, DataType::Float32, true)),
+    compute: Compute::Score(knn_mean_distance),
+};
 
-fn compute(bank: &Bank, asked: &Asked<'_>) -> Result<Vec<Option<f32>>> {
-    of_distances(bank, asked, |nearest| Some(thresholds::mean_distance(nearest)))
+/// The mean of each query's k nearest distances.
+fn knn_mean_distance(bank: &Bank, queries: &QueryVectors, k: usize) -> Result<Vec<Option<f32>>> {
+    let nearest = queries.nearest_distances(bank, k)?;
+    Ok(nearest.iter().map(|distances| Some(mean_distance(distances))).collect())
 }

@@ -1,18 +1,14 @@
 //! `knn_ood_score(embedding, bank [, k] [, id])`: distance to the k-th nearest embedding of a bank.
 
-use std::sync::Arc;
-
-use datafusion::logical_expr::ScalarUDF;
+use arrow::datatypes::{DataType, Field};
 use datafusion_macros::user_doc;
 
-use super::arguments::Asked;
-use super::row_score::RowScore;
-use crate::bank::{Bank, Banks};
+use super::arguments::OF_SCORE;
+use super::bank_function::{BankFunction, Compute};
+use super::query_vectors::QueryVectors;
+use crate::bank::Bank;
 use crate::error::Result;
 use crate::index::{Kth, Question};
-
-/// As SQL calls it; the optimiser knows it by this name.
-pub(crate) const NAME: &str = "knn_ood_score";
 
 #[user_doc(
     doc_section(label = "Scores"),
@@ -41,12 +37,16 @@ FROM images WHERE dataset = 'camera_7' ORDER BY score DESC LIMIT 20;
 )]
 struct KnnOodScore;
 
-pub(super) fn udf(banks: &Arc<Banks>) -> ScalarUDF {
-    const DOC: &KnnOodScore = &KnnOodScore;
-    RowScore::udf(NAME, banks, DOC.doc(), compute)
-}
+pub(crate) static FUNCTION: BankFunction = BankFunction {
+    name: "knn_ood_score",
+    parameters: OF_SCORE,
+    documentation: || KnnOodScore.doc(),
+    plan: |_| Ok(Field::new(FUNCTION.name, DataType::Float32, true)),
+    compute: Compute::Score(knn_ood_score),
+};
 
-fn compute(bank: &Bank, asked: &Asked<'_>) -> Result<Vec<Option<f32>>> {
-    let found = bank.find(asked.queries, Question { own: asked.own, ..Question::all(asked.k) })?;
+/// The distance of each query to its k-th nearest row, Euclidean.
+fn knn_ood_score(bank: &Bank, queries: &QueryVectors, k: usize) -> Result<Vec<Option<f32>>> {
+    let found = bank.find(queries.vectors(), Question { own: queries.excluded(), ..Question::all(k) })?;
     Ok(found.kth.into_iter().map(|kth| if let Kth::At(distance) = kth { Some(distance) } else { None }).collect())
 }

@@ -1,25 +1,132 @@
-//! Functions of a row's class logits: arguments, and one number per row.
+//! SQL functions of a row's class logits: `name(logits)` and `name(logits [, T])`, one DOUBLE per row.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 
 use super::arguments;
 use crate::error::Error;
 use crate::index::vectors::{embedding, numbers};
 use crate::schema;
 
+/// A function of logits.
+#[derive(Debug)]
+pub(super) struct LogitsFunction {
+    /// As SQL calls it.
+    pub(super) name: &'static str,
+    pub(super) documentation: fn() -> Option<&'static Documentation>,
+    pub(super) score: Score,
+}
+
+/// Of finite logits, at least one.
+#[derive(Debug)]
+pub(super) enum Score {
+    Plain(fn(&[f32]) -> f64),
+    /// At a temperature; 1 where it is left out.
+    Tempered(fn(&[f32], f64) -> f64),
+}
+
+impl LogitsFunction {
+    pub(super) fn udf(&'static self) -> ScalarUDF {
+        LogitsUdf { function: self, signature: Signature::user_defined(Volatility::Immutable) }.into()
+    }
+
+    /// T, which must be a literal.
+    fn temperature(&self, literals: &[Option<&ScalarValue>]) -> Result<f64> {
+        let Some(literal) = literals.get(1) else { return Ok(1.0) };
+        let name = self.name;
+        match literal.map(|value| value.cast_to(&DataType::Float64)).transpose()? {
+            Some(ScalarValue::Float64(Some(t))) if t > 0.0 && t.is_finite() => Ok(t),
+            Some(ScalarValue::Float64(Some(t))) => plan_err!("{name}: T = {t} must be greater than 0"),
+            _ => plan_err!("{name}: T must be a literal number, such as 1"),
+        }
+    }
+}
+
+/// What DataFusion calls.
+#[derive(Debug)]
+struct LogitsUdf {
+    function: &'static LogitsFunction,
+    signature: Signature,
+}
+
+impl PartialEq for LogitsUdf {
+    fn eq(&self, other: &Self) -> bool {
+        self.function.name == other.function.name
+    }
+}
+
+impl Eq for LogitsUdf {}
+
+impl Hash for LogitsUdf {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.function.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for LogitsUdf {
+    fn name(&self) -> &str {
+        self.function.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let name = self.function.name;
+        match (types, &self.function.score) {
+            ([logits], _) => Ok(vec![coerce(name, logits)?]),
+            // a literal must stay one: no cast is put around it
+            ([logits, t], Score::Tempered(_)) if t.is_numeric() => Ok(vec![coerce(name, logits)?, t.clone()]),
+            ([_, t], Score::Tempered(_)) => plan_err!("{name}: T must be a number, got {t}"),
+            _ => {
+                let takes = arguments::takes(name, self.documentation());
+                plan_err!("{name} takes {takes}, got {} arguments", types.len())
+            }
+        }
+    }
+
+    fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
+        plan_err!("{}: planned by its arguments, see return_field_from_args", self.function.name)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        check(self.function.name, &args.arg_fields[0])?;
+        self.function.temperature(args.scalar_arguments)?;
+        Ok(Arc::new(Field::new(self.function.name, DataType::Float64, true)))
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let t = self.function.temperature(&arguments::literals(&args.args))?;
+        let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
+        let column = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;
+        let scores = match self.function.score {
+            Score::Plain(score) => scores(&column, score)?,
+            Score::Tempered(score) => scores(&column, |logits| score(logits, t))?,
+        };
+        arguments::value(Arc::new(scores), scalar)
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        (self.function.documentation)()
+    }
+}
+
 /// Logits are lists of numbers, as embeddings are.
-pub(super) fn coerce(name: &str, given: &DataType) -> Result<DataType> {
+fn coerce(name: &str, given: &DataType) -> Result<DataType> {
     arguments::embedding_type(name, given)
         .or_else(|_| plan_err!("{name}: the first argument must be class logits (FLOAT[classes]), got {given}"))
 }
 
 /// Refuse what is known to be no logits.
-pub(super) fn check(name: &str, field: &Field) -> Result<()> {
+fn check(name: &str, field: &Field) -> Result<()> {
     if schema::is_embedding(field) {
         let (column, logits) = (field.name(), schema::logits_column(field.name()));
         return plan_err!(
@@ -30,18 +137,6 @@ pub(super) fn check(name: &str, field: &Field) -> Result<()> {
 }
 
 /// A DOUBLE for each row whose logits are not NULL.
-pub(super) fn each_row(args: &ScalarFunctionArgs, score: impl Fn(&[f32]) -> f64) -> Result<ColumnarValue> {
-    let column = args.args[0].to_array(match &args.args[0] {
-        ColumnarValue::Scalar(_) => 1,
-        ColumnarValue::Array(column) => column.len(),
-    })?;
-    let found: ArrayRef = Arc::new(scores(&column, score)?);
-    match &args.args[0] {
-        ColumnarValue::Scalar(_) => Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)),
-        ColumnarValue::Array(_) => Ok(ColumnarValue::Array(found)),
-    }
-}
-
 fn scores(column: &ArrayRef, score: impl Fn(&[f32]) -> f64) -> Result<Float64Array> {
     let of_row = |row: usize, values: Result<Option<&[f32]>, &'static str>| {
         let bad = |problem| Error::BadVector { what: "the logits' batch".into(), row, problem };

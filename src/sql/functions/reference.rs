@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use datafusion::logical_expr::Documentation;
 
-use super::{aggregates, scalars, windows};
+use super::register::{aggregates, scalars, windows};
 use crate::bank::Banks;
 use crate::sql::networks::Networks;
 

@@ -1,80 +1,79 @@
-//! The aggregates that compare ID with OOD scores, `name(score, is_ood)`. Their state is both samples, mergeable across
-//! partitions.
+//! The aggregates that compare ID with OOD scores, `name(score, is_ood)` and `name(score, is_ood [, tpr])`. Their state is
+//! both samples, mergeable across partitions.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, ListArray};
+use arrow::array::{ArrayRef, AsArray, Float64Array, ListArray, RecordBatch};
 use arrow::buffer::OffsetBuffer;
-use arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Schema};
 use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::format_state_name;
-use datafusion::logical_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Signature, Volatility};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, ColumnarValue, Documentation, Signature, Volatility,
+};
 
-/// Argument types of `name(score, is_ood)`.
-pub(super) fn coerce(name: &str, types: &[DataType]) -> Result<Vec<DataType>> {
-    match types {
-        [score, is_ood] if score.is_numeric() && matches!(is_ood, DataType::Boolean | DataType::Null) => {
-            Ok(vec![DataType::Float64, DataType::Boolean])
-        }
-        [score, is_ood] => plan_err!("{name} takes (score, is_ood): a number and a boolean, got {score} and {is_ood}"),
-        _ => plan_err!("{name} takes (score, is_ood), got {} arguments", types.len()),
-    }
-}
+use super::arguments;
 
-/// DISTINCT would drop images that happen to score alike.
-pub(super) fn refuse_distinct(name: &str, args: &AccumulatorArgs<'_>) -> Result<()> {
-    if args.is_distinct { plan_err!("{name} takes no DISTINCT: every row counts") } else { Ok(()) }
-}
-
-/// The two lists that [`Samples`] hands from partition to partition.
-pub(super) fn state_fields(args: &StateFieldsArgs<'_>) -> Vec<FieldRef> {
-    ["id", "ood"]
-        .map(|side| {
-            let list = DataType::List(Arc::new(Field::new("item", DataType::Float64, true)));
-            Arc::new(Field::new(format_state_name(args.name, side), list, true))
-        })
-        .to_vec()
-}
-
-/// An aggregate without further arguments.
+/// An aggregate of scores, some of ID rows and some of OOD rows.
 #[derive(Debug)]
-pub(super) struct Separation {
-    name: &'static str,
+pub(super) struct MetricFunction {
+    /// As SQL calls it.
+    pub(super) name: &'static str,
+    pub(super) documentation: fn() -> Option<&'static Documentation>,
+    pub(super) metric: Metric,
+}
+
+/// DOUBLE, of ID scores and OOD scores; `None` where one class has no rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Metric {
+    Plain(fn(&[f64], &[f64]) -> Option<f64>),
+    /// At a true-positive rate in (0, 1], a literal; 0.95 where it is left out.
+    AtTpr(fn(&[f64], &[f64], f64) -> Option<f64>),
+}
+
+impl MetricFunction {
+    pub(super) fn udf(&'static self) -> AggregateUDF {
+        MetricUdf { function: self, signature: Signature::user_defined(Volatility::Immutable) }.into()
+    }
+
+    fn tpr(&self, args: &AccumulatorArgs<'_>) -> Result<f64> {
+        let Some(tpr) = args.exprs.get(2) else { return Ok(0.95) };
+        // a literal evaluates without a row; anything else gives an array
+        let value = tpr.evaluate(&RecordBatch::new_empty(Schema::empty().into()));
+        let literal = if let Ok(ColumnarValue::Scalar(literal)) = value { Some(literal) } else { None };
+        match arguments::tpr(self.name, literal.as_ref())? {
+            tpr if tpr > 0.0 && tpr <= 1.0 => Ok(tpr),
+            tpr => plan_err!("{}: tpr = {tpr} must lie in (0, 1]", self.name),
+        }
+    }
+}
+
+/// What DataFusion calls.
+#[derive(Debug)]
+struct MetricUdf {
+    function: &'static MetricFunction,
     signature: Signature,
-    documentation: Option<&'static Documentation>,
-    metric: fn(&[f64], &[f64]) -> Option<f64>,
 }
 
-impl Separation {
-    /// DOUBLE; NULL where one class has no rows.
-    pub(super) fn udf(
-        name: &'static str,
-        documentation: Option<&'static Documentation>,
-        metric: fn(&[f64], &[f64]) -> Option<f64>,
-    ) -> AggregateUDF {
-        Self { name, signature: Signature::user_defined(Volatility::Immutable), documentation, metric }.into()
-    }
-}
-
-impl PartialEq for Separation {
+impl PartialEq for MetricUdf {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
+        self.function.name == other.function.name
     }
 }
 
-impl Eq for Separation {}
+impl Eq for MetricUdf {}
 
-impl Hash for Separation {
+impl Hash for MetricUdf {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
+        self.function.name.hash(state);
     }
 }
 
-impl AggregateUDFImpl for Separation {
+impl AggregateUDFImpl for MetricUdf {
     fn name(&self) -> &str {
-        self.name
+        self.function.name
     }
 
     fn signature(&self) -> &Signature {
@@ -82,51 +81,61 @@ impl AggregateUDFImpl for Separation {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        coerce(self.name, types)
+        let name = self.function.name;
+        let tpr = match (types, self.function.metric) {
+            ([_, _], _) => None,
+            ([_, _, tpr], Metric::AtTpr(_)) => Some(arguments::tpr_type(name, tpr)?),
+            _ => {
+                let takes = arguments::takes(name, self.documentation());
+                return plan_err!("{name} takes {takes}, got {} arguments", types.len());
+            }
+        };
+        match (&types[0], &types[1]) {
+            (score, DataType::Boolean | DataType::Null) if score.is_numeric() => {
+                Ok([DataType::Float64, DataType::Boolean].into_iter().chain(tpr).collect())
+            }
+            (score, is_ood) => {
+                plan_err!("{name} takes (score, is_ood): a number and a boolean, got {score} and {is_ood}")
+            }
+        }
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
         Ok(DataType::Float64)
     }
 
+    /// The two lists that [`Samples`] hands from partition to partition.
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        Ok(state_fields(&args))
+        let list = |side| {
+            let list = DataType::List(Arc::new(Field::new("item", DataType::Float64, true)));
+            Arc::new(Field::new(format_state_name(args.name, side), list, true))
+        };
+        Ok(["id", "ood"].map(list).to_vec())
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        refuse_distinct(self.name, &args)?;
-        Ok(Box::new(Samples::new(self.name, self.metric)))
+        let MetricFunction { name, metric, .. } = *self.function;
+        if args.is_distinct {
+            // it would drop images that happen to score alike
+            return plan_err!("{name} takes no DISTINCT: every row counts");
+        }
+        let tpr = self.function.tpr(&args)?;
+        Ok(Box::new(Samples { name, id: Vec::new(), ood: Vec::new(), metric, tpr }))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        self.documentation
+        (self.function.documentation)()
     }
 }
 
-/// A metric of (ID scores, OOD scores); `None` where it is not defined.
-type Metric = dyn Fn(&[f64], &[f64]) -> Option<f64> + Send + Sync;
-
-/// Collects scores by class; `metric(id, ood)` has the last word. Rows with a NULL are left out.
-pub(super) struct Samples {
+/// Scores by class. Rows with a NULL are left out.
+#[derive(Debug)]
+struct Samples {
     name: &'static str,
     id: Vec<f64>,
     ood: Vec<f64>,
-    metric: Box<Metric>,
-}
-
-impl std::fmt::Debug for Samples {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct(self.name).field("id", &self.id.len()).field("ood", &self.ood.len()).finish()
-    }
-}
-
-impl Samples {
-    pub(super) fn new(
-        name: &'static str,
-        metric: impl Fn(&[f64], &[f64]) -> Option<f64> + Send + Sync + 'static,
-    ) -> Self {
-        Self { name, id: Vec::new(), ood: Vec::new(), metric: Box::new(metric) }
-    }
+    metric: Metric,
+    tpr: f64,
 }
 
 impl Accumulator for Samples {
@@ -163,7 +172,10 @@ impl Accumulator for Samples {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64((self.metric)(&self.id, &self.ood)))
+        Ok(ScalarValue::Float64(match self.metric {
+            Metric::Plain(metric) => metric(&self.id, &self.ood),
+            Metric::AtTpr(metric) => metric(&self.id, &self.ood, self.tpr),
+        }))
     }
 
     fn size(&self) -> usize {

@@ -3,89 +3,89 @@
 use std::collections::BinaryHeap;
 use std::fmt;
 
-/// A score, ordered and hashed by its number: never NaN.
+/// A score, ordered and hashed by its value; never NaN.
 #[derive(Debug, Clone, Copy)]
-pub struct Number(pub f32);
+pub struct Score(pub f32);
 
-impl PartialEq for Number {
+impl PartialEq for Score {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Number {}
+impl Eq for Score {}
 
-impl PartialOrd for Number {
+impl PartialOrd for Score {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Number {
+impl Ord for Score {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         self.0.total_cmp(&other.0)
     }
 }
 
-impl std::hash::Hash for Number {
+impl std::hash::Hash for Score {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.0.to_bits().hash(state);
     }
 }
 
-/// Scores that pass are more than `floor` and at most `ceiling`; the others' rows are dropped, as are those without.
+/// Scores pass that are above `lower` and at most `upper`. Rows with another score are dropped, as are rows without one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Bounds {
-    /// A score up to this does not pass.
-    pub floor: Option<Number>,
-    /// A score beyond this does not pass.
-    pub ceiling: Option<Number>,
+    /// A score passes above this.
+    pub lower: Option<Score>,
+    /// A score passes up to this.
+    pub upper: Option<Score>,
 }
 
 impl Bounds {
     /// `score > c`.
     pub fn above(c: f64) -> Self {
-        Self { floor: Some(Number(at_most(c))), ceiling: None }
+        Self { lower: Some(Score(at_most(c))), upper: None }
     }
 
     /// `score >= c`.
     pub fn from(c: f64) -> Self {
-        Self { floor: Some(Number(below(c))), ceiling: None }
+        Self { lower: Some(Score(below(c))), upper: None }
     }
 
     /// `score < c`.
     pub fn under(c: f64) -> Self {
-        Self { floor: None, ceiling: Some(Number(below(c))) }
+        Self { lower: None, upper: Some(Score(below(c))) }
     }
 
     /// `score <= c`.
     pub fn up_to(c: f64) -> Self {
-        Self { floor: None, ceiling: Some(Number(at_most(c))) }
+        Self { lower: None, upper: Some(Score(at_most(c))) }
     }
 
     /// Scores that pass both.
     pub fn and(self, other: Self) -> Self {
         Self {
-            floor: self.floor.max(other.floor),
-            ceiling: match (self.ceiling, other.ceiling) {
+            lower: self.lower.max(other.lower),
+            upper: match (self.upper, other.upper) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             },
         }
     }
 
-    /// Every score passes.
-    pub fn is_open(&self) -> bool {
-        self.floor.is_none() && self.ceiling.is_none()
+    /// Whether every score passes.
+    pub fn is_unbounded(&self) -> bool {
+        self.lower.is_none() && self.upper.is_none()
     }
 }
 
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.floor, self.ceiling) {
-            (Some(Number(floor)), Some(Number(ceiling))) => write!(f, "{floor} < score <= {ceiling}"),
-            (Some(Number(floor)), None) => write!(f, "score > {floor}"),
-            (None, Some(Number(ceiling))) => write!(f, "score <= {ceiling}"),
+        match (self.lower, self.upper) {
+            (Some(Score(lower)), Some(Score(upper))) => write!(f, "{lower} < score <= {upper}"),
+            (Some(Score(lower)), None) => write!(f, "score > {lower}"),
+            (None, Some(Score(upper))) => write!(f, "score <= {upper}"),
             (None, None) => write!(f, "any score"),
         }
     }
@@ -93,17 +93,17 @@ impl fmt::Display for Bounds {
 
 /// The largest f32 that is at most c: a score is at most c where it is at most this.
 fn at_most(c: f64) -> f32 {
-    let near = c as f32;
-    if f64::from(near) <= c { near } else { near.next_down() }
+    let rounded = c as f32;
+    if f64::from(rounded) <= c { rounded } else { rounded.next_down() }
 }
 
 /// The largest f32 below c.
 fn below(c: f64) -> f32 {
-    let near = c as f32;
-    if f64::from(near) < c { near } else { near.next_down() }
+    let rounded = c as f32;
+    if f64::from(rounded) < c { rounded } else { rounded.next_down() }
 }
 
-/// Only the first rows of an order by score are wanted.
+/// The query needs only the first rows in the order of their scores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Top {
     /// How many.
@@ -118,47 +118,47 @@ impl fmt::Display for Top {
     }
 }
 
-/// Rows after which there are bounds for the first time.
+/// How many rows are searched before the bounds are read for the first time.
 const FIRST_STEP: usize = 128;
 
 /// The best scores so far.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct BestScores {
     top: Top,
-    /// The worst of the best is on top.
-    best: BinaryHeap<Number>,
-    seen: usize,
+    /// The worst of them is on top.
+    best: BinaryHeap<Score>,
+    searched: usize,
 }
 
-impl Running {
+impl BestScores {
     pub(super) fn new(top: Top) -> Self {
-        Self { top, best: BinaryHeap::new(), seen: 0 }
+        Self { top, best: BinaryHeap::new(), searched: 0 }
     }
 
-    /// Rows of which so much is known that it is time to ask again: as many as were seen.
+    /// How many rows to search before the bounds are read again: as many as were searched so far.
     pub(super) fn step(&self) -> usize {
-        self.seen.max(FIRST_STEP)
+        self.searched.max(FIRST_STEP)
     }
 
-    /// Rows were searched.
-    pub(super) fn see(&mut self, rows: usize) {
-        self.seen += rows;
+    /// Count rows that were searched.
+    pub(super) fn count(&mut self, rows: usize) {
+        self.searched += rows;
     }
 
     pub(super) fn add(&mut self, score: f32) {
         let rank = if self.top.largest { -score } else { score };
-        self.best.push(Number(rank));
+        self.best.push(Score(rank));
         if self.best.len() > self.top.rows {
             self.best.pop();
         }
     }
 
-    /// Scores that can still be among the first: equal ones can, another key may decide.
+    /// The scores that can still be among the first. An equal score can, because another key may decide.
     pub(super) fn bounds(&self) -> Bounds {
         let full = self.best.len() >= self.top.rows;
         match self.best.peek().filter(|_| full) {
-            Some(&Number(worst)) if self.top.largest => Bounds::from(f64::from(-worst)),
-            Some(&Number(worst)) => Bounds::up_to(f64::from(worst)),
+            Some(&Score(worst)) if self.top.largest => Bounds::from(f64::from(-worst)),
+            Some(&Score(worst)) => Bounds::up_to(f64::from(worst)),
             None => Bounds::default(),
         }
     }
@@ -169,15 +169,15 @@ mod tests {
     use super::*;
 
     fn passes(bounds: Bounds, score: f32) -> bool {
-        bounds.floor.is_none_or(|floor| score > floor.0) && bounds.ceiling.is_none_or(|ceiling| score <= ceiling.0)
+        bounds.lower.is_none_or(|lower| score > lower.0) && bounds.upper.is_none_or(|upper| score <= upper.0)
     }
 
     #[test]
     fn bounds_say_what_the_comparison_says() {
         // 0.1 lies between two f32; 0.5 is one
         for c in [0.1, 0.5, 0.0, 2.0, -1.0, 1e-50, f64::from(0.1f32)] {
-            let near = c as f32;
-            for score in [near, near.next_up(), near.next_down(), 0.0, 2.0, 0.7] {
+            let rounded = c as f32;
+            for score in [rounded, rounded.next_up(), rounded.next_down(), 0.0, 2.0, 0.7] {
                 let wide = f64::from(score);
                 assert_eq!(passes(Bounds::above(c), score), wide > c, "{score} > {c}");
                 assert_eq!(passes(Bounds::from(c), score), wide >= c, "{score} >= {c}");
@@ -191,16 +191,16 @@ mod tests {
 
     #[test]
     fn the_first_of_an_order_bound_the_rest() {
-        let mut largest = Running::new(Top { rows: 2, largest: true });
-        let mut smallest = Running::new(Top { rows: 2, largest: false });
+        let mut largest = BestScores::new(Top { rows: 2, largest: true });
+        let mut smallest = BestScores::new(Top { rows: 2, largest: false });
         for score in [0.5, 0.7, 0.6, 0.1] {
             largest.add(score);
             smallest.add(score);
         }
         assert!(passes(largest.bounds(), 0.6) && !passes(largest.bounds(), 0.599));
         assert!(passes(smallest.bounds(), 0.5) && !passes(smallest.bounds(), 0.501));
-        let mut few = Running::new(Top { rows: 3, largest: true });
+        let mut few = BestScores::new(Top { rows: 3, largest: true });
         few.add(0.5);
-        assert!(few.bounds().is_open());
+        assert!(few.bounds().is_unbounded());
     }
 }

@@ -16,12 +16,12 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PlanProperties};
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::bounds::{Bounds, Running, Top};
+use super::bounds::{BestScores, Bounds, Top};
 use super::node::{Call, Scored, describe};
-use crate::bank::{Bank, Banks};
+use crate::bank::{Bank, Banks, Definition};
 use crate::index::vectors::Vectors;
 use crate::index::{Kth, Question, SearchOptions};
-use crate::sql::functions::arguments::Queries;
+use crate::sql::functions::query_vectors::QueryVectors;
 use crate::sql::functions::settings;
 
 /// Rows that are searched together: fewer, and a search has less to share.
@@ -33,7 +33,7 @@ pub struct ScoreExec {
     input: Arc<dyn ExecutionPlan>,
     call: Call,
     bounds: Bounds,
-    told: bool,
+    needed: bool,
     top: Option<Top>,
     embedding: Arc<dyn PhysicalExpr>,
     id: Option<Arc<dyn PhysicalExpr>>,
@@ -41,7 +41,7 @@ pub struct ScoreExec {
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
     /// The best scores of all partitions.
-    running: Option<Arc<Mutex<Running>>>,
+    best: Option<Arc<Mutex<BestScores>>>,
     /// How the bank is searched, once it is.
     described: Arc<OnceLock<String>>,
 }
@@ -63,13 +63,13 @@ impl ScoreExec {
             input,
             call: scored.call.clone(),
             bounds: scored.bounds,
-            told: scored.told,
+            needed: scored.needed,
             top: scored.top,
             embedding,
             id,
             banks,
             metrics: ExecutionPlanMetricsSet::new(),
-            running: scored.top.map(|top| Arc::new(Mutex::new(Running::new(top)))),
+            best: scored.top.map(|top| Arc::new(Mutex::new(BestScores::new(top)))),
             described: Arc::default(),
         }
     }
@@ -84,7 +84,7 @@ impl ScoreExec {
             id: self.id.clone(),
             banks: Arc::clone(&self.banks),
             metrics: ExecutionPlanMetricsSet::new(),
-            running: self.top.map(|top| Arc::new(Mutex::new(Running::new(top)))),
+            best: self.top.map(|top| Arc::new(Mutex::new(BestScores::new(top)))),
             described: Arc::default(),
             ..*self
         }
@@ -110,7 +110,7 @@ impl DisplayAs for ScoreExec {
         if let Some(id) = &self.id {
             write!(f, ", without id={id}")?;
         }
-        describe(f, &self.bounds, self.told, self.top.as_ref())?;
+        describe(f, &self.bounds, self.needed, self.top.as_ref())?;
         self.described.get().map_or(Ok(()), |described| write!(f, ", search=[{described}]"))
     }
 }
@@ -148,14 +148,14 @@ impl ExecutionPlan for ScoreExec {
         let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
         let scorer = Scorer {
             bounds: self.bounds,
-            told: self.told,
+            needed: self.needed,
             call: self.call.clone(),
             embedding: Arc::clone(&self.embedding),
             id: self.id.clone(),
             banks: Arc::clone(&self.banks),
             options: settings::search(context.session_config().options())?,
             schema: self.schema(),
-            running: self.running.clone(),
+            best: self.best.clone(),
             described: Arc::clone(&self.described),
             baseline: BaselineMetrics::new(&self.metrics, partition),
             scored: count("rows_scored"),
@@ -191,14 +191,14 @@ impl ExecutionPlan for ScoreExec {
 /// One partition at work.
 struct Scorer {
     bounds: Bounds,
-    told: bool,
+    needed: bool,
     call: Call,
     embedding: Arc<dyn PhysicalExpr>,
     id: Option<Arc<dyn PhysicalExpr>>,
     banks: Arc<Banks>,
     options: SearchOptions,
     schema: SchemaRef,
-    running: Option<Arc<Mutex<Running>>>,
+    best: Option<Arc<Mutex<BestScores>>>,
     described: Arc<OnceLock<String>>,
     baseline: BaselineMetrics,
     scored: Count,
@@ -213,7 +213,7 @@ impl Scorer {
         let timer = self.baseline.elapsed_compute().timer();
         let definition = self.banks.definition(&format!("{}@{}", self.call.bank, self.call.version))?;
         let rows = group.iter().map(RecordBatch::num_rows).sum();
-        let mut queries = Queries::with_capacity(definition.dimension, rows);
+        let mut queries = QueryVectors::with_capacity(definition.dimension, rows);
         for batch in &group {
             let column = self.embedding.evaluate(batch)?.into_array(batch.num_rows())?;
             let ids = match &self.id {
@@ -222,61 +222,64 @@ impl Scorer {
             };
             queries.push(&definition.name, &column, ids.as_ref())?;
         }
-        let found: Vec<Option<Kth>> = queries.ask(self.call.k, |asked| -> Result<_> {
-            if asked.queries.is_empty() {
-                return Ok(asked.spread(Vec::new()).collect());
-            }
-            let bank = self.banks.open(&definition, self.options)?;
-            self.described.get_or_init(|| bank.describe());
-            let mut found = Vec::with_capacity(asked.queries.len());
-            while found.len() < asked.queries.len() {
-                let (from, left) = (found.len(), asked.queries.len() - found.len());
-                let to = from + self.lock().map_or(left, |running| running.step().min(left));
-                let own = asked.own.map(|own| &own[from..to]);
-                found.extend(self.find(&bank, asked.queries.rows(from, to), own)?.into_iter().map(Some));
-            }
-            Ok(asked.spread(found).collect())
-        })?;
+        let found = self.search(&definition, &queries)?;
         timer.done();
         self.with_scores(group, &found)
     }
 
-    fn find(&self, bank: &Bank, queries: Vectors<'_>, own: Option<&[Option<u64>]>) -> Result<Vec<Kth>> {
-        let so_far = self.lock().map(|running| running.bounds());
+    /// Where the score of each row lies; `None` where its embedding is NULL.
+    fn search(&self, definition: &Definition, queries: &QueryVectors) -> Result<Vec<Option<Kth>>> {
+        let vectors = queries.vectors();
+        let mut found = Vec::with_capacity(vectors.len());
+        if !vectors.is_empty() {
+            let bank = self.banks.open(definition, self.options)?;
+            self.described.get_or_init(|| bank.describe());
+            while found.len() < vectors.len() {
+                let (from, left) = (found.len(), vectors.len() - found.len());
+                let to = from + self.lock().map_or(left, |best| best.step().min(left));
+                let excluded = queries.excluded().map(|excluded| &excluded[from..to]);
+                found.extend(self.find(&bank, vectors.rows(from, to), excluded)?.into_iter().map(Some));
+            }
+        }
+        Ok(queries.scatter(found).collect())
+    }
+
+    fn find(&self, bank: &Bank, queries: Vectors<'_>, excluded: Option<&[Option<u64>]>) -> Result<Vec<Kth>> {
+        let so_far = self.lock().map(|best| best.bounds());
         let bounds = self.bounds.and(so_far.unwrap_or_default());
-        let (floor, ceiling) = (bounds.floor.map(|floor| floor.0), bounds.ceiling.map(|ceiling| ceiling.0));
-        // where only the side of a floor matters, the search need not go beyond it
-        let ceiling = if self.told { ceiling } else { ceiling.or(floor) };
-        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, own })?;
-        let told = found.kth.iter().filter(|kth| matches!(kth, Kth::At(_))).count();
+        let (floor, ceiling) = (bounds.lower.map(|lower| lower.0), bounds.upper.map(|upper| upper.0));
+        // where only the side of the lower bound matters, the search need not go beyond it
+        let ceiling = if self.needed { ceiling } else { ceiling.or(floor) };
+        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, own: excluded })?;
+        let exact = found.kth.iter().filter(|kth| matches!(kth, Kth::At(_))).count();
         self.scored.add(queries.len());
-        self.stopped.add(queries.len() - told);
+        self.stopped.add(queries.len() - exact);
         self.estimated.add(found.work.estimated as usize);
         self.computed.add(found.work.computed as usize);
-        if let Some(mut running) = self.lock() {
-            running.see(found.kth.len());
+        if let Some(mut best) = self.lock() {
+            best.count(found.kth.len());
             found.kth.iter().for_each(|kth| {
                 if let Kth::At(score) = kth {
-                    running.add(*score);
+                    best.add(*score);
                 }
             });
         }
         Ok(found.kth)
     }
 
-    fn lock(&self) -> Option<MutexGuard<'_, Running>> {
-        self.running.as_ref().map(|running| running.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> Option<MutexGuard<'_, BestScores>> {
+        self.best.as_ref().map(|best| best.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Whether a row passes, and its score.
     fn passes(&self, found: Option<Kth>) -> (bool, Option<f32>) {
         match found {
             // a comparison with NULL holds for no row; an order has NULL among its rows
-            None => (self.bounds.is_open(), None),
+            None => (self.bounds.is_unbounded(), None),
             Some(Kth::At(score)) => (true, Some(score)),
             Some(Kth::Within) => (false, None),
-            // beyond a floor that stood for the ceiling as well
-            Some(Kth::Beyond) => (!self.told && self.bounds.ceiling.is_none(), None),
+            // beyond the lower bound, which was the upper one as well
+            Some(Kth::Beyond) => (!self.needed && self.bounds.upper.is_none(), None),
         }
     }
 

@@ -9,6 +9,7 @@
 
 mod bounds;
 mod exec;
+mod expressions;
 mod node;
 mod rule;
 mod share;
@@ -20,6 +21,7 @@ use datafusion::common::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
@@ -27,9 +29,19 @@ pub use bounds::{Bounds, Top};
 pub use exec::ScoreExec;
 pub use node::Scored;
 pub use rule::PullScores;
-pub(crate) use rule::rules;
+use share::ShareEmbeddings;
 
 use crate::bank::Banks;
+
+/// DataFusion's optimiser rules, and ours where filters have gone down and common parts are not yet taken apart.
+pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    let common = rules.iter().position(|rule| rule.name() == "common_sub_expression_eliminate");
+    let at = common.unwrap_or(rules.len());
+    rules.insert(at, Arc::new(PullScores(Arc::clone(banks))));
+    rules.insert(at, Arc::new(ShareEmbeddings));
+    rules
+}
 
 /// DataFusion's planner, which also knows [`Scored`].
 pub(crate) struct Planner(Arc<Banks>);

@@ -21,7 +21,7 @@ pub struct Call {
     pub k: usize,
     /// FLOAT[d], or a list.
     pub embedding: Expr,
-    /// UINT64: the row's own entry in the bank is left out.
+    /// UINT64: the row's own entry in the bank is excluded.
     pub id: Option<Expr>,
 }
 
@@ -53,11 +53,11 @@ pub struct Scored {
     pub input: Arc<LogicalPlan>,
     /// Which score.
     pub call: Call,
-    /// The scores that pass; all, and NULL, where they are open.
+    /// The scores that pass. NULL passes as well where they are unbounded.
     pub bounds: Bounds,
     /// Whether the score is used above; otherwise the column is NULL.
-    pub told: bool,
-    /// The rows that an order by score and a limit can use; NULL always passes.
+    pub needed: bool,
+    /// The rows that an order by score and a limit can use. NULL always passes.
     pub top: Option<Top>,
     /// The score's column.
     pub column: String,
@@ -65,9 +65,9 @@ pub struct Scored {
 }
 
 impl Scored {
-    pub(super) fn new(input: LogicalPlan, call: Call, bounds: Bounds, told: bool, column: String) -> Result<Self> {
+    pub(super) fn new(input: LogicalPlan, call: Call, bounds: Bounds, needed: bool, column: String) -> Result<Self> {
         let schema = extended(input.schema(), &column)?;
-        Ok(Self { input: Arc::new(input), call, bounds, told, top: None, column, schema })
+        Ok(Self { input: Arc::new(input), call, bounds, needed, top: None, column, schema })
     }
 
     /// The score's column, for expressions above.
@@ -126,7 +126,7 @@ impl UserDefinedLogicalNodeCore for Scored {
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KnnOodScore: {}", self.call)?;
-        describe(f, &self.bounds, self.told, self.top.as_ref())
+        describe(f, &self.bounds, self.needed, self.top.as_ref())
     }
 
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
@@ -150,12 +150,12 @@ impl UserDefinedLogicalNodeCore for Scored {
 }
 
 /// What EXPLAIN says beside the call.
-pub(super) fn describe(f: &mut fmt::Formatter<'_>, bounds: &Bounds, told: bool, top: Option<&Top>) -> fmt::Result {
-    if !bounds.is_open() {
+pub(super) fn describe(f: &mut fmt::Formatter<'_>, bounds: &Bounds, needed: bool, top: Option<&Top>) -> fmt::Result {
+    if !bounds.is_unbounded() {
         write!(f, ", keep={bounds}")?;
     }
     if let Some(top) = top {
         write!(f, ", stop={top}")?;
     }
-    if told { Ok(()) } else { f.write_str(", score not needed") }
+    if needed { Ok(()) } else { f.write_str(", score not needed") }
 }

@@ -12,30 +12,23 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{
     Between, BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, Projection, Sort, SubqueryAlias,
 };
-use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
+use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
 use super::bounds::{Bounds, Top};
+use super::expressions::{columns, find_needed, project};
 use super::node::{Call, Scored};
-use super::share::ShareEmbeddings;
-use crate::bank::{Banks, Definition};
-use crate::sql::functions::{arguments, is_ood, knn_ood_pvalue, knn_ood_score, searches};
+use crate::bank::Banks;
+use crate::sql::functions::arguments::BankCall;
+use crate::sql::functions::bank_function::BankFunction;
+use crate::sql::functions::knn_ood_threshold::knn_ood_threshold;
+use crate::sql::functions::{is_ood, knn_ood_pvalue, knn_ood_score};
 use crate::statistics::thresholds;
 
 /// Begins the name of a score's column.
 const COLUMN: &str = "__knn_ood_score";
 
 /// See the [module](super).
-pub struct PullScores(Arc<Banks>);
-
-/// DataFusion's optimiser rules, and ours where filters have gone down and common parts are not yet taken apart.
-pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules = Optimizer::new().rules;
-    let common = rules.iter().position(|rule| rule.name() == "common_sub_expression_eliminate");
-    let at = common.unwrap_or(rules.len());
-    rules.insert(at, Arc::new(PullScores(Arc::clone(banks))));
-    rules.insert(at, Arc::new(ShareEmbeddings));
-    rules
-}
+pub struct PullScores(pub(super) Arc<Banks>);
 
 impl Debug for PullScores {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -62,19 +55,33 @@ impl OptimizerRule for PullScores {
 }
 
 impl PullScores {
-    /// A call of `knn_ood_score` with everything resolved; `None` for any other expression.
-    fn call(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<Call>> {
-        let name = knn_ood_score::NAME;
+    /// The score that a call of a function asks for, with everything resolved; `None` for any other expression.
+    fn resolve(
+        &self,
+        function: &BankFunction,
+        expr: &Expr,
+        input: &LogicalPlan,
+    ) -> Result<Option<(Call, BankCall<'_>)>> {
         let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
-        if func.name() != name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
+        if func.name() != function.name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
             return Ok(None);
         }
-        let bank = arguments::bank(name, &self.0, literal(&args[1]))?;
         let types = args.iter().map(|arg| arg.get_type(input.schema())).collect::<Result<Vec<_>>>()?;
-        let (at, id) = arguments::places(&types);
-        let k = arguments::k(name, &bank, at.is_some(), at.and_then(|at| literal(&args[at])), id.is_some())?;
-        let (embedding, id) = (args[0].clone(), id.map(|id| args[id].clone()));
-        Ok(Some(Call { bank: bank.name.clone(), version: bank.table_version, k, embedding, id }))
+        let literals: Vec<_> = args.iter().map(literal).collect();
+        let resolved = function.resolve(&self.0, &types, &literals)?;
+        let call = Call {
+            bank: resolved.bank.name.clone(),
+            version: resolved.bank.table_version,
+            k: resolved.k,
+            embedding: args[0].clone(),
+            id: resolved.id.map(|id| args[id].clone()),
+        };
+        Ok(Some((call, resolved)))
+    }
+
+    /// A call of `knn_ood_score`.
+    fn call(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<Call>> {
+        Ok(self.resolve(&knn_ood_score::FUNCTION, expr, input)?.map(|(call, _)| call))
     }
 
     /// A condition that only bounds one score: `knn_ood_score(…) > c` and the like, `knn_ood_pvalue(…) < p`,
@@ -82,13 +89,13 @@ impl PullScores {
     fn bounded(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<(Call, Bounds)>> {
         Ok(match expr {
             Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-                let (asked, number, op) = match (number(left), number(right)) {
+                let (compared, number, op) = match (number(left), number(right)) {
                     (None, Some(number)) => (uncast(left), number, Some(*op)),
                     (Some(number), None) => (uncast(right), number, op.swap()),
                     _ => return Ok(None),
                 };
-                if let Some((call, bank)) = self.calibrated(asked, knn_ood_pvalue::NAME)? {
-                    let calibration = self.0.calibration(&bank, bank.k)?;
+                if let Some((call, resolved)) = self.resolve(&knn_ood_pvalue::FUNCTION, compared, input)? {
+                    let calibration = resolved.calibration()?;
                     let limit = |strictly| thresholds::pvalue_limit(&calibration.scores, number, strictly);
                     return Ok(match op {
                         Some(Operator::Lt) => Some((call, Bounds::above(limit(true)))),
@@ -98,7 +105,7 @@ impl PullScores {
                         _ => None,
                     });
                 }
-                let call = self.call(asked, input)?;
+                let call = self.call(compared, input)?;
                 let bounds = match op {
                     Some(Operator::Gt) => Bounds::above(number),
                     Some(Operator::GtEq) => Bounds::from(number),
@@ -114,31 +121,17 @@ impl PullScores {
                 }
                 _ => None,
             },
-            Expr::Not(inner) => self.decision(inner)?.map(|(call, threshold)| (call, Bounds::up_to(threshold))),
-            other => self.decision(other)?.map(|(call, threshold)| (call, Bounds::above(threshold))),
+            Expr::Not(inner) => self.decision(inner, input)?.map(|(call, threshold)| (call, Bounds::up_to(threshold))),
+            other => self.decision(other, input)?.map(|(call, threshold)| (call, Bounds::above(threshold))),
         })
     }
 
     /// `is_ood(embedding, bank [, tpr])`: the score that it asks for, and the threshold.
-    fn decision(&self, expr: &Expr) -> Result<Option<(Call, f64)>> {
-        let (Some((call, bank)), Expr::ScalarFunction(function)) = (self.calibrated(expr, is_ood::NAME)?, expr) else {
-            return Ok(None);
-        };
-        let args = &function.args;
-        let tpr = arguments::tpr(is_ood::NAME, args.len() > 2, args.get(2).and_then(literal))?;
-        let threshold = self.0.calibration(&bank, bank.k)?.threshold(tpr)?;
-        Ok(Some((call, f64::from(threshold))))
-    }
-
-    /// The score that a function of a calibrated bank, `name(embedding, bank …)`, asks for.
-    fn calibrated(&self, expr: &Expr, name: &str) -> Result<Option<(Call, Arc<Definition>)>> {
-        let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else { return Ok(None) };
-        if func.name() != name || args.len() < 2 || args.iter().any(Expr::is_volatile) {
-            return Ok(None);
+    fn decision(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<(Call, f64)>> {
+        match self.resolve(&is_ood::FUNCTION, expr, input)? {
+            Some((call, resolved)) => Ok(Some((call, f64::from(knn_ood_threshold(&resolved)?)))),
+            None => Ok(None),
         }
-        let bank = arguments::bank(name, &self.0, literal(&args[1]))?;
-        let (version, k, embedding) = (bank.table_version, bank.k, args[0].clone());
-        Ok(Some((Call { bank: bank.name.clone(), version, k, embedding, id: None }, bank)))
     }
 
     /// Conditions without a score first, then scores with their bounds, then what is left.
@@ -178,7 +171,7 @@ impl PullScores {
             plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(with_scores))?);
         }
         // a filter that is only split would be put together again, and so on
-        if changed { Ok(Transformed::yes(only(plan, columns)?)) } else { Ok(Transformed::no(same(input)?)) }
+        if changed { Ok(Transformed::yes(project(plan, columns)?)) } else { Ok(Transformed::no(same(input)?)) }
     }
 
     /// Scores that rows are sorted by, and how far a limit lets the search stop.
@@ -194,12 +187,12 @@ impl PullScores {
             && let Expr::Column(column) = &first.expr
         {
             let top = Top { rows, largest: !first.asc };
-            let bounded = stop(input, column, top)?;
+            let bounded = limit_search(input, column, top)?;
             changed |= bounded.transformed;
             input = bounded.data;
         }
         let plan = LogicalPlan::Sort(Sort { expr, input: Arc::new(input), fetch: sort.fetch });
-        let plan = only(plan, columns)?;
+        let plan = project(plan, columns)?;
         Ok(if changed { Transformed::yes(plan) } else { Transformed::no(plan) })
     }
 
@@ -219,10 +212,10 @@ impl PullScores {
             return Ok(Transformed::no(plan));
         }
         let replaced = replaced.into_iter().zip(saved).map(|(expr, name)| name.restore(expr)).collect();
-        Ok(Transformed::yes(only(plan.with_new_exprs(replaced, vec![input])?, columns)?))
+        Ok(Transformed::yes(project(plan.with_new_exprs(replaced, vec![input])?, columns)?))
     }
 
-    /// Have every score that expressions certainly need as a column of `input`, and use it.
+    /// Compute every score that expressions certainly need as a column of `input`, and replace the calls by those columns.
     fn replace(
         &self,
         mut input: LogicalPlan,
@@ -231,23 +224,19 @@ impl PullScores {
     ) -> Result<(LogicalPlan, Vec<Expr>)> {
         let mut calls: Vec<(Call, Column)> = Vec::new();
         for expr in &exprs {
-            let mut wanted = Vec::new();
-            expr.apply(|part| {
-                if let Some(call) = self.call(part, &input)? {
-                    wanted.push(call);
-                    return Ok(TreeNodeRecursion::Jump);
-                }
-                // CASE and the like may never come to it, nor may an aggregate that filters its rows
-                let filters = matches!(part, Expr::AggregateFunction(call) if call.params.filter.is_some());
-                Ok(if filters || part.short_circuits() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+            let mut needed_calls = Vec::new();
+            find_needed(expr, |part| {
+                let call = self.call(part, &input)?;
+                needed_calls.extend(call.clone());
+                Ok(call.is_some())
             })?;
-            for call in wanted {
+            for call in needed_calls {
                 if !calls.iter().any(|(known, _)| *known == call) {
-                    let (with_score, column) = match descend(input, &call)? {
+                    let (with_score, column) = match reuse(input, &call)? {
                         Ok(found) => found,
                         Err(input) => {
-                            let open = Bounds::default();
-                            let scored = Scored::new(input, call.clone(), open, true, names.next(COLUMN))?;
+                            let all = Bounds::default();
+                            let scored = Scored::new(input, call.clone(), all, true, names.next(COLUMN))?;
                             let column = scored.output();
                             (scored.into_plan(), column)
                         }
@@ -280,7 +269,10 @@ impl PullScores {
 
 /// Whether an expression searches a bank: cheaper conditions come first.
 fn is_costly(expr: &Expr) -> Result<bool> {
-    expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(call) if searches(call.func.name()))))
+    expr.exists(|part| match part {
+        Expr::ScalarFunction(call) => Ok(BankFunction::of(&call.func).is_some_and(BankFunction::searches)),
+        _ => Ok(false),
+    })
 }
 
 fn literal(expr: &Expr) -> Option<&ScalarValue> {
@@ -306,24 +298,11 @@ fn uncast(expr: &Expr) -> &Expr {
     }
 }
 
-/// All columns of a plan, as expressions.
-pub(super) fn columns(plan: &LogicalPlan) -> Vec<Expr> {
-    plan.schema().columns().into_iter().map(Expr::Column).collect()
-}
-
-/// A plan's columns but for those added.
-pub(super) fn only(plan: LogicalPlan, columns: Vec<Expr>) -> Result<LogicalPlan> {
-    if plan.schema().fields().len() == columns.len() {
-        return Ok(plan);
-    }
-    Ok(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?))
-}
-
 /// The input's column that an expression passes on, where that is all it does.
-fn passed(expr: &Expr) -> Option<&Column> {
+fn passed_column(expr: &Expr) -> Option<&Column> {
     match expr {
         Expr::Column(column) => Some(column),
-        Expr::Alias(alias) => passed(&alias.expr),
+        Expr::Alias(alias) => passed_column(&alias.expr),
         _ => None,
     }
 }
@@ -347,7 +326,7 @@ fn translate(call: &Call, below: impl Fn(&Column) -> Option<Column>) -> Result<O
 
 /// The column of a projection's input that its column is.
 fn below_projection(projection: &Projection, column: &Column) -> Option<Column> {
-    passed(&projection.expr[projection.schema.maybe_index_of_column(column)?]).cloned()
+    passed_column(&projection.expr[projection.schema.maybe_index_of_column(column)?]).cloned()
 }
 
 /// The column of what an alias stands for.
@@ -356,16 +335,16 @@ fn below_alias(alias: &SubqueryAlias, column: &Column) -> Option<Column> {
     Some(Column::from(alias.input.schema().qualified_field(at)))
 }
 
-/// Have the score that a node below computes as a column of `plan`; the plan as it was where none does.
-fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column), LogicalPlan>> {
+/// Pass on, as a column of `plan`, the score that a node below computes. `Err` has the plan as it was where none does.
+fn reuse(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column), LogicalPlan>> {
     if let Some(scored) = Scored::of(&plan) {
         if scored.call == *call {
-            let scored = Scored { told: true, ..scored.clone() };
+            let scored = Scored { needed: true, ..scored.clone() };
             let column = scored.output();
             return Ok(Ok((scored.into_plan(), column)));
         }
         let scored = scored.clone();
-        return Ok(match descend(scored.input.as_ref().clone(), call)? {
+        return Ok(match reuse(scored.input.as_ref().clone(), call)? {
             Ok((input, column)) => Ok((scored.with_input(input)?.into_plan(), column)),
             Err(_) => Err(plan),
         });
@@ -374,7 +353,7 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
         LogicalPlan::Projection(projection) => {
             let below = translate(call, |column| below_projection(&projection, column))?;
             let Some(below) = below else { return Ok(Err(LogicalPlan::Projection(projection))) };
-            match descend(projection.input.as_ref().clone(), &below)? {
+            match reuse(projection.input.as_ref().clone(), &below)? {
                 Ok((input, column)) => {
                     let (mut exprs, column_of) = (projection.expr, Expr::Column(column.clone()));
                     if !exprs.contains(&column_of) {
@@ -388,7 +367,7 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
         LogicalPlan::SubqueryAlias(alias) => {
             let below = translate(call, |column| below_alias(&alias, column))?;
             let Some(below) = below else { return Ok(Err(LogicalPlan::SubqueryAlias(alias))) };
-            match descend(alias.input.as_ref().clone(), &below)? {
+            match reuse(alias.input.as_ref().clone(), &below)? {
                 Ok((input, column)) => {
                     let column = Column::new(Some(alias.alias.clone()), column.name);
                     let alias = SubqueryAlias::try_new(Arc::new(input), alias.alias)?;
@@ -403,7 +382,7 @@ fn descend(plan: LogicalPlan, call: &Call) -> Result<Result<(LogicalPlan, Column
                 let there = call.columns().all(|column| inputs[at].schema().has_column(column));
                 if there
                     && passes_on(&plan, at, call)
-                    && let Ok((input, column)) = descend(inputs[at].clone(), call)?
+                    && let Ok((input, column)) = reuse(inputs[at].clone(), call)?
                 {
                     inputs[at] = input;
                     return Ok(Ok((plan.with_new_exprs(plan.expressions(), inputs)?, column)));
@@ -430,31 +409,32 @@ fn passes_on(plan: &LogicalPlan, input: usize, call: &Call) -> bool {
     }
 }
 
-/// Let the node that computes a column stop at the first rows of an order; only nodes that keep all rows may lie between.
-fn stop(plan: LogicalPlan, column: &Column, top: Top) -> Result<Transformed<LogicalPlan>> {
+/// Tell the node that computes a column which rows of an order by it are needed. Only nodes that keep all rows may lie
+/// between.
+fn limit_search(plan: LogicalPlan, column: &Column, top: Top) -> Result<Transformed<LogicalPlan>> {
     if let Some(scored) = Scored::of(&plan) {
         if scored.output() == *column {
             let changed = scored.top != Some(top);
             let scored = Scored { top: Some(top), ..scored.clone() };
             return Ok(Transformed::new_transformed(scored.into_plan(), changed));
         }
-        if !scored.bounds.is_open() || scored.top.is_some() {
+        if !scored.bounds.is_unbounded() || scored.top.is_some() {
             return Ok(Transformed::no(plan));
         }
         let scored = scored.clone();
-        return stop(scored.input.as_ref().clone(), column, top)?
+        return limit_search(scored.input.as_ref().clone(), column, top)?
             .map_data(|input| Ok(scored.with_input(input)?.into_plan()));
     }
     match plan {
         LogicalPlan::Projection(projection) => match below_projection(&projection, column) {
-            Some(below) => stop(projection.input.as_ref().clone(), &below, top)?.map_data(|input| {
+            Some(below) => limit_search(projection.input.as_ref().clone(), &below, top)?.map_data(|input| {
                 Projection::try_new_with_schema(projection.expr, Arc::new(input), projection.schema)
                     .map(LogicalPlan::Projection)
             }),
             None => Ok(Transformed::no(LogicalPlan::Projection(projection))),
         },
         LogicalPlan::SubqueryAlias(alias) => match below_alias(&alias, column) {
-            Some(below) => stop(alias.input.as_ref().clone(), &below, top)?
+            Some(below) => limit_search(alias.input.as_ref().clone(), &below, top)?
                 .map_data(|input| SubqueryAlias::try_new(Arc::new(input), alias.alias).map(LogicalPlan::SubqueryAlias)),
             None => Ok(Transformed::no(LogicalPlan::SubqueryAlias(alias))),
         },

@@ -8,7 +8,7 @@ use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection};
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
 
-use super::rule::{columns, only};
+use super::expressions::{columns, find_needed, project};
 use crate::sql::functions::embed;
 
 /// Begins the name of an embedding's column.
@@ -45,9 +45,9 @@ fn share(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<
     let input = plan.inputs()[0].clone();
     let named: Vec<(Expr, String)> =
         repeated.into_iter().map(|call| (call, config.alias_generator().next(COLUMN))).collect();
-    let mut wanted = columns(&input);
-    wanted.extend(named.iter().map(|(call, name)| call.clone().alias(name)));
-    let input = LogicalPlan::Projection(Projection::try_new(wanted, Arc::new(input))?);
+    let mut exprs_below = columns(&input);
+    exprs_below.extend(named.iter().map(|(call, name)| call.clone().alias(name)));
+    let input = LogicalPlan::Projection(Projection::try_new(exprs_below, Arc::new(input))?);
     let (before, preserver) = (columns(&plan), NamePreserver::new(&plan));
     let exprs = exprs
         .into_iter()
@@ -65,27 +65,23 @@ fn share(plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<
             Ok(name.restore(expr.data))
         })
         .collect::<Result<Vec<_>>>()?;
-    Ok(Transformed::yes(only(plan.with_new_exprs(exprs, vec![input])?, before)?))
+    Ok(Transformed::yes(project(plan.with_new_exprs(exprs, vec![input])?, before)?))
 }
 
 /// The calls of `embed` that expressions certainly need, more than once.
 fn repeated(exprs: &[Expr]) -> Result<Vec<Expr>> {
     let mut calls: Vec<(Expr, usize)> = Vec::new();
     for expr in exprs {
-        expr.apply(|part| {
-            if let Expr::ScalarFunction(call) = part
-                && call.func.name() == embed::NAME
-                && !part.is_volatile()
-            {
-                match calls.iter_mut().find(|(known, _)| known == part) {
-                    Some((_, times)) => *times += 1,
-                    None => calls.push((part.clone(), 1)),
-                }
-                return Ok(TreeNodeRecursion::Jump);
+        find_needed(expr, |part| {
+            let is_call = matches!(part, Expr::ScalarFunction(call) if call.func.name() == embed::NAME);
+            if !is_call || part.is_volatile() {
+                return Ok(false);
             }
-            // CASE and the like may never come to it, nor may an aggregate that filters its rows
-            let filters = matches!(part, Expr::AggregateFunction(call) if call.params.filter.is_some());
-            Ok(if filters || part.short_circuits() { TreeNodeRecursion::Jump } else { TreeNodeRecursion::Continue })
+            match calls.iter_mut().find(|(known, _)| known == part) {
+                Some((_, times)) => *times += 1,
+                None => calls.push((part.clone(), 1)),
+            }
+            Ok(true)
         })?;
     }
     Ok(calls.into_iter().filter(|(_, times)| *times > 1).map(|(call, _)| call).collect())

@@ -5,14 +5,14 @@ use datafusion::common::DFSchema;
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast;
 
-use super::Session;
+use super::catalog::Session;
 use crate::bank;
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::planned_column;
 
 /// Whether a column of `images` may be dropped: one's own, and what can be computed again.
-fn may_go(field: &Field) -> bool {
+fn is_droppable(field: &Field) -> bool {
     schema::is_users(field) || schema::is_score(field) || schema::is_logits(field)
 }
 
@@ -46,9 +46,9 @@ impl Session {
                 let column = name.normalize(column_names[0].clone());
                 match table.field_with_name(&column) {
                     Err(_) if *if_exists => return Ok(()),
-                    Ok(field) if may_go(field) => {}
+                    Ok(field) if is_droppable(field) => {}
                     _ => {
-                        let own = table.fields().iter().filter(|field| may_go(field));
+                        let own = table.fields().iter().filter(|field| is_droppable(field));
                         let known = own.map(|field| field.name().clone()).collect();
                         return Err(Error::NoUserColumn { column, known });
                     }
@@ -60,7 +60,7 @@ impl Session {
             [operation] => return Err(unsupported(operation.to_string())),
             several => return Err(unsupported(format!("{} operations at once", several.len()))),
         }
-        self.renew(schema::IMAGES).await
+        self.reregister(schema::IMAGES).await
     }
 
     /// Refuse a column that a bank's predicate reads: it could not be told from the table what the bank holds.

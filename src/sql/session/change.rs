@@ -4,55 +4,18 @@
 //! which becomes a join, nothing is left, and every row would match. So a change is carried out here: the lock is
 //! taken, `images` is read at its latest version, the statement's whole query finds the rows, and one commit writes.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, new_empty_array};
-use arrow::compute::concat;
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, UInt64Type};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::common::Column;
-use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, WriteOp};
-use datafusion::prelude::DataFrame;
-use datafusion::sql::parser::{DFParser, Statement};
-use datafusion::sql::planner::IdentNormalizer;
+use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
+use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 
-use super::Session;
+use super::catalog::{Session, in_database};
+use super::statement::{SUPPORTED_CHANGES, expression, parsed};
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::WriteLock;
-
-/// The next step of whoever tried another one.
-pub(super) const WAYS: &str = "INSERT INTO adds images, UPDATE changes them, DELETE FROM removes them";
-
-/// The table whose rows a statement changes.
-pub(super) fn target(statement: &ast::Statement) -> Option<&ast::ObjectName> {
-    fn named(table: &ast::TableWithJoins) -> Option<&ast::ObjectName> {
-        match &table.relation {
-            ast::TableFactor::Table { name, .. } => Some(name),
-            _ => None,
-        }
-    }
-    match statement {
-        ast::Statement::Insert(ast::Insert { table: ast::TableObject::TableName(name), .. }) => Some(name),
-        ast::Statement::Update(update) => named(&update.table),
-        ast::Statement::Delete(delete) => match &delete.from {
-            ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables) => {
-                tables.first().and_then(named)
-            }
-        },
-        ast::Statement::Truncate(truncate) => truncate.table_names.first().map(|table| &table.name),
-        _ => None,
-    }
-}
-
-/// One SQL expression, and nothing behind it that an alias or a comment would swallow.
-pub(crate) fn expression(text: &str) -> Result<ast::Expr, String> {
-    match DFParser::parse_sql_into_expr(text) {
-        Ok(parsed) if parsed.alias.is_none() => Ok(parsed.expr),
-        Ok(_) => Err("it has an alias".into()),
-        Err(error) => Err(Error::from(error).to_string()),
-    }
-}
 
 impl Session {
     /// Delete the images for which a predicate holds, in one commit, and count them. It may call any function.
@@ -71,7 +34,7 @@ impl Session {
     pub(super) async fn change(&self, statement: &ast::Statement) -> Result<u64> {
         let lock = self.store.lock()?;
         // others may have written since the session began
-        self.renew(schema::IMAGES).await?;
+        self.reregister(schema::IMAGES).await?;
         let count = match statement {
             ast::Statement::Update(update) => self.update(&lock, update).await?,
             ast::Statement::Insert(insert) => self.insert(&lock, insert).await?,
@@ -80,18 +43,18 @@ impl Session {
                     LogicalPlan::Dml(DmlStatement { op: WriteOp::Delete, input, .. }) => LogicalPlan::clone(&input),
                     // its own plan has no rows
                     LogicalPlan::Dml(DmlStatement { op: WriteOp::Truncate, .. }) => {
-                        self.context.table(super::home(schema::IMAGES)).await?.into_unoptimized_plan()
+                        self.context.table(in_database(schema::IMAGES)).await?.into_unoptimized_plan()
                     }
                     other => {
                         let what = other.display().to_string();
-                        return Err(Error::UnsupportedChange { what, instead: WAYS });
+                        return Err(Error::UnsupportedChange { what, instead: SUPPORTED_CHANGES });
                     }
                 };
                 self.delete(&lock, rows).await?
             }
         };
         if count > 0 {
-            self.renew(schema::IMAGES).await?;
+            self.reregister(schema::IMAGES).await?;
         }
         Ok(count)
     }
@@ -103,33 +66,6 @@ impl Session {
         let ids = self.columns(plan).await?.remove(0);
         self.store.delete_images(lock, ids.as_primitive::<UInt64Type>().values()).await?;
         Ok(ids.len() as u64)
-    }
-
-    /// The columns of a query, as values of these fields.
-    pub(super) async fn values(&self, query: ast::Statement, fields: &[Field]) -> Result<Vec<ArrayRef>> {
-        let query = self.plan(Statement::Statement(Box::new(query))).await?;
-        let (columns, values) = (fields.len(), query.schema().fields().len());
-        if columns != values {
-            return Err(Error::ValueCount { columns, values });
-        }
-        let mut cast = Vec::new();
-        for (at, field) in fields.iter().enumerate() {
-            let value = Expr::Column(Column::from(query.schema().qualified_field(at)));
-            cast.push(value.cast_to(field.data_type(), query.schema())?.alias(field.name()));
-        }
-        self.columns(LogicalPlanBuilder::from(query).project(cast)?.build()?).await
-    }
-
-    /// Run a plan and gather its columns.
-    async fn columns(&self, plan: LogicalPlan) -> Result<Vec<ArrayRef>> {
-        let frame = DataFrame::new(self.context.state(), plan);
-        let types: Vec<DataType> = frame.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-        let batches = frame.collect().await?;
-        let gather = |(at, data_type): (usize, &DataType)| {
-            let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(at).as_ref()).collect();
-            if parts.is_empty() { Ok(new_empty_array(data_type)) } else { concat(&parts) }
-        };
-        Ok(types.iter().enumerate().map(gather).collect::<Result<_, _>>()?)
     }
 }
 
@@ -148,42 +84,4 @@ fn over_images(statement: &str, predicate: &str) -> Result<ast::Statement> {
         _ => {}
     }
     Ok(statement)
-}
-
-/// Which command fills a column that Outskirt computes; none for any other.
-pub(super) fn computed_by(field: &Field) -> Option<String> {
-    if schema::is_embedding(field) {
-        let backbone = field.name();
-        return Some(format!("embeddings come from the picture, 'outskirt ingest --backbone {backbone}' writes them"));
-    }
-    if let Some(backbone) = field.metadata().get(schema::LOGITS_KEY) {
-        return Some(format!(
-            "logits come from the picture, 'outskirt ingest --backbone {backbone} --with-logits' writes them"
-        ));
-    }
-    let bank = field.metadata().get(schema::SCORE_BANK_KEY)?;
-    Some(format!("scores come from the embedding, 'outskirt score {bank}' writes them"))
-}
-
-/// Columns as rows of the table, NULL only where it may be.
-pub(super) fn rows(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-    if let Some((field, _)) =
-        fields.iter().zip(&columns).find(|(field, column)| !field.is_nullable() && column.null_count() > 0)
-    {
-        return Err(Error::NullValue { column: field.name().clone() });
-    }
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
-/// The last part of a column's name, in lower case unless it is quoted.
-pub(super) fn column_name(name: &ast::ObjectName) -> Option<String> {
-    name.0.last()?.as_ident().cloned().map(|ident| IdentNormalizer::default().normalize(ident))
-}
-
-/// A statement from text of our own, to be filled in.
-pub(super) fn parsed(text: &str) -> Result<ast::Statement> {
-    match DFParser::parse_sql(text)?.pop_front() {
-        Some(Statement::Statement(statement)) => Ok(*statement),
-        _ => Err(Error::EmptyQuery),
-    }
 }

@@ -8,7 +8,7 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::TableReference;
 
-use super::{HOME, Session};
+use super::catalog::{SCHEMA, Session};
 use crate::error::{Error, Result};
 
 impl Session {
@@ -44,7 +44,7 @@ impl Session {
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(created)) => self.refuse_taken(&created.name),
             LogicalPlan::Ddl(DdlStatement::DropTable(dropped)) => self.refuse_taken(&dropped.name),
             LogicalPlan::Ddl(DdlStatement::DropCatalogSchema(dropped)) => match &dropped.name {
-                SchemaReference::Bare { schema } | SchemaReference::Full { schema, .. } if **schema == *HOME.1 => {
+                SchemaReference::Bare { schema } | SchemaReference::Full { schema, .. } if **schema == *SCHEMA.1 => {
                     Err(Error::OwnTable { name: schema.to_string() })
                 }
                 _ => Ok(()),
@@ -58,7 +58,7 @@ impl Session {
         if let Some(table) = self.own_table(name) {
             return Err(Error::OwnTable { name: table.into() });
         }
-        match self.at_home(name) {
+        match self.name_in_database(name) {
             Some(name) if self.is_view(&name) => {
                 Err(Error::ViewExists { name, instead: "CREATE OR REPLACE VIEW and DROP VIEW change it" })
             }

@@ -11,8 +11,9 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use futures::TryStreamExt;
 
-use super::Session;
-use super::change::{WAYS, column_name, computed_by, parsed, rows};
+use super::catalog::Session;
+use super::statement::{SUPPORTED_CHANGES, column_name, parsed};
+use super::values::{computed_by, rows};
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::WriteLock;
@@ -72,7 +73,7 @@ impl Session {
         let insert = ast::Statement::Insert(ast::Insert { source, ..insert.clone() });
         match self.plan(Statement::Statement(Box::new(insert))).await? {
             LogicalPlan::Dml(DmlStatement { op: WriteOp::Insert(InsertOp::Append), .. }) => Ok(()),
-            other => Err(Error::UnsupportedChange { what: other.display().to_string(), instead: WAYS }),
+            other => Err(Error::UnsupportedChange { what: other.display().to_string(), instead: SUPPORTED_CHANGES }),
         }
     }
 

@@ -2,12 +2,16 @@
 //!
 //! Queries are DataFusion's. What changes the database is not: `change` writes rows of `images` (with `insert` and
 //! `update`), `alter` its columns, `views` keeps views, and `guard` refuses what would damage or hide the database's tables.
+//! All of them stand on `catalog`, which has the session's tables and views; this file says which of them runs a statement.
 
 mod alter;
+mod catalog;
 mod change;
 mod guard;
 mod insert;
+mod statement;
 mod update;
+mod values;
 mod views;
 
 use std::collections::VecDeque;
@@ -17,14 +21,15 @@ use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{EmptyRecordBatchStream, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
-use datafusion::sql::TableReference;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast;
+
+pub use catalog::Session;
+pub(crate) use statement::expression;
 
 use crate::bank::Banks;
 use crate::error::{Error, Result};
@@ -32,29 +37,7 @@ use crate::schema;
 use crate::sql::functions::{Settings, register_all};
 use crate::sql::networks::Networks;
 use crate::sql::planner::{self, Planner};
-use crate::store::{ReadLock, Store};
-pub(crate) use change::expression;
-use views::Views;
-
-/// Where the database's tables are, among the schemas that a session may have.
-const HOME: (&str, &str) = ("datafusion", "public");
-
-/// SQL over a database, as it was when the session began: tables keep their version, banks their definition. A
-/// change through the session moves `images` to the version that it makes.
-pub struct Session {
-    context: SessionContext,
-    banks: Arc<Banks>,
-    store: Store,
-    views: Mutex<Views>,
-    /// What it sees is not pruned.
-    _reader: ReadLock,
-}
-
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("store", &self.store).field("banks", &self.banks).finish_non_exhaustive()
-    }
-}
+use crate::store::Store;
 
 impl Session {
     /// Begin a session. Files can be queried by path: `SELECT * FROM 'cameras.csv'`.
@@ -79,7 +62,7 @@ impl Session {
         }
         register_all(&mut context, &banks, &Arc::new(Networks::load(store).await))?;
         let session = Self { context, banks, store: store.clone(), views: Mutex::default(), _reader: reader };
-        session.load_views().await?;
+        session.register_views().await?;
         Ok(session)
     }
 
@@ -134,7 +117,7 @@ impl Session {
                     return done(self.alter(alter).await?);
                 }
                 other => {
-                    if let Some(table) = change::target(other)
+                    if let Some(table) = statement::target(other)
                         && self.changes_images(table)?
                     {
                         return counted(self.change(other).await?);
@@ -149,12 +132,6 @@ impl Session {
         Ok(execute_stream(plan, self.context.task_ctx())?)
     }
 
-    /// Plan a statement, or say which view of those it reads does not work.
-    async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        self.refuse_broken_views(&statement)?;
-        Ok(self.context.state().statement_to_plan(statement).await?)
-    }
-
     /// Whether a statement that changes this table is ours to carry out; the database's other tables and its views
     /// are refused.
     fn changes_images(&self, name: &ast::ObjectName) -> Result<bool> {
@@ -162,7 +139,7 @@ impl Session {
         match self.own_table(&reference) {
             Some(schema::IMAGES) => Ok(true),
             Some(table) => Err(Error::ReadOnly { table: table.into(), instead: schema::written_by(table) }),
-            None => match self.at_home(&reference) {
+            None => match self.name_in_database(&reference) {
                 Some(name) if self.is_view(&name) => {
                     Err(Error::ViewExists { name, instead: "rows are changed in the table that it reads" })
                 }
@@ -170,37 +147,6 @@ impl Session {
             },
         }
     }
-
-    /// The name of a table in the schema where the database's tables are; none where it is in another schema.
-    fn at_home(&self, reference: &TableReference) -> Option<String> {
-        let state = self.context.state();
-        let defaults = &state.config_options().catalog;
-        let resolved = reference.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
-        ((&*resolved.catalog, &*resolved.schema) == HOME).then(|| resolved.table.to_string())
-    }
-
-    /// The table of the database that a name means.
-    fn own_table(&self, reference: &TableReference) -> Option<&'static str> {
-        let name = self.at_home(reference)?;
-        schema::TABLES.into_iter().find(|table| *table == name)
-    }
-
-    /// Show one of the database's tables at its latest version, and the views over it.
-    async fn renew(&self, table: &'static str) -> Result<()> {
-        let latest = self.store.provider(table, None).await?;
-        if table == schema::IMAGES {
-            self.banks.see_images(self.store.version(table).await?);
-        }
-        let name = home(table);
-        self.context.deregister_table(name.clone())?;
-        self.context.register_table(name, latest)?;
-        self.load_views().await
-    }
-}
-
-/// The full name of a table or view of the database.
-fn home(name: &str) -> TableReference {
-    TableReference::full(HOME.0, HOME.1, name)
 }
 
 /// What a definition gives: no columns, no rows.

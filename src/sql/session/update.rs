@@ -6,8 +6,9 @@ use arrow::array::AsArray;
 use arrow::datatypes::{Field, Schema, UInt64Type};
 use datafusion::sql::sqlparser::ast;
 
-use super::Session;
-use super::change::{column_name, computed_by, parsed, rows};
+use super::catalog::Session;
+use super::statement::{column_name, parsed};
+use super::values::{computed_by, rows};
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::WriteLock;

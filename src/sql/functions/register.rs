@@ -1,0 +1,60 @@
+//! The list of the SQL functions.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
+
+use super::samples::MetricFunction;
+use super::{
+    aupr_in, aupr_out, auroc, bh_reject, detection_error, embed, energy_score, fpr_at_tpr, is_ood, knn_density_ratio,
+    knn_lid, knn_mean_distance, knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold, mahalanobis_score,
+    msp_score,
+};
+use crate::bank::Banks;
+use crate::sql::networks::Networks;
+
+pub(super) fn scalars(banks: &Arc<Banks>, networks: &Arc<Networks>) -> Vec<ScalarUDF> {
+    vec![
+        knn_ood_score::FUNCTION.udf(banks),
+        knn_neighbors::FUNCTION.udf(banks),
+        knn_mean_distance::FUNCTION.udf(banks),
+        knn_density_ratio::FUNCTION.udf(banks),
+        knn_lid::FUNCTION.udf(banks),
+        is_ood::FUNCTION.udf(banks),
+        knn_ood_threshold::FUNCTION.udf(banks),
+        knn_ood_pvalue::FUNCTION.udf(banks),
+        msp_score::FUNCTION.udf(),
+        energy_score::FUNCTION.udf(),
+        mahalanobis_score::FUNCTION.udf(banks),
+        embed::Embed::new(networks).into(),
+    ]
+}
+
+pub(super) fn aggregates() -> Vec<AggregateUDF> {
+    let metrics =
+        [&auroc::FUNCTION, &fpr_at_tpr::FUNCTION, &aupr_in::FUNCTION, &aupr_out::FUNCTION, &detection_error::FUNCTION];
+    metrics.map(MetricFunction::udf).to_vec()
+}
+
+pub(super) fn windows() -> Vec<WindowUDF> {
+    vec![bh_reject::BhReject::new().into()]
+}
+
+/// Register every function of Outskirt, over these banks and networks. The session's options need [`Settings`] as an
+/// extension.
+///
+/// [`Settings`]: super::Settings
+pub fn register_all(registry: &mut dyn FunctionRegistry, banks: &Arc<Banks>, networks: &Arc<Networks>) -> Result<()> {
+    for function in scalars(banks, networks) {
+        registry.register_udf(Arc::new(function))?;
+    }
+    for function in aggregates() {
+        registry.register_udaf(Arc::new(function))?;
+    }
+    for function in windows() {
+        registry.register_udwf(Arc::new(function))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,163 @@
+//! What the names of a session stand for: the database's tables at a version, and the views over them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::TableReference;
+use datafusion::sql::parser::{DFParser, Statement};
+use serde::{Deserialize, Serialize};
+
+use crate::bank::Banks;
+use crate::error::{Error, Result};
+use crate::schema;
+use crate::store::{ReadLock, Store};
+
+/// The catalog and the schema of the database's tables, among those that a session may have.
+pub(super) const SCHEMA: (&str, &str) = ("datafusion", "public");
+
+/// SQL over a database, as it was when the session began: tables keep their version, banks their definition. A
+/// change through the session moves `images` to the version that it makes.
+pub struct Session {
+    pub(super) context: SessionContext,
+    pub(super) banks: Arc<Banks>,
+    pub(super) store: Store,
+    pub(super) views: Mutex<Views>,
+    /// What it sees is not pruned.
+    pub(super) _reader: ReadLock,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("store", &self.store).field("banks", &self.banks).finish_non_exhaustive()
+    }
+}
+
+/// One row of the table `views`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct StoredView {
+    pub(super) name: String,
+    pub(super) definition: String,
+    pub(super) created_at: String,
+}
+
+/// What a session knows of the database's views.
+#[derive(Debug, Default)]
+pub(super) struct Views {
+    stored: Vec<StoredView>,
+    /// The views that do not plan, and why.
+    broken: BTreeMap<String, String>,
+}
+
+impl Session {
+    /// The name of a table or view in the database's schema; `None` where the reference means another schema.
+    pub(super) fn name_in_database(&self, reference: &TableReference) -> Option<String> {
+        let state = self.context.state();
+        let defaults = &state.config_options().catalog;
+        let resolved = reference.clone().resolve(&defaults.default_catalog, &defaults.default_schema);
+        ((&*resolved.catalog, &*resolved.schema) == SCHEMA).then(|| resolved.table.to_string())
+    }
+
+    /// The table of the database that a name means.
+    pub(super) fn own_table(&self, reference: &TableReference) -> Option<&'static str> {
+        let name = self.name_in_database(reference)?;
+        schema::TABLES.into_iter().find(|table| *table == name)
+    }
+
+    /// Plan a statement, or say which view of those it reads does not work.
+    pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        self.refuse_broken_views(&statement)?;
+        Ok(self.context.state().statement_to_plan(statement).await?)
+    }
+
+    /// Register one of the database's tables at its latest version, and the views over it.
+    pub(super) async fn reregister(&self, table: &'static str) -> Result<()> {
+        let latest = self.store.provider(table, None).await?;
+        if table == schema::IMAGES {
+            self.banks.see_images(self.store.version(table).await?);
+        }
+        let name = in_database(table);
+        self.context.deregister_table(name.clone())?;
+        self.context.register_table(name, latest)?;
+        self.register_views().await
+    }
+
+    /// Register the views as they are stored now, over the tables as the session has them now.
+    pub(super) async fn register_views(&self) -> Result<()> {
+        for view in self.stored_views() {
+            if !self.is_broken(&view.name) {
+                self.context.deregister_table(in_database(&view.name))?;
+            }
+        }
+        let mut stored: Vec<StoredView> = self.store.read_rows(schema::VIEWS).await?;
+        stored.sort_by(|a, b| (&a.created_at, &a.name).cmp(&(&b.created_at, &b.name)));
+        let mut broken = BTreeMap::new();
+        let mut waiting: Vec<&StoredView> = stored.iter().collect();
+        // a view that was replaced may read one that was made after it: go round while that helps
+        while !waiting.is_empty() {
+            let (before, mut left) = (waiting.len(), Vec::new());
+            broken.clear();
+            for view in waiting {
+                if let Err(error) = self.register_view(&view.definition).await {
+                    broken.insert(view.name.clone(), error.to_string());
+                    left.push(view);
+                }
+            }
+            if left.len() == before {
+                break;
+            }
+            waiting = left;
+        }
+        *self.lock_views() = Views { stored, broken };
+        Ok(())
+    }
+
+    /// Whether the database has a view of this name, working or not.
+    pub(super) fn is_view(&self, name: &str) -> bool {
+        self.stored_views().iter().any(|view| view.name == name)
+    }
+
+    /// Say so where a statement reads a view that does not work.
+    pub(super) fn refuse_broken_views(&self, statement: &Statement) -> Result<()> {
+        let broken = self.lock_views().broken.clone();
+        if broken.is_empty() {
+            return Ok(());
+        }
+        for reference in self.context.state().resolve_table_references(statement)? {
+            if let Some((view, reason)) = self.name_in_database(&reference).and_then(|name| broken.get_key_value(&name))
+            {
+                return Err(Error::BrokenView { view: view.clone(), reason: reason.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn lock_views(&self) -> MutexGuard<'_, Views> {
+        self.views.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(super) fn stored_views(&self) -> Vec<StoredView> {
+        self.lock_views().stored.clone()
+    }
+
+    fn is_broken(&self, name: &str) -> bool {
+        self.lock_views().broken.contains_key(name)
+    }
+
+    /// Plan a definition and register its view.
+    pub(super) async fn register_view(&self, definition: &str) -> Result<()> {
+        let statement = DFParser::parse_sql(definition)?.pop_front().ok_or(Error::EmptyQuery)?;
+        let mut plan = self.context.state().statement_to_plan(statement).await?;
+        if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &mut plan {
+            view.name = in_database(view.name.table());
+        }
+        self.context.execute_logical_plan(plan).await?;
+        Ok(())
+    }
+}
+
+/// The full name of a table or view of the database.
+pub(super) fn in_database(name: &str) -> TableReference {
+    TableReference::full(SCHEMA.0, SCHEMA.1, name)
+}

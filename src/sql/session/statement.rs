@@ -1,0 +1,53 @@
+//! SQL as it is parsed: statements and expressions from text, and what they name.
+
+use datafusion::sql::parser::{DFParser, Statement};
+use datafusion::sql::planner::IdentNormalizer;
+use datafusion::sql::sqlparser::ast;
+
+use crate::error::{Error, Result};
+
+/// What an error offers in place of a change that there is not.
+pub(super) const SUPPORTED_CHANGES: &str = "INSERT INTO adds images, UPDATE changes them, DELETE FROM removes them";
+
+/// The table whose rows a statement changes.
+pub(super) fn target(statement: &ast::Statement) -> Option<&ast::ObjectName> {
+    fn named(table: &ast::TableWithJoins) -> Option<&ast::ObjectName> {
+        match &table.relation {
+            ast::TableFactor::Table { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+    match statement {
+        ast::Statement::Insert(ast::Insert { table: ast::TableObject::TableName(name), .. }) => Some(name),
+        ast::Statement::Update(update) => named(&update.table),
+        ast::Statement::Delete(delete) => match &delete.from {
+            ast::FromTable::WithFromKeyword(tables) | ast::FromTable::WithoutKeyword(tables) => {
+                tables.first().and_then(named)
+            }
+        },
+        ast::Statement::Truncate(truncate) => truncate.table_names.first().map(|table| &table.name),
+        _ => None,
+    }
+}
+
+/// The last part of a column's name, in lower case unless it is quoted.
+pub(super) fn column_name(name: &ast::ObjectName) -> Option<String> {
+    name.0.last()?.as_ident().cloned().map(|ident| IdentNormalizer::default().normalize(ident))
+}
+
+/// One SQL expression, and nothing behind it that an alias or a comment would swallow.
+pub(crate) fn expression(text: &str) -> Result<ast::Expr, String> {
+    match DFParser::parse_sql_into_expr(text) {
+        Ok(parsed) if parsed.alias.is_none() => Ok(parsed.expr),
+        Ok(_) => Err("it has an alias".into()),
+        Err(error) => Err(Error::from(error).to_string()),
+    }
+}
+
+/// A statement from text of our own, to be filled in.
+pub(super) fn parsed(text: &str) -> Result<ast::Statement> {
+    match DFParser::parse_sql(text)?.pop_front() {
+        Some(Statement::Statement(statement)) => Ok(*statement),
+        _ => Err(Error::EmptyQuery),
+    }
+}
