@@ -392,6 +392,20 @@ pub enum Error {
     #[error("view '{view}' is read by view '{by}': drop that one first")]
     ViewInUse { view: String, by: String },
 
+    #[error("there is no prepared statement '{name}': known are {}", list(known))]
+    UnknownPrepared { name: String, known: Vec<String> },
+    #[error("prepared statement '{name}' has {wanted} values ($1 to ${wanted}), and {given} are given")]
+    PreparedValues { name: String, wanted: usize, given: usize },
+    #[error("{place} stands for no value of a prepared statement: write $1, $2, …")]
+    BadPlaceholder { place: String },
+    #[error(
+        "{} (SELECT …) whose SELECT names a column of the query around it is not evaluated where NULLs decide: \
+         write {} (SELECT 1 FROM … WHERE …)",
+        if *negated { "NOT IN" } else { "IN" }, if *negated { "NOT EXISTS" } else { "EXISTS" }
+    )]
+    CorrelatedIn { negated: bool },
+    #[error("{clause} is not supported: write WHERE random() < 0.1, or 'outskirt ingest --sample' for pictures")]
+    TableSample { clause: String },
     #[error("a query is one statement, here are {count}: run them one by one")]
     ManyStatements { count: usize },
     #[error("{side} of the evaluation ({predicate}) matches no image with an embedding of backbone '{backbone}'")]

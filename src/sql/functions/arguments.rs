@@ -7,10 +7,11 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, Documentation};
 
-use crate::bank::{Bank, Banks, Calibration, Definition, Gaussian};
+use crate::bank::{Bank, Banks, Calibration, Definition};
 use crate::error::Error;
 use crate::index::SearchOptions;
 use crate::schema;
+use crate::statistics::gaussian::Gaussian;
 
 /// A parameter of a function of a bank. Those after the bank may be left out of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use datafusion_macros::user_doc;
 use super::arguments::Parameter;
 use super::bank_function::{BankFunction, Compute};
 use super::query_vectors::QueryVectors;
-use crate::bank::Gaussian;
+use crate::statistics::gaussian::Gaussian;
 
 #[user_doc(
     doc_section(label = "Baselines"),
