@@ -6,10 +6,10 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test faults setup build release reference sql-reference bench bench-embed sanitize deny clean
+.PHONY: demo test rooms faults setup build release reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
-	$(TARGET)/debug/outskirt demo
+	"$(TARGET)/debug/outskirt" demo
 	@echo
 	@echo "The program is $(TARGET)/debug/outskirt; the demo's pictures and database are in outskirt-demo/."
 
@@ -24,9 +24,9 @@ build: setup
 release: setup
 	$(CARGO) build --locked --release
 
-# formatting, lints, documentation, and every test; without libtorch first, so that the program that stays in the
-# target folder is the whole one
-test: setup
+# the rooms of src/, formatting, lints, documentation, and every test; without libtorch first, so that the program that
+# stays in the target folder is the whole one
+test: rooms setup
 	$(CARGO) fmt --check
 	$(CARGO) test --locked --no-default-features
 	$(CARGO) test --locked
@@ -34,13 +34,17 @@ test: setup
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
+# who uses whom under src/; fails where rooms, or the files of one, use each other in a circle
+rooms:
+	@$(PYTHON) .ci/rooms.py
+
 # the long form of the fault tests: 210 kills at random moments of every command that writes
 faults: setup
 	OUTSKIRT_KILLS=210 $(CARGO) test --locked --test suite faults:: -- --nocapture
 
 # the reference numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build
-	$(PYTHON) tests/reference/compare.py --data $(OUTSKIRT_DATA) --outskirt $(TARGET)/debug/outskirt
+	$(PYTHON) tests/reference/compare.py --data "$(OUTSKIRT_DATA)" --outskirt "$(TARGET)/debug/outskirt"
 
 # the functions' part of sql/REFERENCE.md, from their documentation
 sql-reference: setup
@@ -48,15 +52,15 @@ sql-reference: setup
 
 # exact search beside faiss, on the same data and threads; fills the table of BENCHMARKS.md
 bench:
-	CARGO="$(CARGO)" $(PYTHON) benches/run.py --data $(OUTSKIRT_DATA)
+	CARGO="$(CARGO)" $(PYTHON) benches/run.py --data "$(OUTSKIRT_DATA)"
 
 # ingest beside PyTorch on the same files; fills its table of BENCHMARKS.md
 bench-embed: build
-	$(PYTHON) benches/embed.py --data $(OUTSKIRT_DATA) --program $(TARGET)/debug/outskirt
+	$(PYTHON) benches/embed.py --data "$(OUTSKIRT_DATA)" --program "$(TARGET)/debug/outskirt"
 
 # the exact search's tests and the kernels under AddressSanitizer: unsafe lines are in those packages
 sanitize:
-	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=$(TARGET)/sanitize \
+	RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR="$(TARGET)/sanitize" \
 		$(CARGO) test --locked -p outskirt-exact -p outskirt-kernels --lib --target $$(rustc -vV | sed -n 's/^host: //p')
 
 # licences and advisories of all dependencies (cargo install cargo-deny)

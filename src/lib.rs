@@ -7,34 +7,30 @@
 //!
 //! ## The flow
 //!
-//! Data goes one way. No stage calls a later one; [`cli`] connects them.
+//! Data goes one way, and no room uses one above it (`make rooms` shows who uses whom); [`cli`] connects them.
 //!
 //! ```text
-//! files → image (find, decode, preprocess) → backbone (libtorch) → embed (batches) → ingest → store (Lance)
-//! store → bank (definition, version) → index (exact, device, hnsw) → functions (SQL) → planner → session → evaluate
+//! files → image (find, decode, preprocess) → backbone (libtorch) → ingest (batches, commits) → store (Lance)
+//! store → bank (definition, version) → index (exact, device, hnsw) → sql (functions, planner, session) → evaluate
 //! ```
 //!
 //! | room | what it does | the crate it hides |
 //! | --- | --- | --- |
+//! | [`error`], [`schema`] | every way of saying no; names of tables and columns | |
 //! | [`image`] | finds, decodes, resizes and normalises pictures, here and at addresses | `image`, `mozjpeg`, `tar`, `zip`; `object_store` and `lance` for reading |
-//! | [`backbone`] | manifests, weights files, networks | `tch` (feature `torch`) |
-//! | `embed`, `ingest`, `fill` | pictures to embeddings on all cores, committed to `images`; another column of its rows | |
-//! | [`registry`], [`networks`] | the table `backbones`; the networks of a session, loaded when a query needs them | |
-//! | [`store`] | the database: tables, versions, migrations, locks | `lancedb`, `lance`, `object_store` |
-//! | [`vectors`] | views of embeddings, the one place where they are normalised | |
-//! | [`outskirt_exact`] | exact search on the processor: a package of its own | `rayon` |
-//! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph | `usearch` |
-//! | [`bank`] | ID embeddings of one table version, calibrations | |
-//! | [`memory`] | how much there is | |
-//! | [`score`], [`metrics`] | thresholds, AUROC, FPR: plain functions on slices | |
-//! | [`functions`] | the SQL functions, one file each | |
-//! | [`planner`] | what DataFusion's planner knows about scores | |
-//! | [`session`], [`mod@evaluate`] | DataFusion over a database; the reference's table | `datafusion` |
-//! | [`sanity`], [`benchmark`] | what makes a table wrong; the data sets of the reference's experiments | |
+//! | `formats` | reads files of arrays (pickles) without executing anything | |
+//! | [`backbone`] | manifests, weights files, networks, the table `backbones` | `tch` (feature `torch`) |
+//! | [`store`] | the database: tables, versions, migrations, locks, how much memory there is | `lancedb`, `lance`, `object_store` |
+//! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph; embeddings as vectors, normalised in one place | `usearch` |
+//! | [`outskirt_exact`], [`outskirt_kernels`] | packages of their own: exact search on the processor; convolutions and resampling | `rayon` |
+//! | [`statistics`] | thresholds, p-values, AUROC, FPR, sampling, deviation: plain functions on slices | |
+//! | [`bank`] | ID embeddings of one table version, their indexes, calibrations, kept scores | |
+//! | [`mod@ingest`] | pictures to embeddings on all cores, committed to `images`; another column of its rows (feature `torch`) | |
+//! | [`sql`] | [`sql::functions`], one file each; [`sql::planner`], what DataFusion's planner knows about scores; [`sql::session`], tables, views, settings and changes; [`sql::queries`], named queries; [`sql::networks`], the networks that `embed` names | `datafusion` |
+//! | [`mod@evaluate`] | the reference's table, its data sets, and what would make it wrong | |
 //! | [`mod@verify`] | a whole database checked | |
-//! | [`queries`] | named queries with typed parameters | |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |
-//! | [`cli`] | one subcommand per file | `clap`, `indicatif` |
+//! | [`cli`] | one subcommand per file | `clap`, `indicatif`, `rustyline` |
 //!
 //! ## A whole example
 //!
@@ -42,7 +38,8 @@
 //! # async fn example() -> outskirt::Result<()> {
 //! use outskirt::bank::{self, BankSpec};
 //! use outskirt::index::IndexKind;
-//! use outskirt::{session::Session, store::Store};
+//! use outskirt::sql::session::Session;
+//! use outskirt::store::Store;
 //!
 //! let store = Store::open("cats.db".as_ref()).await?; // made by `outskirt ingest`
 //! let spec = BankSpec {
@@ -68,9 +65,15 @@
 //!
 //! - Scores lie in [0, 2], and larger means more OOD. The paper's score is −r_k and its code prints −r_k²: the
 //!   ranking, AUROC and FPR are the same, thresholds are not.
-//! - Embeddings are stored as the network gives them and normalised when they are compared.
+//! - Embeddings are stored as the network gives them and normalised when they are compared. One that is all zero or
+//!   not finite is an error that names the row, not a score.
+//! - Exact search is the default, and its scores are those of an f64 brute force, bit for bit, whatever threads,
+//!   batches, memory limit or instructions. A graph (`SET outskirt.search = 'hnsw'`) gets the k-th neighbour wrong first.
 //! - A bank stands for one version of the table, until [`bank::refresh`] moves it to the latest: `outskirt ingest` does.
-//! - Exact search is the default. A graph (`SET outskirt.search = 'hnsw'`) gets the k-th neighbour wrong first.
+//! - One writer at a time: what writes takes a [`store::WriteLock`], and a second one is told so at once. A
+//!   [`sql::session::Session`] reads each table at the version with which it began.
+//! - Most functions that read or write tables are async and want a tokio runtime; searching, statistics and pictures are
+//!   plain functions.
 //! - The library never prints or exits, and reads the environment for `s3://` addresses only (`AWS_*`).
 
 pub mod backbone;

@@ -46,6 +46,18 @@ pub async fn verify(store: &Store, sample: usize, repair: bool, tell: impl Fn(St
     Ok(findings)
 }
 
+/// Refuse a database with problems among its findings.
+///
+/// Errors: [`Error::NotWell`] with their number, and how many of them `repair` mends.
+pub fn refuse_problems(store: &Store, findings: &[Finding]) -> Result<()> {
+    let derived = findings.iter().filter(|finding| matches!(finding.state, State::Derived(_))).count();
+    let broken = findings.iter().filter(|finding| matches!(finding.state, State::Broken(_))).count();
+    match derived + broken {
+        0 => Ok(()),
+        problems => Err(Error::NotWell { uri: store.folder().display().to_string(), problems, derived }),
+    }
+}
+
 /// The rows of `images`, but for embeddings: ids, and pictures that are stored.
 async fn images(store: &Store) -> Result<String> {
     let columns = columns_but(store, schema::is_embedding).await?;

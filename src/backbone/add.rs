@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::architecture::{TORCHSCRIPT, architecture};
-use super::checkpoint::{Checkpoint, Input, Manifest, Output};
+use super::checkpoint::{Checkpoint, Manifest, Output};
+use super::input::Input;
 use super::torch::{Backbone, Measured};
 use super::weights::sha256_file;
 use crate::error::{Error, Result};
@@ -50,6 +51,16 @@ pub struct Checked {
     pub likeness: f64,
     /// Time of one picture's forward pass.
     pub forward: Duration,
+}
+
+/// The cosine from which two pictures that have nothing in common count as one and the same to a network.
+const ALIKE: f64 = 0.9999;
+
+impl Checked {
+    /// Whether the network can hardly tell two pictures apart: the wrong layer, or weights that were not trained.
+    pub fn is_suspicious(&self) -> bool {
+        self.likeness >= ALIKE
+    }
 }
 
 /// Write a manifest for a weights file, once the network has embedded test pictures. Gives its path.

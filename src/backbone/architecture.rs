@@ -1,6 +1,6 @@
 //! The architectures that a manifest can name, and what each expects where nobody says otherwise.
 
-use super::checkpoint::Input;
+use super::input::Input;
 
 /// One architecture.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::architecture::{TORCHSCRIPT, architecture};
+use super::input::Input;
 use super::weights::{StateDict, read_state_dict, sha256_file};
 use crate::error::{Error, Result};
-#[cfg(feature = "torch")]
-use crate::image::{Preprocess, Resize};
 use crate::schema;
 
 /// The manifests that come with the program: (TOML, weights where they come with it too).
@@ -113,35 +112,6 @@ impl std::fmt::Display for Output {
             Self::EmbeddingLogits => "embedding, logits",
             Self::FeatureMap => "feature map",
         })
-    }
-}
-
-/// The network's input: size in pixels, resize rule, and normalisation of RGB in [0, 1].
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Input {
-    /// Pixels.
-    pub width: u32,
-    /// Pixels.
-    pub height: u32,
-    /// Scale the shorter side to this many pixels, then crop the centre; without it both sides are scaled and
-    /// the aspect ratio is ignored. Bilinear with antialiasing in both cases.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shorter_side: Option<u32>,
-    /// Subtracted per channel.
-    pub mean: [f32; 3],
-    /// Divided by per channel.
-    pub std: [f32; 3],
-}
-
-#[cfg(feature = "torch")]
-impl Input {
-    pub(super) fn preprocess(&self) -> Preprocess {
-        let resize = match self.shorter_side {
-            Some(side) => Resize::ShorterSide { side, width: self.width, height: self.height },
-            None => Resize::Exact { width: self.width, height: self.height },
-        };
-        Preprocess { resize, mean: self.mean, std: self.std }
     }
 }
 

@@ -219,6 +219,14 @@ impl Linear {
         x.f_to_kind(self.weight.kind())?.f_linear(&self.weight, self.bias.as_deref())
     }
 
+    /// Its weights (to × from), and its biases: zeros where it has none.
+    pub(super) fn numbers(&self) -> Result<(Vec<f32>, Vec<f32>), TchError> {
+        let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+        let to = self.weight.size().first().copied().unwrap_or(0) as usize;
+        let bias = self.bias.as_ref().map_or_else(|| Ok(vec![0.0; to]), |bias| numbers(bias))?;
+        Ok((narrow(numbers(&self.weight)?), narrow(bias)))
+    }
+
     pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
         let moved = |weight: &Weight| weight.moved(place.device, place.kind);
         Ok(Self { weight: moved(&self.weight)?, bias: self.bias.as_ref().map(moved).transpose()? })

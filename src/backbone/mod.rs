@@ -2,12 +2,22 @@
 //!
 //! A checkpoint is a manifest (architecture, input, normalisation) and a weights file whose SHA-256 the manifest
 //! names; [`Backbone::load`] checks it, and no other weights are ever used under that name. Weights are read
-//! without executing anything. A loaded backbone gives one [`Worker`] per thread. Not for finding, decoding or
-//! storing images. Without the feature `torch` manifests can be read and shown, and loading says what is missing.
+//! without executing anything. A loaded backbone gives one [`Worker`] per thread.
+//!
+//! ResNets and DenseNet on the processor run in loops of our own (`fused`): the embedding and the logits of a picture
+//! are the same bits in whatever batch it was and on however many threads. What libtorch runs (ViT, TorchScript, CUDA,
+//! and all of them where the processor lacks AVX2, or AVX512-BF16 for bf16) may differ in the last bits with the batch.
+//!
+//! Not for finding, decoding or storing images. Without the feature `torch` manifests can be read and shown, and loading
+//! says what is missing.
 
 #[cfg(feature = "torch")]
 mod add;
 mod architecture;
+#[cfg(all(test, feature = "torch"))]
+mod batches;
+#[cfg(feature = "torch")]
+mod body;
 mod checkpoint;
 #[cfg(feature = "torch")]
 mod densenet;
@@ -15,8 +25,12 @@ mod densenet;
 mod fused;
 #[cfg(all(test, feature = "torch"))]
 mod golden;
+mod input;
 #[cfg(feature = "torch")]
 mod layers;
+#[cfg(feature = "torch")]
+mod load;
+mod lookup;
 #[cfg(feature = "torch")]
 mod network;
 mod registry;
@@ -33,7 +47,11 @@ mod weights;
 #[cfg(feature = "torch")]
 pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
-pub use checkpoint::{Checkpoint, Input, Manifest, Output, built_in, find};
+pub use checkpoint::{Checkpoint, Manifest, Output, built_in, find};
+pub use input::Input;
+#[cfg(feature = "torch")]
+pub use load::{LoadOptions, load_in};
+pub use lookup::{find_in, list_in};
 pub use outskirt_kernels::Precision;
 pub use registry::{register_backbone, register_logits, registered_backbones};
 #[cfg(feature = "torch")]

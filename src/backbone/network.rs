@@ -7,11 +7,9 @@ use std::sync::Arc;
 use outskirt_kernels::Precision;
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::densenet::{self, DenseNet};
+use super::body::{Body, Plan};
 use super::fused::Fused;
-use super::layers::{Get, Linear, Place, Weight};
-use super::resnet::{Form, ResNet};
-use super::vit::{self, Naming, VisionTransformer};
+use super::layers::{Linear, Place, Weight};
 use super::weights::{StateDict, WeightTensor};
 use crate::error::{Error, Result};
 
@@ -30,62 +28,6 @@ pub(super) struct Network {
     body: Body,
     classifier: Option<Linear>,
     fused: Option<Arc<Fused>>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Body {
-    ResNet(ResNet),
-    DenseNet(DenseNet),
-    Vit(VisionTransformer),
-}
-
-/// What a built-in architecture is made of.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Plan {
-    ResNet(Form),
-    DenseNet,
-    Vit(i64),
-}
-
-impl Plan {
-    /// By the architecture's name.
-    pub(super) fn of(architecture: &str) -> Option<Self> {
-        match architecture {
-            "densenet-bc-100-12" => Some(Self::DenseNet),
-            "vit-b16-224" => Some(Self::Vit(224)),
-            "vit-b16-384" => Some(Self::Vit(384)),
-            resnet => Form::of(resnet).map(Self::ResNet),
-        }
-    }
-
-    /// A tensor that the network has, whatever it is wrapped in.
-    fn anchor(self) -> &'static str {
-        match self {
-            Self::ResNet(_) | Self::DenseNet => "conv1.weight",
-            Self::Vit(_) => "class_token",
-        }
-    }
-
-    /// Numbers per embedding.
-    pub(super) fn dimension(self) -> i64 {
-        match self {
-            Self::ResNet(form) => form.dimension(),
-            Self::DenseNet => densenet::DIMENSION,
-            Self::Vit(_) => vit::DIMENSION,
-        }
-    }
-
-    /// Build the network in the dialect of a file with these names.
-    pub(super) fn build<'a>(self, mut names: impl Iterator<Item = &'a str>, get: &mut Get<'_>) -> Result<Body> {
-        Ok(match self {
-            Self::ResNet(form) => {
-                let shortcut = if names.any(|name| name.contains(".shortcut.")) { "shortcut" } else { "downsample" };
-                Body::ResNet(ResNet::build(form, shortcut, get)?)
-            }
-            Self::DenseNet => Body::DenseNet(DenseNet::build(get)?),
-            Self::Vit(pixels) => Body::Vit(VisionTransformer::build(pixels, Naming::of(names), get)?),
-        })
-    }
 }
 
 impl Network {
@@ -120,7 +62,7 @@ impl Network {
         let extra = names.tensors.keys().filter(|name| !used.contains(**name) && !beside(name));
         problems.extend(extra.map(|name| format!("{name} is not part of it")));
         if problems.is_empty() {
-            let fused = Fused::of(&body, Precision::F32)?.map(Arc::new);
+            let fused = Fused::of(&body, classifier.as_ref(), Precision::F32)?.map(Arc::new);
             return Ok(Self { body, classifier, fused });
         }
         let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
@@ -131,7 +73,7 @@ impl Network {
     /// For inference in this place: on the processor in its own loops, where there are such, else by libtorch.
     pub(super) fn moved(&self, place: Place) -> Result<Self> {
         if place.device == Device::Cpu
-            && let Some(fused) = Fused::of(&self.body, place.precision())?
+            && let Some(fused) = Fused::of(&self.body, self.classifier.as_ref(), place.precision())?
         {
             return Ok(Self { fused: Some(Arc::new(fused)), ..self.clone() });
         }
@@ -140,11 +82,7 @@ impl Network {
 
     /// A copy that libtorch runs in this place.
     pub(super) fn by_libtorch(&self, place: Place) -> Result<Self> {
-        let body = match &self.body {
-            Body::ResNet(resnet) => Body::ResNet(resnet.moved(place)?),
-            Body::DenseNet(densenet) => Body::DenseNet(densenet.moved(place)?),
-            Body::Vit(vit) => Body::Vit(vit.moved(place)?),
-        };
+        let body = self.body.moved(place)?;
         // the classifier is small, and logits are compared with exponentials: f32
         let place = Place { kind: Kind::Float, ..place };
         let classifier = self.classifier.as_ref().map(|classifier| classifier.moved(place)).transpose()?;
@@ -158,14 +96,10 @@ impl Network {
 
     /// Images (n×3×h×w) to embeddings (n×d), by libtorch.
     pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
-        match &self.body {
-            Body::ResNet(resnet) => resnet.embed(images, false),
-            Body::DenseNet(densenet) => densenet.embed(images),
-            Body::Vit(vit) => vit.embed(images),
-        }
+        self.body.embed(images)
     }
 
-    /// Embeddings (n×d) to class logits (n×classes); `None` where the file has no classifier.
+    /// Embeddings (n×d) to class logits (n×classes), by libtorch; `None` where the file has no classifier.
     pub(super) fn classify(&self, embeddings: &Tensor) -> Option<Result<Tensor, TchError>> {
         self.classifier.as_ref().map(|classifier| classifier.forward(embeddings))
     }

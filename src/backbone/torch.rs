@@ -96,8 +96,8 @@ impl Backbone {
         let place = CPU_F32;
         let backbone = Self { preprocess, runs, checkpoint, classes: None, with_logits: true, place, reference: None };
         let mut worker = backbone.worker();
-        let (embeddings, logits) = worker.forward(&vec![0.5; worker.input_len()])?;
-        let measured = Measured { dimension: width(&embeddings), classes: logits.as_ref().map(width) };
+        let (embedding, logits) = worker.forward(&vec![0.5; worker.input_len()], 1)?;
+        let measured = Measured { dimension: embedding.len(), classes: logits.map(|logits| logits.len()) };
         Ok((Self { with_logits: false, ..backbone }, measured))
     }
 
@@ -228,23 +228,22 @@ impl Worker {
     }
 
     /// Embed n preprocessed pictures (n × [`Self::input_len`]): n × dimension values, as the network gives them, and its
-    /// logits where the backbone was asked for them.
+    /// logits where the backbone was asked for them. Whether their last bits depend on the batch, the [room](super) says.
     pub fn embed(&mut self, input: &[f32]) -> Result<Outputs> {
-        let (embeddings, logits) = self.forward(input)?;
+        let n = input.len() / self.input_len();
+        let (embeddings, logits) = self.forward(input, n)?;
+        let width = |rows: &[f32]| rows.len().checked_div(n).unwrap_or(0);
         let (found, backbone) = (width(&embeddings), || self.manifest.name.clone());
         if found != self.manifest.dimension {
             let expected = self.manifest.dimension;
             return Err(Error::EmbeddingDimension { backbone: backbone(), expected, found });
         }
-        if let (Some(expected), Some(found)) = (self.classes, logits.as_ref().map(width))
+        if let (Some(expected), Some(found)) = (self.classes, logits.as_deref().map(width))
             && expected != found
         {
             return Err(Error::LogitsChanged { backbone: backbone(), expected, found });
         }
-        Ok(Outputs {
-            embeddings: numbers(&embeddings)?,
-            logits: logits.map_or_else(|| Ok(Vec::new()), |logits| numbers(&logits))?,
-        })
+        Ok(Outputs { embeddings, logits: logits.unwrap_or_default() })
     }
 
     /// Embeddings of the same pictures in f32 on the processor; `None` where that is what [`Self::embed`] gives.
@@ -259,35 +258,36 @@ impl Worker {
         numbers(&network.embed(&images)?).map(Some)
     }
 
-    /// Embeddings (n×d), and logits (n×classes) where they are asked for and there.
-    fn forward(&mut self, input: &[f32]) -> Result<(Tensor, Option<Tensor>)> {
-        // thread-local in libtorch: it belongs around each call
-        let _no_grad = tch::no_grad_guard();
-        let n = (input.len() / self.input_len()) as i64;
-        let (height, width) = (i64::from(self.manifest.input.height), i64::from(self.manifest.input.width));
+    /// Embeddings (n×d) of n pictures, and logits (n×classes) where they are asked for and there.
+    fn forward(&mut self, input: &[f32], n: usize) -> Result<(Vec<f32>, Option<Vec<f32>>)> {
+        let (height, width) = (self.manifest.input.height, self.manifest.input.width);
         if let Runs::BuiltIn(network) = &self.runs
             && let Some(fused) = network.fused()
         {
             let embeddings = fused.embed(input, (height as usize, width as usize), &mut self.scratch);
-            let embeddings = Tensor::f_from_slice(&embeddings)?.f_view([n, -1])?;
-            let logits = if self.with_logits { network.classify(&embeddings).transpose()? } else { None };
+            let logits = self.with_logits.then(|| fused.classify(&embeddings, &mut self.scratch)).flatten();
             return Ok((embeddings, logits));
         }
-        let input = Tensor::f_from_slice(input)?.f_view([n, 3, height, width])?.f_to_device(self.place.device)?;
-        match &self.runs {
+        // thread-local in libtorch: it belongs around each call
+        let _no_grad = tch::no_grad_guard();
+        let n = n as i64;
+        let input = Tensor::f_from_slice(input)?.f_view([n, 3, i64::from(height), i64::from(width)])?;
+        let input = input.f_to_device(self.place.device)?;
+        let (embeddings, logits) = match &self.runs {
             Runs::BuiltIn(network) => {
                 let input =
                     if self.place == CPU_F32 { input } else { channels_last(&input.f_to_kind(self.place.kind)?)? };
                 let embeddings = network.embed(&input)?.f_to_kind(Kind::Float)?;
                 let logits = if self.with_logits { network.classify(&embeddings).transpose()? } else { None };
-                Ok((embeddings, logits))
+                (embeddings, logits)
             }
             Runs::Script(module, output) => {
                 let given = module.forward_is(&[IValue::Tensor(input)])?;
                 let (embeddings, logits) = self.sort_out(given, *output, n)?;
-                Ok((embeddings, logits.filter(|_| self.with_logits)))
+                (embeddings, logits.filter(|_| self.with_logits))
             }
-        }
+        };
+        Ok((numbers(&embeddings)?, logits.as_ref().map(numbers).transpose()?))
     }
 
     /// What a module gave, as the manifest says it is meant.
@@ -337,11 +337,6 @@ impl Worker {
 /// n×c×h×w in the order n×h×w×c, which the moved convolutions read.
 fn channels_last(images: &Tensor) -> Result<Tensor> {
     Ok(images.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
-}
-
-/// Numbers per row of a matrix.
-fn width(matrix: &Tensor) -> usize {
-    matrix.size().get(1).copied().unwrap_or(0) as usize
 }
 
 /// The values of a matrix, row-major.

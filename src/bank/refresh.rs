@@ -27,6 +27,13 @@ pub struct Refreshed {
     pub rebuilt: bool,
 }
 
+impl Refreshed {
+    /// Whether its rows and embeddings are those it had before.
+    pub fn is_unchanged(&self) -> bool {
+        self.added + self.removed + self.changed == 0
+    }
+}
+
 /// Move a bank to the latest version of `images`. What did not change is not read, but for ids; a bank whose rows are
 /// the same keeps its version, and with it calibrations and kept scores.
 ///

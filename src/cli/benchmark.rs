@@ -5,18 +5,17 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::backbone::registered;
-use super::evaluate::{Line, print, warn};
-use super::network::report_rejects;
-use super::{Console, Format, ingest};
-use crate::backbone::{self, Backbone, Checkpoint};
-use crate::bank::{self, BankSpec};
-use crate::error::{Error, Result};
-use crate::evaluate::benchmark::{Experiment, Part, Plan, plan, weights_in};
-use crate::evaluate::{Compared, evaluate};
+use super::console::Console;
+use super::evaluation::{Labels, print};
+use super::format::Format;
+use super::statements;
+use super::summary::{describe_ingest, ingest_with_progress, report_rejects};
+use crate::backbone::Backbone;
+use crate::bank::{self, Definition};
+use crate::error::Result;
+use crate::evaluate::benchmark::{Experiment, Part, Plan, check_ks, compared, networks, plan};
+use crate::evaluate::{Compared, Evaluation, evaluate, sanity};
 use crate::image::{self, ImageFiles};
-use crate::index::IndexKind;
-use crate::ingest::IngestOptions;
 use crate::sql::session::Session;
 use crate::store::Store;
 
@@ -70,7 +69,7 @@ enum Name {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    args.format.check(console)?;
+    args.format.check(console.is_terminal())?;
     let experiment = match args.experiment {
         Name::Cifar10 => Experiment::Cifar10,
         Name::Imagenet => Experiment::Imagenet,
@@ -83,150 +82,97 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     if ks.is_empty() {
         ks.push(experiment.k());
     }
-    let mut lines = Vec::new();
-    for (checkpoint, weights) in backbones(&args, experiment, db).await? {
+    let mut evaluations = Vec::new();
+    for (checkpoint, weights) in networks(experiment, &args.backbone, args.weights.as_deref(), &args.data, db).await? {
         let backbone = Backbone::load(checkpoint, weights.as_deref())?;
-        lines.extend(of_backbone(&args, experiment, &plan, backbone, &ks, db, console).await?);
+        let with_logits = args.baselines && backbone.classes().is_some();
+        let backbone = if with_logits { backbone.with_logits()? } else { backbone };
+        let (store, bank) = embed(&args, &plan, backbone, &ks, db, console).await?;
+        let scores = compared(&ks, args.baselines, with_logits);
+        evaluations.extend(compare(&args, &plan, &store, &bank, &scores, console).await?);
     }
-    print(&lines, args.format, console)
+    print(&evaluations, args.format, console)
 }
 
-/// The networks asked for, with the files of their weights.
-async fn backbones(args: &Args, experiment: Experiment, db: &Path) -> Result<Vec<(Checkpoint, Option<PathBuf>)>> {
-    let mut found = Vec::new();
-    for name in &args.backbone {
-        let checkpoint = backbone::find(name, registered(db).await?)?;
-        let is_there = args.weights.is_some() || checkpoint.is_embedded() || checkpoint.weights_path().exists();
-        let weights = if is_there { args.weights.clone() } else { weights_in(&args.data, &checkpoint)? };
-        found.push((checkpoint, weights));
-    }
-    if args.backbone.is_empty() && experiment == Experiment::Cifar10 {
-        for checkpoint in backbone::built_in()?.into_iter().filter(|known| !known.is_embedded()) {
-            if let Some(weights) = weights_in(&args.data, &checkpoint)? {
-                found.push((checkpoint, Some(weights)));
-            }
-        }
-    }
-    if found.is_empty() {
-        return Err(Error::NoBackboneGiven { folder: args.data.clone() });
-    }
-    if args.weights.is_some() && found.len() != 1 {
-        return Err(Error::WeightsOfSeveral { backbones: args.backbone.clone() });
-    }
-    Ok(found)
-}
-
-/// Embed the images that are not there yet, make the bank, compare.
-async fn of_backbone(
+/// Embed the images that are not there yet, and make the bank.
+async fn embed(
     args: &Args,
-    experiment: Experiment,
     plan: &Plan,
     backbone: Backbone,
     ks: &[usize],
     db: &Path,
     console: &mut Console<'_>,
-) -> Result<Vec<Line>> {
-    let name = backbone.manifest().name.clone();
-    let with_logits = args.baselines && backbone.classes().is_some();
-    let backbone = if with_logits { backbone.with_logits()? } else { backbone };
-    let bank_name = format!("{}_{name}", experiment.name());
+) -> Result<(Store, Definition)> {
+    let spec = plan.bank(&backbone.manifest().name, ks[0], args.alpha, args.seed);
     let train = image::open(&plan.train.paths, &plan.train.selection)?;
-    // the bank cannot hold more: better said now than after all was embedded
-    let rows = train.total();
-    if let Some(&k) = ks.iter().find(|&&k| k > rows) {
-        return Err(Error::KOutOfRange { bank: bank_name, k: k as i128, rows, most: rows });
-    }
+    // better said now than after all was embedded
+    check_ks(&spec.name, ks, train.total())?;
     let store = Store::create(db).await?;
-    add(&store, &backbone, &plan.train, train, console).await?;
-    for part in [&plan.test].into_iter().chain(&plan.ood) {
+    ingest(&store, &backbone, &plan.train, train, console).await?;
+    for part in plan.compared_parts() {
         let files = image::open(&part.paths, &part.selection)?;
-        add(&store, &backbone, part, files, console).await?;
+        ingest(&store, &backbone, part, files, console).await?;
     }
     drop(backbone);
-    for (name, refreshed) in bank::refresh_all(&store).await? {
-        if let Err(error) = refreshed {
-            console.notice(format!("bank {name} was not refreshed: {error}"))?;
+    for followed in bank::follow(&store).await? {
+        if let Err(error) = followed.refreshed {
+            console.notice(format!("bank {} was not refreshed: {error}", followed.bank))?;
         }
     }
-
-    let spec = BankSpec {
-        name: bank_name,
-        backbone: name.clone(),
-        predicate: of_part(&plan.train),
-        k: ks[0],
-        alpha: args.alpha,
-        seed: args.seed,
-        index: IndexKind::Exact,
-    };
-    let bank = make(&store, &spec).await?;
+    let bank = bank::ensure(&store, &spec).await?;
     console.notice(format!(
-        "{name}: {} ID embeddings of {} numbers in the bank {}",
-        bank.row_count, bank.dimension, bank.name
+        "{}: {} ID embeddings of {} numbers in the bank {}",
+        bank.backbone, bank.row_count, bank.dimension, bank.name
     ))?;
-    let session = Session::open(&store).await?;
-    let mut compared: Vec<Compared> = ks.iter().map(|&k| Compared::Knn(Some(k))).collect();
-    if args.baselines {
-        compared.push(Compared::Mahalanobis);
-    }
-    if with_logits {
-        compared.extend([Compared::Msp, Compared::Energy]);
-    }
-    let (id, ood) = (of_part(&plan.test), plan.ood.iter().map(of_part).collect::<Vec<_>>());
-    let mut lines = Vec::new();
-    for score in compared {
-        let evaluation = evaluate(&session, &bank.name, score, &id, &ood).await?;
-        let mut about = Vec::new();
-        if args.backbone.len() != 1 {
-            about.push(("backbone", name.clone()));
-        }
-        if args.baselines {
-            about.push(("score", score.name().into()));
-        }
-        if ks.len() > 1 {
-            let k = if let Compared::Knn(Some(k)) = score { k.to_string() } else { String::new() };
-            about.push(("k", k));
-        }
-        lines.push(Line { about, evaluation });
-    }
-    for notice in session.banks().notices() {
-        console.notice(notice)?;
-    }
-    warn(&session, &bank.name, None, &id, console).await?;
-    Ok(lines)
+    Ok((store, bank))
 }
 
-async fn add(
+async fn ingest(
     store: &Store,
     backbone: &Backbone,
     part: &Part,
     files: ImageFiles,
     console: &mut Console<'_>,
 ) -> Result<()> {
-    let options = IngestOptions {
-        dataset: part.dataset.clone(),
-        split: part.split.into(),
-        store_images: false,
-        workers: rayon::current_num_threads(),
-        strict: false,
-    };
-    let summary = ingest::with_progress(store, backbone, files, &options, None, console).await?;
-    console.notice(ingest::describe(&options, &summary))?;
+    let options = part.ingest_options();
+    let summary = ingest_with_progress(store, backbone, files, &options, None, console).await?;
+    console.notice(describe_ingest(&options, &summary))?;
     report_rejects(&summary, console)
 }
 
-fn of_part(part: &Part) -> String {
-    format!("dataset = '{}' AND split = '{}'", part.dataset, part.split)
+/// Evaluate the bank by each score.
+async fn compare(
+    args: &Args,
+    plan: &Plan,
+    store: &Store,
+    bank: &Definition,
+    scores: &[Compared],
+    console: &mut Console<'_>,
+) -> Result<Vec<(Labels, Evaluation)>> {
+    let session = Session::open(store).await?;
+    let (id, ood) = (plan.test.predicate(), plan.ood.iter().map(Part::predicate).collect::<Vec<_>>());
+    let mut evaluations = Vec::new();
+    for &score in scores {
+        let evaluation = evaluate(&session, &bank.name, score, &id, &ood).await?;
+        evaluations.push((labels(args, bank, score), evaluation));
+    }
+    statements::notices(&session, console)?;
+    console.warnings(sanity::of_evaluation(&session, &bank.name, None, &id).await?)?;
+    Ok(evaluations)
 }
 
-/// The bank, as it is asked for now and of all images that are there now.
-async fn make(store: &Store, spec: &BankSpec) -> Result<bank::Definition> {
-    if let Some(there) = bank::list(store).await?.into_iter().find(|bank| bank.name == spec.name) {
-        let same = (&there.backbone, &there.predicate, there.k, there.alpha, there.seed)
-            == (&spec.backbone, &spec.predicate, spec.k, spec.alpha, spec.seed);
-        if same {
-            return Ok(there);
-        }
-        bank::drop_bank(store, &spec.name).await?;
+/// What tells one evaluation from the others that were asked for.
+fn labels(args: &Args, bank: &Definition, score: Compared) -> Labels {
+    let mut labels = Labels::new();
+    if args.backbone.len() != 1 {
+        labels.push(("backbone", bank.backbone.clone()));
     }
-    bank::create(store, spec).await
+    if args.baselines {
+        labels.push(("score", score.name().into()));
+    }
+    if args.k.len() > 1 {
+        let k = if let Compared::Knn(Some(k)) = score { k.to_string() } else { String::new() };
+        labels.push(("k", k));
+    }
+    labels
 }

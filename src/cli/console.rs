@@ -2,10 +2,11 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::shell::Lines;
+use super::typed::Lines;
 use crate::error::{Error, Result};
 
 /// The streams of a command, and what stands behind them.
@@ -97,6 +98,18 @@ impl<'a> Console<'a> {
         writeln!(self.err, "{text}").map_err(|source| Error::Output { source })
     }
 
+    /// What is suspicious, a line each.
+    pub(super) fn warnings(&mut self, warnings: Vec<String>) -> Result<()> {
+        warnings.into_iter().try_for_each(|warning| self.notice(format!("warning: {warning}")))
+    }
+
+    /// Something that turns on stderr while work goes on whose length is not known.
+    pub(super) fn spinner(&self, what: &'static str) -> ProgressBar {
+        let bar = self.progress(what, 0);
+        bar.enable_steady_tick(Duration::from_millis(200));
+        bar
+    }
+
     /// A progress bar on stderr; invisible where that is no terminal. `total` 0 means unknown.
     pub fn progress(&self, what: &'static str, total: u64) -> ProgressBar {
         let target =
@@ -117,4 +130,10 @@ impl<'a> Console<'a> {
         // nothing is drawn before the first step
         bar.with_message(what)
     }
+}
+
+/// Show on a progress bar that so many of all are done.
+pub(super) fn advance(bar: &ProgressBar, done: usize, all: usize) {
+    bar.set_length(all as u64);
+    bar.set_position(done as u64);
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Console, bank, sql};
+use super::console::Console;
+use super::follow::follow;
+use super::statements;
 use crate::error::Result;
 use crate::schema;
 use crate::sql::session::Session;
@@ -33,14 +35,12 @@ pub struct Args {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
     let session = Session::open(&store).await?;
-    sql::watch(&session, console);
+    statements::watch(&session, console);
     let count = match args.dry_run {
         true => session.count_where(&args.predicate).await?,
         false => session.delete_where(&args.predicate).await?,
     };
-    for notice in session.banks().notices() {
-        console.notice(notice)?;
-    }
+    statements::notices(&session, console)?;
     let left = store.count(schema::IMAGES).await?;
     if args.dry_run {
         return console.line(format!("would delete {count} of {left} images"));
@@ -48,5 +48,5 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let images = if count == 1 { "image" } else { "images" };
     console.line(format!("deleted {count} {images}, {left} are left"))?;
     // also where nothing is left to delete: an interrupted run may have got no further
-    if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
+    if args.no_refresh { Ok(()) } else { follow(&store, console).await }
 }

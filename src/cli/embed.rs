@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::network::{Network, describe_rate};
-use super::{Console, bank};
+use super::console::{Console, advance};
+use super::follow::follow;
+use super::network::Network;
+use super::summary::describe_rate;
 use crate::error::Result;
-use crate::ingest::IngestSummary;
-use crate::ingest::{FillOptions, fill};
+use crate::ingest::{FillOptions, IngestSummary, fill};
 use crate::store::Store;
 
 /// Embed the images of the database with another backbone, into its own column
@@ -36,16 +37,13 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let backbone = args.network.load(db).await?;
     let options = FillOptions { predicate: args.predicate, workers: args.network.workers() };
     let bar = console.progress("embedding images", 1);
-    let tell = |done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    };
+    let tell = |done, all| advance(&bar, done, all);
     let summary = fill(&store, &backbone, &options, tell).await;
     bar.finish_and_clear();
     let summary = summary?;
     console.line(describe(&backbone.manifest().name, &summary))?;
     args.network.report(&backbone, &summary, console)?;
-    if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
+    if args.no_refresh { Ok(()) } else { follow(&store, console).await }
 }
 
 fn describe(backbone: &str, summary: &IngestSummary) -> String {

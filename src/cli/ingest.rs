@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::network::{Network, describe_rate};
-use super::{Console, bank};
-use crate::backbone::Backbone;
+use super::console::Console;
+use super::follow::follow;
+use super::network::Network;
+use super::summary::{describe_ingest, ingest_with_progress};
 use crate::error::Result;
-use crate::image::{self, ImageFiles, Selection};
-use crate::ingest::Metadata;
-use crate::ingest::{IngestOptions, IngestSummary, ingest};
+use crate::image::{self, Selection};
+use crate::ingest::{IngestOptions, Metadata};
 use crate::store::Store;
 
 /// Embed images with a backbone and add them to the database, which is created where there is none
@@ -66,8 +66,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let known_parts = ["train", "test", "validation", "extra"];
-    let part = args.part.or_else(|| known_parts.contains(&args.split.as_str()).then(|| args.split.clone()));
+    let part = args.part.or_else(|| Selection::part_of_split(&args.split));
     let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed };
     let mut files = image::open(&args.paths, &selection)?;
     let metadata = Metadata::of(files.told()?, args.metadata.as_deref())?;
@@ -81,40 +80,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         workers: args.network.workers(),
         strict: args.strict,
     };
-    let summary = with_progress(&store, &backbone, files, &options, Some(&metadata), console).await?;
-    console.line(describe(&options, &summary))?;
+    let summary = ingest_with_progress(&store, &backbone, files, &options, Some(&metadata), console).await?;
+    console.line(describe_ingest(&options, &summary))?;
     args.network.report(&backbone, &summary, console)?;
-    if args.no_refresh { Ok(()) } else { bank::follow(&store, console).await }
-}
-
-/// Ingest under a progress bar.
-pub(super) async fn with_progress(
-    store: &Store,
-    backbone: &Backbone,
-    files: ImageFiles,
-    options: &IngestOptions,
-    metadata: Option<&Metadata>,
-    console: &Console<'_>,
-) -> Result<IngestSummary> {
-    let bar = console.progress("embedding images", files.total() as u64);
-    let summary = ingest(store, backbone, files, options, metadata, |done| bar.set_position(done as u64)).await;
-    bar.finish_and_clear();
-    summary
-}
-
-pub(super) fn describe(options: &IngestOptions, summary: &IngestSummary) -> String {
-    let mut parts = vec![format!("{} added", summary.added)];
-    for (count, what) in [
-        (summary.replaced, "replaced (the file had changed)"),
-        (summary.filled, "embedded by this backbone too"),
-        (summary.unchanged, "there already"),
-        (summary.described, "with other metadata"),
-        (summary.refused, "refused"),
-    ] {
-        if count > 0 {
-            parts.push(format!("{count} {what}"));
-        }
-    }
-    let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
-    format!("{}{split}: {} in {}", options.dataset, parts.join(", "), describe_rate(summary))
+    if args.no_refresh { Ok(()) } else { follow(&store, console).await }
 }

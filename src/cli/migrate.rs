@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Console;
+use super::console::Console;
 use crate::error::Result;
 use crate::store::Store;
 

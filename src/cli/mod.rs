@@ -1,7 +1,11 @@
 //! The command line: one subcommand per file, each an `Args` and a `run(args, database, console)`.
 //!
-//! Results go to one stream of the [`Console`], everything else (progress, notices) to the other. This room alone
-//! prints, and names `clap`, `indicatif` and `rustyline`.
+//! A command reads its arguments, calls the library, and prints what it gives: results to one stream of the [`Console`],
+//! everything else (progress, notices) to the other. This room alone prints, and names `clap`, `indicatif` and `rustyline`.
+//! `bank` and `backbone` are folders of subcommands. What several commands need lies beside them: `network` (arguments of
+//! those that embed), `summary` (an ingest), `follow` (banks after a change), `evaluation` (the reference's table), `stages`
+//! (times), `statements` (SQL), `output` (a writer per format) and `table`; `typed` reads what is typed into the `shell`.
+//! Not for anything that another program would want as well: that belongs into the library.
 
 mod backbone;
 mod bank;
@@ -14,6 +18,9 @@ mod demo;
 #[cfg(feature = "torch")]
 mod embed;
 mod evaluate;
+mod evaluation;
+mod follow;
+mod format;
 #[cfg(feature = "torch")]
 mod ingest;
 mod migrate;
@@ -25,7 +32,13 @@ mod query;
 mod score;
 mod shell;
 mod sql;
+#[cfg(feature = "torch")]
+mod stages;
+mod statements;
+#[cfg(feature = "torch")]
+mod summary;
 mod table;
+mod typed;
 mod verify;
 
 use std::path::PathBuf;
@@ -33,8 +46,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 pub use console::Console;
-pub use output::Format;
-pub use shell::{Line, Lines, Names, Terminal};
+pub use format::Format;
+pub use shell::Terminal;
+pub use typed::{Line, Lines, Names};
 
 use crate::error::Result;
 
@@ -144,7 +158,7 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
         #[cfg(feature = "torch")]
-        Command::Demo(args) => demo::run(args, console).await,
+        Command::Demo(args) => demo::run(args, &cli.db, console).await,
         #[cfg(not(feature = "torch"))]
         Command::Demo(_) => Err(crate::Error::NoTorch { what: "outskirt demo".into() }),
     }

@@ -1,15 +1,13 @@
-//! What the commands that embed have in common: which network runs, how, and what is said of it afterwards.
+//! The arguments that say which network embeds, and how.
 
 use std::path::{Path, PathBuf};
 
-use super::Console;
-use super::backbone::registered;
-use crate::backbone::{self, Backbone};
+use super::console::Console;
+use super::summary::{describe_deviation, describe_times, report_rejects};
+use crate::backbone::{self, Backbone, LoadOptions};
 use crate::error::Result;
-use crate::index::require_cuda;
+use crate::index;
 use crate::ingest::IngestSummary;
-use crate::ingest::StageTimes;
-use crate::statistics::deviation::Deviation;
 
 /// The network of a command.
 #[derive(Debug, clap::Args)]
@@ -53,18 +51,19 @@ enum Device {
 impl Network {
     /// Load it, found by name among those of the database too.
     pub(super) async fn load(&self, db: &Path) -> Result<Backbone> {
-        let checkpoint = backbone::find(&self.backbone, registered(db).await?)?;
-        let backbone = Backbone::load(checkpoint, self.weights.as_deref())?;
-        let backbone = if self.with_logits { backbone.with_logits()? } else { backbone };
-        let device = match self.device {
-            Device::Cpu => None,
-            Device::Cuda => Some(require_cuda(None)?),
+        let options = LoadOptions {
+            weights: self.weights.clone(),
+            with_logits: self.with_logits,
+            device: match self.device {
+                Device::Cpu => index::Device::Cpu,
+                Device::Cuda => index::Device::Cuda,
+            },
+            precision: match self.precision {
+                Precision::F32 => backbone::Precision::F32,
+                Precision::Bf16 => backbone::Precision::Bf16,
+            },
         };
-        let precision = match self.precision {
-            Precision::F32 => backbone::Precision::F32,
-            Precision::Bf16 => backbone::Precision::Bf16,
-        };
-        backbone.placed(device, precision)
+        backbone::load_in(db, &self.backbone, &options).await
     }
 
     /// Threads that decode and embed.
@@ -82,49 +81,4 @@ impl Network {
         }
         report_rejects(summary, console)
     }
-}
-
-/// How long it took, and how many images went through the network in that time.
-pub(super) fn describe_rate(summary: &IngestSummary) -> String {
-    let seconds = summary.wall.as_secs_f64();
-    match summary.embedded() {
-        0 => format!("{seconds:.1} s"),
-        images => {
-            let rate = images as f64 / seconds;
-            let digits = usize::from(rate < 100.0);
-            format!("{seconds:.1} s, {rate:.digits$} images/s")
-        }
-    }
-}
-
-fn describe_deviation(precision: &str, deviation: &Deviation) -> String {
-    let Deviation { images, embedding, k, score } = deviation;
-    format!(
-        "{precision} beside f32, on {images} images: unit embeddings are {:.1e} apart (median; at most {:.1e}), distances to \
-         the {k}th neighbour among them differ by {:.2} % (median; at most {:.2} %)",
-        embedding.0,
-        embedding.1,
-        100.0 * score.0,
-        100.0 * score.1,
-    )
-}
-
-/// Seconds, summed over threads; those of the network are what a faster one would save.
-fn describe_times(summary: &IngestSummary) -> String {
-    let StageTimes { read, decode, preprocess, forward } = summary.stages;
-    let stages = [("read", read), ("decode", decode), ("preprocess", preprocess), ("forward", forward)];
-    let stages = stages.into_iter().chain([("write", summary.write)]);
-    let parts: Vec<String> = stages.map(|(stage, time)| format!("{stage} {:.2} s", time.as_secs_f64())).collect();
-    format!("busy: {}", parts.join(", "))
-}
-
-pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
-    for reject in &summary.first_rejects {
-        console.notice(format!("refused {}: {}", reject.uri, reject.reason))?;
-    }
-    let unnamed = summary.refused - summary.first_rejects.len();
-    if unnamed > 0 {
-        console.notice(format!("… and {unnamed} more: SELECT * FROM rejects"))?;
-    }
-    Ok(())
 }

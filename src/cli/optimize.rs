@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use indicatif::BinaryBytes;
 
-use super::{Console, table};
+use super::console::Console;
+use super::table;
 use crate::bank;
 use crate::error::Result;
 use crate::store::Store;
@@ -28,8 +29,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
-    let bar = console.progress("", 0);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = console.spinner("");
     let done = bank::optimize(&store, args.keep, |what| bar.set_message(what)).await;
     bar.finish_and_clear();
     let done = done?;

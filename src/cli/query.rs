@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Console, Format, sql, table};
+use super::console::Console;
+use super::format::Format;
+use super::{statements, table};
 use crate::error::{Error, Result};
 use crate::sql::queries::{NamedQuery, shipped};
 use crate::sql::session::Session;
@@ -46,7 +48,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
     let session = Session::open(&Store::open(db).await?).await?;
     let text = query.render(&values, session.banks())?;
-    sql::execute(&session, &text, args.format, console).await
+    statements::execute(&session, &text, args.format, console).await
 }
 
 fn pair(parameter: &str) -> Result<(String, String)> {

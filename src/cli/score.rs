@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Console;
+use super::console::{Console, advance};
 use crate::bank::keep_scores;
 use crate::error::Result;
 use crate::store::Store;
@@ -32,10 +32,7 @@ pub struct Args {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
     let bar = console.progress("scoring", 1);
-    let tell = |done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    };
+    let tell = |done, all| advance(&bar, done, all);
     let kept = keep_scores(&store, &args.bank, args.predicate.as_deref(), args.into.as_deref(), tell).await;
     bar.finish_and_clear();
     let kept = kept?;

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::output::Output;
-use super::{Console, Format, shell};
+use super::console::Console;
+use super::format::Format;
+use super::{shell, statements};
 use crate::error::{Error, Result};
 use crate::sql::session::Session;
 use crate::store::Store;
@@ -52,34 +53,5 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         (None, ..) => console.read_input()?,
     };
     let session = Session::open(&Store::open(db).await?).await?;
-    execute(&session, &text, args.format, console).await
-}
-
-/// Show how far reading a large bank has come.
-pub(super) fn watch(session: &Session, console: &Console<'_>) {
-    let bar = console.progress("reading the bank", 1);
-    session.banks().watch(move |_, done, all| {
-        if done == all {
-            return bar.finish_and_clear();
-        }
-        if bar.is_finished() {
-            bar.reset();
-        }
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    });
-}
-
-/// Run all statements of a text and print their rows.
-pub(super) async fn execute(session: &Session, text: &str, format: Format, console: &mut Console<'_>) -> Result<()> {
-    format.check(console)?;
-    let mut output = Output::new(format);
-    watch(session, console);
-    for statement in session.parse(text)? {
-        output.print(session.run(statement).await?, console).await?;
-    }
-    for notice in session.banks().notices() {
-        console.notice(notice)?;
-    }
-    Ok(())
+    statements::execute(&session, &text, args.format, console).await
 }

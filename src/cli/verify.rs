@@ -1,12 +1,12 @@
 //! `outskirt verify`.
 
 use std::path::Path;
-use std::time::Duration;
 
-use super::{Console, table};
-use crate::error::{Error, Result};
+use super::console::Console;
+use super::table;
+use crate::error::Result;
 use crate::store::Store;
-use crate::verify::{State, verify};
+use crate::verify::{State, refuse_problems, verify};
 
 /// Check a database: every row, every bank against its table, graphs and scores against comparing every row
 #[derive(Debug, clap::Args)]
@@ -28,8 +28,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
-    let bar = console.progress("", 0);
-    bar.enable_steady_tick(Duration::from_millis(200));
+    let bar = console.spinner("");
     let findings = verify(&store, args.sample as usize, args.repair, |what| bar.set_message(what)).await;
     bar.finish_and_clear();
     let findings = findings?;
@@ -46,10 +45,5 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         })
         .collect();
     console.line(table::render(&["what", "state", "facts"], &rows, &[]))?;
-    let derived = findings.iter().filter(|finding| matches!(finding.state, State::Derived(_))).count();
-    let broken = findings.iter().filter(|finding| matches!(finding.state, State::Broken(_))).count();
-    match derived + broken {
-        0 => Ok(()),
-        problems => Err(Error::NotWell { uri: db.display().to_string(), problems, derived }),
-    }
+    refuse_problems(&store, &findings)
 }

@@ -8,4 +8,4 @@ pub mod benchmark;
 pub mod sanity;
 mod table;
 
-pub use table::{Compared, EvaluatedSet, Evaluation, evaluate};
+pub use table::{Compared, EvaluatedSet, Evaluation, evaluate, has_logits};

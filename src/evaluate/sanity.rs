@@ -21,11 +21,11 @@ use crate::store::quote;
 const SAMPLE: usize = 1000;
 /// Mean cosine between two images of a bank above which embeddings count as collapsed. Trained networks lie below 0.8,
 /// untrained ones above 0.98.
-const COLLAPSED: f64 = 0.95;
-/// Share of copies that is worth a word.
-const COPIES: f64 = 0.01;
+const MOST_MEAN_COSINE: f64 = 0.95;
+/// Share of a bank's images above which copies are a warning.
+const MOST_COPIES: f64 = 0.01;
 /// How far the AUROC between ID images inside and outside the bank may lie from 0.5, besides chance.
-const TOLD_APART: f64 = 0.2;
+const MOST_AUROC_OFF: f64 = 0.2;
 
 /// What is suspicious about a bank by itself, a line each.
 pub async fn of_bank(session: &Session, bank: &str) -> Result<Vec<String>> {
@@ -45,7 +45,7 @@ pub async fn of_bank(session: &Session, bank: &str) -> Result<Vec<String>> {
     let (all, files) =
         (number(session, &count("count(*)")).await?, number(session, &count("count(DISTINCT content_hash)")).await?);
     let copies = 1.0 - files as f64 / all.max(1) as f64;
-    if copies > COPIES {
+    if copies > MOST_COPIES {
         found.push(format!(
             "bank {}: {:.1} % of its images are copies of others (content_hash): their neighbours are themselves, and scores \
              too low",
@@ -55,7 +55,7 @@ pub async fn of_bank(session: &Session, bank: &str) -> Result<Vec<String>> {
     }
     let one_in = (all as u64).div_ceil(SAMPLE as u64).max(1);
     if let Some(cosine) = mean_cosine(session, &bank, &format!("{rows} AND id % {one_in} = 0")).await?
-        && cosine > COLLAPSED
+        && cosine > MOST_MEAN_COSINE
     {
         found.push(format!(
             "bank {}: two of its embeddings have a cosine of {cosine:.3} on average, as if all images were the same: is this \
@@ -108,13 +108,22 @@ pub async fn of_id(session: &Session, bank: &str, k: usize, id: &str) -> Result<
         // few images differ by chance: two standard errors of the rank sum
         let (n, m) = (inside.len() as f64, outside.len() as f64);
         let chance = 2.0 * ((n + m + 1.0) / (12.0 * n * m)).sqrt();
-        if let Some(auroc) = auroc(&inside, &outside).filter(|auroc| (auroc - 0.5).abs() > TOLD_APART + chance) {
+        if let Some(auroc) = auroc(&inside, &outside).filter(|auroc| (auroc - 0.5).abs() > MOST_AUROC_OFF + chance) {
             found.push(format!(
                 "ID images inside and outside bank {name} are told apart with AUROC {auroc:.3}, and 0.5 is expected: the network \
                  has memorised its training images, or these come from elsewhere"
             ));
         }
     }
+    Ok(found)
+}
+
+/// What is suspicious about an evaluation of a bank at k, its own where it is `None`, with these ID images: [`of_bank`], then
+/// [`of_id`].
+pub async fn of_evaluation(session: &Session, bank: &str, k: Option<usize>, id: &str) -> Result<Vec<String>> {
+    let k = k.unwrap_or(session.banks().definition(bank)?.k);
+    let mut found = of_bank(session, bank).await?;
+    found.extend(of_id(session, bank, k, id).await?);
     Ok(found)
 }
 

@@ -10,6 +10,7 @@ use crate::index::SearchOptions;
 use crate::schema;
 use crate::sql::session::Session;
 use crate::statistics::metrics::Metrics;
+use crate::store::Store;
 
 /// The score that is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,9 +36,9 @@ impl Compared {
         }
     }
 
-    /// Whether it needs the classifier's output.
-    pub fn reads_logits(self) -> bool {
-        matches!(self, Self::Msp | Self::Energy)
+    /// The scores that `knn_ood_score` is compared with: those of embeddings, and where there are logits theirs too.
+    pub fn baselines(with_logits: bool) -> Vec<Self> {
+        if with_logits { vec![Self::Mahalanobis, Self::Msp, Self::Energy] } else { vec![Self::Mahalanobis] }
     }
 
     /// The call, and the column that it reads.
@@ -87,6 +88,12 @@ struct Scored {
     datasets: Vec<String>,
 }
 
+/// Whether `images` has the class logits of a backbone.
+pub async fn has_logits(store: &Store, backbone: &str) -> Result<bool> {
+    let images = store.schema(schema::IMAGES).await?;
+    Ok(images.field_with_name(&schema::logits_column(backbone)).is_ok())
+}
+
 /// Score the images of `id` and of each of `ood` (SQL over `images`) against a bank, and compare.
 ///
 /// Errors: an unknown bank, k out of range, a predicate that fails or matches nothing; no logits where the score reads them.
@@ -101,7 +108,7 @@ pub async fn evaluate(
     let call = compared.call(&definition)?;
     let id_scored = score(session, &definition, &call, "the ID side", id).await?;
     let opened = session.banks().open(&definition, SearchOptions::default())?;
-    let held: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
+    let bank_ids: std::collections::HashSet<u64> = opened.ids().iter().copied().collect();
     let mut sets = Vec::with_capacity(ood.len());
     for predicate in ood {
         let scored = score(session, &definition, &call, "the OOD side", predicate).await?;
@@ -124,7 +131,7 @@ pub async fn evaluate(
     })?;
     Ok(Evaluation {
         id_rows: id_scored.scores.len(),
-        id_inside_bank: id_scored.ids.iter().filter(|id| held.contains(id)).count(),
+        id_inside_bank: id_scored.ids.iter().filter(|id| bank_ids.contains(id)).count(),
         sets,
         mean,
     })

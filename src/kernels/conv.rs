@@ -2,69 +2,17 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::Bf16;
-use crate::dense::Rectifier;
+use crate::maps::{Scratch, Shape};
+use crate::precision::{Precision, available};
 use crate::product::{Finish, Packed, Value, product};
+use crate::rectifier::Rectifier;
 #[cfg(target_arch = "x86_64")]
 use crate::winograd::{Transform, Winograd};
-use crate::{Precision, available};
 
 /// Output pixels that are gathered at once.
 const ROWS: usize = 48;
 /// Between gathered rows, so that they do not share the lines of the first cache.
 const PAD: usize = 16;
-
-/// The shape of a feature map: n × height × width, of so many channels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    /// Pictures.
-    pub n: usize,
-    /// Rows.
-    pub height: usize,
-    /// Pixels per row.
-    pub width: usize,
-    /// Values per pixel.
-    pub channels: usize,
-}
-
-impl Shape {
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        self.n * self.height * self.width * self.channels
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// Buffers that calls on one thread share: fresh memory costs as much as a small convolution.
-#[derive(Debug, Default)]
-pub struct Scratch {
-    pub(crate) rows: Vec<f32>,
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) narrow: Vec<Bf16>,
-    pub(crate) sums: Vec<f32>,
-    pub(crate) exact: Vec<f32>,
-    free: Vec<Vec<f32>>,
-}
-
-impl Scratch {
-    /// A buffer of so many values, whatever they are.
-    pub fn take(&mut self, len: usize) -> Vec<f32> {
-        let fits = |buffer: &&Vec<f32>| buffer.capacity() >= len;
-        let smallest = self.free.iter().filter(fits).map(Vec::capacity).min();
-        let at = self.free.iter().position(|buffer| Some(buffer.capacity()) == smallest);
-        let mut buffer = at.map_or_else(Vec::new, |at| self.free.swap_remove(at));
-        buffer.resize(len, 0.0);
-        buffer
-    }
-
-    /// Give a buffer back that [`Self::take`], [`Conv::run`] or [`max_pool`] gave.
-    pub fn give(&mut self, buffer: Vec<f32>) {
-        self.free.push(buffer);
-    }
-}
 
 /// A square convolution with a bias, padded by half its size.
 #[derive(Debug, Clone)]
@@ -123,6 +71,11 @@ impl Conv {
             Precision::Bf16 => unreachable!("it is not available"),
         };
         Self { kind, bias: bias.to_vec(), from, to, size, stride }
+    }
+
+    /// Values per pixel of its input.
+    pub fn inputs(&self) -> usize {
+        self.from
     }
 
     /// Values per pixel of its output.

@@ -1,38 +1,6 @@
 //! What a dense block does between its convolutions: maps whose channels grow, pixel by pixel side by side.
 
-use crate::conv::{Scratch, Shape};
-use crate::product::Value;
-
-/// What stands before a convolution: `scale` · value + `shift` of each channel, cut at zero.
-#[derive(Debug, Clone)]
-pub struct Rectifier {
-    pub(crate) scale: Vec<f32>,
-    pub(crate) shift: Vec<f32>,
-}
-
-impl Rectifier {
-    /// Panics where the lengths differ.
-    pub fn new(scale: Vec<f32>, shift: Vec<f32>) -> Self {
-        assert!(scale.len() == shift.len() && !scale.is_empty());
-        Self { scale, shift }
-    }
-
-    /// How many channels it takes.
-    pub fn channels(&self) -> usize {
-        self.scale.len()
-    }
-
-    /// Of the first channels of each pixel; pixels of `input` lie `stride` values apart.
-    pub fn run(&self, input: &[f32], stride: usize, scratch: &mut Scratch) -> Vec<f32> {
-        let channels = self.channels();
-        assert!(stride >= channels);
-        let mut out = scratch.take(input.len() / stride * channels);
-        for (out, pixel) in out.chunks_exact_mut(channels).zip(input.chunks_exact(stride)) {
-            f32::rectify(&pixel[..channels], self, out);
-        }
-        out
-    }
-}
+use crate::maps::{Scratch, Shape};
 
 /// Put a map of so many channels into another, whose pixels lie `stride` values apart, behind its first `offset` channels.
 pub fn place(map: &[f32], channels: usize, into: &mut [f32], stride: usize, offset: usize) {

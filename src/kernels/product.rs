@@ -6,8 +6,8 @@ use std::fmt::Debug;
 
 #[cfg(target_arch = "x86_64")]
 use crate::bf16::{Bf16, load, pair, plus_products};
-use crate::conv::Scratch;
-use crate::dense::Rectifier;
+use crate::maps::Scratch;
+use crate::rectifier::Rectifier;
 
 /// Columns per panel: two vectors of AVX-512, four of AVX2.
 const PANEL: usize = 32;
@@ -74,13 +74,8 @@ impl Value for f32 {
         to.copy_from_slice(from);
     }
 
-    fn rectify(from: &[f32], Rectifier { scale, shift }: &Rectifier, to: &mut [Self]) {
-        assert!(from.len() == scale.len() && to.len() == scale.len());
-        for ((to, value), (scale, shift)) in to.iter_mut().zip(from).zip(scale.iter().zip(shift)) {
-            let value = value * scale + shift;
-            // what is no number stays what it is, and is refused later
-            *to = if value < 0.0 { 0.0 } else { value };
-        }
+    fn rectify(from: &[f32], rectifier: &Rectifier, to: &mut [Self]) {
+        rectifier.apply(from, to);
     }
 
     fn buffers(scratch: &mut Scratch) -> Buffers<'_, Self> {
@@ -405,6 +400,42 @@ mod tests {
             }
             if crate::available(Precision::Bf16) {
                 whole::<Bf16>(true, rows, depth, columns);
+            }
+        }
+    }
+
+    /// The rows' products, taken all at once and, in the bits, one by one.
+    fn alone_and_together<V: Value>(wide: bool, rows: usize, (depth, columns): (usize, usize)) -> Vec<u32> {
+        let odd = |at: usize| ((at * 2_654_435_761) % 1_000_003) as f32 / 500_000.0 - 1.0;
+        let weights = Packed::<V>::new(depth, columns, |row, column| odd(row * columns + column));
+        let stride = weights.depth() + 3;
+        let a: Vec<V> = (0..rows * stride).map(|i| V::of(if i % stride < depth { odd(i + 7) } else { 0.0 })).collect();
+        let bias: Vec<f32> = (0..columns).map(odd).collect();
+        let finish = Finish { bias: Some(&bias), add: None, relu: false };
+        let (mut together, mut alone) = (vec![f32::NAN; rows * columns], vec![f32::NAN; rows * columns]);
+        product_in(wide, &a, stride, rows, &weights, finish, &mut together);
+        for (a, out) in a.chunks_exact(stride).zip(alone.chunks_exact_mut(columns)) {
+            product_in(wide, a, stride, 1, &weights, finish, out);
+        }
+        let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        let together = bits(together);
+        assert_eq!(together, bits(alone), "{rows}×{depth}×{columns}, wide {wide}, {} together", V::TOGETHER);
+        together
+    }
+
+    #[test]
+    fn a_row_has_the_same_product_in_any_company_and_on_each_path() {
+        for shape in [(64, 10), (342, 10), (2048, 1000), (600, 33), (1030, 48), (7, 1)] {
+            for rows in [1, 2, 7, 12, 30] {
+                if crate::available(Precision::F32) {
+                    let narrow = alone_and_together::<f32>(false, rows, shape);
+                    if is_x86_feature_detected!("avx512f") {
+                        assert_eq!(narrow, alone_and_together::<f32>(true, rows, shape), "{rows} rows, {shape:?}");
+                    }
+                }
+                if crate::available(Precision::Bf16) {
+                    alone_and_together::<Bf16>(true, rows, shape);
+                }
             }
         }
     }

@@ -158,6 +158,37 @@ fn bf16_is_the_nearest() {
     }
 }
 
+/// A linear layer among them: a 1×1 convolution of maps of one pixel.
+#[test]
+fn a_picture_is_the_same_in_every_batch() {
+    let classifiers = [(30, 1, 1, 64, 10, 1, 1), (30, 1, 1, 2048, 1000, 1, 1), (30, 1, 1, 342, 10, 1, 1)];
+    for precision in [Precision::F32, Precision::Bf16].into_iter().filter(|&precision| available(precision)) {
+        for (_, height, width, from, to, size, stride) in CASES.into_iter().chain(classifiers) {
+            let conv = Conv::new(&numbers(2, to * from * size * size), &numbers(3, to), size, stride, precision);
+            let shape = |n| Shape { n, height, width, channels: from };
+            let (each, each_out) = (shape(1).len(), conv.output(shape(1)).len());
+            let (input, add) = (numbers(1, 30 * each), numbers(4, 30 * each_out));
+            let mut scratch = Scratch::default();
+            let mut run = |from: usize, to: usize| -> Vec<u32> {
+                let add = &add[from * each_out..to * each_out];
+                let found = conv.run(&input[from * each..to * each], shape(to - from), Some(add), true, &mut scratch);
+                found.into_iter().map(f32::to_bits).collect()
+            };
+            let alone: Vec<u32> = (0..30).flat_map(|picture| run(picture, picture + 1)).collect();
+            for count in [2, 7, 30] {
+                for first in (0..=30 - count).step_by(count) {
+                    let found = run(first, first + count);
+                    let expected = &alone[first * each_out..(first + count) * each_out];
+                    assert!(
+                        found == expected,
+                        "{count} from {first} of {precision:?}, {from} to {to}, {size}/{stride}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_is_no_number_stays() {
     for precision in [Precision::F32, Precision::Bf16] {

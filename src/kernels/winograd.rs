@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use crate::bf16::{Bf16, load_some, store, store_some};
-use crate::conv::{Scratch, Shape};
+use crate::maps::{Scratch, Shape};
 use crate::product::{Buffers, Finish, HALF, Packed, Value, product};
 
 /// Tiles that go through together: their transforms stay in the second cache.

@@ -65,9 +65,10 @@ async fn a_second_column_is_filled_and_what_is_there_stays() {
     let (none, _) = outskirt(&db, &["embed", "--backbone", "quarters"]).await.unwrap();
     assert!(none.starts_with("0 embedded by quarters, 120 there already in "), "{none}");
     assert_eq!(csv(&db, COUNTS).await, "n,a,b\n120,90,120\n");
-    let equal = "SELECT count(*) AS pairs, count(*) FILTER (WHERE a.quarters = b.quarters) AS equal FROM images a \
+    // in other batches than ingest's: of what libtorch computes the last bits may differ
+    let equal = "SELECT count(*) AS pairs, max(array_distance(a.quarters, b.quarters)) < 1e-5 AS equal FROM images a \
                  JOIN images b ON a.content_hash = b.content_hash AND a.label = b.label AND b.dataset = 'truth'";
-    assert_eq!(csv(&db, equal).await, "pairs,equal\n120,120\n");
+    assert_eq!(csv(&db, equal).await, "pairs,equal\n120,true\n");
 
     // logits, and a bank of the backbone that grows with its column
     let create = ["bank", "create", "shapes", "--backbone", "demo_shapes", "--where", "dataset <> 'again'", "--k", "2"];

@@ -17,6 +17,7 @@ mod faults;
 #[cfg(feature = "torch")]
 mod fill;
 mod fixture;
+mod follow;
 #[cfg(feature = "torch")]
 mod ingest;
 mod memory;

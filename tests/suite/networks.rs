@@ -170,8 +170,10 @@ async fn a_module_gives_what_its_manifest_says() {
             assert!(error.contains(&format!("backbone '{name}' has no classifier")), "{error}");
         }
     }
-    let agree = "SELECT bool_and(quarters = pair AND quarters = turned) AS embeddings, bool_and(pair_logits = turned_logits) \
-                 AS logits, max(abs(pair_logits[1] - 4 * grid[1])) < 1e-4 AS pooled FROM images";
+    // libtorch computes them: the last bits are its own
+    let agree = "SELECT greatest(max(array_distance(quarters, pair)), max(array_distance(quarters, turned))) < 1e-5 AS \
+                 embeddings, max(array_distance(pair_logits, turned_logits)) < 1e-5 AS logits, \
+                 max(abs(pair_logits[1] - 4 * grid[1])) < 1e-4 AS pooled FROM images";
     assert_eq!(csv(&db, agree).await, "embeddings,logits,pooled\ntrue,true,true\n");
 }
 

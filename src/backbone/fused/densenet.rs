@@ -10,7 +10,7 @@ use crate::error::Result;
 pub(super) const TOGETHER: usize = 4;
 
 #[derive(Debug)]
-pub(in crate::backbone) struct Dense {
+pub(super) struct Dense {
     stem: Conv,
     blocks: Vec<Block>,
     norm: Rectifier,

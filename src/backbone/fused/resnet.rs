@@ -19,7 +19,7 @@ pub(super) fn together(pixels: usize) -> usize {
 }
 
 #[derive(Debug)]
-pub(in crate::backbone) struct Residual {
+pub(super) struct Residual {
     stages: Vec<Stage>,
 }
 

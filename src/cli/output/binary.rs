@@ -8,7 +8,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::parquet::basic::Compression;
 use datafusion::parquet::file::properties::WriterProperties;
 
-use super::RowWriter;
+use super::writer::RowWriter;
 use crate::error::Result;
 
 /// A row group is held in memory until it is full: embeddings of 2,048 numbers fill this with 8,000 rows.

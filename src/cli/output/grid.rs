@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use unicode_width::UnicodeWidthStr;
 
-use super::RowWriter;
+use super::writer::RowWriter;
 use crate::error::Result;
 
 /// Rows that widths are made of, and at most so many are held.

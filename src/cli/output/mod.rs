@@ -1,4 +1,4 @@
-//! How rows are printed: one writer per format, and none of them waits for the last row.
+//! Rows, printed by one writer per format; none of them waits for the last row.
 //!
 //! [`Output`] prints the results of statements, [`print_batch`] rows that are there already. What a writer makes are
 //! bytes; they leave through the [`Console`].
@@ -6,75 +6,26 @@
 mod binary;
 mod grid;
 mod text;
+mod writer;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 
-use super::Console;
+use self::writer::RowWriter;
+use super::console::Console;
+use super::format::Format;
 use crate::error::{Error, Result};
 
-/// How rows are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
-    /// Aligned columns, for people
-    Table,
-    /// Comma-separated, with a header
-    Csv,
-    /// One JSON object a line
-    Json,
-    /// A Parquet file
-    Parquet,
-    /// An Arrow IPC stream
-    Arrow,
-}
-
-impl Format {
-    /// The formats that a terminal can show.
-    pub(super) const TEXT: [Self; 3] = [Self::Table, Self::Csv, Self::Json];
-
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Table => "table",
-            Self::Csv => "csv",
-            Self::Json => "json",
-            Self::Parquet => "parquet",
-            Self::Arrow => "arrow",
-        }
-    }
-
-    /// Whether it is a file of one result rather than text.
-    pub(super) fn is_binary(self) -> bool {
-        !Self::TEXT.contains(&self)
-    }
-
-    /// Refuse a binary format on a terminal.
-    pub(super) fn check(self, console: &Console<'_>) -> Result<()> {
-        if self.is_binary() && console.is_terminal() {
-            return Err(Error::BinaryOnTerminal { format: self.name() });
-        }
-        Ok(())
-    }
-
-    fn writer(self, schema: &SchemaRef) -> Result<Box<dyn RowWriter>> {
-        Ok(match self {
-            Self::Table => Box::new(grid::Grid::new(schema)),
-            Self::Csv => Box::new(text::Csv::new(schema)?),
-            Self::Json => Box::new(text::JsonLines),
-            Self::Parquet => Box::new(binary::Parquet::new(schema)?),
-            Self::Arrow => Box::new(binary::ArrowStream::new(schema)?),
-        })
-    }
-}
-
-/// One result in one format: each call gives the bytes that can go out by then.
-trait RowWriter {
-    /// More rows.
-    fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<u8>>;
-    /// There are no more. A result without rows still shows its columns.
-    fn end(&mut self) -> Result<Vec<u8>>;
+fn writer(format: Format, schema: &SchemaRef) -> Result<Box<dyn RowWriter>> {
+    Ok(match format {
+        Format::Table => Box::new(grid::Grid::new(schema)),
+        Format::Csv => Box::new(text::Csv::new(schema)?),
+        Format::Json => Box::new(text::JsonLines),
+        Format::Parquet => Box::new(binary::Parquet::new(schema)?),
+        Format::Arrow => Box::new(binary::ArrowStream::new(schema)?),
+    })
 }
 
 /// Prints the results of statements, one after another, in one format.
@@ -105,7 +56,7 @@ impl Output {
             return Err(Error::SecondResult { format: self.format.name() });
         }
         self.results += 1;
-        let mut writer = self.format.writer(&schema)?;
+        let mut writer = writer(self.format, &schema)?;
         let mut count = 0;
         while let Some(batch) = rows.try_next().await? {
             count += batch.num_rows();
@@ -121,7 +72,7 @@ impl Output {
 
 /// Print rows that are there already.
 pub(super) fn print_batch(batch: &RecordBatch, format: Format, console: &mut Console<'_>) -> Result<()> {
-    let mut writer = format.writer(&batch.schema())?;
+    let mut writer = writer(format, &batch.schema())?;
     console.bytes(&writer.rows(batch)?)?;
     console.bytes(&writer.end()?)?;
     console.flush()

@@ -5,7 +5,7 @@ use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 use arrow::json::LineDelimitedWriter;
 
-use super::RowWriter;
+use super::writer::RowWriter;
 use crate::error::{Error, Result};
 
 /// Comma-separated values under a header.

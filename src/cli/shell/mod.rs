@@ -1,61 +1,26 @@
 //! `outskirt sql` without a query: statements and commands, line by line.
 //!
-//! [`Lines`] give what is typed: a [`Terminal`], or lines that are there already. A statement ends with a semicolon
-//! (`statement.rs`), a command begins with a backslash (`commands.rs`). An error is one line, and the shell goes on.
+//! [`Lines`] give what is typed: a [`Terminal`], or lines that are there already. A statement ends with a semicolon, a command
+//! begins with a backslash; `listings.rs` prints what commands list. An error is one line, and the shell goes on.
 
-mod catalog;
-mod commands;
-mod complete;
-mod interrupt;
-mod statement;
+mod listings;
 mod terminal;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
-
-pub use complete::Names;
 pub use terminal::Terminal;
 
-use self::commands::Command;
+use super::console::Console;
+use super::format::Format;
 use super::output::Output;
-use super::{Console, Format, sql};
+use super::statements::watch;
+use super::typed::commands::{self, Command};
+use super::typed::{Line, Lines, Names, statement};
 use crate::error::{Error, Result};
+use crate::sql::cancel;
 use crate::sql::session::Session;
-
-/// What was typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Line {
-    /// A line of text; more of them where they were pasted.
-    Text(String),
-    /// Ctrl-C: begin again.
-    Interrupt,
-    /// Ctrl-D: the end.
-    End,
-}
-
-/// Where the shell's lines come from.
-pub trait Lines {
-    /// The next line. `before` is what its statement has so far; `names` are there to complete it.
-    fn next_line(&mut self, before: &str, names: &Arc<Names>) -> Result<Line>;
-
-    /// A statement or a command is whole: keep it for later.
-    fn remember(&mut self, _entry: &str) {}
-
-    /// Resolves when whoever types wants the statement cancelled that runs now.
-    fn interrupted(&mut self) -> Result<BoxFuture<'static, ()>> {
-        Ok(Box::pin(std::future::pending()))
-    }
-}
-
-/// A script: nobody waits, and nothing is cancelled.
-impl<I: Iterator<Item = Line>> Lines for I {
-    fn next_line(&mut self, _before: &str, _names: &Arc<Names>) -> Result<Line> {
-        Ok(self.next().unwrap_or(Line::End))
-    }
-}
 
 /// Run what is typed until it ends.
 pub(super) async fn run(
@@ -68,10 +33,10 @@ pub(super) async fn run(
     if format.is_binary() {
         return Err(commands::not_in_the_shell(format.name()));
     }
-    sql::watch(session, console);
-    interrupt::allow(session);
+    watch(session, console);
+    cancel::prepare(session);
     console.notice(format!("outskirt {} on {}: \\? for help", env!("CARGO_PKG_VERSION"), db.display()))?;
-    let mut shell = Shell { session, format, timing: true, told: Vec::new() };
+    let mut shell = Shell { session, format, timing: true, said: Vec::new() };
     let mut names = Arc::default();
     let mut stale = true;
     let mut before = String::new();
@@ -139,15 +104,15 @@ struct Shell<'s> {
     session: &'s Session,
     format: Format,
     timing: bool,
-    /// Notices of banks that are out already.
-    told: Vec<String>,
+    /// Notices of banks that were printed already.
+    said: Vec<String>,
 }
 
 impl Shell<'_> {
     /// Run an entry; say what is wrong with it, or that it was cancelled. Only output that nobody reads is an error.
     async fn attempt(&mut self, entry: Entry<'_>, lines: &mut dyn Lines, console: &mut Console<'_>) -> Result<Next> {
         let interrupted = lines.interrupted()?;
-        let done = interrupt::unless(interrupted, async {
+        let done = cancel::unless(interrupted, async {
             match entry {
                 Entry::Command(text) => self.command(commands::parse(text)?, console).await,
                 Entry::Statement(text) => self.statements(text, console).await.map(|()| Next::GoOn),
@@ -165,11 +130,11 @@ impl Shell<'_> {
 
     async fn command(&mut self, command: Command, console: &mut Console<'_>) -> Result<Next> {
         match command {
-            Command::Help => commands::help(console)?,
-            Command::Relations => commands::relations(self.session, console).await?,
-            Command::Columns(name) => commands::columns(self.session, &name, console).await?,
-            Command::Functions(pattern) => commands::functions(self.session, pattern.as_deref(), console)?,
-            Command::Banks => commands::banks(self.session, console).await?,
+            Command::Help => listings::help(console)?,
+            Command::Relations => listings::relations(self.session, console).await?,
+            Command::Columns(name) => listings::columns(self.session, &name, console).await?,
+            Command::Functions(pattern) => listings::functions(self.session, pattern.as_deref(), console)?,
+            Command::Banks => listings::banks(self.session, console)?,
             Command::Format(format) => {
                 self.format = format.unwrap_or(self.format);
                 console.notice(format!("rows are printed as {}", self.format.name()))?;
@@ -190,16 +155,16 @@ impl Shell<'_> {
     async fn statements(&mut self, text: &str, console: &mut Console<'_>) -> Result<()> {
         for statement in self.session.parse(text)? {
             let start = Instant::now();
-            let rows = interrupt::apart(self.session.run(statement).await?);
+            let rows = cancel::apart(self.session.run(statement).await?);
             let count = Output::new(self.format).print(rows, console).await?;
             if self.timing {
                 console.notice(footer(count, start.elapsed()))?;
             }
         }
         for notice in self.session.banks().notices() {
-            if !self.told.contains(&notice) {
+            if !self.said.contains(&notice) {
                 console.notice(&notice)?;
-                self.told.push(notice);
+                self.said.push(notice);
             }
         }
         Ok(())

@@ -14,7 +14,7 @@ use rustyline::{Behavior, CompletionType, Config, Context, Editor, Helper};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Line, Lines, Names};
+use crate::cli::typed::{Line, Lines, Names};
 use crate::error::{Error, Result};
 
 const PROMPT: &str = "outskirt> ";

@@ -21,7 +21,15 @@ pub struct Selection {
     pub seed: u64,
 }
 
+/// The names of parts that data sets come in.
+const PARTS: [&str; 4] = ["train", "test", "validation", "extra"];
+
 impl Selection {
+    /// The part that the name of a split says to take; none for a name of one's own.
+    pub fn part_of_split(split: &str) -> Option<String> {
+        PARTS.contains(&split).then(|| split.to_owned())
+    }
+
     /// The part that is asked for, of what a folder or archive holds.
     pub(super) fn of_parts(&self, path: &Path, mut sources: Vec<Source>) -> Result<Vec<Source>> {
         let mut parts: BTreeMap<&str, usize> = BTreeMap::new();

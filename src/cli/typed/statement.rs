@@ -4,19 +4,19 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 /// The length of the first statement of `text` with its semicolon, if it has come.
-pub(super) fn end(text: &str) -> Option<usize> {
+pub(crate) fn end(text: &str) -> Option<usize> {
     let (tokens, _) = tokens(text);
     let semicolon = tokens.into_iter().find(|token| token.token == Token::SemiColon)?;
     offset(text, semicolon.span.end)
 }
 
 /// Whether `text` ends within quotes or a comment.
-pub(super) fn is_open(text: &str) -> bool {
+pub(crate) fn is_open(text: &str) -> bool {
     !tokens(text).1
 }
 
 /// Whether there is nothing to run in `text`: spaces, comments, semicolons.
-pub(super) fn is_blank(text: &str) -> bool {
+pub(crate) fn is_blank(text: &str) -> bool {
     let (tokens, whole) = tokens(text);
     whole && tokens.iter().all(|token| matches!(token.token, Token::Whitespace(_) | Token::SemiColon))
 }

@@ -3,9 +3,10 @@
 use datafusion::common::utils::quote_identifier;
 
 use super::commands::COMMANDS;
-use super::{catalog, statement};
-use crate::cli::Format;
+use super::statement;
+use crate::cli::format::Format;
 use crate::error::Result;
+use crate::sql::catalog;
 use crate::sql::session::Session;
 
 /// Names that a word can become.
@@ -111,8 +112,7 @@ impl Names {
         }
         let tables = relations.into_iter().map(|relation| relation.name).collect();
         let functions = catalog::functions(session).into_keys().collect();
-        let banks = catalog::banks(session).await?.into_iter().filter_map(|bank| bank.into_iter().next()).collect();
-        Ok(Self { tables, columns, functions, banks, settings: catalog::settings(session) })
+        Ok(Self { tables, columns, functions, banks: session.banks().names(), settings: catalog::settings(session) })
     }
 
     /// Where the word under the cursor (a byte of `line`) begins, and what it may become. `before` is what the

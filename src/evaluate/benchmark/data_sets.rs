@@ -1,4 +1,4 @@
-//! The reference's two experiments: which data sets of a folder they take, and as what.
+//! Which data sets of a folder an experiment takes, and as what.
 //!
 //! Data sets are found by the names under which people keep them, whatever capitals, dashes and endings: `SVHN/`,
 //! `LSUN_resize.tar.gz`, `dtd-r1.0.1.tar.gz`, `cifar-10-python.tar.gz`, as folders, archives or files.
@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::backbone::{Checkpoint, sha256_file};
 use crate::error::{Error, Result};
 use crate::image::Selection;
 
@@ -78,7 +77,7 @@ const OOD_SETS: [OodSet; 14] = [
 ];
 
 /// Folders of a data folder in which sets are looked for, besides itself.
-const INSIDE: [&str; 5] = ["datasets", "ood", "ood_data", "ood_datasets", "id"];
+const SUBFOLDERS: [&str; 5] = ["datasets", "ood", "ood_data", "ood_datasets", "id"];
 /// OOD images taken of a larger set, as the reference takes of Places365.
 pub const OOD_IMAGES: usize = 10_000;
 /// Of each of SVHN's digits, as the reference takes them.
@@ -151,24 +150,25 @@ pub fn plan(experiment: Experiment, folder: &Path, seed: u64) -> Result<Plan> {
     Ok(Plan { train, test, ood, missing })
 }
 
-/// What lies in the folder and in those inside it that hold data sets, by plain name; the first of a name counts.
+/// What lies in the folder and in those inside it that hold data sets, by normalised name; the first of a name counts.
 fn candidates(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut folders = vec![folder.to_path_buf()];
     let mut found = BTreeMap::new();
     while let Some(folder) = folders.pop() {
         for path in children(&folder)? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if path.is_dir() && INSIDE.contains(&name.to_ascii_lowercase().as_str()) {
+            if path.is_dir() && SUBFOLDERS.contains(&name.to_ascii_lowercase().as_str()) {
                 folders.push(path);
             } else {
-                found.entry(plain(&name)).or_insert(path);
+                found.entry(normalised(&name)).or_insert(path);
             }
         }
     }
     Ok(found)
 }
 
-fn children(folder: &Path) -> Result<Vec<PathBuf>> {
+/// What lies in a folder, by name.
+pub(super) fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.sort();
@@ -191,26 +191,11 @@ fn starting_with(folder: &Path, prefixes: &[&str]) -> Result<Vec<PathBuf>> {
 }
 
 /// A name without its endings, capitals, dashes and dots.
-fn plain(name: &str) -> String {
+fn normalised(name: &str) -> String {
     let name = name.to_ascii_lowercase();
     let ends = [".tar.gz", ".tgz", ".tar", ".zip", ".parquet"];
     let stem = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     stem.chars().filter(char::is_ascii_alphanumeric).collect()
-}
-
-/// The file in a folder, or in its folder `checkpoints`, that is a checkpoint's weights, by SHA-256.
-pub fn weights_in(folder: &Path, checkpoint: &Checkpoint) -> Result<Option<PathBuf>> {
-    let places = [folder.to_path_buf(), folder.join("checkpoints")];
-    for place in places.iter().filter(|place| place.is_dir()) {
-        for path in children(place)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-            let is_weights = [".pth", ".pt", ".th", ".pth.tar", ".safetensors"].iter().any(|end| name.ends_with(end));
-            if is_weights && path.is_file() && sha256_file(&path)?.eq_ignore_ascii_case(&checkpoint.manifest.sha256) {
-                return Ok(Some(path));
-            }
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

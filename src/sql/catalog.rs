@@ -1,26 +1,31 @@
-//! What a session knows, for listings and completion: tables, functions, banks, settings.
+//! What a session knows, for listings and completion: tables, columns, functions, settings. Banks: [`Session::banks`].
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::array::AsArray;
+use arrow::datatypes::{Field, Int64Type};
 use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
 use datafusion::common::utils::quote_identifier;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::Documentation;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::schema;
 use crate::sql::session::Session;
 
 /// A table or a view.
-pub(super) struct Relation {
+#[derive(Debug, Clone)]
+pub struct Relation {
     /// As it is written in SQL.
     pub name: String,
+    /// Its schema, its kind and its rows.
     pub provider: Arc<dyn TableProvider>,
 }
 
 /// Every table and view but those of the information schema, by name.
-pub(super) async fn relations(session: &Session) -> Result<Vec<Relation>> {
+pub async fn relations(session: &Session) -> Result<Vec<Relation>> {
     let state = session.context().state();
     let defaults = &state.config_options().catalog;
     let mut relations = Vec::new();
@@ -46,8 +51,41 @@ pub(super) async fn relations(session: &Session) -> Result<Vec<Relation>> {
     Ok(relations)
 }
 
-/// A function, as `\df` lists it.
-pub(super) struct Function {
+/// The number of rows of a relation, where Lance knows it: of the database's own tables.
+pub async fn count(session: &Session, relation: &Relation) -> Result<Option<usize>> {
+    if !schema::TABLES.contains(&relation.name.as_str()) {
+        return Ok(None);
+    }
+    let batches = session.sql(&format!("SELECT count(*) FROM {}", relation.name)).await?.collect().await?;
+    Ok(batches.first().map(|batch| batch.column(0).as_primitive::<Int64Type>().value(0) as usize))
+}
+
+/// A table or view by its name in SQL, or a file by its path in single quotes.
+///
+/// Errors: [`Error::UnknownTable`] with the names there are; a file that cannot be read.
+pub async fn relation(session: &Session, name: &str) -> Result<Arc<dyn TableProvider>> {
+    if let Some(file) = name.strip_prefix('\'').and_then(|name| name.strip_suffix('\'')) {
+        return Ok(session.context().table_provider(TableReference::bare(file)).await?);
+    }
+    match session.context().table_provider(name).await {
+        Ok(provider) => Ok(provider),
+        Err(_) => {
+            let known = relations(session).await?.into_iter().map(|relation| relation.name).collect();
+            Err(Error::UnknownTable { name: name.into(), known })
+        }
+    }
+}
+
+/// What a column of `images` holds that Outskirt computed: `embeddings of resnet20_cifar10`.
+pub fn computed(field: &Field) -> Option<String> {
+    let of = |key, what| field.metadata().get(key).map(|backbone| format!("{what} of {backbone}"));
+    of(schema::BACKBONE_KEY, "embeddings").or_else(|| of(schema::LOGITS_KEY, "logits"))
+}
+
+/// A function under one of its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Function {
+    /// `scalar`, `aggregate`, `window` or `table`.
     pub kind: &'static str,
     /// How it is called.
     pub call: String,
@@ -58,7 +96,7 @@ pub(super) struct Function {
 }
 
 /// Every function under each of its names. An aggregate that is also a window function is listed as an aggregate.
-pub(super) fn functions(session: &Session) -> BTreeMap<String, Function> {
+pub fn functions(session: &Session) -> BTreeMap<String, Function> {
     let state = session.context().state();
     let mut functions = BTreeMap::new();
     let mut add = |kind, name: &String, documentation: Option<&Documentation>| {
@@ -104,25 +142,8 @@ fn one_line(text: &str) -> String {
     text.trim().lines().next().unwrap_or_default().trim_end().to_owned()
 }
 
-/// The rows of a small query as text.
-pub(super) async fn rows(session: &Session, query: &str) -> Result<Vec<Vec<String>>> {
-    let options = FormatOptions::default();
-    let mut rows = Vec::new();
-    for batch in session.sql(query).await?.collect().await? {
-        let columns: Vec<ArrayFormatter<'_>> =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
-        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|cell| cell.value(row).to_string()).collect()));
-    }
-    Ok(rows)
-}
-
-/// The banks: name, backbone, k, rows, version of `images`.
-pub(super) async fn banks(session: &Session) -> Result<Vec<Vec<String>>> {
-    rows(session, "SELECT name, backbone, k, row_count, table_version FROM banks ORDER BY name").await
-}
-
 /// The names of all settings, such as `outskirt.search`.
-pub(super) fn settings(session: &Session) -> Vec<String> {
+pub fn settings(session: &Session) -> Vec<String> {
     let state = session.context().state();
     let mut names: Vec<String> = state.config_options().entries().into_iter().map(|entry| entry.key).collect();
     names.sort();

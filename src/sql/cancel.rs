@@ -1,4 +1,7 @@
-//! Ctrl-C in the middle of a query: the query is dropped, and its tasks end at the next batch.
+//! A query that is cancelled in the middle: it is dropped, and its tasks end at the next batch.
+//!
+//! [`prepare`] readies a session once, [`apart`] the rows of a query, and [`unless`] waits for either the result or whoever
+//! cancels it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,12 +19,11 @@ use datafusion::physical_plan::joins::{
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::unnest::UnnestExec;
 use futures::StreamExt;
-use futures::future::BoxFuture;
 
 use crate::sql::session::Session;
 
 /// Make the queries of a session such that they can be cancelled within what multiplies rows.
-pub(super) fn allow(session: &Session) {
+pub fn prepare(session: &Session) {
     let state = session.context().state_ref();
     let mut state = state.write();
     let rule = Arc::new(YieldInJoins);
@@ -29,7 +31,7 @@ pub(super) fn allow(session: &Session) {
 }
 
 /// The result of `work`, unless `interrupted` is first: then the work is dropped, and what it had begun with it.
-pub(super) async fn unless<T>(interrupted: BoxFuture<'static, ()>, work: impl Future<Output = T>) -> Option<T> {
+pub async fn unless<T>(interrupted: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
     tokio::select! {
         biased;
         done = work => Some(done),
@@ -38,7 +40,7 @@ pub(super) async fn unless<T>(interrupted: BoxFuture<'static, ()>, work: impl Fu
 }
 
 /// Rows that are computed on a task of their own, so that an interrupt is heard while a batch takes long.
-pub(super) fn apart(mut rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
+pub fn apart(mut rows: SendableRecordBatchStream) -> SendableRecordBatchStream {
     let mut receiver = RecordBatchReceiverStream::builder(rows.schema(), 1);
     let sender = receiver.tx();
     receiver.spawn(async move {

@@ -1,0 +1,35 @@
+//! What a network wants as input.
+
+use serde::{Deserialize, Serialize};
+
+#[cfg(feature = "torch")]
+use crate::image::{Preprocess, Resize};
+
+/// The network's input: size in pixels, resize rule, and normalisation of RGB in [0, 1].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+    /// Scale the shorter side to this many pixels, then crop the centre; without it both sides are scaled and
+    /// the aspect ratio is ignored. Bilinear with antialiasing in both cases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shorter_side: Option<u32>,
+    /// Subtracted per channel.
+    pub mean: [f32; 3],
+    /// Divided by per channel.
+    pub std: [f32; 3],
+}
+
+#[cfg(feature = "torch")]
+impl Input {
+    pub(super) fn preprocess(&self) -> Preprocess {
+        let resize = match self.shorter_side {
+            Some(side) => Resize::ShorterSide { side, width: self.width, height: self.height },
+            None => Resize::Exact { width: self.width, height: self.height },
+        };
+        Preprocess { resize, mean: self.mean, std: self.std }
+    }
+}

@@ -1,0 +1,38 @@
+//! A backbone by name, loaded as a caller wants it: with logits, on a device, in a precision.
+
+use std::path::{Path, PathBuf};
+
+use outskirt_kernels::Precision;
+
+use super::lookup::find_in;
+use super::torch::Backbone;
+use crate::error::Result;
+use crate::index::{Device, require_cuda};
+
+/// How a backbone is loaded.
+#[derive(Debug, Clone)]
+pub struct LoadOptions {
+    /// The weights file, where it is not where the manifest says.
+    pub weights: Option<PathBuf>,
+    /// Whether it gives class logits as well.
+    pub with_logits: bool,
+    /// Where it runs.
+    pub device: Device,
+    /// What it computes in.
+    pub precision: Precision,
+}
+
+/// Find a backbone as [`find_in`] does, and load it.
+///
+/// Errors: those of [`find_in`], [`Backbone::load`], [`Backbone::with_logits`] and [`Backbone::placed`]; no CUDA where it
+/// is asked for.
+pub async fn load_in(folder: &Path, name_or_path: &str, options: &LoadOptions) -> Result<Backbone> {
+    let checkpoint = find_in(folder, name_or_path).await?;
+    let backbone = Backbone::load(checkpoint, options.weights.as_deref())?;
+    let backbone = if options.with_logits { backbone.with_logits()? } else { backbone };
+    let device = match options.device {
+        Device::Cpu => None,
+        Device::Cuda => Some(require_cuda(None)?),
+    };
+    backbone.placed(device, options.precision)
+}

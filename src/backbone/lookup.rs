@@ -1,0 +1,34 @@
+//! Backbones by name, for those who have a database's folder: the database's own, the built-in ones, manifests by path.
+
+use std::path::Path;
+
+use super::checkpoint::{Checkpoint, built_in, find};
+use super::registry::registered_backbones;
+use crate::error::{Error, Result};
+use crate::store::Store;
+
+/// The backbones that the database in `folder` knows; none where there is no database.
+async fn registered_in(folder: &Path) -> Result<Vec<Checkpoint>> {
+    match Store::open(folder).await {
+        Ok(store) => registered_backbones(&store).await,
+        Err(Error::NoDatabase { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Find a backbone by name among the built-in ones and those of the database in `folder`, where there is one; or by its
+/// manifest's path.
+///
+/// Errors: an unknown name (the known ones are listed), a manifest that cannot be read.
+pub async fn find_in(folder: &Path, name_or_path: &str) -> Result<Checkpoint> {
+    find(name_or_path, registered_in(folder).await?)
+}
+
+/// The built-in backbones, then those that the database in `folder` knows by other names.
+pub async fn list_in(folder: &Path) -> Result<Vec<Checkpoint>> {
+    let registered = registered_in(folder).await?;
+    let mut all = built_in()?;
+    let names: Vec<String> = all.iter().map(|checkpoint| checkpoint.manifest.name.clone()).collect();
+    all.extend(registered.into_iter().filter(|checkpoint| !names.contains(&checkpoint.manifest.name)));
+    Ok(all)
+}

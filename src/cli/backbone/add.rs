@@ -1,0 +1,117 @@
+//! `outskirt backbone add`.
+
+use std::path::{Path, PathBuf};
+
+use crate::backbone::Output;
+use crate::cli::console::Console;
+use crate::error::Result;
+
+/// Arguments of `backbone add`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  outskirt backbone add checkpoint_500.pth.tar --arch resnet18-cifar --name resnet18_supcon
+  outskirt backbone add supcon.pth --arch resnet50
+  outskirt backbone add module.pt --arch torchscript --output 'logits, embedding' \\
+      --input-size 224 --shorter-side 256 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+
+'outskirt backbone list' names the architectures. Where size, mean or std are not given, those
+that are usual for the architecture are written: they must be the training's, or every score is
+wrong.")]
+pub struct Args {
+    /// The weights: .safetensors, .pth, .pt, .pth.tar or .th; or a TorchScript module
+    file: PathBuf,
+    /// The architecture
+    #[arg(long, visible_alias = "architecture", value_name = "A")]
+    arch: String,
+    /// The backbone's name and its column's; the file's name where it is not given
+    #[arg(long)]
+    name: Option<String>,
+    /// A line about it
+    #[arg(long, default_value = "")]
+    description: String,
+    /// What a TorchScript module gives: 'embedding', 'logits, embedding', 'embedding, logits' or 'feature map'
+    #[arg(long, value_name = "WHAT", value_parser = output)]
+    output: Option<Output>,
+    /// The network's input in pixels: 224, or width×height as 320x240
+    #[arg(long, value_name = "N", value_parser = size)]
+    input_size: Option<(u32, u32)>,
+    /// Scale the shorter side to this, then cut out the centre; 0: scale both sides
+    #[arg(long, value_name = "N")]
+    shorter_side: Option<u32>,
+    /// Mean of red, green and blue in [0, 1], separated by commas; or one number for all
+    #[arg(long, value_name = "R,G,B", value_parser = channels)]
+    mean: Option<[f32; 3]>,
+    /// Standard deviation, likewise
+    #[arg(long, value_name = "R,G,B", value_parser = channels)]
+    std: Option<[f32; 3]>,
+    /// The manifest to write; NAME.toml beside the weights where it is not given
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+fn output(text: &str) -> Result<Output, String> {
+    let plain = |text: &str| text.replace([' ', '-', '_'], "").to_ascii_lowercase();
+    let found = Output::ALL.into_iter().find(|kind| plain(&kind.to_string()) == plain(text));
+    found.ok_or_else(|| {
+        let known: Vec<String> = Output::ALL.iter().map(|kind| format!("'{kind}'")).collect();
+        format!("there are {}", known.join(", "))
+    })
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let number = |text: &str| text.trim().parse().map_err(|_| "such as 224 or 320x240".to_string());
+    match text.split_once(['x', '×']) {
+        Some((width, height)) => Ok((number(width)?, number(height)?)),
+        None => number(text).map(|side| (side, side)),
+    }
+}
+
+fn channels(text: &str) -> Result<[f32; 3], String> {
+    let wrong = "three numbers separated by commas, or one".to_string();
+    let numbers = text.split(',').map(|number| number.trim().parse().ok()).collect::<Option<Vec<f32>>>();
+    match numbers.as_deref() {
+        Some(&[all]) => Ok([all; 3]),
+        Some(&[red, green, blue]) => Ok([red, green, blue]),
+        _ => Err(wrong),
+    }
+}
+
+#[cfg(feature = "torch")]
+pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Result<()> {
+    use super::checked::{describe, print_likeness};
+    use crate::backbone::{self, Checkpoint};
+
+    let is_usual = args.input_size.is_none() || args.mean.is_none() || args.std.is_none();
+    let new = backbone::NewBackbone {
+        weights: args.file,
+        architecture: args.arch,
+        name: args.name,
+        description: args.description,
+        output: args.output.unwrap_or_default(),
+        size: args.input_size,
+        shorter_side: args.shorter_side,
+        mean: args.mean,
+        std: args.std,
+        manifest: args.out,
+    };
+    let (path, checked) = backbone::add(&new)?;
+    let manifest = Checkpoint::read(&path)?.manifest;
+    console.line(format!("wrote {}: {}", path.display(), describe(&manifest.architecture, &checked)))?;
+    if is_usual {
+        let backbone::Input { width, height, shorter_side, mean, std } = manifest.input;
+        let cut = shorter_side.map_or_else(String::new, |side| format!(" cut out of a shorter side of {side}"));
+        console.notice(format!(
+            "its input: {width}×{height}{cut}, mean {mean:?}, std {std:?}; what was not given is as usual for {}, check that \
+             it was trained so",
+            manifest.architecture
+        ))?;
+    }
+    print_likeness(&checked, console)?;
+    console.notice(format!("next: outskirt ingest PATH… --dataset D --backbone {}", path.display()))
+}
+
+#[cfg(not(feature = "torch"))]
+pub(super) async fn run(_args: Args, _db: &Path, _console: &mut Console<'_>) -> Result<()> {
+    Err(crate::Error::NoTorch { what: "outskirt backbone add".into() })
+}

@@ -1,0 +1,38 @@
+//! `outskirt bank calibrate`.
+
+use std::path::Path;
+
+use crate::bank;
+use crate::cli::console::Console;
+use crate::error::Result;
+use crate::store::Store;
+
+/// Arguments of `bank calibrate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  outskirt bank calibrate cifar10 --where \"dataset = 'cifar10' AND split = 'val'\"")]
+pub struct Args {
+    /// The bank
+    name: String,
+    /// SQL over images: held-out in-distribution images, none of them in the bank
+    #[arg(long = "where", value_name = "SQL")]
+    predicate: String,
+    /// Neighbours counted, where not the bank's own
+    #[arg(long)]
+    k: Option<usize>,
+}
+
+pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let store = Store::open(db).await?;
+    let bar = console.spinner("scoring held-out images");
+    let made = bank::calibrate(&store, &args.name, &args.predicate, args.k).await;
+    bar.finish_and_clear();
+    let made = made?;
+    let threshold = match made.threshold(0.95) {
+        Ok(threshold) => format!("threshold at 95 % TPR {threshold:.6}"),
+        Err(reason) => reason.to_string(),
+    };
+    let images = made.scores.len();
+    console.line(format!("bank {}: calibrated with {images} images at k = {}, {threshold}", made.bank, made.k))
+}

@@ -1,0 +1,56 @@
+//! `outskirt bank create`.
+
+use std::path::Path;
+
+use crate::bank::{self, BankSpec};
+use crate::cli::console::Console;
+use crate::error::Result;
+use crate::evaluate::sanity;
+use crate::index::IndexKind;
+use crate::sql::session::Session;
+use crate::store::Store;
+
+/// Arguments of `bank create`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  outskirt bank create cifar10 --backbone resnet20_cifar10 \\
+      --where \"dataset = 'cifar10' AND split = 'train'\" --k 50")]
+pub struct Args {
+    /// Its name: lower-case letters, digits and '_'
+    name: String,
+    /// The backbone whose embeddings it holds
+    #[arg(long)]
+    backbone: String,
+    /// SQL over images: the in-distribution images
+    #[arg(long = "where", value_name = "SQL")]
+    predicate: String,
+    /// Neighbours counted where a query does not say otherwise
+    #[arg(long, default_value_t = 50)]
+    k: usize,
+    /// Share of the images that is kept, in (0, 1]
+    #[arg(long, default_value_t = 1.0)]
+    alpha: f64,
+    /// Seed of that sampling
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// exact; or hnsw, hnsw-bf16, hnsw-i8 to keep a graph as well, its vectors in 4, 2 or 1 bytes per number (SET
+    /// outskirt.search = 'hnsw' uses it)
+    #[arg(long, default_value = "exact", value_parser = |name: &str| name.parse::<IndexKind>())]
+    index: IndexKind,
+}
+
+pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let store = Store::open(db).await?;
+    let Args { name, backbone, predicate, k, alpha, seed, index } = args;
+    let spec = BankSpec { name, backbone, predicate, k, alpha, seed, index };
+    let bar = console.spinner("building the bank");
+    let made = bank::create(&store, &spec).await;
+    bar.finish_and_clear();
+    let made = made?;
+    console.line(format!(
+        "bank {}: {} embeddings of dimension {} from {}, k = {}, table version {}",
+        made.name, made.row_count, made.dimension, made.backbone, made.k, made.table_version
+    ))?;
+    console.warnings(sanity::of_bank(&Session::open(&store).await?, &made.name).await?)
+}

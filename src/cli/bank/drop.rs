@@ -1,0 +1,21 @@
+//! `outskirt bank drop`.
+
+use std::path::Path;
+
+use crate::bank;
+use crate::cli::console::Console;
+use crate::error::Result;
+use crate::store::Store;
+
+/// Arguments of `bank drop`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The bank
+    name: String,
+}
+
+pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let store = Store::open(db).await?;
+    let dropped = bank::drop_bank(&store, &args.name).await?;
+    console.line(format!("bank {}: dropped; its {} images stay", dropped.name, dropped.row_count))
+}

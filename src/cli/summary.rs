@@ -1,0 +1,89 @@
+//! Ingesting under a progress bar, and what is printed of it afterwards.
+
+use super::console::Console;
+use crate::backbone::Backbone;
+use crate::error::Result;
+use crate::image::ImageFiles;
+use crate::ingest::{IngestOptions, IngestSummary, Metadata, StageTimes, ingest};
+use crate::statistics::deviation::Deviation;
+use crate::store::Store;
+
+/// Ingest under a progress bar.
+pub(super) async fn ingest_with_progress(
+    store: &Store,
+    backbone: &Backbone,
+    files: ImageFiles,
+    options: &IngestOptions,
+    metadata: Option<&Metadata>,
+    console: &Console<'_>,
+) -> Result<IngestSummary> {
+    let bar = console.progress("embedding images", files.total() as u64);
+    let summary = ingest(store, backbone, files, options, metadata, |done| bar.set_position(done as u64)).await;
+    bar.finish_and_clear();
+    summary
+}
+
+/// What became of the files of an ingest, in a line.
+pub(super) fn describe_ingest(options: &IngestOptions, summary: &IngestSummary) -> String {
+    let mut parts = vec![format!("{} added", summary.added)];
+    for (count, what) in [
+        (summary.replaced, "replaced (the file had changed)"),
+        (summary.filled, "embedded by this backbone too"),
+        (summary.unchanged, "there already"),
+        (summary.described, "with other metadata"),
+        (summary.refused, "refused"),
+    ] {
+        if count > 0 {
+            parts.push(format!("{count} {what}"));
+        }
+    }
+    let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
+    format!("{}{split}: {} in {}", options.dataset, parts.join(", "), describe_rate(summary))
+}
+
+/// How long it took, and how many images went through the network in that time.
+pub(super) fn describe_rate(summary: &IngestSummary) -> String {
+    let seconds = summary.wall.as_secs_f64();
+    match summary.embedded() {
+        0 => format!("{seconds:.1} s"),
+        images => {
+            let rate = images as f64 / seconds;
+            let digits = usize::from(rate < 100.0);
+            format!("{seconds:.1} s, {rate:.digits$} images/s")
+        }
+    }
+}
+
+/// What a precision does to embeddings and to the distances between them.
+pub(super) fn describe_deviation(precision: &str, deviation: &Deviation) -> String {
+    let Deviation { images, embedding, k, score } = deviation;
+    format!(
+        "{precision} beside f32, on {images} images: unit embeddings are {:.1e} apart (median; at most {:.1e}), distances to \
+         the {k}th neighbour among them differ by {:.2} % (median; at most {:.2} %)",
+        embedding.0,
+        embedding.1,
+        100.0 * score.0,
+        100.0 * score.1,
+    )
+}
+
+/// Seconds, summed over threads; those of the network are what a faster one would save.
+pub(super) fn describe_times(summary: &IngestSummary) -> String {
+    let StageTimes { read, decode, preprocess, forward } = summary.stages;
+    let stages = [("read", read), ("decode", decode), ("preprocess", preprocess), ("forward", forward)];
+    let stages = stages.into_iter().chain([("write", summary.write)]);
+    let parts: Vec<String> = stages.map(|(stage, time)| format!("{stage} {:.2} s", time.as_secs_f64())).collect();
+    format!("busy: {}", parts.join(", "))
+}
+
+/// Name the first images that were refused, and count the others.
+pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
+    for reject in &summary.first_rejects {
+        console.notice(format!("refused {}: {}", reject.uri, reject.reason))?;
+    }
+    let unnamed = summary.refused - summary.first_rejects.len();
+    if unnamed > 0 {
+        console.notice(format!("… and {unnamed} more: SELECT * FROM rejects"))?;
+    }
+    Ok(())
+}
