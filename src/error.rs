@@ -158,6 +158,10 @@ pub enum Error {
     // ---- database ----
     #[error("no database at {uri}: 'outskirt ingest' creates one, --db or OUTSKIRT_DB names another")]
     NoDatabase { uri: String },
+    #[error(
+        "{} is not a table of outskirt's, and stays as it is: {found}; give another folder with --db, or move it away", path.display()
+    )]
+    ForeignTable { path: PathBuf, found: String },
     #[error("the database at {uri} has schema {found}, this outskirt knows up to {known}: use a newer outskirt")]
     NewerSchema { uri: String, found: u32, known: u32 },
     #[error(
@@ -358,7 +362,11 @@ pub enum Error {
     #[error("UPDATE has more than one new value for the image with id {id}: let FROM and WHERE match each image once")]
     UpdatedTwice { id: u64 },
     #[error("id {id} {problem}: leave id out, and free ones are chosen")]
-    BadId { id: u64, problem: &'static str },
+    BadId { id: u64, problem: String },
+    #[error(
+        "images holds id {largest}, and larger ones cannot be given: somebody else wrote that row, delete it (DELETE FROM images WHERE id = {largest}) or restore an earlier version"
+    )]
+    NoFreeId { largest: u64 },
     #[error("'{column}' is a column of the table images already: choose another name")]
     ColumnExists { column: String },
     #[error("the table images has no column '{column}' that ALTER TABLE could drop: those are {}", list(known))]

@@ -159,7 +159,7 @@ async fn images_are_inserted_with_what_is_left_out_filled_in() {
         format!("INSERT INTO images (id, {columns}) SELECT i, 'd', 's', 'u', 1, 2, '' FROM (VALUES {ids}) t(i)")
     };
     for (ids, says) in [
-        ("(1)", "id 1 is in images already"),
+        ("(1)", "id 1 was given before: new ones begin at "),
         ("(600), (600)", "id 600 is given twice"),
         ("(18446744073709551615)", "id 18446744073709551615 is too large"),
     ] {

@@ -50,8 +50,10 @@ impl Session {
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             // the largest scores first: not the images that have none
             .set_str("datafusion.sql_parser.default_null_ordering", "nulls_last")
-            // DataFusion 54 drops groups whose key is NULL (apache/datafusion#22190, #23440; tests/slt/guards.slt)
+            // DataFusion 54 drops groups whose key is NULL (apache/datafusion#22190, #23440; tests/slt/order.slt)
             .set_bool("datafusion.optimizer.enable_topk_aggregation", false)
+            // … takes DISTINCT over sorted rows with LIMIT for such a group (#25350)
+            .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false)
             // … and loses columns of an unnest below a join
             .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
         let reader = store.read_lock().await?;
