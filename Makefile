@@ -24,6 +24,9 @@ build: setup
 release: setup
 	$(CARGO) build --locked --release
 
+# the tests' servers are on this machine: no proxy leads there
+test faults: export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),127.0.0.1
+
 # the rooms of src/, formatting, lints, documentation, and every test; without libtorch first, so that the program that
 # stays in the target folder is the whole one
 test: rooms setup

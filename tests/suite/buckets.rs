@@ -18,7 +18,6 @@ fn outskirt(db: &Path, server: &Server, arguments: &[&str]) -> (String, String) 
         .env("AWS_ENDPOINT", &server.url)
         .env("AWS_ALLOW_HTTP", "true")
         .env("AWS_SKIP_SIGNATURE", "true")
-        .env("NO_PROXY", "127.0.0.1")
         .output()
         .unwrap();
     (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
