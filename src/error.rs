@@ -341,7 +341,7 @@ pub enum Error {
     },
     // ---- changes in SQL ----
     #[error(
-        "table 'images' is changed by INSERT, UPDATE, DELETE or TRUNCATE as a statement of its own through 'outskirt sql', not inside EXPLAIN, PREPARE or another statement"
+        "table 'images' is changed by INSERT, UPDATE, DELETE or TRUNCATE as a statement of its own through 'outskirt sql', not inside EXPLAIN or another statement"
     )]
     NestedChange,
     #[error("{what} is not supported: {instead}")]

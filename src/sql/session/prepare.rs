@@ -5,7 +5,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::parser::Statement;
+use datafusion::sql::parser::{ExplainStatement, Statement};
 use datafusion::sql::sqlparser::ast::{self, Expr, Value, visit_expressions, visit_expressions_mut};
 
 use super::catalog::Session;
@@ -46,6 +46,10 @@ impl Session {
 
     /// What EXECUTE stands for: the prepared statement with the values in their places. Any other statement is itself.
     pub(super) fn executed(&self, statement: Statement) -> Result<Statement> {
+        if let Statement::Explain(explain) = statement {
+            let inner = Box::new(self.executed(*explain.statement)?);
+            return Ok(Statement::Explain(ExplainStatement { statement: inner, ..explain }));
+        }
         let Statement::Statement(parsed) = &statement else { return Ok(statement) };
         let ast::Statement::Execute { name: Some(name), parameters, using, immediate: false, .. } = parsed.as_ref()
         else {
