@@ -2,7 +2,7 @@
 //!
 //! The optimiser marks the plan's order as wanted before it removes sorts that nobody needs; it looks for the order from the
 //! top downwards through nodes of one input, and `ScalarSubqueryExec`, which stands at the top, has more: the plan itself and
-//! the subqueries beside it. DataFusion 55 is right (apache/datafusion PR #23677). `tests/slt/order.slt` has the cases.
+//! the subqueries beside it. DataFusion 55 is right (apache/datafusion PR #23677). `tests/slt/order.slt` has the cases, `tests/suite/guards.rs` tells when this can go.
 
 use std::sync::Arc;
 
