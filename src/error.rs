@@ -158,6 +158,10 @@ pub enum Error {
     // ---- database ----
     #[error("no database at {uri}: 'outskirt ingest' creates one, --db or OUTSKIRT_DB names another")]
     NoDatabase { uri: String },
+    #[error(
+        "{} is not a table of outskirt's, and stays as it is: {found}; give another folder with --db, or move it away", path.display()
+    )]
+    ForeignTable { path: PathBuf, found: String },
     #[error("the database at {uri} has schema {found}, this outskirt knows up to {known}: use a newer outskirt")]
     NewerSchema { uri: String, found: u32, known: u32 },
     #[error(
@@ -337,7 +341,7 @@ pub enum Error {
     },
     // ---- changes in SQL ----
     #[error(
-        "table 'images' is changed by INSERT, UPDATE, DELETE or TRUNCATE as a statement of its own through 'outskirt sql', not inside EXPLAIN, PREPARE or another statement"
+        "table 'images' is changed by INSERT, UPDATE, DELETE or TRUNCATE as a statement of its own through 'outskirt sql', not inside EXPLAIN or another statement"
     )]
     NestedChange,
     #[error("{what} is not supported: {instead}")]
@@ -358,7 +362,11 @@ pub enum Error {
     #[error("UPDATE has more than one new value for the image with id {id}: let FROM and WHERE match each image once")]
     UpdatedTwice { id: u64 },
     #[error("id {id} {problem}: leave id out, and free ones are chosen")]
-    BadId { id: u64, problem: &'static str },
+    BadId { id: u64, problem: String },
+    #[error(
+        "images holds id {largest}, and larger ones cannot be given: somebody else wrote that row, delete it (DELETE FROM images WHERE id = {largest}) or restore an earlier version"
+    )]
+    NoFreeId { largest: u64 },
     #[error("'{column}' is a column of the table images already: choose another name")]
     ColumnExists { column: String },
     #[error("the table images has no column '{column}' that ALTER TABLE could drop: those are {}", list(known))]
@@ -392,6 +400,20 @@ pub enum Error {
     #[error("view '{view}' is read by view '{by}': drop that one first")]
     ViewInUse { view: String, by: String },
 
+    #[error("there is no prepared statement '{name}': known are {}", list(known))]
+    UnknownPrepared { name: String, known: Vec<String> },
+    #[error("prepared statement '{name}' has {wanted} values ($1 to ${wanted}), and {given} are given")]
+    PreparedValues { name: String, wanted: usize, given: usize },
+    #[error("{place} stands for no value of a prepared statement: write $1, $2, …")]
+    BadPlaceholder { place: String },
+    #[error(
+        "{} (SELECT …) whose SELECT names a column of the query around it is not evaluated where NULLs decide: \
+         write {} (SELECT 1 FROM … WHERE …)",
+        if *negated { "NOT IN" } else { "IN" }, if *negated { "NOT EXISTS" } else { "EXISTS" }
+    )]
+    CorrelatedIn { negated: bool },
+    #[error("{clause} is not supported: write WHERE random() < 0.1, or 'outskirt ingest --sample' for pictures")]
+    TableSample { clause: String },
     #[error("a query is one statement, here are {count}: run them one by one")]
     ManyStatements { count: usize },
     #[error("{side} of the evaluation ({predicate}) matches no image with an embedding of backbone '{backbone}'")]

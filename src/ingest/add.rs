@@ -100,7 +100,7 @@ pub async fn ingest(
             metadata,
         },
         is_strict: options.strict,
-        next_id: store.largest_id().await? + 1,
+        next_id: store.next_id().await?,
         rejects,
         whole: watch.met(),
         waiting: Waiting::default(),

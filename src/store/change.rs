@@ -13,7 +13,7 @@ use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
 
 use super::delta::{dataset, lance};
 use super::{Store, WriteLock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schema;
 
 /// Key of the table's configuration: an id is not given again when its image is deleted, because banks of earlier
@@ -46,6 +46,15 @@ impl Store {
             largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
         }
         Ok(largest)
+    }
+
+    /// The first of the ids that new images get: none that was ever given.
+    ///
+    /// Errors: [`Error::NoFreeId`] where a row of somebody else's has an id so large that none are left.
+    pub async fn next_id(&self) -> Result<u64> {
+        let largest = self.largest_id().await?;
+        // SQL's BIGINT holds every id
+        if largest >= i64::MAX as u64 { Err(Error::NoFreeId { largest }) } else { Ok(largest + 1) }
     }
 
     /// Write new values of some columns of `images`, which `batch` has beside `id`, in one commit. Other columns are neither

@@ -45,6 +45,11 @@ impl Store {
         &self.folder
     }
 
+    /// The folder of a table.
+    pub(super) fn table_folder(&self, table: &str) -> PathBuf {
+        self.folder.join(format!("{table}.lance"))
+    }
+
     /// The folder of index files: derived data, rebuilt where missing.
     pub fn index_folder(&self) -> PathBuf {
         self.folder.join("indexes")

@@ -4,15 +4,18 @@
 //! does nothing where it is done already. The record is the last step and one commit for all migrations of a run, so
 //! a run that was interrupted anywhere is simply run again.
 
+use std::path::Path;
+
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, SchemaRef};
 
 use super::ddl::{planned_column, planned_table};
+use super::files::{each_file, is_unfinished};
 use super::{Store, WriteLock, rows};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -85,7 +88,15 @@ pub(super) async fn pending(store: &Store) -> Result<Vec<String>> {
 
 /// Apply what a database lacks.
 pub(super) async fn apply(store: &Store, lock: &WriteLock) -> Result<()> {
-    for step in steps(version_or_none(store).await?).await? {
+    let before = version_or_none(store).await?;
+    let steps = steps(before).await?;
+    if before == 0 {
+        // all of them before anything is written
+        for step in &steps {
+            check_place(store, step).await?;
+        }
+    }
+    for step in steps {
         take(store, lock, &step).await?;
     }
     Ok(())
@@ -206,13 +217,57 @@ async fn record(store: &Store, lock: &WriteLock, after: u32) -> Result<()> {
     store.write_rows(lock, schema::SCHEMA_MIGRATIONS, &["version"], &applied).await
 }
 
-/// Remove the folder of a table that was never committed: nothing can be in it.
+/// Refuse to make a table where one of somebody else's lies, or files that could be one's.
+async fn check_place(store: &Store, step: &Step) -> Result<()> {
+    let Step::Create { table, schema } = step else { return Ok(()) };
+    let foreign = |found: String| Error::ForeignTable { path: store.table_folder(table), found };
+    match store.reads.open_table(table).execute().await {
+        // a creation that was interrupted leaves our tables, empty
+        Ok(there) => {
+            let (found, rows) = (there.schema().await?, there.count_rows(None).await?);
+            let differs = schema.fields().iter().find(|field| {
+                found.field_with_name(field.name()).ok().map(Field::data_type) != Some(field.data_type())
+            });
+            match differs {
+                Some(field) => {
+                    Err(foreign(format!("its table has no column {} of {}", field.name(), field.data_type())))
+                }
+                None if rows > 0 => Err(foreign(format!("its table has {rows} rows"))),
+                None => Ok(()),
+            }
+        }
+        Err(lancedb::Error::TableNotFound { .. }) => match left_by_others(&store.table_folder(table))? {
+            Some(file) => Err(foreign(format!("it is no table that can be read, and holds {file}"))),
+            None => Ok(()),
+        },
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Remove the folder of a table that was never committed: [`left_by_others`] has seen that nothing is in it.
 fn remove_broken(store: &Store, table: &str) -> Result<()> {
-    let path = store.folder().join(format!("{table}.lance"));
+    let path = store.table_folder(table);
+    if let Some(file) = left_by_others(&path)? {
+        return Err(Error::ForeignTable { path, found: format!("it is no table that can be read, and holds {file}") });
+    }
     match std::fs::remove_dir_all(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
         _ => Ok(()),
     }
+}
+
+/// A file in the folder of a table that a creation of ours, interrupted before its commit, does not leave.
+fn left_by_others(folder: &Path) -> Result<Option<String>> {
+    let mut left = None;
+    each_file(folder, &mut |path, _| {
+        let inside = path.strip_prefix(folder).unwrap_or(path);
+        let is_ours = is_unfinished(path) || inside.starts_with("_transactions");
+        if !is_ours && left.is_none() {
+            left = Some(inside.display().to_string());
+        }
+        Ok(())
+    })?;
+    Ok(left)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod ddl;
 mod delta;
 mod durable;
 mod embedding_columns;
+mod files;
 mod lock;
 pub mod memory;
 mod migrate;

@@ -19,10 +19,9 @@ impl Store {
 
     /// Open the database in `folder`, creating it where there is none.
     pub async fn create(folder: &Path) -> Result<Self> {
-        local(folder)?;
-        std::fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        std::fs::create_dir_all(local(folder)?).map_err(Error::io("create", folder))?;
         if let Err(Error::NoDatabase { .. }) = Self::open(folder).await {
-            let store = Self::unchecked(folder).await?;
+            let store = Self::existing(folder).await?;
             let lock = store.lock()?;
             // nothing is left to do where another program has made it in the meantime
             migrate::apply(&store, &lock).await?;
@@ -49,7 +48,9 @@ impl Store {
         if !local(folder)?.is_dir() {
             return Err(Error::NoDatabase { uri: folder.display().to_string() });
         }
-        Self::unchecked(folder).await
+        // once, as the system resolves it: lancedb takes `..` off by letters, and would find another folder behind a link
+        let folder = std::fs::canonicalize(folder).map_err(Error::io("find", folder))?;
+        Self::unchecked(local(&folder)?).await
     }
 }
 

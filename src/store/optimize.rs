@@ -1,13 +1,13 @@
 //! Space given back: small files merged, what was deleted left out of them, and versions pruned that nobody needs.
 
-use std::path::Path;
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use lancedb::table::{CompactionOptions, OptimizeAction};
 
+use super::files::{folder_bytes, remove_unfinished};
 use super::{Store, WriteLock};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::schema;
 
 /// Rows that compaction reads at once: images may be stored beside their embeddings.
@@ -79,43 +79,4 @@ impl Store {
         };
         Ok(self.reader.alone(all).await?.is_some())
     }
-}
-
-/// Bytes of all files of a folder; 0 where there is none.
-fn folder_bytes(folder: &Path) -> Result<u64> {
-    let mut bytes = 0;
-    each_file(folder, &mut |_, length| {
-        bytes += length;
-        Ok(())
-    })?;
-    Ok(bytes)
-}
-
-/// Files that were being written when a writer died: object_store's end in `#` and a number, Lance's begin with `.tmp`.
-fn remove_unfinished(folder: &Path) -> Result<()> {
-    each_file(folder, &mut |path, _| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let staged = name.rsplit_once('#').is_some_and(|(_, number)| number.parse::<u32>().is_ok());
-        if staged || name.starts_with(".tmp") {
-            std::fs::remove_file(path).map_err(Error::io("remove", path))?;
-        }
-        Ok(())
-    })
-}
-
-fn each_file(folder: &Path, visit: &mut impl FnMut(&Path, u64) -> Result<()>) -> Result<()> {
-    let entries = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(Error::io("list", folder))?,
-    };
-    for entry in entries {
-        let entry = entry.map_err(Error::io("list", folder))?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(Error::io("list", folder))?);
-        if kind.is_dir() {
-            each_file(&path, visit)?;
-        } else if let Ok(metadata) = entry.metadata() {
-            visit(&path, metadata.len())?;
-        }
-    }
-    Ok(())
 }

@@ -27,7 +27,12 @@ fn is_built_in(part: &Expr) -> bool {
     static NAMES: LazyLock<HashSet<String>> = LazyLock::new(|| {
         SessionStateDefaults::default_scalar_functions().iter().map(|function| function.name().to_string()).collect()
     });
-    !matches!(part, Expr::ScalarFunction(call) if !NAMES.contains(call.name()))
+    match part {
+        Expr::ScalarFunction(call) => NAMES.contains(call.name()),
+        // Lance would plan the subquery by itself, without the session's tables
+        Expr::InSubquery(_) | Expr::Exists(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => false,
+        _ => true,
+    }
 }
 
 /// Rows written around the ids, the lock and the bookkeeping would break them, so a plan only reads: the session

@@ -18,6 +18,7 @@ mod faults;
 mod fill;
 mod fixture;
 mod follow;
+mod guards;
 #[cfg(feature = "torch")]
 mod ingest;
 mod memory;

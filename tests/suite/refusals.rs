@@ -175,6 +175,92 @@ async fn a_creation_that_was_interrupted_is_finished() {
     assert_eq!(store.count(schema::IMAGES).await.unwrap(), 91);
 }
 
+/// lancedb takes `..` off a path by letters, the system follows the link first.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_database_behind_a_link_and_dots_is_the_one_that_the_system_finds() {
+    let folder = tempfile::tempdir().unwrap();
+    let (real, other) = (folder.path().join("real/inner"), folder.path().join("here"));
+    std::fs::create_dir_all(&real).unwrap();
+    std::fs::create_dir_all(&other).unwrap();
+    std::os::unix::fs::symlink(&real, other.join("link")).unwrap();
+    // link/../db is real/db; by letters it would be here/db
+    let store = toy_database(&folder.path().join("real/db")).await;
+    let by_letters = toy_database(&other.join("db")).await;
+    let lock = by_letters.lock().unwrap();
+    by_letters.delete(&lock, schema::IMAGES, "id > 10").await.unwrap();
+    drop(lock);
+    let through = other.join("link/../db");
+    let count = |store: Store| async move { store.count(schema::IMAGES).await.unwrap() };
+    assert_eq!(count(Store::open(&through).await.unwrap()).await, 91);
+    assert_eq!(count(Store::create(&through).await.unwrap()).await, 91, "creating it again destroys nothing");
+    assert_eq!(count(store).await, 91);
+    // nothing is there by letters
+    std::fs::remove_dir_all(other.join("db")).unwrap();
+    assert_eq!(count(Store::create(&through).await.unwrap()).await, 91);
+    assert!(!other.join("db").exists());
+}
+
+#[tokio::test]
+async fn files_of_a_half_restored_backup_are_not_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("images.lance/data");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("0001.lance"), "rows").unwrap();
+    let error = Store::create(folder.path()).await.unwrap_err().to_string();
+    assert!(error.contains("is not a table of outskirt's") && error.contains("holds data/0001.lance"), "{error}");
+    assert_eq!(std::fs::read(data.join("0001.lance")).unwrap(), b"rows");
+    assert!(!folder.path().join("banks.lance").exists(), "nothing was made beside it");
+}
+
+#[tokio::test]
+async fn a_table_of_somebody_else_is_refused_before_it_is_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    // a database of ours whose record is gone: its images are there, and nobody says that they are ours
+    let store = toy_database(folder.path()).await;
+    let version = store.version(schema::IMAGES).await.unwrap();
+    drop(store);
+    std::fs::remove_dir_all(folder.path().join("schema_migrations.lance")).unwrap();
+    let error = Store::create(folder.path()).await.unwrap_err().to_string();
+    assert!(error.contains("images.lance is not a table of outskirt's") && error.contains("91 rows"), "{error}");
+    // and one of other columns
+    let other = folder.path().join("other");
+    std::fs::create_dir_all(&other).unwrap();
+    let connection = folder.path().join("banks.lance");
+    std::fs::rename(connection, other.join("images.lance")).unwrap();
+    let error = Store::create(&other).await.unwrap_err().to_string();
+    assert!(error.contains("its table has no column id of UInt64"), "{error}");
+    assert!(!other.join("banks.lance").exists());
+    // put together again, it is as it was
+    std::fs::rename(other.join("images.lance"), folder.path().join("banks.lance")).unwrap();
+    assert!(folder.path().join("images.lance").is_dir() && version > 0);
+}
+
+#[tokio::test]
+async fn an_id_that_leaves_none_for_others_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = toy_database(folder.path()).await;
+    let lock = store.lock().unwrap();
+    let rows: Vec<arrow::array::RecordBatch> = {
+        use futures::TryStreamExt;
+        let names: Vec<String> =
+            store.schema(schema::IMAGES).await.unwrap().fields().iter().map(|field| field.name().clone()).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        store.scan(schema::IMAGES, None, &names, Some("id = 1")).await.unwrap().try_collect().await.unwrap()
+    };
+    let mut columns = rows[0].columns().to_vec();
+    columns[rows[0].schema().index_of(schema::ID).unwrap()] =
+        std::sync::Arc::new(arrow::array::UInt64Array::from(vec![u64::MAX]));
+    let row = arrow::array::RecordBatch::try_new(rows[0].schema(), columns).unwrap();
+    store.append(&lock, schema::IMAGES, row).await.unwrap();
+    drop(lock);
+    let insert = "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES ('a','b','c',1,1,'')";
+    let error = refused(folder.path(), &["sql", insert]).await;
+    assert!(error.contains("images holds id 18446744073709551615"), "{error}");
+    let error = refused(folder.path(), &["verify"]).await;
+    assert!(error.contains("problem"), "{error}");
+}
+
 #[tokio::test]
 async fn csv_of_embeddings_is_refused_before_its_header() {
     let folder = tempfile::tempdir().unwrap();

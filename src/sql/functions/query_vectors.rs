@@ -2,7 +2,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, UInt64Type};
-use datafusion::common::Result;
+use datafusion::common::{Result, internal_err};
 
 use crate::bank::Bank;
 use crate::error::Error;
@@ -62,7 +62,8 @@ impl QueryVectors {
                     self.push_row(bank, row, values)?;
                 }
             }
-            _ => self.valid.resize(self.valid.len() + column.len(), false),
+            DataType::Null => self.valid.resize(self.valid.len() + column.len(), false),
+            other => return internal_err!("embeddings of type {other} were not coerced to lists of Float32"),
         }
         if let Some(ids) = ids {
             let valid = &self.valid[self.valid.len() - column.len()..];

@@ -93,7 +93,8 @@ impl fmt::Display for Bounds {
 
 /// The largest f32 that is at most c: a score is at most c where it is at most this.
 fn at_most(c: f64) -> f32 {
-    let rounded = c as f32;
+    // -0.0 is 0.0, whatever the total order of floats says
+    let rounded = (c + 0.0) as f32;
     if f64::from(rounded) <= c { rounded } else { rounded.next_down() }
 }
 

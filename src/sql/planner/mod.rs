@@ -11,6 +11,8 @@ mod bounds;
 mod exec;
 mod expressions;
 mod node;
+mod not_in;
+mod order;
 mod rule;
 mod share;
 
@@ -21,13 +23,15 @@ use datafusion::common::Result;
 use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
 pub use bounds::{Bounds, Top};
 pub use exec::ScoreExec;
 pub use node::Scored;
+use not_in::ThreeValuedIn;
+pub(crate) use order::physical_rules;
 pub use rule::PullScores;
 use share::ShareEmbeddings;
 
@@ -40,6 +44,13 @@ pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sy
     let at = common.unwrap_or(rules.len());
     rules.insert(at, Arc::new(PullScores(Arc::clone(banks))));
     rules.insert(at, Arc::new(ShareEmbeddings));
+    rules
+}
+
+/// DataFusion's analyser rules, after those that say what it gets wrong.
+pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(ThreeValuedIn));
     rules
 }
 

@@ -9,6 +9,8 @@ use datafusion::sql::TableReference;
 use datafusion::sql::parser::{DFParser, Statement};
 use serde::{Deserialize, Serialize};
 
+use super::prepared::PreparedStatements;
+use super::statement::settled;
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::schema;
@@ -24,6 +26,7 @@ pub struct Session {
     pub(super) banks: Arc<Banks>,
     pub(super) store: Store,
     pub(super) views: Mutex<Views>,
+    pub(super) prepared: Mutex<PreparedStatements>,
     /// What it sees is not pruned.
     pub(super) _reader: ReadLock,
 }
@@ -67,6 +70,7 @@ impl Session {
 
     /// Plan a statement, or say which view of those it reads does not work.
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        let statement = settled(statement)?;
         self.refuse_broken_views(&statement)?;
         Ok(self.context.state().statement_to_plan(statement).await?)
     }
@@ -131,6 +135,10 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn lock_prepared(&self) -> MutexGuard<'_, PreparedStatements> {
+        self.prepared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn lock_views(&self) -> MutexGuard<'_, Views> {

@@ -9,7 +9,6 @@ use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
-use futures::TryStreamExt;
 
 use super::catalog::Session;
 use super::statement::{SUPPORTED_CHANGES, column_name, parsed};
@@ -77,33 +76,28 @@ impl Session {
         }
     }
 
-    /// The ids that new images get: those given, where they are new, and free ones for the others.
+    /// The ids that new images get: those given, where they are new, and free ones for the others. An id that an image ever
+    /// had is not given again: banks of earlier versions know it as that image.
     async fn new_ids(&self, given: Option<ArrayRef>, count: usize) -> Result<ArrayRef> {
-        let mut largest = self.store.largest_id().await?;
+        let first = self.store.next_id().await?;
         let Some(given) = given else {
-            return Ok(Arc::new(UInt64Array::from_iter_values((largest + 1..).take(count))));
+            return Ok(Arc::new(UInt64Array::from_iter_values((first..).take(count))));
         };
         let given = given.as_primitive::<UInt64Type>();
-        let mut taken: HashSet<u64> = HashSet::new();
-        let mut batches = self.store.scan(schema::IMAGES, None, &[schema::ID], None).await?;
-        while let Some(batch) = batches.try_next().await? {
-            taken.extend(batch.column(0).as_primitive::<UInt64Type>().values());
-        }
         let mut new = HashSet::new();
         for id in given.iter().flatten() {
             let problem = if i64::try_from(id).is_err() {
-                "is too large"
-            } else if taken.contains(&id) {
-                "is in images already"
+                "is too large".into()
+            } else if id < first {
+                format!("was given before: new ones begin at {first}")
             } else if !new.insert(id) {
-                "is given twice"
+                "is given twice".into()
             } else {
                 continue;
             };
             return Err(Error::BadId { id, problem });
         }
-        largest = largest.max(new.into_iter().max().unwrap_or(0));
-        let mut free = largest + 1..;
+        let mut free = new.into_iter().max().map_or(first, |largest| largest + 1)..;
         Ok(Arc::new(given.iter().map(|id| id.or_else(|| free.next())).collect::<UInt64Array>()))
     }
 }

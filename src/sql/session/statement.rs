@@ -1,8 +1,10 @@
 //! SQL as it is parsed: statements and expressions from text, and what they name.
 
-use datafusion::sql::parser::{DFParser, Statement};
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{CopyToSource, CopyToStatement, DFParser, Statement};
 use datafusion::sql::planner::IdentNormalizer;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, Value, VisitMut, VisitorMut};
 
 use crate::error::{Error, Result};
 
@@ -49,5 +51,53 @@ pub(super) fn parsed(text: &str) -> Result<ast::Statement> {
     match DFParser::parse_sql(text)?.pop_front() {
         Some(Statement::Statement(statement)) => Ok(*statement),
         _ => Err(Error::EmptyQuery),
+    }
+}
+
+/// A statement without what DataFusion would read over or take otherwise than it is meant: TABLESAMPLE is refused, and
+/// -0.0, which Arrow orders before 0.0, is 0.0.
+pub(super) fn settled(mut statement: Statement) -> Result<Statement> {
+    match visit(&mut statement) {
+        ControlFlow::Break(error) => Err(error),
+        ControlFlow::Continue(()) => Ok(statement),
+    }
+}
+
+fn visit(statement: &mut Statement) -> ControlFlow<Error> {
+    match statement {
+        Statement::Statement(parsed) => parsed.visit(&mut Settle),
+        Statement::CopyTo(CopyToStatement { source: CopyToSource::Query(query), .. }) => query.visit(&mut Settle),
+        Statement::Explain(explained) => visit(&mut explained.statement),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+struct Settle;
+
+impl VisitorMut for Settle {
+    type Break = Error;
+
+    fn pre_visit_table_factor(&mut self, table: &mut ast::TableFactor) -> ControlFlow<Error> {
+        let sample = match table {
+            ast::TableFactor::Table { sample, .. } | ast::TableFactor::Derived { sample, .. } => sample,
+            _ => return ControlFlow::Continue(()),
+        };
+        let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) =
+            sample
+        else {
+            return ControlFlow::Continue(());
+        };
+        ControlFlow::Break(Error::TableSample { clause: sample.to_string().trim().to_owned() })
+    }
+
+    fn post_visit_expr(&mut self, part: &mut ast::Expr) -> ControlFlow<Error> {
+        if let ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } = part
+            && let ast::Expr::Value(value) = expr.as_ref()
+            && let Value::Number(digits, _) = &value.value
+            && digits.parse::<f64>() == Ok(0.0)
+        {
+            *part = ast::Expr::clone(expr);
+        }
+        ControlFlow::Continue(())
     }
 }

@@ -1,0 +1,123 @@
+//! PREPARE, EXECUTE and DEALLOCATE: a statement is kept as it was written, and planned when it is executed.
+//!
+//! DataFusion 54 keeps a plan, optimised before its types are settled and over the tables of that moment: it would give
+//! another table's rows after a change, panic in functions whose arguments were not coerced, and know no bound of a score.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::parser::{ExplainStatement, Statement};
+use datafusion::sql::sqlparser::ast::{self, Expr, Value, visit_expressions, visit_expressions_mut};
+
+use super::catalog::Session;
+use super::prepared::{Prepared, PreparedStatements};
+use crate::error::{Error, Result};
+
+impl Session {
+    /// Keep a statement under a name.
+    pub(super) fn prepare(&self, name: &ast::Ident, types: &[ast::DataType], statement: &ast::Statement) -> Result<()> {
+        let mut values = 0;
+        let unusable = visit_expressions(statement, |part| match place(part) {
+            Some(Ok(at)) => {
+                values = values.max(at + 1);
+                ControlFlow::Continue(())
+            }
+            Some(Err(written)) => ControlFlow::Break(written.to_owned()),
+            None => ControlFlow::Continue(()),
+        });
+        if let ControlFlow::Break(place) = unusable {
+            return Err(Error::BadPlaceholder { place });
+        }
+        if !types.is_empty() && types.len() != values {
+            return Err(Error::PreparedValues { name: name.value.clone(), wanted: values, given: types.len() });
+        }
+        let prepared = Prepared { types: types.to_vec(), statement: statement.clone(), values };
+        self.lock_prepared().insert(name.value.clone(), prepared);
+        Ok(())
+    }
+
+    /// Forget a prepared statement.
+    pub(super) fn deallocate(&self, name: &ast::Ident) -> Result<()> {
+        let mut prepared = self.lock_prepared();
+        match prepared.remove(&name.value) {
+            Some(_) => Ok(()),
+            None => Err(unknown(&name.value, &prepared)),
+        }
+    }
+
+    /// What EXECUTE stands for: the prepared statement with the values in their places. Any other statement is itself.
+    pub(super) fn executed(&self, statement: Statement) -> Result<Statement> {
+        if let Statement::Explain(explain) = statement {
+            let inner = Box::new(self.executed(*explain.statement)?);
+            return Ok(Statement::Explain(ExplainStatement { statement: inner, ..explain }));
+        }
+        let Statement::Statement(parsed) = &statement else { return Ok(statement) };
+        let ast::Statement::Execute { name: Some(name), parameters, using, immediate: false, .. } = parsed.as_ref()
+        else {
+            return Ok(statement);
+        };
+        let name = name.to_string();
+        let prepared = self.lock_prepared();
+        let Some(Prepared { types, statement, values }) = prepared.get(&name).cloned() else {
+            return Err(unknown(&name, &prepared));
+        };
+        drop(prepared);
+        let given: Vec<&Expr> = parameters.iter().chain(using.iter().map(|using| &using.expr)).collect();
+        if given.len() != values {
+            return Err(Error::PreparedValues { name, wanted: values, given: given.len() });
+        }
+        let given: Vec<Expr> = given.into_iter().enumerate().map(|(at, value)| typed(value, types.get(at))).collect();
+        let mut statement = statement;
+        let _ = visit_expressions_mut(&mut statement, |part| {
+            if let Some(Ok(at)) = place(part) {
+                *part = given[at].clone();
+            }
+            ControlFlow::<()>::Continue(())
+        });
+        Ok(Statement::Statement(Box::new(statement)))
+    }
+}
+
+fn unknown(name: &str, prepared: &PreparedStatements) -> Error {
+    let mut known: Vec<String> = prepared.keys().cloned().collect();
+    known.sort();
+    Error::UnknownPrepared { name: name.into(), known }
+}
+
+/// Which value stands in an expression's place, from 0; `Err` where its name is no number.
+fn place(part: &Expr) -> Option<Result<usize, &str>> {
+    let Expr::Value(value) = part else { return None };
+    let Value::Placeholder(written) = &value.value else { return None };
+    let at = written.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()).and_then(|at| at.checked_sub(1));
+    Some(at.ok_or(written))
+}
+
+/// A value as PREPARE names its type. A literal of that kind stays a literal: k and a bank's name must be one.
+fn typed(value: &Expr, data_type: Option<&ast::DataType>) -> Expr {
+    let Some(data_type) = data_type else { return value.clone() };
+    let is_text = matches!(
+        data_type,
+        ast::DataType::Text | ast::DataType::String(_) | ast::DataType::Varchar(_) | ast::DataType::Char(_)
+    );
+    let is_whole = matches!(
+        data_type,
+        ast::DataType::Int(_) | ast::DataType::Integer(_) | ast::DataType::BigInt(_) | ast::DataType::SmallInt(_)
+    );
+    let fits = match value {
+        Expr::Value(value) => match &value.value {
+            Value::Number(digits, _) => is_whole && digits.bytes().all(|byte| byte.is_ascii_digit()),
+            Value::SingleQuotedString(_) => is_text,
+            _ => false,
+        },
+        _ => false,
+    };
+    if fits {
+        return value.clone();
+    }
+    Expr::Cast {
+        kind: ast::CastKind::Cast,
+        expr: Box::new(value.clone()),
+        data_type: data_type.clone(),
+        array: false,
+        format: None,
+    }
+}
