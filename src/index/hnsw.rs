@@ -13,7 +13,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use usearch::{Index, IndexOptions, MetricKind, ScalarKind, VectorType};
 
-use super::{Found, Neighbor, NeighborIndex, Question, Storage, Work};
+use outskirt_exact::Work;
+
+use super::neighbor_index::{Found, Neighbor, NeighborIndex, Question};
+use super::options::Storage;
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use outskirt_exact::{Exact, RowNumber};
 
-use super::{Found, Neighbor, NeighborIndex, Question, row_number};
+use super::neighbor_index::{Found, Neighbor, NeighborIndex, Question, row_number};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 

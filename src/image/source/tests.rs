@@ -4,7 +4,9 @@ use std::io::Write;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::netpbm::pgm;
 use super::*;
 use crate::error::{Error, Result};
 

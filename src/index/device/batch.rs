@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::{Block, DeviceBank, PAIR_BYTES, finite, lengths, product};
+use super::bank::{Block, DeviceBank, PAIR_BYTES, finite, lengths, product};
 use crate::error::{Error, Result};
 
 /// Queries that go through the bank together: [`Self::keep`] meets every block, then [`Self::certify`], then

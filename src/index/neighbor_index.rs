@@ -1,0 +1,52 @@
+//! What an index is asked, and what it answers.
+
+use outskirt_exact::{Kth, RowNumber, Work};
+
+use super::vectors::Vectors;
+use crate::error::{Error, Result};
+
+/// What is asked about the k-th nearest neighbour of each query; rows that are excluded are known by `images.id`.
+pub type Question<'a> = outskirt_exact::Question<'a, u64>;
+
+/// The answers to a [`Question`].
+#[derive(Debug)]
+pub struct Found {
+    /// One per query.
+    pub kth: Vec<Kth>,
+    /// What the search did, as far as it counts.
+    pub work: Work,
+}
+
+/// A row of a bank near a query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neighbor {
+    /// `images.id`.
+    pub id: u64,
+    /// Euclidean, in [0, 2].
+    pub distance: f32,
+}
+
+/// Search for nearest neighbours. Queries are normalised, m×d; 1 ≤ k ≤ number of vectors, or one less where a query
+/// excludes its own.
+pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
+    /// What is asked about each query's k-th nearest vector.
+    fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found>;
+
+    /// The k nearest vectors of each query, nearest first. `own` as [`Question::excluded`](outskirt_exact::Question).
+    fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>>;
+
+    /// The mean over each query's k nearest vectors of: its k-th distance divided by theirs.
+    ///
+    /// Errors: [`Error::NeedsMemory`] where the vectors are not in memory.
+    fn density_ratios(&self, _queries: Vectors<'_>, _k: usize, _own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
+        Err(Error::NeedsMemory { what: "a density ratio" })
+    }
+
+    /// How it searches, in words.
+    fn describe(&self) -> String;
+}
+
+/// The number of the row of an id, among ids in ascending order: of equally near rows the one of the smaller id comes first.
+pub(crate) fn row_number(ids: &[u64], id: u64) -> Option<RowNumber> {
+    ids.binary_search(&id).ok().map(|number| RowNumber(number as u32))
+}
