@@ -16,7 +16,7 @@ pub enum Error {
     #[error("no such file or folder: {}", path.display())]
     MissingPath { path: PathBuf },
     #[error(
-        "no images found in {paths}: PNG and JPEG files are read, in folders (any depth), .tar and .tar.gz archives"
+        "no images found in {paths}: see docs/ingest.md for what is read, and give files, folders (any depth) or archives of it"
     )]
     NoImages { paths: String },
     #[error("all {count} images were refused; the first: {first}")]
@@ -144,6 +144,14 @@ pub enum Error {
     CudaMissing { reason: String },
     #[error("device search: {reason}")]
     DeviceSearch { reason: String },
+    #[error(
+        "bank '{bank}': a search found fewer than k = {k} neighbours, which its rows rule out: run 'outskirt verify'"
+    )]
+    TooFewFound { bank: String, k: usize },
+    #[error(
+        "bank '{bank}' would hold embeddings of {dimension} numbers, and exact search takes up to {most}: reduce them first"
+    )]
+    TooManyNumbers { bank: String, dimension: usize, most: usize },
     #[error("bank '{bank}' has no HNSW index: create the bank with --index hnsw, or SET outskirt.search = 'exact'")]
     NoHnsw { bank: String },
     #[error("index file {}: {reason}", path.display())]
@@ -294,7 +302,7 @@ pub enum Error {
     #[error("unknown query '{name}': known are {}; or give the path of a .sql file", list(known))]
     UnknownQuery { name: String, known: Vec<String> },
     #[error(
-        "query '{query}': cannot read '-- param {line}': write '-- param NAME bank|integer|number|predicate|text [= DEFAULT]: what it is'"
+        "query '{query}': cannot read '-- param {line}': write '-- param NAME bank|integer|number|positive|predicate|text [= DEFAULT]: what it is'"
     )]
     BadQueryHead { query: String, line: String },
     #[error("query '{query}' has no parameter '{name}': it has {}", list(known))]
@@ -367,6 +375,8 @@ pub enum Error {
         "images holds id {largest}, and larger ones cannot be given: somebody else wrote that row, delete it (DELETE FROM images WHERE id = {largest}) or restore an earlier version"
     )]
     NoFreeId { largest: u64 },
+    #[error("this lance has no store under '{scheme}', and without it commits would not be synced: nothing is written")]
+    NoSyncedWrites { scheme: &'static str },
     #[error("'{column}' is a column of the table images already: choose another name")]
     ColumnExists { column: String },
     #[error("the table images has no column '{column}' that ALTER TABLE could drop: those are {}", list(known))]

@@ -74,7 +74,8 @@
 //!   [`sql::session::Session`] reads each table at the version with which it began.
 //! - Most functions that read or write tables are async and want a tokio runtime; searching, statistics and pictures are
 //!   plain functions.
-//! - The library never prints or exits, and reads the environment for `s3://` addresses only (`AWS_*`).
+//! - The library never prints or exits, and reads the environment for addresses only (`AWS_*`, proxies, `SSL_CERT_FILE`);
+//!   [`cli`] also reads `OUTSKIRT_DB`.
 
 pub mod backbone;
 pub mod bank;

@@ -118,7 +118,7 @@ pub fn is_score(field: &Field) -> bool {
     field.metadata().contains_key(SCORE_BANK_KEY)
 }
 
-/// Whether a column of `images` is the user's own: ALTER TABLE added it.
+/// Whether a column of `images` is the user's own: ALTER TABLE or the metadata of an ingest added it.
 pub fn is_users(field: &Field) -> bool {
     !is_embedding(field) && !is_logits(field) && !is_score(field) && !IMAGE_COLUMNS.contains(&field.name().as_str())
 }

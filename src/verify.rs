@@ -1,6 +1,6 @@
 //! A whole database checked: rows, banks, graphs, calibrations and kept scores, each against what it comes from.
 //!
-//! Nothing is trusted that can be read or computed again. What is derived (graphs, tags, leftovers) can be mended;
+//! Nothing is trusted that can be read or computed again. What is derived (exact indexes, graphs, tags, leftovers) can be mended;
 //! of what is not, the finding says what is lost.
 
 use std::collections::HashSet;

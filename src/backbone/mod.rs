@@ -1,4 +1,5 @@
-//! Networks that turn an image into an embedding. `tch` (libtorch) is named in this room alone.
+//! Networks that turn an image into an embedding. `tch` (libtorch) is named here, and for search on a GPU in
+//! `index`'s `device`, alone.
 //!
 //! A checkpoint is a manifest (architecture, input, normalisation) and a weights file whose SHA-256 the manifest
 //! names; [`Backbone::load`] checks it, and no other weights are ever used under that name. Weights are read

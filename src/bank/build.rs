@@ -7,7 +7,7 @@ use super::graph::check_graph_memory;
 use super::rows::for_each_id;
 use super::{Definition, find, list};
 use crate::error::{Error, Result};
-use crate::index::IndexKind;
+use crate::index::{IndexKind, MOST_NUMBERS};
 use crate::schema;
 use crate::store::{Store, now, quote};
 
@@ -51,6 +51,10 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
         name: spec.backbone.clone(),
         known: columns.iter().map(|column| column.backbone.clone()).collect(),
     })?;
+    if column.dimension > MOST_NUMBERS {
+        let (bank, dimension) = (spec.name.clone(), column.dimension);
+        return Err(Error::TooManyNumbers { bank, dimension, most: MOST_NUMBERS });
+    }
     let mut bank = Definition {
         name: spec.name.clone(),
         backbone: spec.backbone.clone(),

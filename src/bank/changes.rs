@@ -47,7 +47,7 @@ impl Difference {
 /// that share a fragment with one that was.
 pub(super) async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result<Difference> {
     let (gone, come) = store.different(schema::IMAGES, from.follows(), to.follows()).await?;
-    let written = written_since(from);
+    let written = written_since(store, from, to).await?;
     let there = ids(store, &come, None).await?;
     let mut touched = ids(store, &come, Some(&written)).await?;
     touched.extend(ids(store, &gone, None).await?.difference(&there));
@@ -73,9 +73,13 @@ pub(super) async fn difference(store: &Store, from: &Definition, to: &Definition
     Ok(difference)
 }
 
-/// SQL: rows that were written after what a bank follows.
-fn written_since(bank: &Definition) -> String {
-    format!("_row_last_updated_at_version > {}", bank.follows())
+/// SQL: rows that may have been written between what two versions of a bank follow. Where an earlier version of the table was
+/// restored in between, that is any row.
+async fn written_since(store: &Store, from: &Definition, to: &Definition) -> Result<String> {
+    Ok(match store.is_linear(schema::IMAGES, from.follows(), to.follows()).await? {
+        true => format!("_row_last_updated_at_version > {}", from.follows()),
+        false => "true".into(),
+    })
 }
 
 /// Ids of the images of some fragments for which a condition holds.
@@ -153,7 +157,8 @@ pub(super) async fn changes(store: &Store, base: &Definition, bank: &Definition)
     let mut changes = Changes::none(bank);
     changes.gone = difference.removed.union(&difference.changed).copied().collect();
     let (_, come) = store.different(schema::IMAGES, base.follows(), bank.follows()).await?;
-    read(store, bank, &come, &written_since(base), |id, unit| {
+    let written = written_since(store, base, bank).await?;
+    read(store, bank, &come, &written, |id, unit| {
         if difference.added.contains(&id) || difference.changed.contains(&id) {
             changes.ids.push(id);
             changes.vectors.push(unit);

@@ -13,8 +13,9 @@ use crate::index::{Exact, IndexKind, index_files};
 use crate::store::memory;
 use crate::store::{Store, WriteLock};
 
-/// Share of the memory that there is which rows may take while an exact index is made of them: else they are read again.
-const ROWS_SHARE: u64 = 2;
+/// An exact index is made of rows in memory where it takes no more than the free memory divided by this: else they are read
+/// three times.
+const FREE_MEMORY_PARTS: u64 = 2;
 
 /// All files that may be the bank's, finished or not.
 pub(super) fn files_of(store: &Store, bank: &Definition) -> Vec<PathBuf> {
@@ -65,7 +66,7 @@ pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, whi
         check_graph_memory(bank, true)?;
     }
     let bytes = Exact::bytes(bank.row_count, bank.dimension);
-    let fit = memory::available().is_none_or(|available| bytes <= available / ROWS_SHARE);
+    let fit = memory::available().is_none_or(|available| bytes <= available / FREE_MEMORY_PARTS);
     let rows = if !which.is_empty() && (with_graph || fit) { Some(read_whole(store, bank).await?) } else { None };
     if which.contains(&Derived::Exact) {
         exact::save(store, lock, bank, rows.as_ref()).await?;

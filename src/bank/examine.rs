@@ -12,7 +12,7 @@ use super::rows::{draw, read_whole};
 use super::{Bank, Calibration, Definition, exact, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors, embedding, normalize};
-use crate::index::{Exact, IndexKind, Search, Storage, kth_distances_brute};
+use crate::index::{Exact, IndexKind, Origin, Search, Storage, kth_distances_brute};
 use crate::schema;
 use crate::store::memory;
 use crate::store::{Store, WriteLock};
@@ -31,6 +31,8 @@ pub enum State {
     Mended(String),
     /// There is something that nobody needs: repairing removes it. No problem.
     Leftover(String),
+    /// Something derived was made for a version that the bank never got to: the next search makes it anew. No problem.
+    Behind(String),
     /// Something derived is missing or wrong: repairing makes it again.
     Derived(String),
     /// Something is wrong that no other data can mend.
@@ -186,7 +188,12 @@ async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>)
     let missing = !exact::exact_path(store, bank).exists();
     let Some(lock) = lock else {
         let none = || State::Well("none yet: the next search makes it".into());
-        return (if missing { none() } else { State::Derived(reason.to_string()) }, false);
+        let state = match ahead(bank, exact::find(store, bank).map(|(_, origin)| origin)) {
+            _ if missing => none(),
+            Some(facts) => State::Behind(facts),
+            None => State::Derived(reason.to_string()),
+        };
+        return (state, false);
     };
     let mended = async {
         make(store, lock, bank, &[Derived::Exact]).await?;
@@ -198,13 +205,29 @@ async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>)
     }
 }
 
+/// What to say of a file that was made for a later version than the bank's: a refresh was ended before its last step.
+fn ahead(bank: &Definition, origin: Result<Origin>) -> Option<String> {
+    let made = origin.ok()?.table_version;
+    (made > bank.table_version).then(|| {
+        let follows = bank.table_version;
+        format!("made for version {made}, where a refresh was interrupted; the bank is at {follows}: the next search or refresh makes it anew")
+    })
+}
+
 async fn graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize, lock: Option<&WriteLock>) -> State {
     let checked = check_graph(store, bank, exact, sample).await;
     let reason = match checked {
         Ok(facts) => return State::Well(facts),
         Err(reason) => reason,
     };
-    let Some(lock) = lock else { return State::Derived(reason.to_string()) };
+    let Some(lock) = lock else {
+        let origin =
+            hnsw_sidecar(bank).and_then(|wanted| wanted.beside(&hnsw_path(store, bank))).map(|found| found.origin);
+        return match ahead(bank, origin) {
+            Some(facts) => State::Behind(facts),
+            None => State::Derived(reason.to_string()),
+        };
+    };
     let mended = async {
         make(store, lock, bank, &[Derived::Graph]).await?;
         check_graph(store, bank, exact, sample).await

@@ -117,7 +117,11 @@ impl Bank {
     /// A bank laid out in memory from its rows, for this session.
     pub(super) async fn lay_out(store: &Store, bank: &Definition, options: SearchOptions) -> Result<Self> {
         let needed = Exact::bytes(bank.row_count, bank.dimension);
-        memory::check(&format!("bank '{}' in f32", bank.name), needed, "SET outskirt.memory_limit")?;
+        memory::check(
+            &format!("bank '{}' in f32", bank.name),
+            needed,
+            "exact search on the processor reads a larger one from its file",
+        )?;
         let mut rows = read_whole(store, bank).await?;
         let index = index::exact(rows.vectors, &rows.ids, bank.k, options)?;
         rows.ids.sort_unstable();
@@ -194,7 +198,12 @@ impl Bank {
     /// What is asked about each normalised query (n×d).
     pub fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
         self.check_k(question.k, question.excluded.is_some())?;
-        self.index.find(queries, question)
+        let found = self.index.find(queries, question)?;
+        // a bank has more rows than k: without a ceiling each query has a k-th distance
+        if question.ceiling.is_none() && found.kth.contains(&Kth::Beyond) {
+            return Err(Error::TooFewFound { bank: self.definition.name.clone(), k: question.k });
+        }
+        Ok(found)
     }
 
     /// The k nearest rows of each query, nearest first; a query's own row is left out where `own` has its id.

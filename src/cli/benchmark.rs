@@ -28,7 +28,7 @@ Examples:
 
 DIR holds the ID images (cifar10: a folder with train and test, or the CIFAR-10 archive; imagenet:
 train and val) and OOD sets, as folders, archives or the files of their authors, also in folders
-called datasets, ood, ood_data and ood_datasets. Those that are not there are named and left out.
+called datasets, ood, ood_data, ood_datasets and id. Those that are not there are named and left out.
 Of a set with more than 10,000 images that many are drawn; of SVHN the first 1,000 of each digit
 are taken. Running it again embeds only what is new.")]
 pub struct Args {

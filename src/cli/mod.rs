@@ -88,7 +88,7 @@ pub enum Command {
     /// Embed the images of the database (this outskirt was built without libtorch)
     #[cfg(not(feature = "torch"))]
     Embed(NeedsTorch),
-    /// Create, calibrate, refresh, list and drop banks: the in-distribution embeddings to score against
+    /// Create, calibrate, refresh, verify, list and drop banks: the in-distribution embeddings to score against
     #[command(subcommand)]
     Bank(bank::Command),
     /// Run SQL over images, banks and files

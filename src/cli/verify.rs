@@ -18,7 +18,7 @@ force; index files are checked by checksum. A problem is an error: exit status 2
 Example:
   outskirt verify --repair")]
 pub struct Args {
-    /// Mend what is derived: graphs that are missing or damaged are built, leftovers removed
+    /// Mend what is derived: index files that are missing or damaged are built anew, leftovers removed
     #[arg(long)]
     repair: bool,
     /// Images per bank whose distances are compared
@@ -39,6 +39,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
                 State::Well(facts) => ("ok", facts),
                 State::Mended(facts) => ("mended", facts),
                 State::Leftover(facts) => ("leftover", facts),
+                State::Behind(facts) => ("behind", facts),
                 State::Derived(facts) | State::Broken(facts) => ("BROKEN", facts),
             };
             vec![finding.subject.clone(), state.into(), facts.clone()]

@@ -20,7 +20,7 @@
 //! 1. *Cells.* k-means groups the rows; a cell has a centroid c and radii [low, high]. A query q with k rows found
 //!    within τ needs a cell only where low − τ ≤ ‖q − c‖ ≤ high + τ: the triangle inequality. Rows of a cell are sorted
 //!    by radius, so inside it whole panels of sixteen are skipped the same way.
-//! 2. *Rounds.* Each query first sees its nearest cells, as many as hold k rows: τ is finite from then on. Then the
+//! 2. *Rounds.* Each query first sees its nearest cells, as many as hold 2k rows: τ is finite from then on. Then the
 //!    cells that may hold a row within τ/2, then within τ, while τ shrinks. A cell is shown to all queries that need it
 //!    at once, so its rows are read once and the work stays a matrix product.
 //! 3. *8 bits.* q and x − c are coded in 8 bits, along the first principal directions where those hold most of the
@@ -89,6 +89,7 @@ pub use options::Layout;
 pub use path::Path;
 pub use question::{Bound, Kth, Question};
 pub use running::Running;
+pub use slack::MOST_NUMBERS;
 pub use vectors::{Vectors, distance, normalize};
 pub use work::Work;
 

@@ -58,7 +58,7 @@ mod tests;
 /// Norms of queries and rows are within 1 ± this. Normalised in f64 and rounded to f32 they are within 1 ± 2⁻²⁴.
 pub(crate) const NORM: f64 = 1.0 / (1u32 << 20) as f64;
 /// Numbers of a vector, at most: more roundings are not bounded so, and sums of codes take more than 31 bits.
-pub(crate) const MOST_NUMBERS: usize = 1 << 17;
+pub const MOST_NUMBERS: usize = 1 << 17;
 /// By how much all that follows is enlarged.
 const HEADROOM: f64 = 1.01;
 /// See the table; in units of u.

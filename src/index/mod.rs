@@ -23,7 +23,9 @@ pub(crate) use neighbor_index::row_number;
 pub use neighbor_index::{Found, Neighbor, NeighborIndex, Question};
 pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Stale, Storage};
 pub(crate) use outskirt_exact::Stored;
-pub use outskirt_exact::{Bound, Exact, Kth, Layout, RowNumber, Running, Sampling, Work, kth_distances_brute};
+pub use outskirt_exact::{
+    Bound, Exact, Kth, Layout, MOST_NUMBERS, RowNumber, Running, Sampling, Work, kth_distances_brute,
+};
 pub(crate) use processor::Processor;
 pub use sidecar::{FORMAT, Origin, Sidecar};
 pub(crate) use sidecar::{files as index_files, replace};

@@ -52,7 +52,7 @@ pub enum Device {
     Cuda,
 }
 
-/// Bytes that a bank may take in memory; `None`: as many as it needs.
+/// Bytes that a bank may take in memory; `None`: 90 % of those that are free when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct MemoryLimit(pub Option<u64>);
 

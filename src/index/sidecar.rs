@@ -1,7 +1,8 @@
 //! What an index file was built from, and what stands beside a graph: format, checksum, and that origin.
 //!
 //! The sidecar is written last and read first: an index file without a sidecar that fits it does not exist.
-//! Both are written to a temporary name, synced and renamed, so that a crash leaves the old pair or the new.
+//! Both are written to a temporary name, synced and renamed, the graph first: a crash between leaves a pair that does not fit,
+//! which is found by its checksum and made anew.
 
 use std::fs::{self, File};
 use std::io::Write;

@@ -4,6 +4,7 @@
 //! cancels it.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 
 use datafusion::common::Result as DataFusionResult;
@@ -30,13 +31,20 @@ pub fn prepare(session: &Session) {
     *state = SessionStateBuilder::new_from_existing(state.clone()).with_physical_optimizer_rule(rule).build();
 }
 
-/// The result of `work`, unless `interrupted` is first: then the work is dropped, and what it had begun with it.
-pub async fn unless<T>(interrupted: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
+/// The result of a session's `work`, unless `interrupted` is first: then the work is dropped, and what it had begun with it.
+/// Work that is committing a change is waited for: what is reported is what is in the database.
+pub async fn unless<T>(
+    interrupted: impl Future<Output = ()>,
+    session: &Session,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let mut work = pin!(work);
     tokio::select! {
         biased;
-        done = work => Some(done),
-        () = interrupted => None,
+        done = &mut work => return Some(done),
+        () = interrupted => {}
     }
+    if session.is_committing() { Some(work.await) } else { None }
 }
 
 /// Rows that are computed on a task of their own, so that an interrupt is heard while a batch takes long.

@@ -42,7 +42,9 @@ impl Gaussian {
 pub(crate) struct Fit {
     dimension: usize,
     pub(crate) rows: usize,
-    /// Rows that are not in `products` yet, at most [`ROWS`].
+    /// The first row: it is taken from all, so that sums of squares of rows that lie close together do not cancel.
+    first: Vec<f64>,
+    /// Rows, less the first, that are not in `products` yet, at most [`ROWS`].
     waiting: Vec<f64>,
     /// Σ x·xᵀ, the upper triangle of d×d.
     products: Vec<f64>,
@@ -53,17 +55,21 @@ pub(crate) struct Fit {
 impl Fit {
     pub(crate) fn new(dimension: usize) -> Self {
         let (products, waiting) = (vec![0.0; dimension * dimension], Vec::with_capacity(ROWS * dimension));
-        Self { dimension, rows: 0, waiting, products, classes: HashMap::new() }
+        Self { dimension, rows: 0, first: Vec::new(), waiting, products, classes: HashMap::new() }
     }
 
     pub(crate) fn add(&mut self, class: u32, unit: &[f32]) {
+        if self.rows == 0 {
+            self.first = unit.iter().map(|&x| f64::from(x)).collect();
+        }
         let (count, sum) = self.classes.entry(class).or_insert_with(|| (0, vec![0.0; self.dimension]));
         *count += 1;
         self.rows += 1;
-        for (sum, &x) in sum.iter_mut().zip(unit) {
-            *sum += f64::from(x);
+        let begin = self.waiting.len();
+        self.waiting.extend(unit.iter().zip(&self.first).map(|(&x, first)| f64::from(x) - first));
+        for (sum, x) in sum.iter_mut().zip(&self.waiting[begin..]) {
+            *sum += x;
         }
-        self.waiting.extend(unit.iter().map(|&x| f64::from(x)));
         if self.waiting.len() >= ROWS * self.dimension {
             self.flush();
         }
@@ -108,13 +114,13 @@ impl Fit {
             for (at, row) in covariance.chunks_mut(d).enumerate() {
                 row[at..].iter_mut().zip(&sum[at..]).for_each(|(total, y)| *total -= sum[at] * y / count);
             }
-            means.extend(sum.into_iter().map(|total| total / count));
+            means.extend(sum.into_iter().zip(&self.first).map(|(total, first)| first + total / count));
         }
         covariance.iter_mut().for_each(|value| *value /= n);
         let trace: f64 = (0..d).map(|at| covariance[at * d + at]).sum();
         let mean_variance = trace / d as f64;
-        // of unit vectors: below this, what is left is rounding
-        if mean_variance.is_nan() || mean_variance <= 1e-13 {
+        // of unit vectors: below this, what is left is their rounding to f32
+        if mean_variance.is_nan() || mean_variance <= 1e-15 {
             return None;
         }
         for row in 0..d {
@@ -224,6 +230,42 @@ mod tests {
                 gaussian.distance(&row(3, 40))
                     < gaussian.distance(&row(5000, 40).iter().map(|x| -x).collect::<Vec<_>>())
             );
+        }
+    }
+
+    /// Sums of x·xᵀ less n·m·mᵀ would be rounding here: what is left of 1 is 1e-12.
+    #[test]
+    fn rows_that_lie_close_together_have_their_own_covariance() {
+        let spread = |at: usize, i: usize| 1e-6 * (((at * 7 + i * 13) % 31) as f64 / 31.0 - 0.5);
+        let rows: Vec<[f32; 3]> = (0..300)
+            .map(|_| [0.6, 0.8, 0.5])
+            .enumerate()
+            .map(|(at, centre)| std::array::from_fn(|i| (centre[i] + spread(at, i)) as f32))
+            .collect();
+        let mut fit = Fit::new(3);
+        rows.iter().for_each(|row| fit.add(0, row));
+        let gaussian = fit.finish().unwrap();
+        // two passes, with the same share of the identity
+        let wide: Vec<[f64; 3]> = rows.iter().map(|row| row.map(f64::from)).collect();
+        let mean: [f64; 3] = std::array::from_fn(|i| wide.iter().map(|row| row[i]).sum::<f64>() / 300.0);
+        let mut covariance = vec![0.0; 9];
+        for row in &wide {
+            for (at, value) in covariance.iter_mut().enumerate() {
+                *value += (row[at / 3] - mean[at / 3]) * (row[at % 3] - mean[at % 3]) / 300.0;
+            }
+        }
+        let mean_variance = (covariance[0] + covariance[4] + covariance[8]) / 3.0;
+        for (at, value) in covariance.iter_mut().enumerate() {
+            *value *= 1.0 - SHRINKAGE;
+            *value += if at % 4 == 0 { SHRINKAGE * mean_variance } else { 0.0 };
+        }
+        cholesky(&mut covariance, 3).unwrap();
+        for row in [&rows[0], &rows[17], &[0.6, 0.8, 0.500_002]] {
+            let mut whitened: Vec<f64> = row.iter().zip(mean).map(|(&x, mean)| f64::from(x) - mean).collect();
+            solve_lower(&covariance, 3, &mut whitened);
+            let expected = whitened.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let found = gaussian.distance(row);
+            assert!((found - expected).abs() < 1e-3 * expected.max(1.0), "{found}, {expected}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use futures::{Stream, TryStreamExt};
 use lance::Dataset;
+use lance::dataset::transaction::Operation;
 use lancedb::Table;
 
 use super::Store;
@@ -34,6 +35,21 @@ impl Store {
         let after = self.dataset(table, to).await?;
         let of = |version, ids| Fragments { table: table.into(), version, ids };
         Ok((of(from, own(&before, &after)), of(to, own(&after, &before))))
+    }
+
+    /// Whether each version after `from`, up to `to`, came from the one before it by writing and deleting rows. Not where an
+    /// earlier version was restored, nor where that is not recorded any more: rows may differ then that no version says it
+    /// has written.
+    pub async fn is_linear(&self, table: &str, from: u64, to: u64) -> Result<bool> {
+        let dataset = self.dataset(table, to).await?;
+        for version in from + 1..=to {
+            match dataset.read_transaction_by_version(version).await {
+                Ok(Some(made))
+                    if !matches!(made.operation, Operation::Restore { .. } | Operation::Overwrite { .. }) => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Stream columns of the rows of some fragments for which `filter` (SQL) holds.

@@ -50,9 +50,9 @@ pub(super) async fn writing(folder: &Path) -> Result<lancedb::Connection> {
     let folder = std::path::absolute(folder).map_err(Error::io("find", folder))?;
     let url = Url::from_directory_path(&folder).map_err(|()| Error::NotUtf8 { path: folder })?;
     let registry = ObjectStoreRegistry::default();
-    if let Some(provider) = registry.get_provider(SCHEME) {
-        registry.insert(SCHEME, Arc::new(Synced(provider)));
-    }
+    // without it files would be left to the system's cache, and nobody would know
+    let provider = registry.get_provider(SCHEME).ok_or(Error::NoSyncedWrites { scheme: SCHEME })?;
+    registry.insert(SCHEME, Arc::new(Synced(provider)));
     let connect = lancedb::connect(&url.as_str().replacen("file", SCHEME, 1))
         .session(Arc::new(Session::new(0, METADATA_CACHE, Arc::new(registry))))
         // row ids that survive updates and compaction: what changed between versions can be asked later

@@ -1,6 +1,7 @@
 //! INSERT, UPDATE, DELETE and ALTER TABLE: one commit each, seen by the session that made it, or nothing at all.
 
 use std::path::Path;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
@@ -9,6 +10,7 @@ use arrow::datatypes::{Int64Type, UInt64Type};
 use futures::TryStreamExt;
 use outskirt::index::IndexKind;
 use outskirt::schema;
+use outskirt::sql::cancel;
 use outskirt::sql::session::Session;
 use outskirt::store::Store;
 
@@ -409,4 +411,28 @@ async fn files_are_read_and_written() {
         assert!(error.contains("lies in the database's folder"), "{error}");
         assert!(!place.exists());
     }
+}
+
+/// What is reported is what is in the database, and the session sees it.
+#[tokio::test]
+async fn a_change_that_commits_is_waited_for_and_one_before_that_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, session) = toy(folder.path()).await;
+    let update =
+        |label: &str| session.parse(&format!("UPDATE images SET label = '{label}'")).unwrap().remove(0).unwrap();
+    let version = store.version(schema::IMAGES).await.unwrap();
+    let dropped = cancel::unless(std::future::ready(()), &session, session.run(update("early"))).await;
+    assert!(dropped.is_none());
+    assert_eq!(store.version(schema::IMAGES).await.unwrap(), version, "nothing was written");
+
+    let committing = std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if session.is_committing() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let done = cancel::unless(committing, &session, session.run(update("late"))).await;
+    done.expect("it was waited for").unwrap();
+    assert!(!session.is_committing());
+    assert_eq!(number(&session, "SELECT count(*) FROM images WHERE label = 'late'").await, 91);
+    // the lock is free again
+    assert_eq!(number(&session, "DELETE FROM images WHERE label = 'early'").await, 0);
 }

@@ -209,3 +209,49 @@ async fn a_bank_that_is_behind_is_used_with_a_notice_or_refused() {
     let error = outskirt(db, &["bank", "refresh", "square"]).await.unwrap_err();
     assert!(error.contains("unknown bank 'square': known are circle"), "{error}");
 }
+
+/// Rows of a version that comes back were written before what the bank follows: that nothing was written since says nothing.
+#[tokio::test]
+async fn a_version_that_another_client_restored_is_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let (store, _) = calibrated(db, IndexKind::Exact).await;
+    let before = scores(&store, "circle", "exact").await;
+    let version = store.version(schema::IMAGES).await.unwrap();
+    outskirt(db, &["delete", "--where", "id <= 5"]).await.unwrap();
+    let connection = lancedb::connect(db.to_str().unwrap()).execute().await.unwrap();
+    let images = connection.open_table(schema::IMAGES).execute().await.unwrap();
+    images.checkout(version).await.unwrap();
+    images.restore().await.unwrap();
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.contains("5 embeddings added"), "{said}");
+    assert_eq!(scores(&store, "circle", "exact").await, before);
+}
+
+fn copied(from: &Path, to: &Path) {
+    let done = std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+    assert!(done.success(), "{}", from.display());
+}
+
+/// The files are made before the bank's row is written: a kill in between leaves them ahead of it, and nothing is lost.
+#[tokio::test]
+async fn index_files_that_a_killed_refresh_left_are_behind_and_no_fault() {
+    let (folder, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let db = folder.path();
+    drop(calibrated(db, IndexKind::Hnsw(Storage::F32)).await);
+    outskirt(db, &["delete", "--where", "id <= 12", "--no-refresh"]).await.unwrap();
+    let parts = [("banks.lance", "banks.lance"), ("images.lance/_refs", "_refs")];
+    parts.iter().for_each(|(part, name)| copied(&db.join(part), &kept.path().join(name)));
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.contains("its index files were made anew"), "{said}");
+    for (part, name) in parts {
+        std::fs::remove_dir_all(db.join(part)).unwrap();
+        copied(&kept.path().join(name), &db.join(part));
+    }
+    let (said, _) = outskirt(db, &["verify"]).await.unwrap();
+    assert_eq!((said.matches("behind").count(), said.matches("BROKEN").count()), (2, 0), "{said}");
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.contains("12 removed"), "{said}");
+    let (said, _) = outskirt(db, &["verify"]).await.unwrap();
+    assert!(!said.contains("behind") && !said.contains("BROKEN"), "{said}");
+}

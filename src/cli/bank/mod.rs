@@ -27,7 +27,7 @@ pub enum Command {
     Verify(verify::Args),
     /// List the banks
     List(list::Args),
-    /// Drop a bank, its calibrations and its index file; the images stay
+    /// Drop a bank, its calibrations and its index files; the images stay
     Drop(drop::Args),
 }
 

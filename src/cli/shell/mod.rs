@@ -112,7 +112,8 @@ impl Shell<'_> {
     /// Run an entry; say what is wrong with it, or that it was cancelled. Only output that nobody reads is an error.
     async fn attempt(&mut self, entry: Entry<'_>, lines: &mut dyn Lines, console: &mut Console<'_>) -> Result<Next> {
         let interrupted = lines.interrupted()?;
-        let done = cancel::unless(interrupted, async {
+        let session = self.session;
+        let done = cancel::unless(interrupted, session, async {
             match entry {
                 Entry::Command(text) => self.command(commands::parse(text)?, console).await,
                 Entry::Statement(text) => self.statements(text, console).await.map(|()| Next::GoOn),

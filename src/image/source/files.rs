@@ -1,13 +1,13 @@
 //! Single files, here and at addresses.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::address;
-use super::format::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, too_large};
+use super::format::{Entry, Fault, MAX_FILE_BYTES, NO_FILE, NOT_UTF8, Reader, Source, too_large};
 use super::remote::{self, Ahead};
 use crate::error::Result;
 
@@ -73,13 +73,18 @@ impl Reader for Files {
             return self.ahead.read(&address);
         }
         let read = || -> io::Result<Vec<u8>> {
+            let found = fs::metadata(&*entry.name)?;
+            if !found.is_file() {
+                // opening a pipe would wait, and a device may have no end
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
+            }
             let mut file = File::open(&*entry.name)?;
-            let length = file.metadata()?.len();
+            let length = found.len();
             if length > MAX_FILE_BYTES {
                 return Err(io::Error::new(io::ErrorKind::FileTooLarge, too_large(length)));
             }
             let mut bytes = Vec::with_capacity(length as usize);
-            file.read_to_end(&mut bytes)?;
+            file.by_ref().take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
             Ok(bytes)
         };
         read().map_err(|error| Fault::Image(error.to_string()))

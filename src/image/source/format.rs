@@ -191,4 +191,5 @@ pub(super) fn too_large(bytes: u64) -> String {
     format!("it is {bytes} bytes long, and at most {MAX_FILE_BYTES} are read")
 }
 
+pub(super) const NO_FILE: &str = "it is a pipe, a socket or a device, and no file";
 pub(super) const NOT_UTF8: &str = "its name is not UTF-8: rename it";

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::address::shown;
-use super::format::Source;
+use super::format::{NO_FILE, Source};
 use super::images::ImageFiles;
 use super::kept::Opened;
 use super::select::Selection;
@@ -85,7 +85,9 @@ fn plan(given: &Path) -> Result<Vec<Source>> {
     }
     let found = fs::metadata(given).map_err(Error::io("read", given))?;
     let path = std::path::absolute(given).map_err(Error::io("find", given))?;
-    if !found.is_dir() {
+    if !found.is_dir() && !found.is_file() {
+        Err(Error::BadArchive { path, reason: NO_FILE.into() })
+    } else if !found.is_dir() {
         plan_file(&path)
     } else if lance::is_table(&path) {
         Ok(vec![lance::plan(&path)?])

@@ -831,3 +831,21 @@ fn damaged_files_are_read_or_refused() {
     }
     assert!(read > 300 && refused > 300, "{read} {refused}");
 }
+
+/// Reading /dev/zero ends nowhere, and opening a pipe waits for whoever writes into it.
+#[cfg(unix)]
+#[test]
+fn devices_and_pipes_are_no_pictures() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let list = dir.path().join("list.txt");
+    write(&list, format!("/dev/zero\n{}\n", pipe.display()).as_bytes());
+    let refused: Vec<String> = open_all(&[list]).unwrap().map(|item| item.unwrap_err().to_string()).collect();
+    assert_eq!(refused.len(), 2);
+    assert!(refused.iter().all(|error| error.contains("a device, and no file")), "{refused:?}");
+    for path in [pipe, "/dev/zero".into()] {
+        let error = open_all(std::slice::from_ref(&path)).unwrap_err().to_string();
+        assert!(error.contains("a device, and no file"), "{error}");
+    }
+}

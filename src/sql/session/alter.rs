@@ -40,6 +40,7 @@ impl Session {
                     return if *if_not_exists { Ok(()) } else { Err(Error::ColumnExists { column }) };
                 }
                 let field = planned_column(column_def).await?;
+                self.begin_commit();
                 self.store.add_column(&lock, schema::IMAGES, field).await?;
             }
             [ast::AlterTableOperation::DropColumn { column_names, if_exists, .. }] if column_names.len() == 1 => {
@@ -54,6 +55,7 @@ impl Session {
                     }
                 }
                 self.refuse_in_bank(&column, &table).await?;
+                self.begin_commit();
                 self.store.drop_column(&lock, schema::IMAGES, &column).await?;
             }
             [] => return Err(unsupported("nothing".into())),

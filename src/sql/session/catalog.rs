@@ -1,6 +1,7 @@
 //! What the names of a session stand for: the database's tables at a version, and the views over them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
@@ -27,6 +28,8 @@ pub struct Session {
     pub(super) store: Store,
     pub(super) views: Mutex<Views>,
     pub(super) prepared: Mutex<PreparedStatements>,
+    /// Whether a change is past the point at which it can still be given up.
+    committing: AtomicBool,
     /// What it sees is not pruned.
     pub(super) _reader: ReadLock,
 }
@@ -53,7 +56,38 @@ pub(super) struct Views {
     broken: BTreeMap<String, String>,
 }
 
+/// A statement that runs; when it ends, nothing is being committed any more.
+pub(super) struct Running<'s>(&'s Session);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.committing.store(false, Ordering::Relaxed);
+    }
+}
+
 impl Session {
+    /// A session over registered tables.
+    pub(super) fn over(context: SessionContext, banks: Arc<Banks>, store: Store, reader: ReadLock) -> Self {
+        let (views, prepared, committing) = Default::default();
+        Self { context, banks, store, views, prepared, committing, _reader: reader }
+    }
+
+    /// Whether the statement that runs is committing a change: whoever cancels it now would not know whether it was made,
+    /// so it has to be waited for.
+    pub fn is_committing(&self) -> bool {
+        self.committing.load(Ordering::Relaxed)
+    }
+
+    /// From here on the statement that runs is waited for.
+    pub(super) fn begin_commit(&self) {
+        self.committing.store(true, Ordering::Relaxed);
+    }
+
+    /// A statement begins.
+    pub(super) fn running(&self) -> Running<'_> {
+        Running(self)
+    }
+
     /// The name of a table or view in the database's schema; `None` where the reference means another schema.
     pub(super) fn name_in_database(&self, reference: &TableReference) -> Option<String> {
         let state = self.context.state();

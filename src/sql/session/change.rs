@@ -20,6 +20,7 @@ use crate::store::WriteLock;
 impl Session {
     /// Delete the images for which a predicate holds, in one commit, and count them. It may call any function.
     pub async fn delete_where(&self, predicate: &str) -> Result<u64> {
+        let _running = self.running();
         self.change(&over_images("DELETE FROM images WHERE true", predicate)?).await
     }
 
@@ -64,6 +65,7 @@ impl Session {
         let id = Expr::Column(Column::from((qualifier, field)));
         let plan = LogicalPlanBuilder::from(rows).project([id])?.build()?;
         let ids = self.columns(plan).await?.remove(0);
+        self.begin_commit();
         self.store.delete_images(lock, ids.as_primitive::<UInt64Type>().values()).await?;
         Ok(ids.len() as u64)
     }

@@ -58,7 +58,9 @@ impl Session {
             });
         }
         let fields = table.fields().iter().map(|field| Field::clone(field)).collect();
-        self.store.append(lock, schema::IMAGES, rows(fields, columns)?).await?;
+        let rows = rows(fields, columns)?;
+        self.begin_commit();
+        self.store.append(lock, schema::IMAGES, rows).await?;
         Ok(count as u64)
     }
 

@@ -17,7 +17,7 @@ mod values;
 mod views;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
@@ -50,12 +50,10 @@ impl Session {
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
             // the largest scores first: not the images that have none
             .set_str("datafusion.sql_parser.default_null_ordering", "nulls_last")
-            // DataFusion 54 drops groups whose key is NULL (apache/datafusion#22190, #23440; tests/slt/order.slt)
+            // DataFusion 54 drops groups whose value is NULL (apache/datafusion#22190, #23440; tests/slt/order.slt)
             .set_bool("datafusion.optimizer.enable_topk_aggregation", false)
             // … takes DISTINCT over sorted rows with LIMIT for such a group (#25350)
-            .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false)
-            // … and loses columns of an unnest below a join
-            .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
+            .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false);
         let reader = store.read_lock().await?;
         let banks = Arc::new(Banks::load(store).await?);
         let state = SessionStateBuilder::new()
@@ -71,14 +69,7 @@ impl Session {
             context.register_table(table, store.provider(table, None).await?)?;
         }
         register_all(&mut context, &banks, &Arc::new(Networks::load(store).await))?;
-        let session = Self {
-            context,
-            banks,
-            store: store.clone(),
-            views: Mutex::default(),
-            prepared: Mutex::default(),
-            _reader: reader,
-        };
+        let session = Self::over(context, banks, store.clone(), reader);
         session.register_views().await?;
         Ok(session)
     }
@@ -116,6 +107,7 @@ impl Session {
     /// Run one statement; its rows stream. A change is done when this returns, and its one row is the count.
     pub async fn run(&self, statement: Statement) -> Result<SendableRecordBatchStream> {
         let statement = self.executed(statement)?;
+        let _running = self.running();
         if let Statement::Statement(parsed) = &statement {
             match parsed.as_ref() {
                 ast::Statement::Prepare { name, data_types, statement } => {

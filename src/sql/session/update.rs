@@ -33,6 +33,7 @@ impl Session {
         let count = ids.len() as u64;
         if count > 0 {
             let batch = rows(fields, columns)?;
+            self.begin_commit();
             self.store.update_images(lock, batch).await?;
         }
         Ok(count)

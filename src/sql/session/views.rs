@@ -45,7 +45,10 @@ impl Session {
         };
         let view = in_database(&row.name);
         let written = match self.try_view(&row, &stored).await {
-            Ok(()) => self.store.write_rows(&lock, schema::VIEWS, &["name"], &[row]).await,
+            Ok(()) => {
+                self.begin_commit();
+                self.store.write_rows(&lock, schema::VIEWS, &["name"], &[row]).await
+            }
             refused => refused,
         };
         // as they are stored now: the new one, or the old one back
@@ -73,6 +76,7 @@ impl Session {
                 return Err(Error::ViewInUse { view: name, by: view.name.clone() });
             }
         }
+        self.begin_commit();
         self.store.delete(&lock, schema::VIEWS, &format!("name = {}", quote(&name))).await?;
         self.reregister(schema::VIEWS).await
     }
