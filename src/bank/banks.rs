@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::open::{Bank, open_within};
 use super::rows::at_version;
-use super::runtime::{Watch, elsewhere, own_runtime};
+use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
 use super::{Calibration, Definition, gaussian, list, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::{SearchOptions, Stale};
@@ -29,10 +29,10 @@ pub struct Banks {
     /// The version of `images` that the session sees.
     images: AtomicU64,
     /// What happened besides opening.
-    said: Mutex<BTreeSet<String>>,
+    notices: Mutex<BTreeSet<String>>,
     opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
     gaussians: Mutex<HashMap<(String, u64), Fitted>>,
-    watch: Arc<OnceLock<Watch>>,
+    watch: Arc<OnceLock<ReadProgress>>,
 }
 
 impl Banks {
@@ -44,7 +44,7 @@ impl Banks {
             versions: Mutex::default(),
             calibrations: list_calibrations(store).await?,
             images: store.version(schema::IMAGES).await?.into(),
-            said: Mutex::default(),
+            notices: Mutex::default(),
             opened: Mutex::default(),
             gaussians: Mutex::default(),
             watch: Arc::default(),
@@ -59,7 +59,7 @@ impl Banks {
             versions: Mutex::default(),
             calibrations: Vec::new(),
             images: AtomicU64::new(0),
-            said: Mutex::default(),
+            notices: Mutex::default(),
             opened: Mutex::default(),
             gaussians: Mutex::default(),
             watch: Arc::default(),
@@ -92,8 +92,8 @@ impl Banks {
         if let Some(known) = known {
             return Ok(known);
         }
-        let definition = Arc::new(elsewhere(bare, || {
-            own_runtime(&self.folder, async |store| at_version(&store, found, version).await)
+        let definition = Arc::new(on_own_thread(bare, || {
+            block_on_own_runtime(&self.folder, async |store| at_version(&store, found, version).await)
         })?);
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&definition));
         Ok(definition)
@@ -109,7 +109,7 @@ impl Banks {
         let found = found.ok_or_else(|| Error::NotCalibrated { bank: bank.name.clone(), k })?;
         if found.table_version != bank.table_version {
             let (name, before, now) = (&bank.name, found.table_version, bank.table_version);
-            self.say(format!(
+            self.add_notice(format!(
                 "bank {name} was calibrated at version {before} and is at {now}: 'outskirt bank refresh {name} --calibrate' measures it again"
             ));
         }
@@ -126,11 +126,11 @@ impl Banks {
         self.images.store(version, Ordering::Relaxed);
     }
 
-    fn say(&self, notice: String) {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(notice);
+    fn add_notice(&self, notice: String) {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner).insert(notice);
     }
 
-    /// Refuse a bank that is behind its table, or say so.
+    /// Refuse a bank that is behind its table, or add_notice so.
     fn check_fresh(&self, bank: &Definition, options: SearchOptions) -> Result<()> {
         let images = self.images.load(Ordering::Relaxed);
         if bank.follows() >= images || !self.is_current(bank) {
@@ -141,7 +141,7 @@ impl Banks {
         match options.stale {
             Stale::Error => Err(stale),
             Stale::Notice => {
-                self.say(stale.to_string());
+                self.add_notice(stale.to_string());
                 Ok(())
             }
             Stale::Ignore => Ok(()),
@@ -160,7 +160,7 @@ impl Banks {
             Arc::clone(opened.entry(key).or_default())
         };
         let bank = slot.get_or_init(|| {
-            elsewhere(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
+            on_own_thread(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
                 .map(Arc::new)
                 .map_err(|error| error.to_string())
         });
@@ -177,7 +177,7 @@ impl Banks {
         };
         let gaussian = slot.get_or_init(|| {
             let fit = async |store: Store| gaussian::fit(&store, definition).await;
-            elsewhere(&definition.name, || own_runtime(&self.folder, fit))
+            on_own_thread(&definition.name, || block_on_own_runtime(&self.folder, fit))
                 .map(Arc::new)
                 .map_err(|error| error.to_string())
         });
@@ -187,7 +187,7 @@ impl Banks {
     /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.
     pub fn watch(&self, watch: impl Fn(&str, usize, usize) + Send + Sync + 'static) {
         // a second watch is not an error: the first stays
-        let _ = self.watch.set(Watch::new(watch));
+        let _ = self.watch.set(ReadProgress::new(watch));
     }
 
     /// What the user should know of the banks used so far.
@@ -195,7 +195,7 @@ impl Banks {
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let banks = opened.values().filter_map(|slot| slot.get()?.as_ref().ok());
         let of_banks: Vec<String> = banks.filter_map(|bank| bank.notice().map(str::to_owned)).collect();
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        of_banks.into_iter().chain(said.iter().cloned()).collect()
+        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        of_banks.into_iter().chain(notices.iter().cloned()).collect()
     }
 }

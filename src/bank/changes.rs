@@ -46,19 +46,19 @@ impl Difference {
 /// Only rows that were written or deleted in between can differ: of the others not even the ids are read, but for those
 /// that share a fragment with one that was.
 pub(super) async fn difference(store: &Store, from: &Definition, to: &Definition) -> Result<Difference> {
-    let (gone, come) = store.different(schema::IMAGES, from.follows(), to.follows()).await?;
+    let (old_fragments, new_fragments) = store.different(schema::IMAGES, from.follows(), to.follows()).await?;
     let written = written_since(store, from, to).await?;
-    let there = ids(store, &come, None).await?;
-    let mut touched = ids(store, &come, Some(&written)).await?;
-    touched.extend(ids(store, &gone, None).await?.difference(&there));
-    let now = marks(store, to, &come, &written).await?;
+    let there = ids(store, &new_fragments, None).await?;
+    let mut touched = ids(store, &new_fragments, Some(&written)).await?;
+    touched.extend(ids(store, &old_fragments, None).await?.difference(&there));
+    let now = row_hashes(store, to, &new_fragments, &written).await?;
     let before = match touched.len() {
         0 => HashMap::new(),
         1..=LOOKED_UP => {
             let ids: Vec<String> = touched.iter().map(u64::to_string).collect();
-            marks(store, from, &gone, &format!("{} IN ({})", schema::ID, ids.join(", "))).await?
+            row_hashes(store, from, &old_fragments, &format!("{} IN ({})", schema::ID, ids.join(", "))).await?
         }
-        _ => marks(store, from, &gone, "true").await?,
+        _ => row_hashes(store, from, &old_fragments, "true").await?,
     };
     let mut difference = Difference { before: from.row_count, ..Difference::default() };
     for &id in &touched {
@@ -96,15 +96,20 @@ async fn ids(store: &Store, fragments: &Fragments, condition: Option<&str>) -> R
 }
 
 /// Of the bank's rows in some fragments for which a condition holds: by id, what tells one embedding from another.
-async fn marks(store: &Store, bank: &Definition, fragments: &Fragments, condition: &str) -> Result<HashMap<u64, u64>> {
-    let mut marks = HashMap::new();
+async fn row_hashes(
+    store: &Store,
+    bank: &Definition,
+    fragments: &Fragments,
+    condition: &str,
+) -> Result<HashMap<u64, u64>> {
+    let mut row_hashes = HashMap::new();
     read(store, bank, fragments, condition, |id, unit| {
         let mut hasher = DefaultHasher::new();
         unit.iter().for_each(|value| value.to_bits().hash(&mut hasher));
-        marks.insert(id, hasher.finish());
+        row_hashes.insert(id, hasher.finish());
     })
     .await?;
-    Ok(marks)
+    Ok(row_hashes)
 }
 
 /// Call `each` with the bank's rows in some fragments for which a condition holds.
@@ -135,7 +140,7 @@ async fn read(
 /// What has to be done to an index of one version of a bank so that it is one of a later version.
 pub(super) struct Changes {
     /// Ids of rows to take out.
-    pub(super) gone: Vec<u64>,
+    pub(super) removed: Vec<u64>,
     /// Ids of rows to put in afterwards, and their normalised embeddings.
     pub(super) ids: Vec<u64>,
     pub(super) vectors: Rows,
@@ -143,7 +148,7 @@ pub(super) struct Changes {
 
 impl Changes {
     pub(super) fn none(bank: &Definition) -> Self {
-        Self { gone: Vec::new(), ids: Vec::new(), vectors: Rows::with_capacity(0, bank.dimension) }
+        Self { removed: Vec::new(), ids: Vec::new(), vectors: Rows::with_capacity(0, bank.dimension) }
     }
 }
 
@@ -155,10 +160,10 @@ pub(super) async fn changes(store: &Store, base: &Definition, bank: &Definition)
         return Err(Error::BankChanged { bank: bank.name.clone(), expected, found });
     }
     let mut changes = Changes::none(bank);
-    changes.gone = difference.removed.union(&difference.changed).copied().collect();
-    let (_, come) = store.different(schema::IMAGES, base.follows(), bank.follows()).await?;
+    changes.removed = difference.removed.union(&difference.changed).copied().collect();
+    let (_, new_fragments) = store.different(schema::IMAGES, base.follows(), bank.follows()).await?;
     let written = written_since(store, base, bank).await?;
-    read(store, bank, &come, &written, |id, unit| {
+    read(store, bank, &new_fragments, &written, |id, unit| {
         if difference.added.contains(&id) || difference.changed.contains(&id) {
             changes.ids.push(id);
             changes.vectors.push(unit);

@@ -107,12 +107,12 @@ pub(super) async fn load(
     let (mut exact, mut ids) = opened.map_err(|error| bad(error.to_string()))?;
     if !same {
         let known = ids;
-        let gone: HashSet<u64> = changes.gone.into_iter().collect();
-        let kept = || known.iter().filter(|id| !gone.contains(id));
+        let removed: HashSet<u64> = changes.removed.into_iter().collect();
+        let kept = || known.iter().filter(|id| !removed.contains(id));
         ids = kept().chain(&changes.ids).copied().collect();
         ids.sort_unstable();
         // those that are gone are not among the ids, unless they came again
-        let before = known.iter().map(|&id| if gone.contains(&id) { None } else { row_number(&ids, id) });
+        let before = known.iter().map(|&id| if removed.contains(&id) { None } else { row_number(&ids, id) });
         let numbers: Vec<Option<RowNumber>> =
             before.chain(changes.ids.iter().map(|&id| row_number(&ids, id))).collect();
         exact.change(&changes.vectors, &numbers);

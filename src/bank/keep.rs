@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 
 use super::open::open_exact;
 use super::rows::{each_of, embeddings, has_embedding};
-use super::tags::carry_forward;
+use super::tags::advance_unaffected;
 use super::{Definition, find};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
@@ -71,7 +71,7 @@ pub async fn keep_scores(
         }
         fill(store, &lock, &done, &stale, fields, tell).await?;
         // scores are no part of a bank
-        carry_forward(store, &lock, &done.column, before, store.version(schema::IMAGES).await?).await?;
+        advance_unaffected(store, &lock, &done.column, before, store.version(schema::IMAGES).await?).await?;
     }
     Ok(done)
 }

@@ -8,7 +8,7 @@ use super::derived::{Derived, make};
 use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw};
 use super::origin::at_origin;
 use super::rows::read_whole;
-use super::runtime::{Watch, elsewhere, own_runtime};
+use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
 use super::stream::Streamed;
 use super::{Definition, exact, find};
 use crate::error::{Error, Result};
@@ -40,7 +40,7 @@ impl Bank {
         store: &Store,
         bank: &Definition,
         options: SearchOptions,
-        watch: &Arc<OnceLock<Watch>>,
+        watch: &Arc<OnceLock<ReadProgress>>,
     ) -> Result<Self> {
         match (options.kind, options.device) {
             (Search::Hnsw, _) => Self::open_hnsw(store, bank.clone()).await,
@@ -63,7 +63,7 @@ impl Bank {
         bank: &Definition,
         options: SearchOptions,
         limit: u64,
-        watch: &Arc<OnceLock<Watch>>,
+        watch: &Arc<OnceLock<ReadProgress>>,
     ) -> Result<Self> {
         let opened = |(exact, ids), notice| Self { notice, ..Self::of_exact(bank, exact, ids) };
         let streamed = |notice| -> Result<Self> {
@@ -226,7 +226,7 @@ impl Bank {
 /// Open a bank for exact search from an executor's thread, within the memory that there is; the graph is not asked for.
 pub(super) fn open_exact(store: &Store, definition: &Definition) -> Result<Bank> {
     let options = SearchOptions::default();
-    elsewhere(&definition.name, || open_within(store.folder(), definition, options, &Arc::default()))
+    on_own_thread(&definition.name, || open_within(store.folder(), definition, options, &Arc::default()))
 }
 
 /// Open a bank from any thread that is not an executor's own.
@@ -234,9 +234,9 @@ pub(super) fn open_within(
     folder: &Path,
     definition: &Definition,
     options: SearchOptions,
-    watch: &Arc<OnceLock<Watch>>,
+    watch: &Arc<OnceLock<ReadProgress>>,
 ) -> Result<Bank> {
-    own_runtime(folder, async |store| Bank::open_watched(&store, definition, options, watch).await)
+    block_on_own_runtime(folder, async |store| Bank::open_watched(&store, definition, options, watch).await)
 }
 
 /// Load a graph, and bring one of an older version of the bank up to date.
@@ -246,7 +246,7 @@ async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) ->
         base if base == bank.table_version && found.origin.rows == bank.row_count => {}
         base if base < bank.table_version => {
             let changes = changes(store, &at_origin(store, bank, &found.origin).await?, bank).await?;
-            hnsw.change(&changes.gone, &changes.vectors, &changes.ids)?;
+            hnsw.change(&changes.removed, &changes.vectors, &changes.ids)?;
         }
         base => {
             let reason = format!("it was built from version {base} of images");

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::derived::{base, derived, leftover_files, make};
-use super::tags::{settle, settle_tags};
+use super::tags::{advance_version, set_tags};
 use super::{Definition, list};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -36,7 +36,7 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
         before.push(store.footprint(table).await?);
     }
     // first what costs no space
-    settle_tags(store).await?;
+    set_tags(store).await?;
     for file in leftover_files(store, &list(store).await?)? {
         fs::remove_file(&file).map_err(Error::io("remove", &file))?;
     }
@@ -55,7 +55,7 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
             continue;
         }
         let bank = Definition { checked_version: Some(compacted), ..bank };
-        settle(store, &lock, &bank).await?;
+        advance_version(store, &lock, &bank).await?;
         let mut outdated = Vec::new();
         for &which in derived(&bank)? {
             if base(store, &bank, which).await?.is_some_and(|base| base.table_version != bank.table_version) {
@@ -68,7 +68,7 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
             rebuilt.push(bank.name);
         }
     }
-    settle_tags(store).await?;
+    set_tags(store).await?;
     tell("pruning old versions".into());
     let pruned = store.prune(&lock, keep).await?;
     let mut tables = Vec::new();

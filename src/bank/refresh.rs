@@ -2,7 +2,7 @@
 
 use super::changes::{Difference, churn_of, difference};
 use super::derived::{base, derived, make};
-use super::tags::{settle, untag_others};
+use super::tags::{advance_version, untag_other_versions};
 use super::{Definition, changes, find, list};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -70,7 +70,7 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
     let difference = difference(store, &before, &bank).await?;
     if difference.is_empty() {
         let bank = Definition { checked_version: Some(latest), ..before };
-        settle(store, lock, &bank).await?;
+        advance_version(store, lock, &bank).await?;
         return Ok(unchanged(bank));
     }
     bank.row_count = difference.after;
@@ -95,7 +95,7 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
     make(store, lock, &bank, &outdated).await?;
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
-    untag_others(store, &bank).await?;
+    untag_other_versions(store, &bank).await?;
     let Difference { added, removed, changed, .. } = difference;
     let rebuilt = !outdated.is_empty();
     Ok(Refreshed { bank, added: added.len(), removed: removed.len(), changed: changed.len(), rebuilt })

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::Definition;
 use super::rows::{for_each_id, for_each_row};
-use super::runtime::{Watch, elsewhere, own_runtime};
+use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
 use crate::index::{
@@ -24,7 +24,7 @@ pub(super) struct Streamed {
     bank: Definition,
     block_rows: usize,
     options: SearchOptions,
-    watch: Arc<OnceLock<Watch>>,
+    watch: Arc<OnceLock<ReadProgress>>,
     /// Of all rows, ascending: a row's number is its place here. Read when first asked for.
     ids: OnceLock<Vec<u64>>,
 }
@@ -36,7 +36,7 @@ impl Streamed {
         bank: &Definition,
         limit: u64,
         options: SearchOptions,
-        watch: &Arc<OnceLock<Watch>>,
+        watch: &Arc<OnceLock<ReadProgress>>,
     ) -> Result<Self> {
         let per_row = 2 * Exact::block_bytes(bank.dimension);
         let rows = (limit / 2 / per_row) as usize;
@@ -61,7 +61,7 @@ impl Streamed {
         let mut done = 0;
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || {
-                own_runtime(&self.folder, async |store| {
+                block_on_own_runtime(&self.folder, async |store| {
                     let empty = || (Rows::with_capacity(self.block_rows, dimension), Vec::new());
                     let mut block = empty();
                     let mut stopped = false;
@@ -90,7 +90,7 @@ impl Streamed {
                 done += numbers.len();
                 visit(Exact::block(block, numbers, self.options.instructions));
                 if let Some(watch) = self.watch.get() {
-                    watch.tell(&bank.name, done, bank.row_count);
+                    watch.report(&bank.name, done, bank.row_count);
                 }
             }
             let panicked =
@@ -115,7 +115,7 @@ impl Streamed {
         let ids = match self.ids.get() {
             Some(ids) => ids,
             None => {
-                let ids = elsewhere(&self.bank.name, || self.read_ids())?;
+                let ids = on_own_thread(&self.bank.name, || self.read_ids())?;
                 self.ids.get_or_init(|| ids)
             }
         };
@@ -133,7 +133,7 @@ impl Streamed {
     }
 
     fn read_ids(&self) -> Result<Vec<u64>> {
-        own_runtime(&self.folder, async |store| {
+        block_on_own_runtime(&self.folder, async |store| {
             let mut ids = Vec::with_capacity(self.bank.row_count);
             for_each_id(&store, &self.bank, |id| ids.push(id)).await?;
             ids.sort_unstable();

@@ -69,7 +69,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let part = args.part.or_else(|| Selection::part_of_split(&args.split));
     let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed };
     let mut files = image::open(&args.paths, &selection)?;
-    let metadata = Metadata::of(files.told()?, args.metadata.as_deref())?;
+    let metadata = Metadata::of(files.table_columns()?, args.metadata.as_deref())?;
     metadata.left_out().try_for_each(|line| console.notice(line))?;
     let backbone = args.network.load(db).await?;
     let store = Store::create(db).await?;

@@ -20,7 +20,7 @@ use super::columns::{Columns, Filled, Numbers};
 use super::drive::{Sink, drive};
 use super::metadata::Metadata;
 use super::pipeline::{Batch, EmbeddedImage, Reject, embed};
-use super::rejects::{Met, Rejects, Watch};
+use super::rejects::{Recovered, RecoveryWatch, Rejects};
 use super::summary::IngestSummary;
 use crate::backbone::Backbone;
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ pub async fn ingest(
         is_strict: options.strict,
         next_id: store.next_id().await?,
         rejects,
-        whole: watch.met(),
+        whole: watch.recovered(),
         waiting: Waiting::default(),
     };
     let mut summary = IngestSummary::default();
@@ -151,7 +151,10 @@ fn of_split(options: &IngestOptions) -> String {
 }
 
 /// What each file is for; a file named twice in one ingest counts once.
-fn decide(known: HashMap<Digest, Known>, mut watch: Watch) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
+fn decide(
+    known: HashMap<Digest, Known>,
+    mut watch: RecoveryWatch,
+) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
     let mut seen = HashSet::new();
     move |file, hash| {
         let uri = digest(&file.uri);
@@ -190,7 +193,7 @@ struct Writer<'a> {
     next_id: u64,
     rejects: Rejects<'a>,
     /// What was refused before and is whole.
-    whole: Met,
+    whole: Recovered,
     waiting: Waiting,
 }
 

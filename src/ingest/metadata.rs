@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
-use crate::image::{Told, absolute, held_row, read_table, shown};
+use crate::image::{TableColumns, absolute, held_row, read_table, shown};
 use crate::schema;
 use crate::store::{Store, WriteLock};
 
@@ -61,12 +61,12 @@ impl Metadata {
     /// Errors: [`Error::BadMetadata`] for a table that names images or lies beside them and has no column `uri`, a uri
     /// twice, a column twice, or one that `images` has of itself; [`Error::BadName`] for a column's name. What is wrong
     /// with a column of a table that holds images leaves that column out: see [`Self::left_out`].
-    pub fn of(told: Vec<Told>, beside: Option<&Path>) -> Result<Self> {
+    pub fn of(told: Vec<TableColumns>, beside: Option<&Path>) -> Result<Self> {
         let mut metadata = Self::default();
         for told in told {
             match told {
-                Told::Held { path, rows } => metadata.hold(path, &rows)?,
-                Told::Named { path, rows } => metadata.name(&path, &rows)?,
+                TableColumns::Embedded { path, rows } => metadata.hold(path, &rows)?,
+                TableColumns::Listed { path, rows } => metadata.name(&path, &rows)?,
             }
         }
         if let Some(path) = beside {
@@ -445,15 +445,15 @@ mod tests {
     fn of_several_tables_the_last_that_knows_a_column_of_an_image_counts() {
         let ints = |values: &[i64]| -> ArrayRef { Arc::new(Int64Array::from(values.to_vec())) };
         let texts = |values: &[&str]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
-        let held = |path: &str, values: &[i64]| Told::Held {
+        let held = |path: &str, values: &[i64]| TableColumns::Embedded {
             path: path.into(),
             rows: rows([("Camera", ints(values)), ("width", ints(values)), ("a b", ints(values))]),
         };
-        let named = Told::Named {
+        let named = TableColumns::Listed {
             path: "/d/l.csv".into(),
             rows: rows([("uri", texts(&["1.png", "a.parquet!/00000001"])), ("camera", ints(&[5, 6]))]),
         };
-        let other = Told::Named {
+        let other = TableColumns::Listed {
             path: "/e/l.csv".into(),
             rows: rows([("uri", texts(&["1.png", "/d/1.png"])), ("camera", ints(&[7, 8])), ("lens", ints(&[1, 2]))]),
         };

@@ -25,9 +25,9 @@ pub(crate) struct Rejects<'a> {
 
 /// Uris of files that were refused before and are whole now.
 #[derive(Clone, Default)]
-pub(crate) struct Met(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Recovered(Arc<Mutex<Vec<String>>>);
 
-impl Met {
+impl Recovered {
     /// Those since the last time.
     pub(crate) fn take(&self) -> Vec<String> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -39,21 +39,21 @@ impl Met {
 }
 
 /// Sees which of the files that were refused before are read now.
-pub(crate) struct Watch {
+pub(crate) struct RecoveryWatch {
     there: HashSet<String>,
-    met: Met,
+    recovered: Recovered,
 }
 
-impl Watch {
+impl RecoveryWatch {
     /// Where it tells them.
-    pub(crate) fn met(&self) -> Met {
-        self.met.clone()
+    pub(crate) fn recovered(&self) -> Recovered {
+        self.recovered.clone()
     }
 
     /// A file is as it was when it was embedded.
     pub(crate) fn unchanged(&mut self, uri: &str) {
         if self.there.remove(uri) {
-            self.met.push(uri);
+            self.recovered.push(uri);
         }
     }
 
@@ -91,11 +91,11 @@ impl<'a> Rejects<'a> {
     }
 
     /// For whoever reads files: those that were refused before.
-    pub(crate) fn watch(&self) -> Watch {
-        Watch { there: self.there.clone(), met: Met::default() }
+    pub(crate) fn watch(&self) -> RecoveryWatch {
+        RecoveryWatch { there: self.there.clone(), recovered: Recovered::default() }
     }
 
-    /// Forget those that are embedded now, or were met whole.
+    /// Forget those that are embedded now, or were recovered whole.
     pub(crate) async fn mend(&mut self, whole: impl Iterator<Item = &str>) -> Result<()> {
         let mended: Vec<String> = whole.filter(|uri| self.there.remove(*uri)).map(quote).collect();
         for uris in mended.chunks(TOGETHER) {

@@ -50,21 +50,21 @@ pub(super) type Open = dyn Fn() -> Result<Box<dyn Reader>> + Send + Sync;
 /// What says more of images than their labels.
 pub(super) enum Table {
     /// One that holds them: gives its further columns.
-    Holds(Arc<Tell>),
+    Embedded(Arc<ReadColumns>),
     /// One that names them, as it was given.
-    Names(PathBuf, RecordBatch),
+    Listed(PathBuf, RecordBatch),
 }
 
 /// Gives the columns of a table.
-pub(super) type Tell = dyn Fn() -> Result<RecordBatch> + Send + Sync;
+pub(super) type ReadColumns = dyn Fn() -> Result<RecordBatch> + Send + Sync;
 
 impl Table {
     /// The same under another name, for messages.
     pub(super) fn at(self, other: &Path) -> Self {
         match self {
-            Self::Holds(tell) => {
+            Self::Embedded(tell) => {
                 let other = other.to_path_buf();
-                Self::Holds(Arc::new(move || tell().map_err(|error| error.at(&other))))
+                Self::Embedded(Arc::new(move || tell().map_err(|error| error.at(&other))))
             }
             names => names,
         }
@@ -73,16 +73,16 @@ impl Table {
 
 /// What a table says of images, beside their bytes.
 #[derive(Debug)]
-pub enum Told {
+pub enum TableColumns {
     /// It holds them: its columns of plain types, without the one that is the label, row by row.
-    Held {
+    Embedded {
         /// The table, as the uris of its images name it.
         path: PathBuf,
         /// The columns.
         rows: RecordBatch,
     },
     /// It names them in its column `uri`.
-    Named {
+    Listed {
         /// The table, as it was given.
         path: PathBuf,
         /// All of it.
@@ -122,7 +122,7 @@ impl Source {
 
     /// With what gives further columns of its rows.
     pub(super) fn with_table(self, tell: Option<impl Fn() -> Result<RecordBatch> + Send + Sync + 'static>) -> Self {
-        Self { table: tell.map(|tell| Table::Holds(Arc::new(tell))), ..self }
+        Self { table: tell.map(|tell| Table::Embedded(Arc::new(tell))), ..self }
     }
 
     pub(super) fn with_part(self, part: Option<&str>) -> Self {

@@ -4,7 +4,7 @@ use std::iter::{self, FusedIterator};
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use super::format::{Entry, Fault, ImageFile, Reader, Source, Table, Told};
+use super::format::{Entry, Fault, ImageFile, Reader, Source, Table, TableColumns};
 use super::{address, remote};
 use crate::error::{Error, Result};
 
@@ -42,13 +42,13 @@ impl ImageFiles {
     /// in a folder is one image that cannot be read.
     ///
     /// Errors: those of [`open`](super::open).
-    pub fn told(&mut self) -> Result<Vec<Told>> {
+    pub fn table_columns(&mut self) -> Result<Vec<TableColumns>> {
         let mut told = Vec::new();
         for source in self.sources.as_mut_slice() {
             match source.table.take() {
-                Some(Table::Names(path, rows)) => told.push(Told::Named { path, rows }),
-                Some(Table::Holds(tell)) if !source.entries.is_empty() => match tell() {
-                    Ok(rows) => told.push(Told::Held { path: source.path.clone(), rows }),
+                Some(Table::Listed(path, rows)) => told.push(TableColumns::Listed { path, rows }),
+                Some(Table::Embedded(tell)) if !source.entries.is_empty() => match tell() {
+                    Ok(rows) => told.push(TableColumns::Embedded { path: source.path.clone(), rows }),
                     Err(error) if source.in_folder => match refused(&source.path, error) {
                         Error::BadImage { reason, .. } => *source = Source::broken(&source.path, reason),
                         error => return Err(error),

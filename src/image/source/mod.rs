@@ -34,7 +34,7 @@ mod wait;
 mod zipped;
 
 pub use address::shown;
-pub use format::{ImageFile, MAX_FILE_BYTES, Told, held_row};
+pub use format::{ImageFile, MAX_FILE_BYTES, TableColumns, held_row};
 pub use images::ImageFiles;
 pub use kept::Opened;
 pub use plan::open;

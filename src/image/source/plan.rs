@@ -49,7 +49,7 @@ const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.
 /// **Archives**: one whose images all lie in one top folder has that folder as its root (`places/1.jpg` has no label,
 /// `test/cat/1.png` has `cat`), any other starts at its top (`cat/1.png` beside `dog/1.png` has `cat`).
 ///
-/// **More of them**: what tables say of images beside, [`ImageFiles::told`] gives.
+/// **More of them**: what tables say of images beside, [`ImageFiles::table_columns`] gives.
 ///
 /// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
 ///

@@ -66,7 +66,7 @@ pub(super) fn plan(path: &Path, opened: &Opened) -> Result<Vec<Source>> {
     }
     let mut sources = uris::named(named, opened);
     if let Some(first) = sources.first_mut() {
-        first.table = Some(Table::Names(path.into(), table));
+        first.table = Some(Table::Listed(path.into(), table));
     }
     Ok(sources)
 }

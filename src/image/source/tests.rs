@@ -752,12 +752,14 @@ fn tables_tell_their_further_columns_and_a_broken_one_in_a_folder_is_refused() {
     write(&root.join("d/b.png"), b"b");
     write(&root.join("m.csv"), b"uri,lens\nd/b.png,wide\n");
     let mut files = open_all(&[root.join("d"), root.join("m.csv")]).unwrap();
-    let told = files.told().unwrap();
-    let [Told::Held { path, rows }, Told::Named { path: list, rows: named }] = &told[..] else { panic!("{told:?}") };
+    let told = files.table_columns().unwrap();
+    let [TableColumns::Embedded { path, rows }, TableColumns::Listed { path: list, rows: named }] = &told[..] else {
+        panic!("{told:?}")
+    };
     assert_eq!((path, list), (&root.join("d/a.parquet"), &root.join("m.csv")));
     assert_eq!(*rows, batch.project(&[2]).unwrap());
     assert_eq!((named.num_rows(), named.num_columns()), (1, 2));
-    assert!(files.told().unwrap().is_empty(), "once");
+    assert!(files.table_columns().unwrap().is_empty(), "once");
     let uris: Vec<_> = files.map(|file| file.unwrap().uri).collect();
     assert_eq!(held_row(&uris[1]), Some((root.join("d/a.parquet").to_str().unwrap(), 1)));
     assert_eq!(held_row(&uris[2]), None);
@@ -767,13 +769,13 @@ fn tables_tell_their_further_columns_and_a_broken_one_in_a_folder_is_refused() {
     bytes[start as usize..(start + length) as usize].fill(0xff);
     write(&root.join("d/a.parquet"), &bytes);
     let mut files = open_all(&[root.join("d")]).unwrap();
-    assert_eq!((files.total(), files.told().unwrap().len(), files.total()), (3, 0, 2));
+    assert_eq!((files.total(), files.table_columns().unwrap().len(), files.total()), (3, 0, 2));
     let items: Vec<_> = files.collect();
     assert!(
         matches!(&items[..], [Err(Error::BadImage { uri, .. }), Ok(_)] if uri.ends_with("d/a.parquet")),
         "{items:?}"
     );
-    let by_itself = open_all(&[root.join("d/a.parquet")]).unwrap().told();
+    let by_itself = open_all(&[root.join("d/a.parquet")]).unwrap().table_columns();
     assert!(matches!(by_itself, Err(Error::BadArchive { .. })), "{by_itself:?}");
 }
 
