@@ -34,12 +34,7 @@ async fn banks_that_changed_are_named_and_the_others_are_not() {
     assert!(circle_now.is_calibration_older() && circle_now.bank.table_version > circle.table_version);
     assert_eq!((ood_now.calibration, ood_now.churn), (None, Some(0.0)));
     let mut images = Vec::new();
-    bank::calibrate_again(&store, &circle_now.bank, |made| {
-        images.push(made.scores.len());
-        Ok(())
-    })
-    .await
-    .unwrap();
+    bank::calibrate_again(&store, &circle_now.bank, |made| images.push(made.scores.len())).await.unwrap();
     assert_eq!(images, [20]);
     assert!(!bank::status(&store).await.unwrap()[0].is_calibration_older());
 }

@@ -40,11 +40,15 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         let refreshed = refreshed?;
         console.line(describe(&refreshed))?;
         if args.calibrate {
-            bank::calibrate_again(&store, &refreshed.bank, |made| {
+            let mut printed = Ok(());
+            let measured = bank::calibrate_again(&store, &refreshed.bank, |made| {
                 let images = made.scores.len();
-                console.line(format!("bank {}: calibrated with {images} images at k = {}", made.bank, made.k))
-            })
-            .await?;
+                let line =
+                    console.line(format!("bank {}: calibrated with {images} images at k = {}", made.bank, made.k));
+                printed = std::mem::replace(&mut printed, Ok(())).and(line);
+            });
+            measured.await?;
+            printed?;
         }
     }
     Ok(())
