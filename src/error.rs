@@ -412,7 +412,7 @@ pub enum Error {
 
     #[error("there is no prepared statement '{name}': known are {}", list(known))]
     UnknownPrepared { name: String, known: Vec<String> },
-    #[error("prepared statement '{name}' has {wanted} values ($1 to ${wanted}), and {given} are given")]
+    #[error("prepared statement '{name}' takes {wanted} values ($1, $2, …), and {given} are given")]
     PreparedValues { name: String, wanted: usize, given: usize },
     #[error("{place} stands for no value of a prepared statement: write $1, $2, …")]
     BadPlaceholder { place: String },
@@ -422,6 +422,10 @@ pub enum Error {
         if *negated { "NOT IN" } else { "IN" }, if *negated { "NOT EXISTS" } else { "EXISTS" }
     )]
     CorrelatedIn { negated: bool },
+    #[error(
+        "IN (SELECT …) in the ON of an outer join is not evaluated where NULLs decide: join a subquery that has it in its WHERE"
+    )]
+    InOfOuterJoin,
     #[error("{clause} is not supported: write WHERE random() < 0.1, or 'outskirt ingest --sample' for pictures")]
     TableSample { clause: String },
     #[error("a query is one statement, here are {count}: run them one by one")]

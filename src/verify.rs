@@ -69,7 +69,7 @@ async fn images(store: &Store) -> Result<String> {
     let mut batches = store.scan(schema::IMAGES, None, &names, None).await?;
     while let Some(batch) = batches.try_next().await? {
         let of_batch = batch.column(id).as_primitive::<UInt64Type>().values();
-        if let Some(id) = of_batch.iter().find(|id| i64::try_from(**id).is_err()) {
+        if let Some(id) = of_batch.iter().find(|id| **id >= 1 << 62) {
             return Err(bad(format!(
                 "id {id} is larger than any that outskirt gives: no image can be added beside it"
             )));

@@ -188,7 +188,7 @@ async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>)
     let missing = !exact::exact_path(store, bank).exists();
     let Some(lock) = lock else {
         let none = || State::Well("none yet: the next search makes it".into());
-        let state = match ahead(bank, exact::find(store, bank).map(|(_, origin)| origin)) {
+        let state = match ahead(store, bank, exact::find(store, bank).map(|(_, origin)| origin)).await {
             _ if missing => none(),
             Some(facts) => State::Behind(facts),
             None => State::Derived(reason.to_string()),
@@ -206,10 +206,10 @@ async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>)
 }
 
 /// What to say of a file that was made for a later version than the bank's: a refresh was ended before its last step.
-fn ahead(bank: &Definition, origin: Result<Origin>) -> Option<String> {
-    let made = origin.ok()?.table_version;
-    (made > bank.table_version).then(|| {
-        let follows = bank.table_version;
+async fn ahead(store: &Store, bank: &Definition, origin: Result<Origin>) -> Option<String> {
+    let (made, follows) = (origin.ok()?.table_version, bank.table_version);
+    let latest = store.version(schema::IMAGES).await.ok()?;
+    (follows < made && made <= latest).then(|| {
         format!("made for version {made}, where a refresh was interrupted; the bank is at {follows}: the next search or refresh makes it anew")
     })
 }
@@ -223,7 +223,7 @@ async fn graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize, lo
     let Some(lock) = lock else {
         let origin =
             hnsw_sidecar(bank).and_then(|wanted| wanted.beside(&hnsw_path(store, bank))).map(|found| found.origin);
-        return match ahead(bank, origin) {
+        return match ahead(store, bank, origin).await {
             Some(facts) => State::Behind(facts),
             None => State::Derived(reason.to_string()),
         };

@@ -19,13 +19,19 @@ use crate::schema;
 /// Key of the table's configuration: an id is not given again when its image is deleted, because banks of earlier
 /// versions know it as that image.
 const LARGEST_ID: &str = "outskirt.largest_id";
+/// Ids are below this: a graph marks keys with the bit.
+const IDS_BELOW: u64 = 1 << 62;
+/// Ids that users choose are below this, so that there are others after them.
+pub const CHOSEN_IDS_BELOW: u64 = 1 << 61;
 
 impl Store {
     /// Delete images by id, in one commit.
     pub async fn delete_images(&self, _lock: &WriteLock, ids: &[u64]) -> Result<()> {
         let Some(&largest) = ids.iter().max() else { return Ok(()) };
         let table = self.writable(schema::IMAGES).await?;
-        if largest == self.largest_id().await?
+        // one that we never gave is nobody's to keep
+        if largest < IDS_BELOW
+            && largest == self.largest_id().await?
             && let Some(native) = table.as_native()
         {
             native.update_config([(LARGEST_ID.to_string(), largest.to_string())]).await?;
@@ -53,8 +59,7 @@ impl Store {
     /// Errors: [`Error::NoFreeId`] where a row of somebody else's has an id so large that none are left.
     pub async fn next_id(&self) -> Result<u64> {
         let largest = self.largest_id().await?;
-        // SQL's BIGINT holds every id
-        if largest >= i64::MAX as u64 { Err(Error::NoFreeId { largest }) } else { Ok(largest + 1) }
+        if largest >= IDS_BELOW - 1 { Err(Error::NoFreeId { largest }) } else { Ok(largest + 1) }
     }
 
     /// Write new values of some columns of `images`, which `batch` has beside `id`, in one commit. Other columns are neither

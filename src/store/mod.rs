@@ -21,6 +21,7 @@ mod predicate;
 mod provider;
 mod rows;
 
+pub use change::CHOSEN_IDS_BELOW;
 pub use database::Store;
 pub use ddl::planned_column;
 pub use delta::Fragments;

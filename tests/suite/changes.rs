@@ -161,9 +161,9 @@ async fn images_are_inserted_with_what_is_left_out_filled_in() {
         format!("INSERT INTO images (id, {columns}) SELECT i, 'd', 's', 'u', 1, 2, '' FROM (VALUES {ids}) t(i)")
     };
     for (ids, says) in [
-        ("(1)", "id 1 was given before: new ones begin at "),
+        ("(1)", "id 1 is not new: ids only go up, and the next is "),
         ("(600), (600)", "id 600 is given twice"),
-        ("(18446744073709551615)", "id 18446744073709551615 is too large"),
+        ("(18446744073709551615)", "id 18446744073709551615 is not below 2305843009213693952"),
     ] {
         let error = refused(&store, &session, &with_id(ids)).await;
         assert!(error.contains(says), "{error}");

@@ -259,6 +259,15 @@ async fn an_id_that_leaves_none_for_others_is_named() {
     assert!(error.contains("images holds id 18446744073709551615"), "{error}");
     let error = refused(folder.path(), &["verify"]).await;
     assert!(error.contains("problem"), "{error}");
+    // the row is not ours: without it all is as before
+    outskirt(folder.path(), &["sql", "DELETE FROM images WHERE id = 18446744073709551615"]).await.unwrap();
+    outskirt(folder.path(), &["sql", insert]).await.unwrap();
+    // and nobody can choose an id after which there are none
+    for id in [i64::MAX as u64, 1 << 61] {
+        let columns = "INSERT INTO images (id, dataset, split, uri, width, height, content_hash)";
+        let error = refused(folder.path(), &["sql", &format!("{columns} VALUES ({id},'a','b','d',1,1,'')")]).await;
+        assert!(error.contains("is not below 2305843009213693952"), "{error}");
+    }
 }
 
 #[tokio::test]

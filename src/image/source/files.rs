@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::address;
-use super::format::{Entry, Fault, MAX_FILE_BYTES, NO_FILE, NOT_UTF8, Reader, Source, too_large};
+use super::format::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, is_regular, too_large};
 use super::remote::{self, Ahead};
 use crate::error::Result;
 
@@ -74,10 +74,7 @@ impl Reader for Files {
         }
         let read = || -> io::Result<Vec<u8>> {
             let found = fs::metadata(&*entry.name)?;
-            if !found.is_file() {
-                // opening a pipe would wait, and a device may have no end
-                return Err(io::Error::new(io::ErrorKind::InvalidInput, NO_FILE));
-            }
+            is_regular(&found)?;
             let mut file = File::open(&*entry.name)?;
             let length = found.len();
             if length > MAX_FILE_BYTES {

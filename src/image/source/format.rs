@@ -1,5 +1,6 @@
 //! What every format gives: a [`Source`], whose entries are known before anything is read, and a [`Reader`] of their contents.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -191,5 +192,14 @@ pub(super) fn too_large(bytes: u64) -> String {
     format!("it is {bytes} bytes long, and at most {MAX_FILE_BYTES} are read")
 }
 
-pub(super) const NO_FILE: &str = "it is a pipe, a socket or a device, and no file";
+/// Refuse what is no file: opening a pipe would wait, and a device may have no end.
+pub(super) fn is_regular(found: &fs::Metadata) -> io::Result<()> {
+    let problem = match (found.is_file(), found.is_dir()) {
+        (true, _) => return Ok(()),
+        (false, true) => "it is a folder",
+        (false, false) => "it is a pipe, a socket or a device, and no file",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
+}
+
 pub(super) const NOT_UTF8: &str = "its name is not UTF-8: rename it";

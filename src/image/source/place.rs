@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::address;
-use super::format::MAX_FILE_BYTES;
+use super::format::{MAX_FILE_BYTES, is_regular};
 use super::remote::{self, Blocks};
 
 /// A file's name, which says what it is.
@@ -20,14 +20,22 @@ pub(super) fn name(path: &Path) -> String {
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     Ok(match address::of(path) {
         Some(address) => Box::new(remote::open(address)?),
-        None => Box::new(BufReader::new(File::open(path)?)),
+        None => Box::new(BufReader::new(regular(path)?)),
     })
+}
+
+/// A file of this machine: no pipe or device, which may not end.
+fn regular(path: &Path) -> io::Result<File> {
+    is_regular(&fs::metadata(path)?)?;
+    File::open(path)
 }
 
 /// A whole small file.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
     if address::of(path).is_none() {
-        return fs::read(path);
+        let mut bytes = Vec::new();
+        regular(path)?.read_to_end(&mut bytes)?;
+        return Ok(bytes);
     }
     let mut bytes = Vec::new();
     open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
@@ -57,7 +65,7 @@ impl Seekable {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(match address::of(path) {
             Some(address) => Self::There(Blocks::open(address)?),
-            None => Self::Here(File::open(path)?),
+            None => Self::Here(regular(path)?),
         })
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::address::shown;
-use super::format::{NO_FILE, Source};
+use super::format::{Source, is_regular};
 use super::images::ImageFiles;
 use super::kept::Opened;
 use super::select::Selection;
@@ -86,7 +86,8 @@ fn plan(given: &Path) -> Result<Vec<Source>> {
     let found = fs::metadata(given).map_err(Error::io("read", given))?;
     let path = std::path::absolute(given).map_err(Error::io("find", given))?;
     if !found.is_dir() && !found.is_file() {
-        Err(Error::BadArchive { path, reason: NO_FILE.into() })
+        let reason = is_regular(&found).err().map(|error| error.to_string()).unwrap_or_default();
+        Err(Error::BadImage { uri: path.display().to_string(), reason })
     } else if !found.is_dir() {
         plan_file(&path)
     } else if lance::is_table(&path) {

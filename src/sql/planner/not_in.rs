@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue, Spans};
+use datafusion::common::{Column, DFSchema, JoinType, Result, ScalarValue, Spans};
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::InSubquery;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
-use datafusion::logical_expr::{Expr, ExprSchemable, Filter, LogicalPlan, LogicalPlanBuilder, Subquery, lit, when};
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Filter, Join, LogicalPlan, LogicalPlanBuilder, Subquery, lit, when,
+};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::error::Error;
@@ -32,6 +34,7 @@ impl AnalyzerRule for ThreeValuedIn {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let rewritten = plan.transform_up_with_subqueries(|plan| match plan {
             LogicalPlan::Filter(filter) => rewrite(filter),
+            LogicalPlan::Join(join) => out_of_on(join),
             other => Ok(Transformed::no(other)),
         })?;
         Ok(rewritten.data)
@@ -63,6 +66,29 @@ fn rewrite(filter: Filter) -> Result<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(LogicalPlan::Filter(filter)));
     };
     Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(predicate, filter.input)?)))
+}
+
+/// A join whose condition has such a part: of an inner join it is as well a filter above it.
+fn out_of_on(join: Join) -> Result<Transformed<LogicalPlan>> {
+    let Some(on) = &join.filter else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+    let schema = Arc::clone(&join.schema);
+    let (mut moved, mut kept) = (Vec::new(), Vec::new());
+    for condition in split_conjunction_owned(on.clone()) {
+        let by_itself = matches!(&condition, Expr::InSubquery(InSubquery { negated: false, .. }));
+        let decides = !by_itself
+            && condition.exists(|part| match part {
+                Expr::InSubquery(part) => has_nulls(part, &schema),
+                _ => Ok(false),
+            })?;
+        if decides { moved.push(condition) } else { kept.push(condition) }
+    }
+    let Some(predicate) = conjunction(moved) else { return Ok(Transformed::no(LogicalPlan::Join(join))) };
+    if join.join_type != JoinType::Inner {
+        return Err(Error::InOfOuterJoin.into());
+    }
+    let join = LogicalPlan::Join(Join { filter: conjunction(kept), ..join });
+    let filtered = rewrite(Filter::try_new(predicate, Arc::new(join))?)?;
+    Ok(Transformed::yes(filtered.data))
 }
 
 fn has_nulls(part: &InSubquery, schema: &DFSchema) -> Result<bool> {

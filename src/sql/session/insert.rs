@@ -15,7 +15,7 @@ use super::statement::{SUPPORTED_CHANGES, column_name, parsed};
 use super::values::{computed_by, rows};
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::store::WriteLock;
+use crate::store::{CHOSEN_IDS_BELOW, WriteLock};
 
 impl Session {
     /// INSERT INTO images.
@@ -88,10 +88,10 @@ impl Session {
         let given = given.as_primitive::<UInt64Type>();
         let mut new = HashSet::new();
         for id in given.iter().flatten() {
-            let problem = if i64::try_from(id).is_err() {
-                "is too large".into()
+            let problem = if id >= CHOSEN_IDS_BELOW {
+                format!("is not below {CHOSEN_IDS_BELOW}")
             } else if id < first {
-                format!("was given before: new ones begin at {first}")
+                format!("is not new: ids only go up, and the next is {first}")
             } else if !new.insert(id) {
                 "is given twice".into()
             } else {

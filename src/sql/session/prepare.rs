@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{ExplainStatement, Statement};
+use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::{self, Expr, Value, visit_expressions, visit_expressions_mut};
 
 use super::catalog::Session;
@@ -31,16 +32,21 @@ impl Session {
             return Err(Error::PreparedValues { name: name.value.clone(), wanted: values, given: types.len() });
         }
         let prepared = Prepared { types: types.to_vec(), statement: statement.clone(), values };
-        self.lock_prepared().insert(name.value.clone(), prepared);
+        self.lock_prepared().insert(normalized(name), prepared);
         Ok(())
     }
 
-    /// Forget a prepared statement.
+    /// Forget a prepared statement, or ALL.
     pub(super) fn deallocate(&self, name: &ast::Ident) -> Result<()> {
         let mut prepared = self.lock_prepared();
-        match prepared.remove(&name.value) {
+        let name = normalized(name);
+        if name == "all" && !prepared.contains_key(&name) {
+            prepared.clear();
+            return Ok(());
+        }
+        match prepared.remove(&name) {
             Some(_) => Ok(()),
-            None => Err(unknown(&name.value, &prepared)),
+            None => Err(unknown(&name, &prepared)),
         }
     }
 
@@ -55,7 +61,7 @@ impl Session {
         else {
             return Ok(statement);
         };
-        let name = name.to_string();
+        let name = name.0.last().and_then(|part| part.as_ident()).map(normalized).unwrap_or_default();
         let prepared = self.lock_prepared();
         let Some(Prepared { types, statement, values }) = prepared.get(&name).cloned() else {
             return Err(unknown(&name, &prepared));
@@ -69,12 +75,18 @@ impl Session {
         let mut statement = statement;
         let _ = visit_expressions_mut(&mut statement, |part| {
             if let Some(Ok(at)) = place(part) {
-                *part = given[at].clone();
+                // in parentheses: ORDER BY 2 would be the second column
+                *part = Expr::Nested(Box::new(given[at].clone()));
             }
             ControlFlow::<()>::Continue(())
         });
         Ok(Statement::Statement(Box::new(statement)))
     }
+}
+
+/// A name in lower case, unless it is quoted.
+fn normalized(name: &ast::Ident) -> String {
+    IdentNormalizer::default().normalize(name.clone())
 }
 
 fn unknown(name: &str, prepared: &PreparedStatements) -> Error {
