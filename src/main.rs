@@ -11,7 +11,9 @@ use outskirt::cli::{Cli, Console, Terminal, run};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let (mut out, mut err) = (std::io::stdout().lock(), std::io::stderr());
-    let runtime = match tokio::runtime::Runtime::new() {
+    // planners recurse, and threads begin with a quarter of what this one has
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             let _ = writeln!(err, "error: cannot start: {error}");
