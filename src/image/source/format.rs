@@ -19,7 +19,7 @@ pub struct ImageFile {
     /// Where it is: the absolute path with symbolic links kept, or the address without what gives access to it; of an
     /// image inside a file, that file's, `!/` and the name there.
     pub uri: String,
-    /// Its class; see [`open`].
+    /// Its class; see [`open`](super::open).
     pub label: Option<String>,
     /// The file's bytes, as stored; of bare pixels a netpbm file.
     pub bytes: Vec<u8>,
