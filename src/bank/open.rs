@@ -255,3 +255,54 @@ async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) ->
     }
     Ok(hnsw)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{Bound, Work};
+
+    /// Finds nothing, whatever it is asked.
+    #[derive(Debug)]
+    struct Empty;
+
+    impl NeighborIndex for Empty {
+        fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
+            let kth = (0..queries.len()).map(|query| question.answer(query, None)).collect();
+            Ok(Found { kth, work: Work::default() })
+        }
+
+        fn nearest(&self, _: Vectors<'_>, _: usize, _: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
+            Ok(Vec::new())
+        }
+
+        fn describe(&self) -> String {
+            "empty".into()
+        }
+    }
+
+    #[test]
+    fn fewer_than_k_rows_without_a_ceiling_are_an_error_and_no_score() {
+        let definition = Definition {
+            name: "b".into(),
+            backbone: "toy".into(),
+            sha256: String::new(),
+            predicate: "true".into(),
+            k: 1,
+            alpha: 1.0,
+            seed: 0,
+            index_kind: "exact".into(),
+            table_version: 1,
+            row_count: 5,
+            dimension: 2,
+            created_at: String::new(),
+            checked_version: None,
+        };
+        let bank = Bank { definition, ids: Arc::default(), index: Box::new(Empty), notice: None };
+        let queries = Vectors::new(&[1.0, 0.0], 2);
+        let error = bank.kth_distances(queries, 3).unwrap_err().to_string();
+        assert!(error.starts_with("bank 'b': a search found fewer than k = 3 neighbours"), "{error}");
+        // beyond a ceiling there need not be any
+        let found = bank.find(queries, Question::within(3, Bound::All(0.5))).unwrap();
+        assert_eq!(found.kth, [Kth::Beyond]);
+    }
+}

@@ -4,7 +4,8 @@
 //! Two faults are met (apache/datafusion#23410 and kin): a filter on the left key of a null-aware anti join is copied to
 //! its right side, where it removes the NULLs that decide; and inside OR, IS NULL, CASE and the like the subquery becomes a
 //! mark join, whose mark is false where SQL says NULL. A condition that only keeps the rows with a match, `x IN (SELECT …)`
-//! by itself, is right in both. `tests/slt/not_in.slt` has the cases, `tests/suite/guards.rs` tells when DataFusion answers right by itself.
+//! by itself, is right in both. The condition of an inner join is taken out of it, as a filter above; that of an outer join
+//! is refused. `tests/slt/not_in.slt` has the cases, `tests/suite/guards.rs` tells when DataFusion answers right by itself.
 
 use std::sync::Arc;
 
