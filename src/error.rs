@@ -375,6 +375,18 @@ pub enum Error {
         "images holds id {largest}, and larger ones cannot be given: somebody else wrote that row, delete it (DELETE FROM images WHERE id = {largest}) or restore an earlier version"
     )]
     NoFreeId { largest: u64 },
+    #[error("version {version} of {table} is not kept: {}", versions(kept))]
+    NoVersion { table: String, version: u64, kept: Vec<u64> },
+    #[error(
+        "bank '{bank}' stands on the column {column}, which version {version} of images does not have: 'outskirt bank drop {bank}' first"
+    )]
+    RestoreLosesColumn { version: u64, column: String, bank: String },
+    #[error("there is nothing to undo: 'outskirt history' shows what changed")]
+    NothingToUndo,
+    #[error(
+        "what led from version {before} of images to {after} is not recorded (it was interrupted, or another program did it): 'outskirt restore --version {before}' takes all of it back"
+    )]
+    NotRecorded { before: u64, after: u64 },
     #[error("this lance has no store under '{scheme}', and without it commits would not be synced: nothing is written")]
     NoSyncedWrites { scheme: &'static str },
     #[error("'{column}' is a column of the table images already: choose another name")]
@@ -489,6 +501,19 @@ impl From<lancedb::Error> for Error {
 
 fn list(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// Versions in ranges: "kept are 3, 5 to 9".
+fn versions(kept: &[u64]) -> String {
+    let mut ranges: Vec<String> = Vec::new();
+    for run in kept.chunk_by(|one, next| one + 1 == *next) {
+        match run {
+            [one] => ranges.push(one.to_string()),
+            [first, .., last] => ranges.push(format!("{first} to {last}")),
+            [] => {}
+        }
+    }
+    if ranges.is_empty() { "none is".into() } else { format!("kept are {}", ranges.join(", ")) }
 }
 
 fn known_or(names: &[String], some: &str, none: &str) -> String {

@@ -27,6 +27,7 @@
 //! | [`bank`] | ID embeddings of one table version, their indexes, calibrations, kept scores | |
 //! | [`mod@ingest`] | pictures to embeddings on all cores, committed to `images`; another column of its rows (feature `torch`) | |
 //! | [`sql`] | [`sql::functions`], one file each; [`sql::planner`], what DataFusion's planner knows about scores; [`sql::session`], tables, views, settings and changes; [`sql::queries`], named queries; [`sql::networks`], the networks that `embed` names | `datafusion` |
+//! | [`curate`] | what changed the images, and the way back | |
 //! | [`mod@evaluate`] | the reference's table, its data sets, and what would make it wrong | |
 //! | [`mod@verify`] | a whole database checked | |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |
@@ -80,6 +81,7 @@
 pub mod backbone;
 pub mod bank;
 pub mod cli;
+pub mod curate;
 pub mod demo;
 pub mod error;
 pub mod evaluate;

@@ -22,8 +22,15 @@ pub const VIEWS: &str = "views";
 /// One row per file that was refused.
 pub const REJECTS: &str = "rejects";
 
+/// One row per change of `images`.
+pub const CURATION_LOG: &str = "curation_log";
+
+/// One row per deleted image.
+pub const DELETIONS: &str = "deletions";
+
 /// Every table, in the order in which SQL lists them.
-pub const TABLES: [&str; 7] = [IMAGES, REJECTS, BACKBONES, BANKS, CALIBRATIONS, VIEWS, SCHEMA_MIGRATIONS];
+pub const TABLES: [&str; 9] =
+    [IMAGES, REJECTS, DELETIONS, BACKBONES, BANKS, CALIBRATIONS, VIEWS, CURATION_LOG, SCHEMA_MIGRATIONS];
 
 /// What writes a table that SQL's INSERT, UPDATE and DELETE do not.
 pub fn written_by(table: &str) -> &'static str {
@@ -33,6 +40,8 @@ pub fn written_by(table: &str) -> &'static str {
         BANKS => "'outskirt bank create' and 'outskirt bank drop' change it",
         CALIBRATIONS => "'outskirt bank calibrate' writes it",
         VIEWS => "CREATE VIEW and DROP VIEW change it",
+        CURATION_LOG => "what changes images writes it, and 'outskirt undo' takes that back",
+        DELETIONS => "DELETE writes it, and 'outskirt ingest --again' takes from it",
         _ => "'outskirt migrate' writes it",
     }
 }

@@ -13,7 +13,7 @@ use super::{Definition, find};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::schema;
-use crate::store::{Store, WriteLock};
+use crate::store::{Change, Store, WriteLock};
 
 /// Scores per commit: an interruption loses no more.
 const SCORES_PER_COMMIT: usize = 65_536;
@@ -69,7 +69,11 @@ pub async fn keep_scores(
         if !there {
             store.add_null_columns(&lock, schema::IMAGES, &fields).await?;
         }
-        fill(store, &lock, &done, &stale, fields, tell).await?;
+        let filled = fill(store, &lock, &done, &stale, fields, tell).await;
+        let (detail, predicate) = (Some(format!("{} of bank {}", done.column, done.bank.name)), Some(predicate.into()));
+        let change = Change { detail, predicate, row_count: done.computed as u64, ..Change::of("score") };
+        store.record(&lock, before, change).await?;
+        filled?;
         // scores are no part of a bank
         advance_unaffected(store, &lock, &done.column, before, store.version(schema::IMAGES).await?).await?;
     }

@@ -8,7 +8,7 @@ use super::tags::{advance_version, set_tags};
 use super::{Definition, list};
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::store::{Footprint, Store};
+use crate::store::{Change, Footprint, Store};
 
 /// What [`optimize`] did.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +47,7 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
         tell(format!("compacting {table}"));
         store.compact(&lock, table).await?;
     }
+    store.record(&lock, images, Change::of("optimize")).await?;
     let compacted = store.version(schema::IMAGES).await?;
     let (mut rebuilt, mut behind) = (Vec::new(), Vec::new());
     for bank in list(store).await? {

@@ -121,6 +121,7 @@ async fn ingest(
             store_images: false,
             workers: rayon::current_num_threads(),
             strict: false,
+            again: false,
         };
         let files = image::open(&[folder], &Selection::default())?;
         let summary = ingest_with_progress(store, backbone, files, &options, None, console).await?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::console::Console;
 use super::follow::follow;
 use super::network::Network;
-use super::summary::{describe_ingest, ingest_with_progress};
+use super::summary::{describe_ingest, ingest_with_progress, report_ingest};
 use crate::error::Result;
 use crate::image::{self, Selection};
 use crate::ingest::{IngestOptions, Metadata};
@@ -60,6 +60,9 @@ pub struct Args {
     /// Keep the bytes of new files in the table as well
     #[arg(long)]
     store_images: bool,
+    /// Take images again that were deleted: without it they stay out
+    #[arg(long)]
+    again: bool,
     /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
     #[arg(long)]
     no_refresh: bool,
@@ -79,9 +82,11 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         store_images: args.store_images,
         workers: args.network.workers(),
         strict: args.strict,
+        again: args.again,
     };
     let summary = ingest_with_progress(&store, &backbone, files, &options, Some(&metadata), console).await?;
     console.line(describe_ingest(&options, &summary))?;
+    report_ingest(&options, &summary, console)?;
     args.network.report(&backbone, &summary, console)?;
     if args.no_refresh { Ok(()) } else { follow(&store, console).await }
 }

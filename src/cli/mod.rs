@@ -21,6 +21,7 @@ mod evaluate;
 mod evaluation;
 mod follow;
 mod format;
+mod history;
 #[cfg(feature = "torch")]
 mod ingest;
 mod migrate;
@@ -29,6 +30,7 @@ mod network;
 mod optimize;
 mod output;
 mod query;
+mod restore;
 mod score;
 mod shell;
 mod sql;
@@ -39,6 +41,7 @@ mod statements;
 mod summary;
 mod table;
 mod typed;
+mod undo;
 mod verify;
 
 use std::path::PathBuf;
@@ -107,6 +110,12 @@ pub enum Command {
     Benchmark(NeedsTorch),
     /// Delete images; banks follow
     Delete(delete::Args),
+    /// Show what changed the images, and when
+    History(history::Args),
+    /// Take the latest change of the images back
+    Undo(undo::Args),
+    /// Make the images what they were at an earlier version
+    Restore(restore::Args),
     /// Merge small files, and give back the space of what was deleted and of old versions
     Optimize(optimize::Args),
     /// Check tables, banks, graphs and calibrations against each other, and exact search against comparing every row
@@ -153,6 +162,9 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         #[cfg(not(feature = "torch"))]
         Command::Benchmark(_) => Err(crate::Error::NoTorch { what: "outskirt benchmark".into() }),
         Command::Delete(args) => delete::run(args, &cli.db, console).await,
+        Command::History(args) => history::run(args, &cli.db, console).await,
+        Command::Undo(args) => undo::run(args, &cli.db, console).await,
+        Command::Restore(args) => restore::run(args, &cli.db, console).await,
         Command::Optimize(args) => optimize::run(args, &cli.db, console).await,
         Command::Verify(args) => verify::run(args, &cli.db, console).await,
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,

@@ -30,7 +30,11 @@ pub(super) fn describe_ingest(options: &IngestOptions, summary: &IngestSummary) 
         (summary.replaced, "replaced (the file had changed)"),
         (summary.filled, "embedded by this backbone too"),
         (summary.unchanged, "there already"),
+        (summary.labelled, "with another label"),
         (summary.described, "with other metadata"),
+        (summary.deleted, "deleted earlier, left out (--again brings them back)"),
+        (summary.repeated, "given twice"),
+        (summary.clashed, "left out"),
         (summary.refused, "refused"),
     ] {
         if count > 0 {
@@ -39,6 +43,31 @@ pub(super) fn describe_ingest(options: &IngestOptions, summary: &IngestSummary) 
     }
     let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
     format!("{}{split}: {} in {}", options.dataset, parts.join(", "), describe_rate(summary))
+}
+
+/// What the user should know beside the counts.
+pub(super) fn report_ingest(options: &IngestOptions, summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
+    let dataset = &options.dataset;
+    if let Some(first) = &summary.first_clash {
+        let count = summary.clashed;
+        console.notice(format!(
+            "{count} left out: another file of this run has the same uri and holds something else; the first: {first}"
+        ))?;
+    }
+    if summary.in_other_splits > 0 {
+        let count = summary.in_other_splits;
+        console.notice(format!(
+            "{count} of them are in another split of {dataset}, where they stay: UPDATE images SET split = '{}' WHERE … moves them",
+            options.split
+        ))?;
+    }
+    if summary.copies > 0 {
+        let count = summary.copies;
+        console.notice(format!(
+            "{count} of those added hold the same bytes as images of {dataset} under other uris: were they moved or copied? SELECT content_hash, count(*) FROM images GROUP BY 1 HAVING count(*) > 1 shows them"
+        ))?;
+    }
+    Ok(())
 }
 
 /// How long it took, and how many images went through the network in that time.

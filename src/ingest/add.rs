@@ -1,71 +1,32 @@
 //! Ingest: image files into the table `images`, embedded by a backbone.
 //!
-//! A file is known by (dataset, split, uri). New files are appended; known and unchanged ones that this backbone
-//! has seen are left alone; known ones it has not seen get its embedding; changed ones are replaced, and what
-//! other backbones said of the old picture becomes NULL. Where class logits are asked for as well, a row that lacks them
+//! A file is known by its dataset and uri ([`known`](super::known)). New files are appended; known and unchanged ones that
+//! this backbone has seen are left alone; known ones it has not seen get its embedding; changed ones are replaced, and what
+//! other backbones said of the old picture becomes NULL. Labels and metadata follow what a list, a table or the data set
+//! says. Files of images that were deleted are left out. Where class logits are asked for as well, a row that lacks them
 //! has not been seen. Rows are committed some thousand at a time, so an ingest that was interrupted goes on where it was.
 //! A file that is refused stops nothing: it is a row of `rejects` until it is embedded.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::AsArray;
-use arrow::datatypes::{Field, Schema, SchemaRef, UInt64Type};
-use futures::TryStreamExt;
-use sha2::Digest as _;
-use sha2::Sha256;
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use super::columns::{Columns, Filled, Numbers};
 use super::drive::{Sink, drive};
+use super::known::{Found, Known, Met, NewLabel, Purpose, of_dataset};
 use super::metadata::Metadata;
+use super::options::IngestOptions;
 use super::pipeline::{Batch, EmbeddedImage, Reject, embed};
-use super::rejects::{Recovered, RecoveryWatch, Rejects};
+use super::rejects::{Recovered, Rejects};
 use super::summary::IngestSummary;
 use crate::backbone::Backbone;
 use crate::error::{Error, Result};
-use crate::image::{ImageFile, ImageFiles};
+use crate::image::ImageFiles;
 use crate::schema;
-use crate::store::{Store, WriteLock, quote};
-
-/// What to ingest, and as what.
-#[derive(Debug, Clone)]
-pub struct IngestOptions {
-    /// `images.dataset`.
-    pub dataset: String,
-    /// `images.split`.
-    pub split: String,
-    /// Keep the files' bytes in the table.
-    pub store_images: bool,
-    /// Threads that decode and embed.
-    pub workers: usize,
-    /// Stop at the first file that is refused.
-    pub strict: bool,
-}
-
-/// Why a file is embedded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Add,
-    Replace { id: u64 },
-    Fill { id: u64 },
-}
-
-/// A row that is there already.
-struct Known {
-    id: u64,
-    content_hash: Digest,
-    embedded: bool,
-}
-
-/// Stands for a text: half of its SHA-256. A million uris take 16 MB, and no two of them the same.
-type Digest = [u8; 16];
-
-fn digest(text: &str) -> Digest {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&Sha256::digest(text)[..16]);
-    digest
-}
+use crate::store::{Change, Store, WriteLock, quote};
 
 /// Ingest `files`, with the columns of `metadata` beside them. `progress(files looked at)` is called after each batch.
 ///
@@ -81,16 +42,47 @@ pub async fn ingest(
 ) -> Result<IngestSummary> {
     let start = Instant::now();
     let lock = store.lock()?;
-    let filled = Filled::register(store, &lock, backbone).await?;
-    if let Some(metadata) = metadata {
-        metadata.add_columns(store, &lock).await?;
+    let before = store.version(schema::IMAGES).await?;
+    let mut summary = IngestSummary::default();
+    let ended = ingest_files(store, &lock, backbone, files, options, metadata, progress, &mut summary).await;
+    let mut detail = format!("split {}, backbone {}", quote(&options.split), backbone.manifest().name);
+    if options.again {
+        detail.push_str(", deleted images again");
     }
-    let known = known_files(store, filled.columns(), options).await?;
-    let rejects = Rejects::of(store, &lock, &backbone.manifest().name, of_split(options)).await?;
+    let change = Change {
+        detail: Some(detail),
+        predicate: Some(of_dataset(options)),
+        row_count: (summary.embedded() + summary.described + summary.labelled) as u64,
+        ..Change::of("ingest")
+    };
+    // also of what was committed before it failed
+    store.record(&lock, before, change).await?;
+    ended?;
+    summary.wall = start.elapsed();
+    Ok(summary)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what an ingest is given, and what it reports to")]
+async fn ingest_files(
+    store: &Store,
+    lock: &WriteLock,
+    backbone: &Backbone,
+    files: ImageFiles,
+    options: &IngestOptions,
+    metadata: Option<&Metadata>,
+    progress: impl FnMut(usize),
+    summary: &mut IngestSummary,
+) -> Result<()> {
+    let filled = Filled::register(store, lock, backbone).await?;
+    if let Some(metadata) = metadata {
+        metadata.add_columns(store, lock).await?;
+    }
+    let known = Known::of(store, filled.columns(), options).await?;
+    let rejects = Rejects::of(store, lock, &backbone.manifest().name, of_dataset(options)).await?;
     let watch = rejects.watch();
     let mut writer = Writer {
         store,
-        lock: &lock,
+        lock,
         schema: store.schema(schema::IMAGES).await?,
         columns: Columns {
             filled,
@@ -99,79 +91,42 @@ pub async fn ingest(
             store_images: options.store_images,
             metadata,
         },
-        is_strict: options.strict,
+        options,
         next_id: store.next_id().await?,
         rejects,
         whole: watch.recovered(),
         waiting: Waiting::default(),
     };
-    let mut summary = IngestSummary::default();
-    let batches = embed(files, backbone, options.workers, decide(known, watch));
-    drive(batches, backbone.manifest().dimension, &mut writer, &mut summary, progress).await?;
+    let (met, superseded) = (Met::default(), files.superseded());
+    let batches = embed(files, backbone, options.workers, known.decide(watch, met.clone()));
+    let driven = drive(batches, backbone.manifest().dimension, &mut writer, summary, progress).await;
+    let Found { repeated, clashed, first_clash, deleted, copies, in_other_splits, rows, mut labels } = met.take();
+    summary.unchanged -= (repeated + clashed + deleted).min(summary.unchanged);
+    (summary.repeated, summary.clashed, summary.deleted) = (repeated + superseded, clashed, deleted);
+    (summary.first_clash, summary.copies, summary.in_other_splits) = (first_clash, copies, in_other_splits);
+    driven?;
     summary.check_not_all_refused()?;
-    if let Some(metadata) = metadata.filter(|_| summary.unchanged + summary.filled > 0) {
-        summary.described = metadata.update(store, &lock, &of_split(options)).await?;
+    // a table beside the images has the last word
+    labels.retain(|new| metadata.is_none_or(|metadata| !metadata.gives(schema::LABEL, &new.uri)));
+    summary.labelled = labels.len();
+    write_labels(store, lock, labels).await?;
+    if let Some(metadata) = metadata.filter(|_| !rows.is_empty()) {
+        summary.described = metadata.update(store, lock, &of_dataset(options), &rows).await?;
     }
-    summary.wall = start.elapsed();
-    Ok(summary)
+    Ok(())
 }
 
-/// The rows of this dataset and split, by uri; they are embedded where all of `columns` are there.
-async fn known_files(
-    store: &Store,
-    columns: impl Iterator<Item = &str>,
-    options: &IngestOptions,
-) -> Result<HashMap<Digest, Known>> {
-    let of_split = of_split(options);
-    let embedded_only = columns.fold(of_split.clone(), |sql, column| format!("{sql} AND {column} IS NOT NULL"));
-    let mut embedded: HashSet<u64> = HashSet::new();
-    let mut batches = store.scan(schema::IMAGES, None, &[schema::ID], Some(&embedded_only)).await?;
-    while let Some(batch) = batches.try_next().await? {
-        embedded.extend(batch.column(0).as_primitive::<UInt64Type>().values());
+/// Give rows the labels that a list, a table or the data set says now.
+async fn write_labels(store: &Store, lock: &WriteLock, labels: Vec<NewLabel>) -> Result<()> {
+    if labels.is_empty() {
+        return Ok(());
     }
-    let columns = [schema::ID, schema::URI, schema::CONTENT_HASH];
-    let mut known = HashMap::new();
-    let mut batches = store.scan(schema::IMAGES, None, &columns, Some(&of_split)).await?;
-    while let Some(batch) = batches.try_next().await? {
-        let ids = batch.column(0).as_primitive::<UInt64Type>();
-        let (uris, hashes) = (batch.column(1).as_string::<i32>(), batch.column(2).as_string::<i32>());
-        for row in 0..batch.num_rows() {
-            let id = ids.value(row);
-            let content_hash = digest(hashes.value(row));
-            let entry = Known { id, content_hash, embedded: embedded.contains(&id) };
-            known.insert(digest(uris.value(row)), entry);
-        }
-    }
-    Ok(known)
-}
-
-/// SQL for the rows of this dataset and split.
-fn of_split(options: &IngestOptions) -> String {
-    format!("{} = {} AND {} = {}", schema::DATASET, quote(&options.dataset), schema::SPLIT, quote(&options.split))
-}
-
-/// What each file is for; a file named twice in one ingest counts once.
-fn decide(
-    known: HashMap<Digest, Known>,
-    mut watch: RecoveryWatch,
-) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
-    let mut seen = HashSet::new();
-    move |file, hash| {
-        let uri = digest(&file.uri);
-        if !seen.insert(uri) {
-            return None;
-        }
-        watch.read(&file.uri);
-        match known.get(&uri) {
-            None => Some(Purpose::Add),
-            Some(row) if row.content_hash != digest(hash) => Some(Purpose::Replace { id: row.id }),
-            Some(row) if !row.embedded => Some(Purpose::Fill { id: row.id }),
-            Some(_) => {
-                watch.unchanged(&file.uri);
-                None
-            }
-        }
-    }
+    let images = store.schema(schema::IMAGES).await?;
+    let fields = [schema::ID, schema::LABEL].map(|name| images.field_with_name(name).cloned());
+    let fields = fields.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let ids: ArrayRef = Arc::new(labels.iter().map(|new| Some(new.id)).collect::<UInt64Array>());
+    let labels: ArrayRef = Arc::new(StringArray::from_iter_values(labels.iter().map(|new| &new.label)));
+    store.update_images(lock, RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![ids, labels])?).await
 }
 
 /// Embedded images that are not committed yet.
@@ -189,7 +144,7 @@ struct Writer<'a> {
     lock: &'a WriteLock,
     schema: SchemaRef,
     columns: Columns<'a>,
-    is_strict: bool,
+    options: &'a IngestOptions,
     next_id: u64,
     rejects: Rejects<'a>,
     /// What was refused before and is whole.
@@ -216,7 +171,7 @@ impl Sink<Purpose> for Writer<'_> {
     }
 
     fn ends(&self) -> Option<Error> {
-        let Reject { uri, reason } = self.waiting.rejects.first().filter(|_| self.is_strict)?;
+        let Reject { uri, reason } = self.waiting.rejects.first().filter(|_| self.options.strict)?;
         let reason = format!("{reason} (--strict stops here; what came before it is kept)");
         Some(Error::BadImage { uri: uri.clone(), reason })
     }
@@ -235,16 +190,24 @@ impl Sink<Purpose> for Writer<'_> {
             self.store.append(self.lock, schema::IMAGES, batch).await?;
             self.next_id += added.len() as u64;
             summary.added += added.len();
+            if self.options.again {
+                let uris: Vec<String> = added.iter().map(|&row| images[row].uri.clone()).collect();
+                self.store.forget_deleted(self.lock, &self.options.dataset, &uris).await?;
+            }
         }
         let replaced = rows(|purpose| matches!(purpose, Purpose::Replace { .. }));
         if !replaced.is_empty() {
-            // the user's own columns are not about the file: they stay, where nobody gives them anew
+            // the split and the user's own columns are not about the file: they stay, where nobody gives them anew
             let given = |field: &Field, row: usize| {
                 self.columns.metadata.is_some_and(|metadata| metadata.gives(field.name(), &images[row].uri))
             };
             let mut alike: BTreeMap<Vec<bool>, Vec<usize>> = BTreeMap::new();
             for &row in &replaced {
-                let kept = self.schema.fields().iter().map(|field| !schema::is_users(field) || given(field, row));
+                let kept = self
+                    .schema
+                    .fields()
+                    .iter()
+                    .map(|field| field.name() != schema::SPLIT && (!schema::is_users(field) || given(field, row)));
                 alike.entry(kept.collect()).or_default().push(row);
             }
             for (kept, rows) in alike {

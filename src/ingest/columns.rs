@@ -40,6 +40,7 @@ impl Columns<'_> {
         };
         let constant =
             |value: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(|_| value))) };
+        let uris = || rows.iter().map(|row| of(row).uri.as_str());
         let time = chrono::Utc::now().timestamp_nanos_opt().unwrap_or(0);
         let column = |field: &Arc<Field>| -> Result<ArrayRef> {
             Ok(match field.name().as_str() {
@@ -47,7 +48,14 @@ impl Columns<'_> {
                 schema::DATASET => constant(self.dataset),
                 schema::SPLIT => constant(self.split),
                 schema::URI => text(|image| &image.uri),
-                schema::LABEL => Arc::new(StringArray::from_iter(rows.iter().map(|row| of(row).label.as_deref()))),
+                schema::LABEL => {
+                    let labels: ArrayRef =
+                        Arc::new(StringArray::from_iter(rows.iter().map(|row| of(row).label.as_deref())));
+                    match self.metadata.filter(|metadata| metadata.has(schema::LABEL)) {
+                        Some(metadata) => metadata.column(field, uris(), Some(&labels))?,
+                        None => labels,
+                    }
+                }
                 schema::WIDTH => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| of(row).width))),
                 schema::HEIGHT => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| of(row).height))),
                 schema::CONTENT_HASH => text(|image| &image.content_hash),
@@ -57,9 +65,7 @@ impl Columns<'_> {
                 }
                 name => match (self.filled.numbers_of(name, numbers), self.metadata) {
                     (Some((values, width)), _) => vectors(values, width, rows)?,
-                    (None, Some(metadata)) if metadata.has(name) => {
-                        metadata.column(field, rows.iter().map(|row| of(row).uri.as_str()), None)?
-                    }
+                    (None, Some(metadata)) if metadata.has(name) => metadata.column(field, uris(), None)?,
                     _ => new_null_array(field.data_type(), rows.len()),
                 },
             })

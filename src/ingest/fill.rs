@@ -22,7 +22,7 @@ use crate::backbone::Backbone;
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, Opened};
 use crate::schema;
-use crate::store::{Store, WriteLock, quote};
+use crate::store::{Change, Store, WriteLock, quote};
 
 /// Rows whose bytes are held together: pictures may be large.
 const STORED_ROWS: u32 = 64;
@@ -70,6 +70,7 @@ pub async fn fill(
     if rows == 0 {
         return Err(Error::NothingToEmbed { predicate: predicate.into() });
     }
+    let version_before = store.version(schema::IMAGES).await?;
     let filled = Filled::register(store, &lock, backbone).await?;
     let lacks = filled.columns().map(|column| format!("{column} IS NULL")).collect::<Vec<_>>().join(" OR ");
     let wanted = format!("({predicate}) AND ({lacks})");
@@ -117,7 +118,15 @@ pub async fn fill(
     };
     let before = summary.unchanged;
     let dimension = backbone.manifest().dimension;
-    drive(batches, dimension, &mut writer, &mut summary, |files| progress(files - before, all)).await?;
+    let driven = drive(batches, dimension, &mut writer, &mut summary, |files| progress(files - before, all)).await;
+    let change = Change {
+        detail: Some(format!("backbone {name}")),
+        predicate: options.predicate.clone(),
+        row_count: summary.filled as u64,
+        ..Change::of("embed")
+    };
+    store.record(&lock, version_before, change).await?;
+    driven?;
     walking.await.map_err(|_| Error::WorkerDied)??;
     summary.check_not_all_refused()?;
     summary.wall = start.elapsed();
@@ -140,7 +149,9 @@ async fn walk(store: Store, version: u64, wanted: String, chunks: mpsc::Sender<C
     while let Some(batch) = batches.try_next().await? {
         let bytes = arrow::compute::cast(batch.column(3), &arrow::datatypes::DataType::Binary)?;
         let bytes = bytes.as_binary::<i32>();
-        let file = |(at, (uri, row))| (ImageFile { uri, label: None, bytes: bytes.value(at).to_vec() }, row);
+        let file = |(at, (uri, row))| {
+            (ImageFile { uri, label: None, is_labelled: false, bytes: bytes.value(at).to_vec() }, row)
+        };
         let rows = rows_of(&batch, true).enumerate().map(file).collect();
         if chunks.send(Chunk::Stored(rows)).await.is_err() {
             return Ok(());

@@ -6,17 +6,17 @@
 //! row is about those that end in it (`cat/1.png` for `photos.tar!/train/cat/1.png`). Where several tables say something
 //! about a column of an image, the last of them counts, and that beside them is the last.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{cast, filter_record_batch, interleave, kernels::cmp::distinct, take};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
-use crate::image::{TableColumns, absolute, held_row, read_table, shown};
+use crate::image::{Folders, TableColumns, absolute, held_row, read_table, shown};
 use crate::schema;
 use crate::store::{Store, WriteLock};
 
@@ -62,11 +62,11 @@ impl Metadata {
     /// twice, a column twice, or one that `images` has of itself; [`Error::BadName`] for a column's name. What is wrong
     /// with a column of a table that holds images leaves that column out: see [`Self::left_out`].
     pub fn of(told: Vec<TableColumns>, beside: Option<&Path>) -> Result<Self> {
-        let mut metadata = Self::default();
+        let (mut metadata, mut folders) = (Self::default(), Folders::default());
         for told in told {
             match told {
                 TableColumns::Embedded { path, rows } => metadata.hold(path, &rows)?,
-                TableColumns::Listed { path, rows } => metadata.name(&path, &rows)?,
+                TableColumns::Listed { path, rows } => metadata.name(&path, &rows, &mut folders)?,
             }
         }
         if let Some(path) = beside {
@@ -74,12 +74,12 @@ impl Metadata {
             let named = PathBuf::from(shown(&path.to_string_lossy()));
             let rows = read_table(path).map_err(|error| error.at(&named))?;
             for (uri, row) in uris(&named, &rows)? {
-                if metadata.beside.insert(shown(&absolute(path, &uri)), row).is_some() {
+                if metadata.beside.insert(shown(&absolute(path, &uri, &mut folders)), row).is_some() {
                     return Err(twice(&named, &uri));
                 }
                 metadata.beside.entry(uri.trim_start_matches("./").to_owned()).or_insert(row);
             }
-            let columns = columns_of(&named, &rows)?;
+            let columns = columns_of(&named, &rows, true)?;
             metadata.tables.push(Table { path: named, columns });
         }
         Ok(metadata)
@@ -113,17 +113,17 @@ impl Metadata {
     }
 
     /// A table that names images.
-    fn name(&mut self, path: &Path, rows: &RecordBatch) -> Result<()> {
+    fn name(&mut self, path: &Path, rows: &RecordBatch, folders: &mut Folders) -> Result<()> {
         let named = PathBuf::from(shown(&path.to_string_lossy()));
         let table = self.tables.len();
         for (uri, row) in uris(&named, rows)? {
-            let places = self.named.entry(shown(&absolute(path, &uri))).or_default();
+            let places = self.named.entry(shown(&absolute(path, &uri, folders))).or_default();
             if places.last().is_some_and(|place| place.table == table) {
                 return Err(twice(&named, &uri));
             }
             places.push(Place { table, row });
         }
-        let columns = columns_of(&named, rows)?;
+        let columns = columns_of(&named, rows, false)?;
         self.tables.push(Table { path: named, columns });
         Ok(())
     }
@@ -179,7 +179,7 @@ impl Metadata {
     /// table's values do not fit.
     pub(crate) async fn add_columns(&self, store: &Store, lock: &WriteLock) -> Result<()> {
         let images = store.schema(schema::IMAGES).await?;
-        for name in self.names() {
+        for name in self.names().into_iter().filter(|name| *name != schema::LABEL) {
             let tables = || {
                 let columns = self.tables.iter().map(|table| (&table.path, table.columns.column_by_name(name)));
                 columns.filter_map(|(path, column)| Some((path, column?)))
@@ -260,9 +260,15 @@ impl Metadata {
         Ok(interleave(&parts, &places)?)
     }
 
-    /// Bring its columns up to date in the rows for which `predicate` holds and about which it says something; how many
-    /// differed.
-    pub(crate) async fn update(&self, store: &Store, lock: &WriteLock, predicate: &str) -> Result<usize> {
+    /// Bring its columns up to date in those of the rows `seen` (ids), for all of which `predicate` holds, about which it
+    /// says something; how many differed.
+    pub(crate) async fn update(
+        &self,
+        store: &Store,
+        lock: &WriteLock,
+        predicate: &str,
+        seen: &HashSet<u64>,
+    ) -> Result<usize> {
         let names = self.names();
         if names.is_empty() {
             return Ok(0);
@@ -272,6 +278,7 @@ impl Metadata {
         let mut batches = store.scan(schema::IMAGES, None, &wanted, Some(predicate)).await?;
         while let Some(batch) = batches.try_next().await? {
             let uris = batch.column(1).as_string::<i32>();
+            let ids = batch.column(0).as_primitive::<UInt64Type>();
             let mut differs = vec![false; batch.num_rows()];
             let (batch_schema, mut columns) = (batch.schema(), vec![Arc::clone(batch.column(0))]);
             for (field, there) in batch_schema.fields().iter().zip(batch.columns()).skip(2) {
@@ -282,6 +289,7 @@ impl Metadata {
             let fields: Vec<_> =
                 batch_schema.fields().iter().filter(|field| field.name() != schema::URI).cloned().collect();
             let new = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+            differs.iter_mut().zip(ids.values()).for_each(|(differs, id)| *differs &= seen.contains(id));
             let new = filter_record_batch(&new, &differs.into())?;
             if new.num_rows() > 0 {
                 changed += new.num_rows();
@@ -318,14 +326,15 @@ fn there_twice(table: &Path, name: &str) -> Error {
     Error::BadMetadata { path: table.into(), reason }
 }
 
-/// All columns of a table but its uris and labels.
-fn columns_of(table: &Path, rows: &RecordBatch) -> Result<RecordBatch> {
+/// All columns of a table but its uris, and its labels where whoever reads the images has them already.
+fn columns_of(table: &Path, rows: &RecordBatch, with_labels: bool) -> Result<RecordBatch> {
     let mut taken: Vec<(String, ArrayRef)> = Vec::new();
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        if [schema::URI, schema::LABEL].iter().any(|name| field.name().eq_ignore_ascii_case(name)) {
+        let is = |name: &str| field.name().eq_ignore_ascii_case(name);
+        if is(schema::URI) || is(schema::LABEL) && !with_labels {
             continue;
         }
-        let name = name_of(table, field.name())?;
+        let name = if is(schema::LABEL) { schema::LABEL.into() } else { name_of(table, field.name())? };
         if taken.iter().any(|(taken, _)| *taken == name) {
             return Err(there_twice(table, &name));
         }

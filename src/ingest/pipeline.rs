@@ -283,7 +283,7 @@ fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>>
         });
         match ready {
             Ok((width, height)) => {
-                let ImageFile { uri, label, bytes } = file;
+                let ImageFile { uri, label, bytes, .. } = file;
                 images.push(EmbeddedImage { purpose, uri, label, width, height, content_hash, bytes });
             }
             Err(Error::BadImage { uri, reason }) => {

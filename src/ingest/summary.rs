@@ -21,6 +21,20 @@ pub struct IngestSummary {
     pub unchanged: usize,
     /// Rows that were there and got other metadata.
     pub described: usize,
+    /// Rows that were there and got another label, which a list, a table or the data set says.
+    pub labelled: usize,
+    /// Of the files that were there: those whose rows are in another split, where they stay.
+    pub in_other_splits: usize,
+    /// Of the rows that were added: those that hold what a file of another uri in the dataset does.
+    pub copies: usize,
+    /// Files of images that were deleted, and stay so.
+    pub deleted: usize,
+    /// Files that were given twice.
+    pub repeated: usize,
+    /// Files left out because another one of the run has the same uri and holds something else.
+    pub clashed: usize,
+    /// The uri of the first of them.
+    pub first_clash: Option<String>,
     /// Files that were refused; the table `rejects` names them.
     pub refused: usize,
     /// The first of them.
@@ -38,7 +52,7 @@ pub struct IngestSummary {
 impl IngestSummary {
     /// Files that were looked at.
     pub fn files(&self) -> usize {
-        self.embedded() + self.unchanged + self.refused
+        self.embedded() + self.unchanged + self.refused + self.deleted + self.repeated + self.clashed
     }
 
     /// Count files that were refused.

@@ -42,10 +42,10 @@ impl Store {
 
     /// The largest id that `images` has or had, 0 where it never had a row.
     pub async fn largest_id(&self) -> Result<u64> {
-        let mut largest = 0;
+        let mut largest = self.largest_id_before_restores().await?;
         if let Some(native) = self.table(schema::IMAGES).await?.as_native() {
             let manifest = native.manifest().await?;
-            largest = manifest.config.get(LARGEST_ID).and_then(|text| text.parse().ok()).unwrap_or(0);
+            largest = largest.max(manifest.config.get(LARGEST_ID).and_then(|text| text.parse().ok()).unwrap_or(0));
         }
         let mut batches = self.scan(schema::IMAGES, None, &[schema::ID], None).await?;
         while let Some(batch) = batches.try_next().await? {

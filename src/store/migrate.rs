@@ -29,7 +29,7 @@ struct Migration {
 }
 
 /// Every migration, ascending.
-const MIGRATIONS: [Migration; 3] = [
+const MIGRATIONS: [Migration; 4] = [
     Migration { version: 1, name: "first_tables", sql: include_str!("../../migrations/0001_first_tables.sql") },
     Migration {
         version: 2,
@@ -37,6 +37,7 @@ const MIGRATIONS: [Migration; 3] = [
         sql: include_str!("../../migrations/0002_views_and_refresh.sql"),
     },
     Migration { version: 3, name: "rejects", sql: include_str!("../../migrations/0003_rejects.sql") },
+    Migration { version: 4, name: "history", sql: include_str!("../../migrations/0004_history.sql") },
 ];
 
 /// The schema that this version of the program reads and writes.
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn applied_files_are_never_edited() {
         let known = MIGRATIONS.each_ref().map(|migration| migration.checksum()[..16].to_string());
-        assert_eq!(known, ["959615b5b228390a", "fa145f4186e9e249", "e3bac608ab428939"]);
+        assert_eq!(known, ["959615b5b228390a", "fa145f4186e9e249", "e3bac608ab428939", "1d3a089f36b9d48a"]);
         let windows = Migration { sql: "a\r\nb", ..MIGRATIONS[0] };
         assert_eq!(windows.checksum(), Migration { sql: "a\nb", ..MIGRATIONS[0] }.checksum());
     }

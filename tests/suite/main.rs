@@ -19,6 +19,9 @@ mod fill;
 mod fixture;
 mod follow;
 mod guards;
+mod history;
+#[cfg(all(unix, feature = "torch"))]
+mod identity;
 #[cfg(feature = "torch")]
 mod ingest;
 mod memory;

@@ -68,7 +68,10 @@ async fn an_error_is_one_line_and_the_shell_goes_on() {
         (2, "unknown bank 'cifar': known are circle"),
         (3, "unknown command '\\nonsense': \\? lists the commands"),
         (4, "the shell prints table, csv, json, not 'xml'"),
-        (5, "unknown table 'nothing': known are backbones, banks, calibrations, images, rejects, schema_migrations"),
+        (
+            5,
+            "unknown table 'nothing': known are backbones, banks, calibrations, curation_log, deletions, images, rejects",
+        ),
         (6, "no such file or folder: nothing.sql"),
     ] {
         assert!(errors[at].contains(part), "{}", errors[at]);

@@ -23,6 +23,7 @@ impl Part {
             store_images: false,
             workers: rayon::current_num_threads(),
             strict: false,
+            again: false,
         }
     }
 }

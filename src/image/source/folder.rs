@@ -65,10 +65,9 @@ impl Walk {
         if self.above.contains(&real) {
             return Ok(());
         }
+        let mut entries =
+            fs::read_dir(&real).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(Error::io("list", folder))?;
         self.above.push(real);
-        let mut entries = fs::read_dir(folder)
-            .and_then(Iterator::collect::<io::Result<Vec<_>>>)
-            .map_err(Error::io("list", folder))?;
         entries.sort_by_key(fs::DirEntry::file_name);
         let names: Vec<String> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into()).collect();
         let mut shared: Option<Arc<str>> = None;
@@ -109,7 +108,8 @@ impl Walk {
 
     fn flush(&mut self) {
         if !self.files.is_empty() {
-            self.sources.push(files::source(std::mem::take(&mut self.files), HashMap::new()));
+            let files = files::source(std::mem::take(&mut self.files), HashMap::new());
+            self.sources.push(Source { by_folder: true, ..files });
         }
     }
 }

@@ -16,11 +16,13 @@ pub const MAX_FILE_BYTES: u64 = 1 << 30;
 /// The bytes of one picture, not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Where it is: the absolute path with symbolic links kept, or the address without what gives access to it; of an
+    /// Where it is: the absolute path, its folder without symbolic links, or the address without what gives access to it; of an
     /// image inside a file, that file's, `!/` and the name there.
     pub uri: String,
     /// Its class; see [`open`](super::open).
     pub label: Option<String>,
+    /// Whether a list, a table or the data set itself says the class, and not the name of its folder.
+    pub is_labelled: bool,
     /// The file's bytes, as stored; of bare pixels a netpbm file.
     pub bytes: Vec<u8>,
 }
@@ -34,6 +36,10 @@ pub(super) struct Source {
     /// What stands before an entry's name in its uri.
     pub(super) root: String,
     pub(super) entries: Vec<Entry>,
+    /// Entries that were left out because a later one of the same name counts.
+    pub(super) superseded: usize,
+    /// Whether the labels are the names of folders.
+    pub(super) by_folder: bool,
     /// `train`, `test`, …, where it is a part of a data set.
     pub(super) part: Option<String>,
     /// Why it could not be listed to its end.
@@ -111,7 +117,18 @@ impl Source {
             });
         }
         let (path, open) = (path.into(), Arc::new(open));
-        Self { path, root, entries, part: None, cut: None, in_folder: false, table: None, open }
+        Self {
+            path,
+            root,
+            entries,
+            superseded: 0,
+            by_folder: false,
+            part: None,
+            cut: None,
+            in_folder: false,
+            table: None,
+            open,
+        }
     }
 
     /// A container in a folder that cannot be listed.

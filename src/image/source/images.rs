@@ -29,6 +29,7 @@ struct Current {
     entries: vec::IntoIter<Entry>,
     cut: Option<String>,
     in_folder: bool,
+    by_folder: bool,
     reader: Box<dyn Reader>,
 }
 
@@ -67,6 +68,11 @@ impl ImageFiles {
         self.total
     }
 
+    /// Members of archives that are left out because a later one of the same name counts.
+    pub fn superseded(&self) -> usize {
+        self.sources.as_slice().iter().map(|source| source.superseded).sum()
+    }
+
     /// Whether a source breaks off.
     pub(super) fn are_cut(&self) -> bool {
         self.sources.as_slice().iter().any(|source| source.cut.is_some())
@@ -92,13 +98,14 @@ impl ImageFiles {
                     None => {}
                 }
             }
-            let Source { path, root, entries, cut, in_folder, open, .. } = self.sources.next()?;
+            let Source { path, root, entries, by_folder, cut, in_folder, open, .. } = self.sources.next()?;
             if entries.is_empty() && cut.is_none() {
                 continue; // nothing of it was selected
             }
             match open() {
                 Ok(reader) => {
-                    self.current = Some(Current { path, root, entries: entries.into_iter(), cut, in_folder, reader });
+                    let entries = entries.into_iter();
+                    self.current = Some(Current { path, root, entries, cut, in_folder, by_folder, reader });
                 }
                 Err(error) if in_folder => return Some(Err(refused(&path, error))),
                 Err(error) => return Some(Err(error)),
@@ -121,7 +128,10 @@ impl Current {
             return Err(bad_image(reason));
         }
         match self.reader.read(&entry) {
-            Ok(bytes) => Ok(ImageFile { uri, label: entry.label.map(|label| label.to_string()), bytes }),
+            Ok(bytes) => {
+                let is_labelled = entry.label.is_some() && !self.by_folder;
+                Ok(ImageFile { uri, label: entry.label.map(|label| label.to_string()), is_labelled, bytes })
+            }
             Err(Fault::Image(reason)) => Err(bad_image(reason)),
             Err(Fault::Container(reason)) => {
                 let reason = format!("it breaks off in {}: {reason}", entry.name);

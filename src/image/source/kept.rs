@@ -86,16 +86,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Part {
     fn some(&self, wanted: &mut HashMap<String, Label>) -> Source {
-        let Source { path, root, entries, cut, open, .. } = &self.source;
+        let Source { path, root, entries, by_folder, cut, open, .. } = &self.source;
         let mut uri = root.clone();
         let mut found = Vec::new();
-        let (mut first, mut next) = (None, 0);
+        let (mut first, mut next, mut by_folder) = (None, 0, *by_folder);
         for (place, entry) in entries.iter().enumerate() {
             uri.truncate(root.len());
             uri.push_str(&entry.name);
             if let Some(label) = wanted.remove(uri.as_str()) {
                 first.get_or_insert(place);
                 next = place + 1;
+                // who names an image may say its class as well
+                by_folder &= label.is_none();
                 found.push(Entry { label: label.or_else(|| entry.label.clone()), ..entry.clone() });
             }
             if wanted.is_empty() {
@@ -115,7 +117,18 @@ impl Part {
         };
         let (path, root, cut) = (path.clone(), root.clone(), cut.clone());
         let open = Arc::new(open);
-        Source { path, root, entries: found, part: None, cut, in_folder: false, table: None, open }
+        Source {
+            path,
+            root,
+            entries: found,
+            superseded: 0,
+            by_folder,
+            part: None,
+            cut,
+            in_folder: false,
+            table: None,
+            open,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::archive::is_image;
 use super::format::{Label, Source};
 use super::kept::Opened;
 use super::place;
+use super::real::Folders;
 use super::uris::{absolute, named};
 use crate::error::{Error, Result};
 
@@ -19,7 +20,9 @@ pub(super) fn plan(path: &Path, opened: &Opened) -> Result<Vec<Source>> {
     let text = String::from_utf8(bytes)
         .map_err(|_| Error::BadArchive { path: path.into(), reason: "it is no text in UTF-8".into() })?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(named(lines.map(split).map(|(name, label)| (absolute(path, name), label)).collect(), opened))
+    let mut folders = Folders::default();
+    let named_there = lines.map(split).map(|(name, label)| (absolute(path, name, &mut folders), label)).collect();
+    Ok(named(named_there, opened))
 }
 
 /// A line's path and label: what follows the last tab or blank, where what stands before is an image's name.

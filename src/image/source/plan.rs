@@ -8,6 +8,7 @@ use super::address::shown;
 use super::format::{Source, is_regular};
 use super::images::ImageFiles;
 use super::kept::Opened;
+use super::real::Folders;
 use super::select::Selection;
 use super::{address, archive, cifar, files, folder, idx, lance, list, place, remote, svhn, table, tarball, zipped};
 use crate::error::{Error, Result};
@@ -84,7 +85,10 @@ fn plan(given: &Path) -> Result<Vec<Source>> {
         return plan_address(address);
     }
     let found = fs::metadata(given).map_err(Error::io("read", given))?;
-    let path = std::path::absolute(given).map_err(Error::io("find", given))?;
+    let path = match found.is_dir() {
+        true => fs::canonicalize(given).map_err(Error::io("find", given))?,
+        false => Folders::default().path(given),
+    };
     if !found.is_dir() && !found.is_file() {
         let reason = is_regular(&found).err().map(|error| error.to_string()).unwrap_or_default();
         Err(Error::BadImage { uri: path.display().to_string(), reason })

@@ -20,6 +20,7 @@ use super::archive::share;
 use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, Table, too_large};
 use super::kept::Opened;
 use super::place::{self, Seekable};
+use super::real::Folders;
 use super::uris;
 use crate::error::{Error, Result};
 use crate::schema;
@@ -57,12 +58,13 @@ pub(super) fn plan(path: &Path, opened: &Opened) -> Result<Vec<Source>> {
         Some(labels) => Some(cast(labels, &DataType::Utf8).map_err(bad)?),
         None => None,
     };
-    let mut shared = None;
+    let (mut shared, mut folders) = (None, Folders::default());
     let mut named = Vec::with_capacity(uris.len());
     for (row, uri) in uris.as_string::<i32>().iter().enumerate() {
         let Some(uri) = uri.map(str::trim).filter(|uri| !uri.is_empty()) else { continue };
         let label = labels.as_ref().map(|labels| labels.as_string::<i32>()).filter(|labels| labels.is_valid(row));
-        named.push((uris::absolute(path, uri), label.map(|labels| share(&mut shared, labels.value(row)))));
+        named
+            .push((uris::absolute(path, uri, &mut folders), label.map(|labels| share(&mut shared, labels.value(row)))));
     }
     let mut sources = uris::named(named, opened);
     if let Some(first) = sources.first_mut() {

@@ -1,5 +1,6 @@
 //! Tar archives, compressed or not.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -43,13 +44,25 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
             return Ok(sources);
         }
     }
+    let superseded = superseded(&mut images);
     label(&mut images);
     let archive = path.to_path_buf();
     let read = move || {
         let body = Forward::new(forward::open(&archive, gzip)?);
         Ok(Box::new(Members { body, gzip }) as Box<dyn Reader>)
     };
-    Ok(vec![Source { cut: ended.err().map(|error| error.to_string()), ..Source::inside(path, images, read) }])
+    let cut = ended.err().map(|error| error.to_string());
+    Ok(vec![Source { superseded, by_folder: true, cut, ..Source::inside(path, images, read) }])
+}
+
+/// Take out the members that a later one of the same name replaces, as whoever unpacks the archive does, and count them.
+fn superseded(images: &mut Vec<Entry>) -> usize {
+    let before = images.len();
+    let mut seen = HashSet::with_capacity(before);
+    let last: Vec<bool> = images.iter().rev().map(|image| seen.insert(image.name.clone())).collect();
+    let mut last = last.into_iter().rev();
+    images.retain(|_| last.next().unwrap_or(true));
+    before - images.len()
 }
 
 /// What an error began with: the archive's reader puts words of its own before it.

@@ -612,7 +612,7 @@ fn names_in_a_list_at_an_address_lie_beside_it() {
         ("s3://bucket/list.csv", "/e/a.png", "s3://bucket/e/a.png"),
         ("/d/list.csv", "https://host/a.png", "https://host/a.png"),
     ] {
-        assert_eq!(absolute(Path::new(list), name), address);
+        assert_eq!(absolute(Path::new(list), name, &mut Folders::default()), address);
     }
 }
 

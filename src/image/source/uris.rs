@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::format::{Entry, Label, Source};
 use super::images::ImageFiles;
 use super::kept::Opened;
+use super::real::Folders;
 use super::{address, files};
 
 impl Opened {
@@ -18,16 +19,14 @@ impl Opened {
 
 /// A path in a list or table, which is relative to that file's folder, as its image's uri begins; an address is itself,
 /// with all that it carries.
-pub fn absolute(list: &Path, name: &str) -> String {
+pub fn absolute(list: &Path, name: &str, folders: &mut Folders) -> String {
     if let Some(list) = address::of(list) {
         return address::join(list, name);
     }
     if address::is_address(name) {
         return name.into();
     }
-    let path = list.parent().unwrap_or(list).join(name);
-    // without `.` and doubled slashes, as the path of a file that is given by itself
-    std::path::absolute(&path).unwrap_or(path).to_string_lossy().into_owned()
+    folders.uri(&list.parent().unwrap_or(list).join(name).to_string_lossy())
 }
 
 /// Sources of these uris: files in the order given, then what lies inside other files, together for each of those.

@@ -37,7 +37,8 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
     }
     label(&mut entries);
     let file = path.to_path_buf();
-    Ok(Source::inside(path, entries, move || Ok(Box::new(Members { archive: open(&file)? }) as Box<dyn Reader>)))
+    let read = move || Ok(Box::new(Members { archive: open(&file)? }) as Box<dyn Reader>);
+    Ok(Source { by_folder: true, ..Source::inside(path, entries, read) })
 }
 
 fn open(path: &Path) -> Result<Archive> {

@@ -148,7 +148,10 @@ mod run {
                 let valid: Vec<usize> = (0..rows).filter(|&row| files.is_valid(row)).collect();
                 let file = move |row| {
                     let uri = format!("the bytes of row {row} of the query's batch");
-                    (vec![row], Ok(ImageFile { uri, label: None, bytes: files.value(row).to_vec() }))
+                    (
+                        vec![row],
+                        Ok(ImageFile { uri, label: None, is_labelled: false, bytes: files.value(row).to_vec() }),
+                    )
                 };
                 networks.embed(name, valid.into_iter().map(file), rows)?
             }

@@ -9,7 +9,7 @@ use super::catalog::Session;
 use crate::bank;
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::store::planned_column;
+use crate::store::{Change, planned_column};
 
 /// Whether a column of `images` may be dropped: one's own, and what can be computed again.
 fn is_droppable(field: &Field) -> bool {
@@ -25,6 +25,7 @@ impl Session {
         };
         let name = IdentNormalizer::default();
         let lock = self.store.lock()?;
+        let before = self.store.version(schema::IMAGES).await?;
         let table = self.store.schema(schema::IMAGES).await?;
         match alter.operations.as_slice() {
             [ast::AlterTableOperation::AddColumn { if_not_exists, column_def, column_position: None, .. }] => {
@@ -62,6 +63,9 @@ impl Session {
             [operation] => return Err(unsupported(operation.to_string())),
             several => return Err(unsupported(format!("{} operations at once", several.len()))),
         }
+        let operations: Vec<String> = alter.operations.iter().map(ToString::to_string).collect();
+        let change = Change { detail: Some(operations.join(", ")), ..Change::of("alter") };
+        self.store.record(&lock, before, change).await?;
         self.reregister(schema::IMAGES).await
     }
 

@@ -106,7 +106,27 @@ impl Session {
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         let statement = settled(statement)?;
         self.refuse_broken_views(&statement)?;
+        self.register_versions(&statement).await?;
         Ok(self.context.state().statement_to_plan(statement).await?)
+    }
+
+    /// Register the earlier versions of tables that a statement reads: `images@12`.
+    async fn register_versions(&self, statement: &Statement) -> Result<()> {
+        for reference in self.context.state().resolve_table_references(statement)? {
+            let Some(name) = self.name_in_database(&reference) else { continue };
+            let Some((table, version)) = name.split_once('@') else { continue };
+            let Some(table) = schema::TABLES.into_iter().find(|known| *known == table) else { continue };
+            let Ok(version) = version.parse() else { continue };
+            if self.context.table_exist(in_database(&name))? {
+                continue;
+            }
+            let kept = self.store.versions(table).await?;
+            if !kept.contains(&version) {
+                return Err(Error::NoVersion { table: table.into(), version, kept });
+            }
+            self.context.register_table(in_database(&name), self.store.provider(table, Some(version)).await?)?;
+        }
+        Ok(())
     }
 
     /// Register one of the database's tables at its latest version, and the views over it.
@@ -190,6 +210,7 @@ impl Session {
     /// Plan a definition and register its view.
     pub(super) async fn register_view(&self, definition: &str) -> Result<()> {
         let statement = DFParser::parse_sql(definition)?.pop_front().ok_or(Error::EmptyQuery)?;
+        self.register_versions(&statement).await?;
         let mut plan = self.context.state().statement_to_plan(statement).await?;
         if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &mut plan {
             view.name = in_database(view.name.table());

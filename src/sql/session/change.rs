@@ -15,7 +15,7 @@ use super::catalog::{Session, in_database};
 use super::statement::{SUPPORTED_CHANGES, expression, parsed};
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::store::WriteLock;
+use crate::store::{Change, WriteLock};
 
 impl Session {
     /// Delete the images for which a predicate holds, in one commit, and count them. It may call any function.
@@ -34,6 +34,7 @@ impl Session {
     /// Carry out a change of rows of `images`, and count them.
     pub(super) async fn change(&self, statement: &ast::Statement) -> Result<u64> {
         let lock = self.store.lock()?;
+        let before = self.store.version(schema::IMAGES).await?;
         // others may have written since the session began
         self.reregister(schema::IMAGES).await?;
         let count = match statement {
@@ -55,20 +56,57 @@ impl Session {
             }
         };
         if count > 0 {
+            self.store.record(&lock, before, Change { row_count: count, ..described(statement) }).await?;
             self.reregister(schema::IMAGES).await?;
         }
         Ok(count)
     }
 
     async fn delete(&self, lock: &WriteLock, rows: LogicalPlan) -> Result<u64> {
-        let (qualifier, field) = rows.schema().qualified_field_with_unqualified_name(schema::ID)?;
-        let id = Expr::Column(Column::from((qualifier, field)));
-        let plan = LogicalPlanBuilder::from(rows).project([id])?.build()?;
-        let ids = self.columns(plan).await?.remove(0);
+        let mut columns = Vec::new();
+        for name in [schema::ID, schema::DATASET, schema::URI, schema::CONTENT_HASH] {
+            let (qualifier, field) = rows.schema().qualified_field_with_unqualified_name(name)?;
+            columns.push(Expr::Column(Column::from((qualifier, field))));
+        }
+        let plan = LogicalPlanBuilder::from(rows).project(columns)?.build()?;
+        let mut columns = self.columns(plan).await?.into_iter();
+        let mut next = || columns.next().ok_or(Error::EmptyQuery);
+        let (ids, images) = (next()?, [next()?, next()?, next()?]);
         self.begin_commit();
+        // first: a row that is there still is not taken for deleted
+        self.store.remember_deleted(lock, images).await?;
         self.store.delete_images(lock, ids.as_primitive::<UInt64Type>().values()).await?;
         Ok(ids.len() as u64)
     }
+}
+
+/// Characters of a statement that are recorded: VALUES may be long.
+const RECORDED: usize = 500;
+
+/// A change as it is recorded.
+fn described(statement: &ast::Statement) -> Change {
+    let (verb, detail, predicate) = match statement {
+        ast::Statement::Update(update) => {
+            let set: Vec<String> = update.assignments.iter().map(ToString::to_string).collect();
+            let from = match &update.from {
+                Some(ast::UpdateTableFromKind::BeforeSet(from) | ast::UpdateTableFromKind::AfterSet(from)) => {
+                    let from: Vec<String> = from.iter().map(ToString::to_string).collect();
+                    format!(" FROM {}", from.join(", "))
+                }
+                None => String::new(),
+            };
+            ("update", Some(format!("SET {}{from}", set.join(", "))), update.selection.as_ref())
+        }
+        ast::Statement::Delete(delete) => ("delete", None, delete.selection.as_ref()),
+        ast::Statement::Insert(insert) => ("insert", Some(insert.to_string()), None),
+        _ => ("delete", None, None),
+    };
+    let short = |text: String| match text.char_indices().nth(RECORDED) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    };
+    let predicate = predicate.map(|condition| short(condition.to_string()));
+    Change { detail: detail.map(short), predicate, ..Change::of(verb) }
 }
 
 /// A statement of our own, its condition replaced.

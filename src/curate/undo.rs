@@ -1,0 +1,120 @@
+//! Undo and restore: an earlier version of `images` made the latest.
+
+use super::history::{Event, history};
+use crate::bank;
+use crate::error::{Error, Result};
+use crate::schema;
+use crate::store::{Change, Restored, Store};
+
+/// What [`undo`] takes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undone {
+    /// The change.
+    pub change: Change,
+    /// How.
+    pub restored: Restored,
+}
+
+/// Make `images` what it was at an earlier version: rows with their ids, labels and all columns, in one commit. Banks are
+/// behind until they are refreshed. Ids that were given since are not given again.
+///
+/// Errors: another writer; [`Error::NoVersion`]; [`Error::RestoreLosesColumn`] where a bank stands on embeddings that the
+/// version does not have.
+pub async fn restore(store: &Store, version: u64) -> Result<Restored> {
+    let lock = store.lock()?;
+    let found = restored(store, version).await?;
+    if found.from == version {
+        return Ok(found);
+    }
+    store.restore(&lock, version, "restore").await
+}
+
+/// What [`restore`] would do.
+pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
+    let restored = store.restored(version).await?;
+    let then = store.provider(schema::IMAGES, Some(version)).await?.schema();
+    for bank in bank::list(store).await? {
+        if then.field_with_name(&bank.backbone).is_err() {
+            return Err(Error::RestoreLosesColumn { version, column: bank.backbone, bank: bank.name });
+        }
+    }
+    Ok(restored)
+}
+
+/// Take the latest change of `images` back that is not taken back already. A second time, it is the one before that.
+///
+/// Errors: as [`restore`]; [`Error::NothingToUndo`]; [`Error::NotRecorded`] where nobody knows which versions belong to it.
+pub async fn undo(store: &Store) -> Result<Undone> {
+    let lock = store.lock()?;
+    let Undone { change, restored } = undone(store).await?;
+    let restored = store.restore(&lock, restored.version, "undo").await?;
+    Ok(Undone { change, restored })
+}
+
+/// What [`undo`] would do.
+pub async fn undone(store: &Store) -> Result<Undone> {
+    let events = history(store).await?;
+    let change = latest(&events)?;
+    let restored = restored(store, change.version_before).await?;
+    Ok(Undone { change, restored })
+}
+
+/// The latest change whose effect is still there. What a restored version holds is what led to it.
+fn latest(events: &[Event]) -> Result<Change> {
+    let mut at = events.last().map_or(0, |event| event.after);
+    for event in events.iter().rev() {
+        if event.before >= at {
+            continue;
+        }
+        match &event.change {
+            Some(change) if event.after == at => match change.restored_version {
+                Some(version) => at = version,
+                None if change.is_of_storage() => at = event.before,
+                None => return Ok(change.clone()),
+            },
+            _ => {
+                let (before, after) = (event.before, event.after.min(at));
+                return Err(Error::NotRecorded { before, after });
+            }
+        }
+    }
+    Err(Error::NothingToUndo)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(verb: &str, before: u64, after: u64, restored_version: Option<u64>) -> Event {
+        let change =
+            Change { version_before: before, version_after: Some(after), restored_version, ..Change::of(verb) };
+        Event { before, after, change: (!verb.is_empty()).then_some(change), is_kept: true }
+    }
+
+    #[test]
+    fn what_is_undone_is_the_latest_that_is_still_there() {
+        let ingest = event("ingest", 1, 4, None);
+        let delete = event("delete", 4, 6, None);
+        let optimize = event("optimize", 6, 7, None);
+        let undo = event("undo", 7, 8, Some(4));
+        let update = event("update", 8, 9, None);
+        let found = |events: &[&Event]| {
+            let events: Vec<Event> = events.iter().copied().cloned().collect();
+            latest(&events).map(|change| change.verb).map_err(|error| error.to_string())
+        };
+        assert_eq!(found(&[&ingest, &delete]).unwrap(), "delete");
+        assert_eq!(found(&[&ingest, &delete, &optimize]).unwrap(), "delete");
+        assert_eq!(found(&[&ingest, &delete, &optimize, &undo]).unwrap(), "ingest");
+        assert_eq!(found(&[&ingest, &delete, &optimize, &undo, &update]).unwrap(), "update");
+        let undone_twice = event("undo", 8, 9, Some(1));
+        assert!(found(&[&ingest, &delete, &optimize, &undo, &undone_twice]).unwrap_err().contains("nothing to undo"));
+        let redone = event("restore", 8, 9, Some(6));
+        assert_eq!(found(&[&ingest, &delete, &optimize, &undo, &redone]).unwrap(), "delete");
+        let unknown = event("", 9, 12, None);
+        let error = found(&[&ingest, &delete, &optimize, &undo, &update, &unknown]).unwrap_err();
+        assert!(error.contains("from version 9 of images to 12"), "{error}");
+        let inside = event("restore", 9, 10, Some(3));
+        let error = found(&[&ingest, &delete, &optimize, &undo, &update, &inside]).unwrap_err();
+        assert!(error.contains("from version 1 of images to 3"), "{error}");
+    }
+}

@@ -1,0 +1,142 @@
+//! The table `curation_log`: what changed `images`, and the way back to an earlier version of it.
+
+use std::collections::HashSet;
+
+use arrow::array::AsArray;
+use arrow::datatypes::UInt64Type;
+use futures::TryStreamExt;
+use serde::{Deserialize, Serialize};
+
+use super::{Fragments, Store, WriteLock, now};
+use crate::error::{Error, Result};
+use crate::schema;
+
+/// A change of `images`: a row of `curation_log`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// When it was done, UTC.
+    pub changed_at: String,
+    /// `ingest`, `embed`, `score`, `insert`, `update`, `delete`, `alter`, `optimize`, `undo` or `restore`.
+    pub verb: String,
+    /// What was written.
+    pub detail: Option<String>,
+    /// SQL over `images`: which rows.
+    pub predicate: Option<String>,
+    /// Rows that were written or deleted.
+    pub row_count: u64,
+    /// The version of `images` that it found.
+    pub version_before: u64,
+    /// The version that it left; `None` where it was interrupted.
+    pub version_after: Option<u64>,
+    /// Of undo and restore: the version whose rows came back.
+    pub restored_version: Option<u64>,
+    /// Of undo and restore: the largest id that `images` ever had.
+    pub largest_id: Option<u64>,
+}
+
+impl Change {
+    /// A change that has not been done yet.
+    pub fn of(verb: &str) -> Self {
+        Self { verb: verb.into(), ..Self::default() }
+    }
+
+    /// Whether the rows are the same before and after.
+    pub fn is_of_storage(&self) -> bool {
+        self.verb == "optimize"
+    }
+}
+
+/// What [`Store::restore`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The version of `images` before.
+    pub from: u64,
+    /// The version whose rows came back.
+    pub version: u64,
+    /// The version that has them now; `None` where nothing was done.
+    pub made: Option<u64>,
+    /// Images that came back.
+    pub back: usize,
+    /// Images that are gone.
+    pub gone: usize,
+}
+
+impl Store {
+    /// Record a change that is done, from version `before` of `images` to the current one; nothing where that is the same.
+    pub async fn record(&self, lock: &WriteLock, before: u64, change: Change) -> Result<()> {
+        let after = self.version(schema::IMAGES).await?;
+        if after == before {
+            return Ok(());
+        }
+        let change = Change { changed_at: now(), version_before: before, version_after: Some(after), ..change };
+        self.write_rows(lock, schema::CURATION_LOG, &[], &[change]).await
+    }
+
+    /// The changes that were recorded and are finished, in their order.
+    pub async fn changes(&self) -> Result<Vec<Change>> {
+        let mut changes: Vec<Change> = self.read_rows(schema::CURATION_LOG).await?;
+        changes.retain(|change| change.version_after.is_some());
+        changes.sort_by(|a, b| (a.version_after, &a.changed_at).cmp(&(b.version_after, &b.changed_at)));
+        Ok(changes)
+    }
+
+    /// The largest id that `images` had when an earlier version of it was restored; that version knows nothing of it.
+    pub(super) async fn largest_id_before_restores(&self) -> Result<u64> {
+        let column = "largest_id";
+        let mut largest = 0;
+        let mut batches = self.scan(schema::CURATION_LOG, None, &[column], Some("largest_id IS NOT NULL")).await?;
+        while let Some(batch) = batches.try_next().await? {
+            largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
+        }
+        Ok(largest)
+    }
+
+    /// What [`Self::restore`] would do.
+    ///
+    /// Errors: [`Error::NoVersion`] for a version that is not kept.
+    pub async fn restored(&self, version: u64) -> Result<Restored> {
+        let from = self.version(schema::IMAGES).await?;
+        let kept = self.versions(schema::IMAGES).await?;
+        if !kept.contains(&version) {
+            return Err(Error::NoVersion { table: schema::IMAGES.into(), version, kept });
+        }
+        let (now, then) = self.different(schema::IMAGES, from, version).await?;
+        let (now, then) = (self.ids(&now).await?, self.ids(&then).await?);
+        let (back, gone) = (then.difference(&now).count(), now.difference(&then).count());
+        Ok(Restored { from, version, made: None, back, gone })
+    }
+
+    async fn ids(&self, fragments: &Fragments) -> Result<HashSet<u64>> {
+        let mut ids = HashSet::new();
+        let mut batches = self.scan_fragments(fragments, &[schema::ID], None).await?;
+        while let Some(batch) = batches.try_next().await? {
+            ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());
+        }
+        Ok(ids)
+    }
+
+    /// Make `images` what it was at an earlier version, in one commit: rows with their ids, and columns. Versions in
+    /// between stay. Ids that were given since are not given again.
+    ///
+    /// Errors: [`Error::NoVersion`].
+    pub async fn restore(&self, lock: &WriteLock, version: u64, verb: &str) -> Result<Restored> {
+        let restored = self.restored(version).await?;
+        let mut change = Change {
+            changed_at: now(),
+            row_count: (restored.back + restored.gone) as u64,
+            version_before: restored.from,
+            restored_version: Some(version),
+            largest_id: Some(self.largest_id().await?),
+            ..Change::of(verb)
+        };
+        // first: the restored version has forgotten the largest id
+        self.write_rows(lock, schema::CURATION_LOG, &[], std::slice::from_ref(&change)).await?;
+        let table = self.writable(schema::IMAGES).await?;
+        table.checkout(version).await?;
+        table.restore().await?;
+        let made = self.version(schema::IMAGES).await?;
+        change.version_after = Some(made);
+        self.write_rows(lock, schema::CURATION_LOG, &["changed_at", "version_before"], &[change]).await?;
+        Ok(Restored { made: Some(made), ..restored })
+    }
+}
