@@ -375,6 +375,10 @@ pub enum Error {
         "images holds id {largest}, and larger ones cannot be given: somebody else wrote that row, delete it (DELETE FROM images WHERE id = {largest}) or restore an earlier version"
     )]
     NoFreeId { largest: u64 },
+    #[error(
+        "the file system of {uri} has no locks ({reason}), without which two writers could lose each other's rows: mount it with locks (Lustre: -o flock), or write the database on another one; it can be read here"
+    )]
+    NoLocks { uri: String, reason: String },
     #[error("version {version} of {table} is not kept: {}", versions(kept))]
     NoVersion { table: String, version: u64, kept: Vec<u64> },
     #[error(

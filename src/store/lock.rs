@@ -37,13 +37,24 @@ impl WriteLock {
         match file.try_lock() {
             Ok(()) => Ok(Self { file }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked { uri: folder.display().to_string(), lock: path }),
+            Err(TryLockError::Error(source)) if has_no_locks(&source) => {
+                Err(Error::NoLocks { uri: folder.display().to_string(), reason: source.to_string() })
+            }
             Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
         }
     }
 }
 
+/// Whether the file system has no locks, rather than another program this one.
+fn has_no_locks(error: &std::io::Error) -> bool {
+    const ENOSYS: i32 = 38;
+    const ENOLCK: i32 = 37;
+    error.kind() == ErrorKind::Unsupported || matches!(error.raw_os_error(), Some(ENOSYS | ENOLCK))
+}
+
 /// A place among the readers of a database, held as long as the value lives: versions they may be reading are not
-/// pruned meanwhile. Where the folder is read-only there is none, and nothing can be pruned either.
+/// pruned meanwhile. Where the folder is read-only, or on a file system without locks, there is none, and nothing can be
+/// pruned either.
 #[derive(Debug)]
 pub struct ReadLock {
     file: Option<File>,
@@ -60,11 +71,15 @@ impl ReadLock {
     /// no database.
     pub(super) async fn join(folder: &Path, is_database: bool) -> Result<Self> {
         let path = folder.join("readers.lock");
-        let writing = OpenOptions::new().create(is_database).truncate(false).write(true).open(&path);
+        // NFS grants a shared lock to who may read the file, and the exclusive one to who may write it
+        let writing = OpenOptions::new().create(is_database).truncate(false).read(true).write(true).open(&path);
         let Ok(file) = writing.or_else(|_| File::open(&path)) else { return Ok(Self { file: None }) };
         let waiting = tokio::task::spawn_blocking(move || file.lock_shared().map(|()| file));
-        let file = waiting.await.map_err(std::io::Error::other).flatten().map_err(Error::io("lock", &path))?;
-        Ok(Self { file: Some(file) })
+        match waiting.await.map_err(std::io::Error::other).flatten() {
+            Ok(file) => Ok(Self { file: Some(file) }),
+            Err(error) if has_no_locks(&error) => Ok(Self { file: None }),
+            Err(error) => Err(Error::io("lock", &path)(error)),
+        }
     }
 
     /// Run `work` while nobody else reads and nobody begins to; `None`, without running it, where somebody does.
@@ -73,5 +88,30 @@ impl ReadLock {
         let done = if file.try_lock().is_ok() { Some(work.await) } else { None };
         file.lock_shared().map_err(Error::io("lock", Path::new("readers.lock")))?;
         done.transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    /// As NFS does it: a shared lock needs a file that may be read.
+    #[tokio::test]
+    async fn the_readers_file_is_open_for_both_locks() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = ReadLock::join(folder.path(), true).await.unwrap();
+        let descriptor = lock.file.as_ref().unwrap().as_raw_fd();
+        let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap();
+        let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        assert_eq!(u32::from_str_radix(flags, 8).unwrap() & 3, 2, "O_RDWR");
+    }
+
+    #[test]
+    fn a_file_system_without_locks_is_told_from_a_lock_that_is_taken() {
+        for (code, expected) in [(38, true), (37, true), (95, true), (11, false), (13, false), (5, false)] {
+            assert_eq!(has_no_locks(&std::io::Error::from_raw_os_error(code)), expected, "{code}");
+        }
     }
 }
