@@ -73,3 +73,10 @@ async fn distinct_over_sorted_rows_with_a_limit_is_an_internal_error() {
     )
     .await;
 }
+
+#[tokio::test]
+async fn a_function_inside_a_key_is_taken_for_no_order() {
+    let query =
+        "SELECT id, row_number() OVER (ORDER BY length(label) > 0, id) AS r FROM pictures WHERE id < 3 ORDER BY id";
+    is_still_wrong(query, "does not satisfy order requirements", "1   1; 2   2", "sql/planner/keys.rs").await;
+}

@@ -42,5 +42,6 @@ mod server;
 mod shell;
 mod sklearn;
 mod slt;
+mod sqlfuzz;
 mod upkeep;
 mod views;

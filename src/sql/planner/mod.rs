@@ -10,6 +10,7 @@
 mod bounds;
 mod exec;
 mod expressions;
+mod keys;
 mod node;
 mod not_in;
 mod order;
@@ -29,6 +30,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 
 pub use bounds::{Bounds, Top};
 pub use exec::ScoreExec;
+use keys::KeysAsColumns;
 pub use node::Scored;
 use not_in::ThreeValuedIn;
 pub(crate) use order::physical_rules;
@@ -44,6 +46,8 @@ pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sy
     let at = common.unwrap_or(rules.len());
     rules.insert(at, Arc::new(PullScores(Arc::clone(banks))));
     rules.insert(at, Arc::new(ShareEmbeddings));
+    // after all that might put a key back to where it came from
+    rules.push(Arc::new(KeysAsColumns));
     rules
 }
 
