@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test rooms faults setup build release reference sql-reference bench bench-embed sanitize deny clean
+.PHONY: demo test rooms faults sqlfuzz setup build release reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -44,6 +44,12 @@ rooms:
 # the long form of the fault tests: 210 kills at random moments of every command that writes
 faults: setup
 	OUTSKIRT_KILLS=210 $(CARGO) test --locked --test suite faults:: -- --nocapture
+
+# random statements over scores, beside the same over columns, and beside DuckDB (pip install duckdb); SEED and COUNT choose
+sqlfuzz: setup
+	OUTSKIRT_SQLFUZZ_SEED=$(or $(SEED),$(shell date +%s)) OUTSKIRT_SQLFUZZ_COUNT=$(or $(COUNT),5000) \
+		OUTSKIRT_SQLFUZZ_OUT="$(abspath $(TARGET))/sqlfuzz" $(CARGO) test --locked --test suite sqlfuzz:: -- --nocapture
+	$(PYTHON) tests/sqlfuzz.py "$(abspath $(TARGET))/sqlfuzz"
 
 # the reference numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build

@@ -77,7 +77,7 @@ impl Statements {
             0 | 1 | 4 => self.score(alias),
             2 => format!("{alias}camera"),
             3 => format!("{alias}id"),
-            5 => format!("abs({} - 0.5)", self.score(alias)),
+            5 => format!("abs({} * -2)", self.score(alias)),
             6 => {
                 let condition = self.condition(alias, depth - 1);
                 format!("CASE WHEN {condition} THEN {} ELSE {} END", self.score(alias), self.score(alias))
