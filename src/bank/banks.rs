@@ -148,7 +148,8 @@ impl Banks {
         }
     }
 
-    /// The opened bank. The first caller reads it; others wait for that.
+    /// The opened bank. The first caller reads it; others wait for that. What could not be read is tried again by the next
+    /// who asks.
     ///
     /// Called from SQL functions, which are synchronous and may run on any executor: the reading has a thread
     /// and a runtime of its own, so it cannot block the one it is called from.
@@ -164,7 +165,10 @@ impl Banks {
                 .map(Arc::new)
                 .map_err(|error| error.to_string())
         });
-        bank.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
+        bank.clone().map_err(|reason| {
+            forget(&self.opened, |there| Arc::ptr_eq(there, &slot));
+            Error::BankUnreadable { bank: definition.name.clone(), reason }
+        })
     }
 
     /// The Gaussians of a bank. The first caller fits them, as [`Self::open`] reads a bank.
@@ -181,7 +185,10 @@ impl Banks {
                 .map(Arc::new)
                 .map_err(|error| error.to_string())
         });
-        gaussian.clone().map_err(|reason| Error::BankUnreadable { bank: definition.name.clone(), reason })
+        gaussian.clone().map_err(|reason| {
+            forget(&self.gaussians, |there| Arc::ptr_eq(there, &slot));
+            Error::BankUnreadable { bank: definition.name.clone(), reason }
+        })
     }
 
     /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.
@@ -198,4 +205,9 @@ impl Banks {
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         of_banks.into_iter().chain(notices.iter().cloned()).collect()
     }
+}
+
+/// Take what could not be read out of what is kept.
+fn forget<Key, Slot>(kept: &Mutex<HashMap<Key, Slot>>, is_it: impl Fn(&Slot) -> bool) {
+    kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, slot| !is_it(slot));
 }

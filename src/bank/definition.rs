@@ -57,7 +57,7 @@ impl Definition {
 
     /// The same, or outside 1..rows where queries leave their own row out.
     pub fn check_k_of(&self, k: i128, leaves_out: bool) -> Result<usize> {
-        let most = self.row_count - usize::from(leaves_out);
+        let most = self.row_count.saturating_sub(usize::from(leaves_out));
         match usize::try_from(k) {
             Ok(k) if (1..=most).contains(&k) => Ok(k),
             _ => Err(Error::KOutOfRange { bank: self.name.clone(), k, rows: self.row_count, most }),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw};
+use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw, tune};
 use super::origin::at_origin;
 use super::rows::read_whole;
 use super::{Definition, exact};
@@ -72,7 +72,13 @@ pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, whi
         exact::save(store, lock, bank, rows.as_ref()).await?;
     }
     match rows {
-        Some(rows) if with_graph => save_hnsw(store, bank, &build_hnsw(bank, &rows)?, lock),
+        Some(rows) if with_graph => {
+            let mut hnsw = build_hnsw(bank, &rows)?;
+            drop(rows);
+            // where it cannot be measured it is searched as one that was not
+            let quality = tune(store, bank, &mut hnsw).await.ok();
+            save_hnsw(store, bank, &hnsw, quality, lock)
+        }
         _ => Ok(()),
     }
 }

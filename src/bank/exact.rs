@@ -105,6 +105,10 @@ pub(super) async fn load(
         return Ok(None);
     };
     let (mut exact, mut ids) = opened.map_err(|error| bad(error.to_string()))?;
+    if (exact.dimension(), ids.len()) != (bank.dimension, found.rows) {
+        let (rows, dimension) = (ids.len(), exact.dimension());
+        return Err(bad(format!("it holds {rows} rows of {dimension} numbers, and says that it was made from others")));
+    }
     if !same {
         let known = ids;
         let removed: HashSet<u64> = changes.removed.into_iter().collect();

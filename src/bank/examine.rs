@@ -12,15 +12,15 @@ use super::rows::{draw, read_whole};
 use super::{Bank, Calibration, Definition, exact, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors, embedding, normalize};
-use crate::index::{Exact, IndexKind, Origin, Search, Storage, kth_distances_brute};
+use crate::index::{Exact, IndexKind, LEAST_RECALL, Origin, Search, kth_distances_brute, tolerance};
 use crate::schema;
 use crate::store::memory;
 use crate::store::{Store, WriteLock};
 
 /// How far distances of exact search may be from brute force, kept scores from both, and a graph's below them.
 const TOLERANCE: f32 = 1e-5;
-/// Share of sampled k-th distances that even a poor graph has right.
-const LEAST_RECALL: f64 = 0.5;
+/// Share of the sampled k-th distances that a graph has right: what it is to have, and what chance makes of that in a sample.
+const LEAST_SHARE: f64 = LEAST_RECALL - 0.04;
 
 /// How something was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -248,18 +248,25 @@ async fn check_graph(store: &Store, bank: &Definition, exact: &Bank, sample: usi
     let (truth, distances) = (exact.kth_distances(queries, bank.k)?, opened.kth_distances(queries, bank.k)?);
     let bad = |reason| Error::BadIndexFile { path: path.clone(), reason };
     // a graph misses neighbours: what it finds instead is farther. Numbers in fewer bits move both ways
-    let rounded = found.options.storage != Storage::F32;
-    if !rounded && truth.iter().zip(&distances).any(|(exact, graph)| *graph < exact - TOLERANCE) {
+    let tolerance = |query| tolerance(found.options.storage, found.step, queries.row(query));
+    let differences: Vec<f32> = truth.iter().zip(&distances).map(|(exact, graph)| graph - exact).collect();
+    let nearer = differences.iter().enumerate().any(|(query, &off)| off < -tolerance(query));
+    if nearer {
         return Err(bad("it finds neighbours nearer than there are".into()));
     }
-    let right = truth.iter().zip(&distances).filter(|(a, b)| (*a - *b).abs() <= TOLERANCE).count();
-    if !rounded && (right as f64) < LEAST_RECALL * truth.len() as f64 {
+    let right = differences.iter().enumerate().filter(|&(query, off)| off.abs() <= tolerance(query)).count();
+    if (right as f64) < LEAST_SHARE * truth.len() as f64 {
         return Err(bad(format!("of {} sampled k-th distances only {right} are right", truth.len())));
     }
-    let off = largest(truth.iter().zip(&distances).map(|(a, b)| (a - b).abs()));
+    if let Some(kept) = found.quality.filter(|kept| !kept.is_enough()) {
+        let (percent, least) = (100.0 * kept.recall, 100.0 * LEAST_RECALL);
+        let reason = format!("it found {percent:.1} % of the k-th distances where {least} % are to be right");
+        return Err(bad(format!("{reason}: where that stays, make the bank without a graph")));
+    }
+    let off = largest(differences.iter().map(|off| off.abs()));
     let churn = churn_of(store, bank, &base).await?;
     Ok(format!(
-        "checksum right; built from version {}, {:.1} % changed since; {right} of {} k-th distances exact, off by {off:.1e} at most",
+        "checksum right; built from version {}, {:.1} % changed since; {right} of {} k-th distances right, off by {off:.1e} at most",
         base.table_version,
         100.0 * churn,
         truth.len()

@@ -3,10 +3,8 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::changes::changes;
 use super::derived::{Derived, make};
-use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw};
-use super::origin::at_origin;
+use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, load_hnsw, save_hnsw, tune};
 use super::rows::read_whole;
 use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
 use super::stream::Streamed;
@@ -14,7 +12,7 @@ use super::{Definition, exact, find};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::index::{
-    self, Device, Exact, Found, Hnsw, IndexKind, Kth, Neighbor, NeighborIndex, Processor, Question, Search,
+    self, Device, Exact, Found, Hnsw, IndexKind, Kth, Neighbor, NeighborIndex, Processor, Quality, Question, Search,
     SearchOptions, Sidecar, check_device,
 };
 use crate::store::Store;
@@ -133,22 +131,27 @@ impl Bank {
             return Err(Error::NoHnsw { bank: definition.name });
         }
         check_graph_memory(&definition, false)?;
-        let path = hnsw_path(store, &definition);
         let wanted = hnsw_sidecar(&definition)?;
-        let loaded = match wanted.verify(&path) {
-            Ok(found) => load(store, &path, &definition, &found).await,
-            Err(reason) => Err(reason),
+        let loaded = async || -> Result<(Hnsw, Option<Quality>)> {
+            let found = wanted.verify(&hnsw_path(store, &definition))?;
+            let mut hnsw = load_hnsw(store, &definition, &found).await?;
+            let quality = match found.quality {
+                Some(quality) => Some(quality),
+                // one of an earlier version of the program
+                None => tune(store, &definition, &mut hnsw).await.ok(),
+            };
+            Ok((hnsw, quality))
         };
-        let mut notice = None;
-        let index = match loaded {
-            Ok(hnsw) => hnsw,
+        let mut notices = Vec::new();
+        let (index, quality) = match loaded().await {
+            Ok(loaded) => loaded,
             Err(reason) => {
-                let rows = read_whole(store, &definition).await?;
-                let hnsw = build_hnsw(&definition, &rows)?;
+                let mut hnsw = build_hnsw(&definition, &read_whole(store, &definition).await?)?;
+                let quality = tune(store, &definition, &mut hnsw).await.ok();
                 let current = find(store, &definition.name).await?;
-                notice = Some(if current.table_version == definition.table_version {
+                notices.push(if current.table_version == definition.table_version {
                     // a reader repairs the file where it may: not beside a writer, nor without the right to
-                    let saved = store.lock().and_then(|lock| save_hnsw(store, &definition, &hnsw, &lock));
+                    let saved = store.lock().and_then(|lock| save_hnsw(store, &definition, &hnsw, quality, &lock));
                     match saved {
                         Ok(()) => format!("{reason}; rebuilt"),
                         Err(unsaved) => format!("{reason}; rebuilt in memory only ({unsaved})"),
@@ -157,15 +160,22 @@ impl Bank {
                     let (name, version) = (&definition.name, definition.table_version);
                     format!("bank {name}@{version}: the graph of this version was built for this session")
                 });
-                hnsw
+                (hnsw, quality)
             }
         };
+        if let Some(quality) = quality.filter(|quality| !quality.is_enough()) {
+            let (name, percent) = (&definition.name, 100.0 * quality.recall);
+            notices.push(format!(
+                "bank {name}: its graph finds {percent:.1} % of the k-th distances: SET outskirt.search = 'exact'"
+            ));
+        }
+        let notice = (!notices.is_empty()).then(|| notices.join("; "));
         Ok(Self { definition, ids: Arc::default(), index: Box::new(index), notice })
     }
 
     /// A graph as its file has it, brought up to the bank.
     pub(super) async fn load_hnsw(store: &Store, bank: &Definition, found: &Sidecar) -> Result<Self> {
-        let index = load(store, &hnsw_path(store, bank), bank, found).await?;
+        let index = load_hnsw(store, bank, found).await?;
         Ok(Self { definition: bank.clone(), ids: Arc::default(), index: Box::new(index), notice: None })
     }
 
@@ -237,23 +247,6 @@ pub(super) fn open_within(
     watch: &Arc<OnceLock<ReadProgress>>,
 ) -> Result<Bank> {
     block_on_own_runtime(folder, async |store| Bank::open_watched(&store, definition, options, watch).await)
-}
-
-/// Load a graph, and bring one of an older version of the bank up to date.
-async fn load(store: &Store, path: &Path, bank: &Definition, found: &Sidecar) -> Result<Hnsw> {
-    let mut hnsw = Hnsw::load(path, bank.dimension, found.options, found.step)?;
-    match found.origin.table_version {
-        base if base == bank.table_version && found.origin.rows == bank.row_count => {}
-        base if base < bank.table_version => {
-            let changes = changes(store, &at_origin(store, bank, &found.origin).await?, bank).await?;
-            hnsw.change(&changes.removed, &changes.vectors, &changes.ids)?;
-        }
-        base => {
-            let reason = format!("it was built from version {base} of images");
-            return Err(Error::BadIndexFile { path: path.into(), reason });
-        }
-    }
-    Ok(hnsw)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Banks that follow their table: a bank is moved to the latest version, and its files made anew where too much changed.
 
 use super::changes::{Difference, churn_of, difference};
-use super::derived::{base, derived, make};
+use super::derived::{Derived, base, derived, make};
+use super::graph::has_worn;
 use super::tags::{advance_version, untag_other_versions};
 use super::{Definition, changes, find, list};
 use crate::error::{Error, Result};
@@ -93,6 +94,11 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
         }
     }
     make(store, lock, &bank, &outdated).await?;
+    let keeps_graph = derived(&bank)?.contains(&Derived::Graph) && !outdated.contains(&Derived::Graph);
+    if keeps_graph && has_worn(store, &bank, lock).await {
+        make(store, lock, &bank, &[Derived::Graph]).await?;
+        outdated.push(Derived::Graph);
+    }
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
     untag_other_versions(store, &bank).await?;

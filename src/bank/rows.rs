@@ -143,6 +143,19 @@ pub(super) fn each_of(
     Ok(())
 }
 
+/// Normalised embeddings of some rows of a bank, in the order of the table.
+pub(super) async fn rows_of(store: &Store, bank: &Definition, ids: &[u64]) -> Result<Rows> {
+    let listed: Vec<String> = ids.iter().map(u64::to_string).collect();
+    let among = format!("{} IN ({})", schema::ID, listed.join(", "));
+    let mut rows = Rows::with_capacity(ids.len(), bank.dimension);
+    for_each_embedding(store, bank, Some(bank.follows()), &among, |_, unit| {
+        rows.push(unit);
+        Ok(())
+    })
+    .await?;
+    Ok(rows)
+}
+
 /// Normalised embeddings of up to `count` of the images for which a predicate holds, the same ones each time.
 pub(super) async fn draw(
     store: &Store,

@@ -1,7 +1,9 @@
 //! How the banks of a database stand: beside their table, their files and their calibrations.
 
+use super::graph::quality_of;
 use super::{Calibration, Definition, churn, list, list_calibrations};
 use crate::error::Result;
+use crate::index::Quality;
 use crate::schema;
 use crate::store::Store;
 
@@ -15,6 +17,8 @@ pub struct Status {
     /// Share of its rows that has changed since its index files were made; `None` where a file is missing, or where the
     /// version that it was made from is no longer kept.
     pub churn: Option<f64>,
+    /// How its graph answered when it was last measured; `None` without a graph, or where it was not.
+    pub quality: Option<Quality>,
     /// Its calibration at its own k.
     pub calibration: Option<Calibration>,
 }
@@ -38,7 +42,8 @@ pub async fn status(store: &Store) -> Result<Vec<Status>> {
     for bank in banks {
         let calibration = calibrations.iter().find(|made| made.bank == bank.name && made.k == bank.k).cloned();
         let churn = churn(store, &bank).await.ok().flatten();
-        all.push(Status { is_current: bank.follows() == images, churn, calibration, bank });
+        let quality = quality_of(store, &bank);
+        all.push(Status { is_current: bank.follows() == images, churn, quality, calibration, bank });
     }
     Ok(all)
 }

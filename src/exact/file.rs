@@ -19,10 +19,11 @@ use bytemuck::{Pod, cast_slice};
 use rayon::prelude::*;
 
 use crate::code::{CodedCell, PANEL};
-use crate::lanes::{Line, Rows, lines_of};
-use crate::layout::{Cell, Exact, Head, Parts};
+use crate::lanes::{Line, Rows, are_finite, floats, lines_of};
+use crate::layout::{Cell, Exact, Head, Parts, check_units};
 use crate::numbers::RowNumber;
 use crate::path::Path;
+use crate::slack::MOST_NUMBERS;
 use crate::storage::{FileRows, Kept, bad, read_rows};
 
 /// The first eight bytes, which say the byte order too.
@@ -97,6 +98,26 @@ impl Header {
 
     pub(crate) fn codes_at(self) -> u64 {
         self.rows_at() + self.rows * self.row_bytes()
+    }
+
+    /// Whether there can be a bank of which this is true, whoever wrote the checksum: no sum or product of it is too large from
+    /// here on.
+    fn is_possible(self) -> bool {
+        (1..=MOST_NUMBERS as u64).contains(&self.dimension)
+            && (1..u64::from(u32::MAX)).contains(&self.rows)
+            && (1..=self.rows).contains(&self.cells)
+            && self.head <= self.dimension
+            && (0.0..1.0).contains(&f64::from_bits(self.defect))
+            && self.coded <= 1
+            && (self.codes_at()..1 << 60).contains(&self.index)
+    }
+
+    /// Bytes of the index.
+    fn index_bytes(self) -> u64 {
+        let width = 64 * self.width() as u64;
+        let heads = if self.head == 0 { 0 } else { self.cells * width };
+        let cells = self.cells * (self.row_bytes() + size_of::<CellEntry>() as u64);
+        self.head * self.dimension * 4 + cells + heads + width + self.rows * (4 + 4 + 8)
     }
 
     /// Numbers per row that are coded, in whole lines.
@@ -230,13 +251,16 @@ impl Stored {
         if header.format != FORMAT {
             return Err(bad(format!("format {}, this outskirt reads {FORMAT}", header.format)));
         }
-        if header.note > length {
+        if header.note > length - HEADER as u64 {
             return Err(bad("its beginning is damaged"));
         }
         let mut note = vec![0; header.note as usize];
         file.read_exact_at(&mut note, HEADER as u64)?;
         if header.check != header.checked(&note) {
             return Err(bad("its beginning is damaged"));
+        }
+        if !header.is_possible() {
+            return Err(bad("its beginning says what cannot be"));
         }
         let note = String::from_utf8(note).map_err(|_| bad("its beginning is damaged"))?;
         Ok(Self { file, header, note })
@@ -299,13 +323,19 @@ impl Stored {
         let header = self.header;
         let (n, d, cells) = (header.rows as usize, header.dimension as usize, header.cells as usize);
         let length = self.file.metadata()?.len();
-        let index_length = length.checked_sub(header.index).ok_or_else(|| bad("it was cut off"))?;
-        let mut index = vec![0; index_length as usize];
+        if length < header.index + header.index_bytes() {
+            return Err(bad("it was cut off"));
+        }
+        let mut index = vec![0; (length - header.index) as usize];
         read_in_parts(&self.file, &mut index, header.index)?;
         if u64::from(crc32fast::hash(&index)) != header.index_check {
             return Err(bad("its index is damaged"));
         }
-        // what a checksum says is right was written by us: lengths fit
+        // a checksum tells chance from what was written, and not who wrote it
+        let lies = || bad("its index says what cannot be");
+        if index.len() as u64 != header.index_bytes() {
+            return Err(lies());
+        }
         let mut index = Cursor(&index);
         let (head, width, stride) = (header.head as usize, header.width(), lines_of(d));
         let directions = index.take::<f32>(head * d);
@@ -313,7 +343,12 @@ impl Stored {
         let centroid_heads = if head == 0 { centroids.clone() } else { index.take(cells * width) };
         let mean_head = index.take(width);
         let entries = index.take::<CellEntry>(cells);
-        let (numbers, checks, ids) = (index.take(n), index.take::<u32>(n), index.take(n));
+        let (numbers, checks, ids) = (index.take(n), index.take::<u32>(n), index.take::<u64>(n));
+        let lines = [&centroids, &centroid_heads, &mean_head];
+        let numbers_fit = are_finite(&directions) && lines.iter().all(|lines| are_finite(floats(lines)));
+        if !numbers_fit || !are_cells(&entries, header) || !are_all(&numbers) || !ids.is_sorted_by(|a, b| a < b) {
+            return Err(lies());
+        }
         let mut first_row = 0;
         let cells = entries.iter().map(|entry| {
             let cell = Cell { first_row, rows: entry.rows as usize, low: entry.low, high: entry.high };
@@ -350,10 +385,38 @@ impl Stored {
             if crc32fast::hash(&bytes) != entry.check {
                 return Err(bad("codes are damaged"));
             }
-            Ok(read_codes(&bytes, entry, self.header.steps()))
+            let coded = read_codes(&bytes, entry, self.header.steps());
+            match are_codes(&coded, entry.rows as usize) {
+                true => Ok(coded),
+                false => Err(bad("its codes say what cannot be")),
+            }
         };
         places.into_par_iter().map(read).collect()
     }
+}
+
+/// Whether cells have all rows, and lie before the index, with radii that can be.
+fn are_cells(entries: &[CellEntry], header: Header) -> bool {
+    let rows = || entries.iter().map(|entry| u64::from(entry.rows)).sum::<u64>();
+    let codes = || entries.iter().map(|entry| header.code_bytes(entry.rows as usize)).sum::<u64>();
+    let is_cell = |entry: &CellEntry| {
+        let norms = [entry.low, entry.high, entry.head_norm, entry.residual];
+        entry.rows > 0 && norms.iter().all(|norm| (0.0..f32::INFINITY).contains(norm)) && entry.low <= entry.high
+    };
+    entries.iter().all(is_cell) && rows() == header.rows && header.codes_at() + codes() == header.index
+}
+
+/// Whether each of 0..n is there once.
+fn are_all(numbers: &[RowNumber]) -> bool {
+    let mut found = vec![false; numbers.len()];
+    numbers.iter().all(|number| found.get_mut(number.0 as usize).is_some_and(|found| !std::mem::replace(found, true)))
+}
+
+/// Whether codes of so many rows can be.
+fn are_codes(coded: &CodedCell, rows: usize) -> bool {
+    let of_rows = |lines: &[Line]| are_finite(&floats(lines)[..rows]);
+    let radii = coded.radii.iter().all(|&(low, high)| low <= high && high.is_finite());
+    radii && of_rows(&coded.scales) && of_rows(&coded.bases) && of_rows(&coded.tails)
 }
 
 fn read_in_parts(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
@@ -364,11 +427,21 @@ fn read_in_parts(file: &File, bytes: &mut [u8], at: u64) -> io::Result<()> {
 }
 
 impl Exact {
-    /// Why rows could not be read from their file, once some could not: nothing found is to be used.
-    pub fn failure(&self) -> Option<&str> {
+    /// Why rows could not be read from their file, the last time that some could not; what was found meanwhile is not to be
+    /// used: [`Self::failures`].
+    pub fn failure(&self) -> Option<String> {
         match &self.rows {
             Kept::Memory(_) => None,
             Kept::File(file, _) => file.failure(),
+        }
+    }
+
+    /// How many times rows could not be read from their file. Where that is more after a search than it was before, nothing
+    /// that it found is to be used; the next search reads again.
+    pub fn failures(&self) -> usize {
+        match &self.rows {
+            Kept::Memory(_) => 0,
+            Kept::File(file, _) => file.failures(),
         }
     }
 
@@ -378,9 +451,11 @@ impl Exact {
     }
 
     /// Take rows out and put others in: `numbers` has the number that each row has from now on, of those that are there by
-    /// the number it had, `None` where it is taken out; then of those that are added. From 0, each once.
+    /// the number it had, `None` where it is taken out; then of those that are added. From 0, each once. Panics where an added
+    /// row is not normalised.
     pub fn change(&mut self, rows: &Rows, numbers: &[Option<RowNumber>]) {
         assert_eq!(rows.dimension(), self.dimension, "rows of one dimension");
+        check_units(rows);
         let known = self.len();
         assert_eq!(numbers.len(), known + rows.len(), "a number for every row");
         let numbers: Vec<RowNumber> = numbers.iter().map(|number| number.unwrap_or(RowNumber::NONE)).collect();
@@ -388,6 +463,9 @@ impl Exact {
         let renumbered = |old: RowNumber| if old == RowNumber::NONE { old } else { numbers[old.0 as usize] };
         let now: Vec<RowNumber> = before.into_iter().map(renumbered).collect();
         let is_removed = |number: &RowNumber| *number == RowNumber::NONE;
+        for (cell, present) in self.cells.iter().zip(&mut self.present) {
+            *present = now[cell.first_row..][..cell.rows].iter().filter(|number| !is_removed(number)).count();
+        }
         self.removed = now.iter().filter(|number| is_removed(number)).count();
         for (cell, coded) in self.cells.iter().zip(&mut self.coded) {
             let of_cell = now[cell.first_row..][..cell.rows].iter().enumerate();

@@ -16,8 +16,9 @@ use crate::layout::{Cell, Exact, Head, Parts, by_cell, heads_of};
 use crate::numbers::{Position, RowNumber};
 use crate::options::Layout;
 use crate::path::Path;
+use crate::slack::NORM;
 use crate::storage::Kept;
-use crate::vectors::{Vectors, squared};
+use crate::vectors::{Vectors, is_unit, squared};
 
 /// Rows that find their cells together, on all threads.
 const BATCH: usize = 4096;
@@ -93,8 +94,10 @@ pub struct Placing {
 }
 
 impl Placing {
-    /// The next row, and an id of the caller's that no other has. Rows are numbered by their ids, ascending.
+    /// The next row, and an id of the caller's that no other has. Rows are numbered by their ids, ascending. Panics where the
+    /// row is not normalised.
     pub fn place(&mut self, id: u64, row: &[f32]) {
+        assert!(is_unit(row, NORM), "vectors of norm one: that of id {id} is not");
         self.ids.push(id);
         self.waiting.push(row);
         if self.waiting.len() == BATCH {

@@ -73,7 +73,7 @@ impl Frame {
                     k: layout.k as f64 * sample.len() as f64 / n as f64,
                 })
             };
-            let head = layout.head.or_else(choose).filter(|&head| head <= count);
+            let head = layout.head.or_else(choose).filter(|head| (1..=count).contains(head));
             frame.head = head.map(|head| (head, directions.clone()));
         }
         frame

@@ -19,6 +19,11 @@ pub(crate) fn floats(lines: &[Line]) -> &[f32] {
     bytemuck::cast_slice(lines)
 }
 
+/// Whether all numbers are: without a way out in between, so that many are looked at at once.
+pub(crate) fn are_finite(values: &[f32]) -> bool {
+    values.iter().fold(true, |all, value| all & value.is_finite())
+}
+
 /// Unit roundoff of f32.
 pub(crate) const U: f64 = 1.0 / (1u64 << 24) as f64;
 

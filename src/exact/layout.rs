@@ -12,9 +12,9 @@ use crate::options::Layout;
 use crate::path::Path;
 use crate::principal::{defect, spread};
 use crate::product::{Directions, Table};
-use crate::slack::{MOST_NUMBERS, RADIUS, Slack};
+use crate::slack::{MOST_NUMBERS, NORM, RADIUS, Slack};
 use crate::storage::{FileRows, Kept};
-use crate::vectors::{Vectors, squared};
+use crate::vectors::{Vectors, is_unit, squared};
 use crate::work::Counters;
 
 /// Rows per cell of a block.
@@ -98,6 +98,8 @@ pub struct Exact {
     /// The mean of all heads.
     pub(crate) mean_head: Vec<Line>,
     pub(crate) cells: Vec<Cell>,
+    /// Per cell: rows that were not taken out.
+    pub(crate) present: Vec<usize>,
     /// Per cell, where the path estimates in 8 bits.
     pub(crate) coded: Vec<CodedCell>,
     pub(crate) slack: Slack,
@@ -106,9 +108,10 @@ pub struct Exact {
 
 impl Exact {
     /// A block of a larger bank, to be shown once: quick to lay out. Cells are rows that came together, in that order.
-    /// `numbers` are those of the rows among all of the bank's.
+    /// `numbers` are those of the rows among all of the bank's; there may be none. Panics as [`Self::new`].
     pub fn block(rows: Rows, numbers: Vec<RowNumber>, path: Path) -> Self {
         assert_eq!(numbers.len(), rows.len(), "a number for every row");
+        check_units(&rows);
         let cell_of: Vec<u32> = (0..rows.len()).map(|row| (row / BLOCK_CELL) as u32).collect();
         let centroids = means(&rows, &cell_of);
         let squares = squares(&rows, &cell_of, &centroids);
@@ -131,7 +134,9 @@ impl Exact {
     }
 
     /// Take normalised vectors, n ≥ 1, of at most 2¹⁷ numbers, all finite and of norm one (but for rounding: 1 ± 2⁻²⁰).
+    /// Panics where they are not: what is skipped is proven for these alone.
     pub fn new(mut rows: Rows, layout: Layout) -> Self {
+        check_units(&rows);
         let (cell_of, head) = cells_of(&rows, layout);
         let (d, path) = (rows.dimension(), layout.path);
         let Sorted { order, squares, cells, centroids } = sorted(&rows, &cell_of, 0);
@@ -173,6 +178,7 @@ impl Exact {
             directions,
             centroid_table: table(path, &centroids, d),
             centroids,
+            present: cells.iter().map(|cell| cell.rows).collect(),
             cells,
             coded: Vec::new(),
             slack,
@@ -191,6 +197,7 @@ impl Exact {
         self.centroids.extend(centroids);
         self.centroid_table = table(path, &self.centroids, d);
         let known = self.cells.len();
+        self.present.extend(cells.iter().map(|cell| cell.rows));
         self.cells.extend(cells);
         if path == Path::Avx512Vnni {
             let coded = |number: usize| {
@@ -344,6 +351,13 @@ impl Exact {
         #[cfg(not(target_arch = "x86_64"))]
         unreachable!("no path of this processor estimates in 8 bits")
     }
+}
+
+/// Panics where a vector is not of norm one, or of numbers that are not finite.
+pub(crate) fn check_units(rows: &Rows) {
+    let of_norm_one = |row: usize| is_unit(rows.row(row), NORM);
+    let wrong = (0..rows.len()).into_par_iter().with_min_len(64).find_any(|&row| !of_norm_one(row));
+    assert!(wrong.is_none(), "vectors of norm one: row {} is not", wrong.unwrap_or_default());
 }
 
 /// The cell of each row, as a sample of them tells, and directions for heads.

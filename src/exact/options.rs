@@ -9,7 +9,8 @@ pub struct Layout {
     pub k: usize,
     /// Number of cells; `None`: chosen from the number of rows.
     pub cells: Option<usize>,
-    /// Numbers per row that are coded in 8 bits; `None`: what pays on a sample of the rows.
+    /// Numbers per row that are coded in 8 bits; `None`: what pays on a sample of the rows. The whole row where that is 0, or
+    /// more than there are directions.
     pub head: Option<usize>,
     /// Instructions to use.
     pub path: Path,

@@ -29,6 +29,9 @@ impl<'a> Running<'a> {
     pub fn visit(&mut self, block: &Exact, queries: Vectors<'_>) {
         assert_eq!(queries.len(), self.nearest.len(), "as many queries as at first");
         block.check(queries, self.question);
+        if block.is_empty() {
+            return;
+        }
         let (question, error) = (self.question, block.slack.distance);
         let (count, step) = (question.k.min(block.len()), step(queries.len(), question.k));
         let visit = |(chunk, nearest): (usize, &mut [Vec<(f64, RowNumber)>])| {

@@ -15,7 +15,7 @@ use crate::product::{FEW as FEW_VECTORS, dots, panel, products};
 use crate::queries::Queries;
 use crate::question::{Bound, Kth, Question};
 use crate::scan;
-use crate::vectors::{Vectors, distance};
+use crate::vectors::{Vectors, distance, is_unit};
 use crate::work::{Counters, Work};
 
 /// Queries that one thread takes through the bank together.
@@ -24,6 +24,8 @@ const QUERIES: usize = 2048;
 const FEW: usize = 64;
 /// Vectors of a bank that are asked about at once.
 const AT_ONCE: usize = 16_384;
+/// How far from one a query's norm is only where it was not normalised.
+const NORMALISED: f64 = 1.0 / (1u32 << 16) as f64;
 /// Numbers of a bank below which a thread pool costs more than it saves.
 const SMALL: usize = 1 << 23;
 
@@ -140,6 +142,8 @@ impl Exact {
     /// Panics where a question does not fit queries and bank.
     pub(crate) fn check(&self, queries: Vectors<'_>, question: Question<'_>) {
         assert_eq!(queries.dimension(), self.dimension, "queries and bank of one dimension");
+        let wrong = (0..queries.len()).find(|&query| !is_unit(queries.row(query), NORMALISED));
+        assert!(wrong.is_none(), "queries of norm one: {} is not", wrong.unwrap_or_default());
         question.check(queries.len());
     }
 
@@ -152,7 +156,7 @@ impl Exact {
     ) -> Vec<T> {
         let (m, k) = (queries.len(), question.k);
         self.check(queries, question);
-        let rows = self.len() - usize::from(question.excluded.is_some());
+        let rows = self.len().saturating_sub(usize::from(question.excluded.is_some()));
         assert!((1..=rows).contains(&k), "1 ≤ k ≤ n");
         let run = |from: usize, to: usize, parts: usize| -> Vec<T> {
             let prepared = self.prepare(queries.rows(from, to), from);
@@ -281,10 +285,9 @@ impl Exact {
         let mut order = Vec::new();
         for (i, ((reach, &nearest), best)) in reach.iter_mut().zip(&nearest).zip(&*bests).enumerate() {
             let enough = (2 * best.k).min(self.len());
-            if self.cells[nearest as usize].rows < enough {
+            if self.present[nearest as usize] < enough {
                 order.clear();
-                order
-                    .extend(squares[i..].iter().step_by(m).zip(&self.cells).map(|(&square, cell)| (square, cell.rows)));
+                order.extend(squares[i..].iter().step_by(m).zip(&self.present).map(|(&square, &rows)| (square, rows)));
                 *reach = self.reach(enough, &mut order);
             }
         }
@@ -365,7 +368,7 @@ impl Exact {
         taus: &mut [f32],
         work: &mut Work,
     ) {
-        if !visitors.is_empty() {
+        if !visitors.is_empty() && self.present[cell] > 0 {
             work.visits += visitors.len() as u64;
             scan::scan(self, cell, visitors, queries, bests, work);
             visitors.iter().for_each(|&(i, _)| taus[i as usize] = bests[i as usize].tau());

@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use bytemuck::{cast_slice, cast_slice_mut};
 
 use crate::code::PANEL;
-use crate::lanes::{Line, Rows};
+use crate::lanes::{Line, Rows, are_finite, floats};
 
 /// Rows of a panel from which on all of them are read at once.
 const MANY: u32 = 4;
@@ -35,7 +36,8 @@ pub(crate) fn read_rows(
     stride: usize,
 ) -> io::Result<()> {
     file.read_exact_at(cast_slice_mut(lines), at + (first * stride * 64) as u64)?;
-    let right = |(row, &check): (&[Line], &u32)| crc32fast::hash(cast_slice(row)) == check;
+    // what is not finite was not written by us, whatever its checksum
+    let right = |(row, &check): (&[Line], &u32)| crc32fast::hash(cast_slice(row)) == check && are_finite(floats(row));
     match lines.chunks_exact(stride).zip(checks).all(right) {
         true => Ok(()),
         false => Err(bad("rows are damaged")),
@@ -50,22 +52,27 @@ pub(crate) struct FileRows {
     stride: usize,
     /// Of each row.
     checks: Vec<u32>,
-    /// Why some row could not be read, once one could not.
-    failed: OnceLock<String>,
+    /// How many times rows could not be read, and why the last time.
+    failures: AtomicUsize,
+    failure: Mutex<Option<String>>,
 }
 
 impl FileRows {
     /// Rows that begin at a place of a file, and their checksums.
     pub(crate) fn new(file: File, at: u64, stride: usize, checks: Vec<u32>) -> Self {
-        Self { file, at, stride, checks, failed: OnceLock::new() }
+        Self { file, at, stride, checks, failures: AtomicUsize::new(0), failure: Mutex::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.checks.len()
     }
 
-    pub(crate) fn failure(&self) -> Option<&str> {
-        self.failed.get().map(String::as_str)
+    pub(crate) fn failures(&self) -> usize {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Read rows, or remember why not: what is found with others in their place is not used.
@@ -73,8 +80,8 @@ impl FileRows {
         let read = read_rows(&self.file, self.at, first, lines, &self.checks[first..], self.stride);
         if let Err(error) = read {
             lines.fill(Line([0.0; 16]));
-            // the first reason is as good as any
-            let _ = self.failed.set(error.to_string());
+            *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.to_string());
+            self.failures.fetch_add(1, Ordering::Release);
         }
     }
 

@@ -1,7 +1,10 @@
 //! The fast searches against the slow twin, bit for bit, on easy and on adversarial data; every path of this processor.
 
+use std::os::unix::fs::FileExt;
+
 use rayon::ThreadPoolBuilder;
 
+use crate::file::Header;
 use crate::principal::Random;
 use crate::{
     Bound, Exact, Kth, Layout, Path, Question, RowNumber, Rows, Running, Sampling, Stored, Vectors, distance,
@@ -503,7 +506,7 @@ fn more_near_ties_than_are_kept() {
     let mut bank = base.repeat(n);
     for row in bank.chunks_exact_mut(d) {
         for value in row.iter_mut() {
-            *value += 3e-7 * normal(&mut random);
+            *value += 2e-7 * normal(&mut random);
         }
     }
     let queries = units(&mut random, 4, d);
@@ -827,7 +830,7 @@ fn files() {
                     numbers[left] = Some(RowNumber(0));
                     exact.change(&Rows::with_capacity(0, d), &numbers);
                     check_opened(&format!("{label}, changed again"), &exact, row(&now, d, left), asked);
-                    assert_eq!(exact.failure(), None, "{label}");
+                    assert_eq!(exact.failures(), 0, "{label}");
                 }
             }
         }
@@ -887,7 +890,7 @@ fn damaged_files() {
             }
             let Ok((exact, _)) = Stored::open(&damaged).unwrap().search_in_place(path) else { return };
             let found = exact.kth_distances(Vectors::new(&queries, d), 5);
-            assert!(exact.failure().is_some() || found == truth, "{label}");
+            assert!(exact.failures() > 0 || found == truth, "{label}");
         };
         for place in (0..bytes.len()).step_by(37).chain(0..200) {
             let mut bytes = bytes.clone();
@@ -902,4 +905,237 @@ fn damaged_files() {
         check(&more, "a byte more".into());
     }
     assert!(Stored::open(&folder.path().join("none")).is_err());
+}
+
+/// The file with some of its bytes changed by whoever can make checksums: those of header and index are right again.
+fn forged(bytes: &[u8], note: usize, forge: impl FnOnce(&mut Header, &mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let mut header: Header = bytemuck::pod_read_unaligned(&bytes[..size_of::<Header>()]);
+    forge(&mut header, &mut bytes);
+    if let Some(index) = bytes.get(header.index as usize..) {
+        header.index_check = crc32fast::hash(index).into();
+    }
+    header.check = header.checked(&bytes[size_of::<Header>()..][..note]);
+    bytes[..size_of::<Header>()].copy_from_slice(bytemuck::bytes_of(&header));
+    bytes
+}
+
+/// A checksum tells chance from what was written, and not who wrote it: what cannot be is refused, without a panic and without
+/// taking the memory that it asks for.
+#[test]
+fn index_files_that_lie_under_right_checksums_are_refused() {
+    type Forge<'a> = Box<dyn Fn(&mut Header, &mut Vec<u8>) + 'a>;
+    let folder = tempfile::tempdir().unwrap();
+    let (at, lying) = (folder.path().join("bank"), folder.path().join("lying"));
+    let (n, d, cells, note) = (90, 70, 4, "a note".len());
+    let mut random = Random(29);
+    let bank = units(&mut random, n, d);
+    let ids: Vec<u64> = (0..n as u64).map(|id| 10 * id).collect();
+    let path = Path::detect();
+    for head in [Some(16), WHOLE] {
+        file(&bank, d, &ids, Layout { cells: Some(cells), head, ..Layout::default() }, &at);
+        let bytes = std::fs::read(&at).unwrap();
+        let same = forged(&bytes, note, |_, _| ());
+        assert!(same == bytes, "a file forged by nothing is the same");
+        let header: Header = bytemuck::pod_read_unaligned(&bytes[..size_of::<Header>()]);
+        let (heads, cells, stride) = (header.head as usize, header.cells as usize, d.div_ceil(16) * 64);
+        let width = if heads == 0 { stride } else { heads.div_ceil(16) * 64 };
+        // places in the index
+        let centroids = header.index as usize + heads * d * 4;
+        let mean = centroids + cells * stride + if heads == 0 { 0 } else { cells * width };
+        let entries = mean + width;
+        let numbers = entries + cells * 24;
+        let read_ids = numbers + n * 8;
+        let put = |at: usize, value: [u8; 4]| -> Forge<'_> {
+            Box::new(move |_: &mut Header, bytes: &mut Vec<u8>| bytes[at..at + 4].copy_from_slice(&value))
+        };
+        let float = |at: usize, value: f32| put(at, value.to_le_bytes());
+        let int = |at: usize, value: u32| put(at, value.to_le_bytes());
+        let mut lies: Vec<(&str, Forge<'_>)> = vec![
+            ("dimension 0", Box::new(|header, _| header.dimension = 0)),
+            ("a larger dimension", Box::new(|header, _| header.dimension += 16)),
+            ("a dimension of 2⁶²", Box::new(|header, _| header.dimension = 1 << 62)),
+            ("no rows", Box::new(|header, _| header.rows = 0)),
+            ("fewer rows", Box::new(|header, _| header.rows -= 1)),
+            ("2³¹ rows", Box::new(|header, _| header.rows = 1 << 31)),
+            ("2⁶² rows", Box::new(|header, _| header.rows = 1 << 62)),
+            ("no cells", Box::new(|header, _| header.cells = 0)),
+            ("more cells", Box::new(|header, _| header.cells += 1)),
+            ("2⁶² cells", Box::new(|header, _| header.cells = 1 << 62)),
+            ("a head of 2⁶²", Box::new(|header, _| header.head = 1 << 62)),
+            ("another head", Box::new(|header, _| header.head += 3)),
+            ("a defect that is no number", Box::new(|header, _| header.defect = f64::NAN.to_bits())),
+            ("a negative defect", Box::new(|header, _| header.defect = (-1.0f64).to_bits())),
+            ("another kind of codes", Box::new(|header, _| header.coded = 7)),
+            ("an index before the rows", Box::new(|header, _| header.index = 0)),
+            ("an index beyond the end", Box::new(|header, _| header.index = 1 << 50)),
+            ("an index at 2⁶³", Box::new(|header, _| header.index = 1 << 63)),
+            ("an index that is a byte longer", Box::new(|_, bytes| bytes.push(0))),
+            ("a centroid that is no number", float(centroids, f32::NAN)),
+            ("a mean that is not finite", float(mean, f32::INFINITY)),
+            ("a cell of 2³² − 1 rows", int(entries, u32::MAX)),
+            ("a cell without rows", int(entries, 0)),
+            ("a radius that is no number", float(entries + 4, f32::NAN)),
+            ("a negative radius", float(entries + 4, -1.0)),
+            ("radii in the wrong order", float(entries + 4, 1e9)),
+            ("a radius that is not finite", float(entries + 8, f32::INFINITY)),
+            ("a norm that is no number", float(entries + 12, f32::NAN)),
+            ("a negative residual", float(entries + 16, -0.5)),
+            ("a number twice", int(numbers, bytemuck::pod_read_unaligned(&bytes[numbers + 4..numbers + 8]))),
+            ("a number beyond the last", int(numbers, n as u32)),
+            ("no number", int(numbers, u32::MAX)),
+            ("ids that do not ascend", int(read_ids, 1000)),
+            ("an id twice", int(read_ids, 10)),
+        ];
+        if heads > 0 {
+            lies.push(("a direction that is no number", float(header.index as usize, f32::NAN)));
+        }
+        for (lie, forge) in lies {
+            std::fs::write(&lying, forged(&bytes, note, forge)).unwrap();
+            let opened = |open: fn(Stored, Path) -> std::io::Result<(Exact, Vec<u64>)>| {
+                Stored::open(&lying).and_then(|stored| {
+                    // asked before it is opened: no sum of it may be too large
+                    assert!(stored.bytes_in_memory(3) > stored.bytes_in_file(3));
+                    open(stored, path).map(|_| ())
+                })
+            };
+            let in_memory = opened(|stored, path| stored.load(path, 0)).map_err(|error| error.to_string());
+            assert!(in_memory.is_err(), "{lie}, head {heads}");
+            assert!(opened(|stored, path| stored.search_in_place(path)).is_err(), "{lie}, head {heads}, in place");
+        }
+        // a row that is no number, with its own checksum, and codes that are none
+        let rows_at = (size_of::<Header>() + note).next_multiple_of(4096);
+        let checks = numbers + n * 4;
+        let row = forged(&bytes, note, |_, bytes| {
+            bytes[rows_at..rows_at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+            let check = crc32fast::hash(&bytes[rows_at..rows_at + stride]);
+            bytes[checks..checks + 4].copy_from_slice(&check.to_le_bytes());
+        });
+        std::fs::write(&lying, row).unwrap();
+        assert!(Stored::open(&lying).unwrap().load(path, 0).is_err(), "a row that is no number");
+        if header.coded == 1 {
+            let codes_at = rows_at + n * stride;
+            let rows: u32 = bytemuck::pod_read_unaligned(&bytes[entries..entries + 4]);
+            let panels = (rows as usize).div_ceil(16);
+            let steps = if heads == 0 { d } else { heads }.div_ceil(4);
+            let codes = forged(&bytes, note, |_, bytes| {
+                let scales = codes_at + panels * steps * 64;
+                bytes[scales..scales + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+                let check = crc32fast::hash(&bytes[codes_at..codes_at + panels * (64 * (steps + 3) + 8)]);
+                bytes[entries + 20..entries + 24].copy_from_slice(&check.to_le_bytes());
+            });
+            std::fs::write(&lying, codes).unwrap();
+            assert!(Stored::open(&lying).unwrap().load(path, 0).is_err(), "codes that are not finite");
+        }
+    }
+}
+
+/// Rows that could not be read once are read again by the next search.
+#[test]
+fn a_read_error_that_passes_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("bank");
+    let (n, d, path) = (90, 70, Path::detect());
+    let mut random = Random(31);
+    let (bank, queries) = (units(&mut random, n, d), units(&mut random, 3, d));
+    let asked = Vectors::new(&queries, d);
+    file(&bank, d, &(0..n as u64).collect::<Vec<u64>>(), Layout { cells: Some(4), ..Layout::default() }, &at);
+    // only codes in 8 bits leave rows in their file
+    let Ok((exact, _)) = Stored::open(&at).unwrap().search_in_place(path) else { return };
+    let truth = kth_distances_brute(Vectors::new(&bank, d), asked, 5);
+    assert_eq!((exact.kth_distances(asked, 5), exact.failures()), (truth.clone(), 0));
+    let whole = std::fs::read(&at).unwrap();
+    // the same file, its rows not there for a while
+    let rewrite =
+        |bytes: &[u8]| std::fs::OpenOptions::new().write(true).open(&at).unwrap().write_all_at(bytes, 0).unwrap();
+    rewrite(&whole.iter().map(|byte| byte ^ 1).collect::<Vec<u8>>());
+    exact.kth_distances(asked, 5);
+    let failed = exact.failures();
+    assert!(failed > 0 && exact.failure().is_some());
+    rewrite(&whole);
+    assert_eq!((exact.kth_distances(asked, 5), exact.failures()), (truth, failed));
+}
+
+/// What was taken out counts for nothing: a search beside a cell of which one row is left does not go through all others.
+#[test]
+fn rows_that_are_gone_are_not_counted_by_a_search() {
+    let (n, d, near) = (2000, 32, 400);
+    let mut random = Random(37);
+    let centres = units(&mut random, 40, d);
+    // the first ones around one point, which is asked about
+    let mut bank = around(&mut random, &centres[..d], near, d, 0.01);
+    bank.extend(around(&mut random, &centres[d..], n - near, d, 0.05));
+    for path in paths() {
+        let layout = Layout { cells: Some(40), path, ..Layout::default() };
+        let mut exact = Exact::new(rows(&bank, d), layout);
+        let numbers: Vec<Option<RowNumber>> =
+            (0..n).map(|row| (row >= near).then(|| RowNumber((row - near) as u32))).collect();
+        exact.change(&Rows::with_capacity(0, d), &numbers);
+        let fresh = Exact::new(rows(&bank[near * d..], d), layout);
+        let asked = Vectors::new(&centres[..d], d);
+        let (found, work) = exact.find_counted(asked, Question::all(5));
+        let (expected, least) = fresh.find_counted(asked, Question::all(5));
+        assert_eq!(found, expected, "{path:?}");
+        assert!(
+            work.visits <= least.visits + 5,
+            "{path:?}: {} cells, {} in a bank made from scratch",
+            work.visits,
+            least.visits
+        );
+    }
+}
+
+#[test]
+fn the_smallest_banks_and_heads() {
+    let mut random = Random(41);
+    let (bank, queries) = (units(&mut random, 50, 64), units(&mut random, 3, 64));
+    let asked = Vectors::new(&queries, 64);
+    let truth = kth_distances_brute(Vectors::new(&bank, 64), asked, 3);
+    for path in paths() {
+        // a head of no numbers is none
+        let exact = Exact::new(rows(&bank, 64), Layout { head: Some(0), path, ..Layout::default() });
+        assert_eq!(bits(&exact.kth_distances(asked, 3)), bits(&truth), "{path:?}");
+        // an empty block is shown, and changes nothing
+        let mut running = Running::new(3, Question::all(3));
+        let empty = || Exact::block(Rows::with_capacity(0, 64), Vec::new(), path);
+        running.visit(&empty(), asked);
+        assert!(running.found().iter().all(|kth| *kth == Kth::Beyond) && empty().is_empty(), "{path:?}");
+        running.visit(&Exact::block(rows(&bank, 64), (0..50).map(RowNumber).collect(), path), asked);
+        running.visit(&empty(), asked);
+        let found: Vec<f32> = running.found().into_iter().map(Kth::distance).collect();
+        assert_eq!(bits(&found), bits(&truth), "{path:?}");
+        // of a bank from which all was taken out nothing can be asked, and it says so
+        let mut none = Exact::new(rows(&bank, 64), Layout { path, ..Layout::default() });
+        none.change(&Rows::with_capacity(0, 64), &[None; 50]);
+        assert!(none.is_empty() && none.leave_one_out_distances(3).is_empty(), "{path:?}");
+        let excluded = [None; 3];
+        let question = Question { excluded: Some(&excluded), ..Question::all(1) };
+        let refused = std::panic::catch_unwind(|| none.find(asked, question)).unwrap_err();
+        assert_eq!(refused.downcast_ref::<&str>(), Some(&"1 ≤ k ≤ n"), "{path:?}");
+    }
+}
+
+#[test]
+fn vectors_that_are_not_of_norm_one_are_refused() {
+    let good = [0.6f32, 0.8, 1.0, 0.0];
+    let said = |run: &(dyn Fn() + std::panic::RefUnwindSafe)| {
+        let refused = std::panic::catch_unwind(run).unwrap_err();
+        refused.downcast_ref::<String>().cloned().unwrap_or_default()
+    };
+    for bad in [[0.6f32, 0.9], [f32::NAN, 1.0], [f32::INFINITY, 0.0], [0.0, 0.0], [1.0 + 2e-6, 0.0]] {
+        let with = [good.as_slice(), &bad].concat();
+        let bank = || Exact::new(rows(&good, 2), Layout::default());
+        let numbers = || (0..3).map(RowNumber).collect::<Vec<_>>();
+        assert_eq!(said(&|| drop(Exact::new(rows(&with, 2), Layout::default()))), "vectors of norm one: row 2 is not");
+        assert_eq!(
+            said(&|| drop(Exact::block(rows(&with, 2), numbers(), Path::detect()))),
+            "vectors of norm one: row 2 is not"
+        );
+        let added = || bank().change(&rows(&bad, 2), &[Some(RowNumber(0)), Some(RowNumber(1)), Some(RowNumber(2))]);
+        assert_eq!(said(&added), "vectors of norm one: row 0 is not");
+        if (bad[0] - 1.0).abs() > 1e-5 {
+            let asked = || drop(bank().kth_distances(Vectors::new(&with, 2), 1));
+            assert_eq!(said(&asked), "queries of norm one: 2 is not");
+        }
+    }
 }

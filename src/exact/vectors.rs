@@ -61,6 +61,11 @@ pub fn normalize(x: &[f32], out: &mut Vec<f32>) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether a vector has a norm of 1 ± `within`; not for numbers that are not finite.
+pub(crate) fn is_unit(vector: &[f32], within: f64) -> bool {
+    (product(vector, vector).sqrt() - 1.0).abs() <= within
+}
+
 /// Euclidean distance of two vectors of equal length, summed in f64.
 pub fn distance(a: &[f32], b: &[f32]) -> f64 {
     squared(a, b).sqrt()

@@ -18,7 +18,8 @@ pub mod vectors;
 #[cfg(feature = "torch")]
 pub use device::{DeviceBank, Precision, require_cuda};
 pub(crate) use exact::{check_device, exact};
-pub use hnsw::{Hnsw, HnswOptions};
+pub(crate) use hnsw::tolerance;
+pub use hnsw::{Hnsw, HnswOptions, LEAST_RECALL, Quality};
 pub(crate) use neighbor_index::row_number;
 pub use neighbor_index::{Found, Neighbor, NeighborIndex, Question};
 pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Stale, Storage};

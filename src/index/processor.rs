@@ -1,7 +1,7 @@
 //! Exact search on the processor, with the ids of the bank's rows.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use outskirt_exact::{Exact, RowNumber};
 
@@ -19,10 +19,8 @@ pub(crate) struct Processor {
     /// By number, ascending.
     ids: Arc<[u64]>,
     /// By k: how far each row is from the k-th of the others.
-    radii: Mutex<HashMap<usize, Radii>>,
+    radii: Mutex<HashMap<usize, Arc<[f32]>>>,
 }
-
-type Radii = Arc<OnceLock<Vec<f32>>>;
 
 impl Processor {
     /// `ids` by the numbers of the bank's rows, ascending: of equally near rows the one of the smaller id comes first.
@@ -36,45 +34,51 @@ impl Processor {
         own.map(|own| own.iter().map(|id| id.and_then(|id| row_number(&self.ids, id))).collect())
     }
 
-    /// What was found, unless rows that stay in their file could not be read.
-    fn sure<T>(&self, found: T) -> Result<T> {
-        match self.exact.failure() {
+    /// What a search finds, unless rows that stay in their file could not be read meanwhile: the next one reads them again.
+    fn sure<T>(&self, find: impl FnOnce() -> T) -> Result<T> {
+        let before = self.exact.failures();
+        let found = find();
+        match self.exact.failure().filter(|_| self.exact.failures() > before) {
             None => Ok(found),
-            Some(reason) => Err(Error::VectorsUnreadable { reason: reason.into() }),
+            Some(reason) => Err(Error::VectorsUnreadable { reason }),
         }
     }
 
-    fn radii(&self, k: usize) -> Radii {
-        let radii = Arc::clone(self.radii.lock().unwrap_or_else(PoisonError::into_inner).entry(k).or_default());
+    /// Found by the first who asks; several may at once.
+    fn radii(&self, k: usize) -> Result<Arc<[f32]>> {
+        let known = || self.radii.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(radii) = known().get(&k) {
+            return Ok(Arc::clone(radii));
+        }
         // outside the lock: other k need not wait
-        radii.get_or_init(|| self.exact.leave_one_out_distances(k));
-        radii
+        let radii: Arc<[f32]> = self.sure(|| self.exact.leave_one_out_distances(k))?.into();
+        Ok(Arc::clone(known().entry(k).or_insert(radii)))
     }
 }
 
 impl NeighborIndex for Processor {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
         let rows = self.rows(question.excluded);
-        let (kth, work) = self.exact.find_counted(queries, question.excluding(rows.as_deref()));
-        self.sure(Found { kth, work })
+        let (kth, work) = self.sure(|| self.exact.find_counted(queries, question.excluding(rows.as_deref())))?;
+        Ok(Found { kth, work })
     }
 
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
-        let near = self.exact.nearest(queries, k, self.rows(own).as_deref());
+        let near = self.sure(|| self.exact.nearest(queries, k, self.rows(own).as_deref()))?;
         let neighbor = |(row, distance): (RowNumber, f32)| Neighbor { id: self.ids[row.0 as usize], distance };
-        self.sure(near.into_iter().map(|near| near.into_iter().map(neighbor).collect()).collect())
+        Ok(near.into_iter().map(|near| near.into_iter().map(neighbor).collect()).collect())
     }
 
     fn density_ratios(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
-        let radii = self.radii(k);
-        let radii = radii.get().map_or(&[][..], Vec::as_slice);
+        let radii = self.radii(k)?;
         let ratio = |near: Vec<(RowNumber, f32)>| {
             let radius = near.last().map_or(0.0, |&(_, kth)| kth).max(LEAST_RADIUS);
             let ratios =
                 near.iter().map(|&(row, _)| f64::from(radius) / f64::from(radii[row.0 as usize].max(LEAST_RADIUS)));
             (ratios.sum::<f64>() / k as f64) as f32
         };
-        self.sure(self.exact.nearest(queries, k, self.rows(own).as_deref()).into_iter().map(ratio).collect())
+        let near = self.sure(|| self.exact.nearest(queries, k, self.rows(own).as_deref()))?;
+        Ok(near.into_iter().map(ratio).collect())
     }
 
     fn describe(&self) -> String {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::HnswOptions;
+use super::{HnswOptions, Quality};
 use crate::error::{Error, Result};
 
 /// The format that this version reads and writes.
@@ -62,6 +62,10 @@ pub struct Sidecar {
     /// compared.
     #[serde(default)]
     pub step: f32,
+    /// How the graph answered when it was last measured: as it was built, or as the bank was refreshed. The caller's is not
+    /// compared.
+    #[serde(default)]
+    pub quality: Option<Quality>,
     /// SHA-256 of the index file; empty in what the caller asks for, filled by [`Self::commit`].
     pub checksum: String,
 }
@@ -78,15 +82,29 @@ impl Sidecar {
             return Err(error);
         }
         self.checksum = checksum(&fresh)?;
-        let text = serde_json::to_vec_pretty(&self).map_err(|error| bad(path, error.to_string()))?;
-        let note = beside(path, ".json");
-        let fresh_note = beside(path, ".json.new");
-        fs::write(&fresh_note, text).map_err(Error::io("write", &fresh_note))?;
+        let (note, fresh_note) = self.prepare(path)?;
         for (from, to) in [(&fresh, path), (&fresh_note, note.as_path())] {
             File::open(from).and_then(|file| file.sync_all()).map_err(Error::io("sync", from))?;
             fs::rename(from, to).map_err(Error::io("rename", from))?;
         }
         File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))
+    }
+
+    /// Write this sidecar in place of the one of a file that stays.
+    pub(crate) fn replace(&self, path: &Path) -> Result<()> {
+        let folder = folder_of(path)?;
+        let (note, fresh_note) = self.prepare(path)?;
+        File::open(&fresh_note).and_then(|file| file.sync_all()).map_err(Error::io("sync", &fresh_note))?;
+        fs::rename(&fresh_note, note).map_err(Error::io("rename", &fresh_note))?;
+        File::open(folder).and_then(|file| file.sync_all()).map_err(Error::io("sync", folder))
+    }
+
+    /// Write it under a temporary name; gives the name it is to have, and that one.
+    fn prepare(&self, path: &Path) -> Result<(PathBuf, PathBuf)> {
+        let text = serde_json::to_vec_pretty(self).map_err(|error| bad(path, error.to_string()))?;
+        let (note, fresh) = (beside(path, ".json"), beside(path, ".json.new"));
+        fs::write(&fresh, text).map_err(Error::io("write", &fresh))?;
+        Ok((note, fresh))
     }
 
     /// Check that the file at `path` is whole and was built for the bank that `self` says; gives its own sidecar, whose
@@ -184,6 +202,7 @@ mod tests {
             },
             options: HnswOptions::default(),
             step: 0.0,
+            quality: None,
             checksum: String::new(),
         }
     }

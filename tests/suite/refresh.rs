@@ -7,10 +7,12 @@ use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float32Array, RecordBa
 use arrow::datatypes::{Field, Float32Type, Schema, UInt64Type};
 use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec, refresh};
-use outskirt::index::{IndexKind, Storage};
+use outskirt::index::vectors::Rows;
+use outskirt::index::{Hnsw, HnswOptions, IndexKind, Storage};
 use outskirt::schema;
 use outskirt::sql::session::Session;
 use outskirt::store::Store;
+use sha2::{Digest, Sha256};
 
 use super::fixture::{Image, TOY, calibrated, circle, database, outskirt};
 
@@ -254,4 +256,46 @@ async fn index_files_that_a_killed_refresh_left_are_behind_and_no_fault() {
     assert!(said.contains("12 removed"), "{said}");
     let (said, _) = outskirt(db, &["verify"]).await.unwrap();
     assert!(!said.contains("behind") && !said.contains("BROKEN"), "{said}");
+}
+
+/// Put a graph of other vectors in place of a bank's, whole and with the right checksum: what many changes, or bad luck while
+/// building, made of one, and more so.
+fn graph_of_other_vectors(db: &Path, ids: &[u64]) {
+    let mut rows = Rows::with_capacity(ids.len(), 3);
+    ids.iter().for_each(|&id| rows.push(&[0.0, (id as f32).cos(), (id as f32).sin()]));
+    let (graph, sidecar) = (db.join("indexes/circle.hnsw"), db.join("indexes/circle.hnsw.json"));
+    Hnsw::build(&rows, ids, HnswOptions::default()).unwrap().save(&graph).unwrap();
+    let mut noted: serde_json::Value = serde_json::from_slice(&std::fs::read(&sidecar).unwrap()).unwrap();
+    noted["checksum"] = format!("{:x}", Sha256::digest(std::fs::read(&graph).unwrap())).into();
+    std::fs::write(&sidecar, noted.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn a_graph_that_misses_neighbours_is_named_by_verify_and_built_anew_by_a_refresh() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let (store, bank) = calibrated(db, IndexKind::Hnsw(Storage::F32)).await;
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert!(listed.contains("  hnsw, 100.0 % right  "), "{listed}");
+    let ids: Vec<u64> = (1..=bank.row_count as u64).collect();
+
+    graph_of_other_vectors(db, &ids);
+    let error = outskirt(db, &["verify"]).await.unwrap_err();
+    assert!(error.contains("1 problem in") && error.ends_with("mends what is derived"), "{error}");
+    let (mended, _) = outskirt(db, &["verify", "--repair"]).await.unwrap();
+    assert!(mended.contains("mended") && mended.contains("k-th distances right"), "{mended}");
+    outskirt(db, &["verify"]).await.unwrap();
+
+    graph_of_other_vectors(db, &ids);
+    outskirt(db, &["delete", "--where", "id = 1", "--no-refresh"]).await.unwrap();
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.contains("1 removed") && said.contains("its index files were made anew"), "{said}");
+    let (found, truth) = (scores(&store, "circle", "hnsw").await, scores(&store, "circle", "exact").await);
+    assert!(found.iter().zip(&truth).all(|(found, truth)| (found - truth).abs() < 1e-5), "{found:?} {truth:?}");
+    // one that is right stays, and is measured again
+    outskirt(db, &["delete", "--where", "id = 2", "--no-refresh"]).await.unwrap();
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.contains("1 removed") && !said.contains("made anew"), "{said}");
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert!(listed.contains("  hnsw, 100.0 % right  "), "{listed}");
 }

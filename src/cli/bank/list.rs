@@ -40,7 +40,7 @@ pub(super) async fn run(_: Args, db: &Path, console: &mut Console<'_>) -> Result
 
 fn row(status: Status) -> Vec<String> {
     let older = if status.is_calibration_older() { " (older version)" } else { "" };
-    let Status { bank, is_current, churn, calibration } = status;
+    let Status { bank, is_current, churn, quality, calibration } = status;
     vec![
         bank.name,
         bank.backbone,
@@ -48,7 +48,9 @@ fn row(status: Status) -> Vec<String> {
         bank.dimension.to_string(),
         bank.k.to_string(),
         bank.alpha.to_string(),
-        bank.index_kind,
+        quality.map_or(bank.index_kind.clone(), |found| {
+            format!("{}, {:.1} % right", bank.index_kind, 100.0 * found.recall)
+        }),
         churn.map_or("".into(), |churn| format!("{:.1} %", 100.0 * churn)),
         bank.table_version.to_string(),
         if is_current { "current" } else { "behind" }.into(),

@@ -13,8 +13,8 @@ const TILE_BYTES: usize = 36;
 const QUERY_BYTES: usize = 24;
 /// Bytes per kept product: its value and row, both once more while they are merged and sorted, masks and places.
 const KEPT_BYTES: usize = 96;
-/// Bytes per value of a measured pair: query, row, and their difference in f32 and in f64.
-pub(super) const PAIR_BYTES: usize = 24;
+/// Bytes per value of a measured pair: query and row in f32 and in f64, and what the norm of their difference takes.
+pub(super) const PAIR_BYTES: usize = 32;
 /// A large tile is wide rather than high: this many queries; a small one is square.
 const TILE_QUERIES: usize = 1024;
 /// Values of a tile or of an uploaded block: larger ones are no faster, and some kernels count in 32 bits.

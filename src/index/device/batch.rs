@@ -138,8 +138,9 @@ impl Measured<'_> {
         for from in (0..pairs).step_by(chunk as usize) {
             let len = chunk.min(pairs - from);
             let (queries, rows) = (queries.f_narrow(0, from, len)?, rows.f_narrow(0, from, len)?);
-            let mut differences = self.queries.f_index_select(0, &queries)?;
-            let _ = differences.f_sub_(&block.rows.f_index_select(0, &rows)?)?;
+            // in f64, as the processor: rounded to f32 first, a distance at a threshold could fall on its other side
+            let mut differences = self.queries.f_index_select(0, &queries)?.f_to_kind(Kind::Double)?;
+            let _ = differences.f_sub_(&block.rows.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?)?;
             for (query, distance) in Vec::<i64>::try_from(&queries)?.into_iter().zip(lengths(&differences)?) {
                 self.found[query as usize].push(distance, self.k);
             }

@@ -1,4 +1,4 @@
-//! Exact search on a libtorch device: products in low precision choose, differences in f32 decide.
+//! Exact search on a libtorch device: products in low precision choose, differences in f64 decide.
 //!
 //! A product p̃ of the device is off by at most ε from p = ⟨q, x⟩ for every row x of the bank (`product_error`,
 //! from measured norms and residuals). With S = max‖x‖² − min‖x‖², p̃ₖ the k-th largest p̃ and w = 2ε + S/2:
@@ -12,7 +12,8 @@
 //! smallest kept one lies below the band, the kept ones hold it: the certificate. Where it does not (copies and
 //! near-copies), a second pass takes the band out of all products, which needs no margin and cannot fail.
 //!
-//! A measured distance is off by 2⁻²⁴ of itself: each difference is rounded once to f32, the norm is taken in f64.
+//! A measured distance is that of the processor, before both are rounded to f32, but for the order in which f64 sums are
+//! added up.
 
 mod bank;
 mod batch;
