@@ -33,6 +33,27 @@ pub enum Error {
     UnknownFile { path: PathBuf, read: &'static str },
     #[error("cannot read {address}: {reason}; what was read before it is kept, run this again to go on")]
     Unreachable { address: String, reason: String },
+    #[error(
+        "two addresses differ only in what uri does not keep of a query{}, and would be one image: {uri}; name one of them, \
+         or keep with --keep-query NAME the parameter that tells two images apart",
+        if parameters.is_empty() { String::new() } else { format!(" ({})", parameters.join(", ")) }
+    )]
+    SameUri { uri: String, parameters: Vec<String> },
+    #[error(
+        "backbone '{backbone}' is a TorchScript module, which is code, and is not trusted on this machine: once you know where \
+         it comes from, 'outskirt backbone trust {sha256}' lets it run"
+    )]
+    NotTrusted { backbone: String, sha256: String },
+    #[error("there is no folder for what you trust: set HOME or XDG_CONFIG_HOME")]
+    NoTrustedFile,
+    #[error(
+        "{path}: SQL finds backbones by name, and known are {}; 'outskirt embed --backbone {path}' makes it one of the \
+         database's",
+        list(known)
+    )]
+    BackboneByPath { path: String, known: Vec<String> },
+    #[error("{what}: this session is confined, and {missing}")]
+    Confined { what: String, missing: &'static str },
     #[error("{pattern}: {reason}")]
     BadPattern { pattern: String, reason: String },
     #[error(

@@ -90,6 +90,7 @@ pub mod image;
 pub mod index;
 #[cfg(feature = "torch")]
 pub mod ingest;
+mod regular;
 pub mod schema;
 pub mod sql;
 pub mod statistics;

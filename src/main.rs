@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         }
     };
     let program = env::args().next().unwrap_or_else(|| "outskirt".into());
-    let mut console = Console::new(&mut out, &mut err).called(program);
+    let mut console = Console::new(&mut out, &mut err).called(program).trusting(trusted_file());
     if std::io::stdout().is_terminal() {
         console = console.on_terminal();
     }
@@ -43,7 +43,15 @@ fn main() -> ExitCode {
 
 /// Where the shell keeps what was typed: `$XDG_STATE_HOME`, which is `~/.local/state` where it is not set.
 fn history_file() -> Option<PathBuf> {
+    user_folder("XDG_STATE_HOME", ".local/state").map(|state| state.join("outskirt/history"))
+}
+
+/// Where it is written which TorchScript modules may run: `$XDG_CONFIG_HOME`, which is `~/.config` where it is not set.
+fn trusted_file() -> Option<PathBuf> {
+    user_folder("XDG_CONFIG_HOME", ".config").map(|config| config.join("outskirt/trusted"))
+}
+
+fn user_folder(variable: &str, usual: &str) -> Option<PathBuf> {
     let set = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let state = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")))?;
-    Some(state.join("outskirt/history"))
+    set(variable).or_else(|| Some(set("HOME")?.join(usual)))
 }

@@ -8,6 +8,7 @@ use super::architecture::{TORCHSCRIPT, architecture};
 use super::checkpoint::{Checkpoint, Manifest, Output};
 use super::input::Input;
 use super::torch::{Backbone, Measured};
+use super::trusted::Trusted;
 use super::weights::sha256_file;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
@@ -63,7 +64,8 @@ impl Checked {
     }
 }
 
-/// Write a manifest for a weights file, once the network has embedded test pictures. Gives its path.
+/// Write a manifest for a weights file, once the network has embedded test pictures. Gives its path. A TorchScript module
+/// runs here: whoever calls this trusts the file that it names.
 ///
 /// Errors: those of [`Checkpoint::parse`] and [`Backbone::load`]; a TorchScript module without an input; a manifest that
 /// is there already.
@@ -91,12 +93,14 @@ pub fn add(new: &NewBackbone) -> Result<(PathBuf, Checked)> {
         input: input(new, known.input).map_err(bad)?,
     };
     let manifest_folder = path.parent().unwrap_or(Path::new("/"));
+    // whoever names a module's file here means it to run
+    let trusted = Trusted::modules([&manifest.sha256]);
     if known.name == TORCHSCRIPT {
         let draft = Checkpoint::parse(&manifest.to_toml(), &path, manifest_folder)?;
-        manifest.dimension = Backbone::measure(draft)?.dimension;
+        manifest.dimension = Backbone::measure(draft, &trusted)?.dimension;
     }
     let text = manifest.to_toml();
-    let checked = check(Checkpoint::parse(&text, &path, manifest_folder)?, None)?;
+    let checked = check(Checkpoint::parse(&text, &path, manifest_folder)?, None, &trusted)?;
 
     let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
     let mut file = match created {
@@ -114,9 +118,9 @@ pub fn add(new: &NewBackbone) -> Result<(PathBuf, Checked)> {
 /// manifest's dimension for two pictures.
 ///
 /// Errors: as [`Backbone::load`]; an embedding that is zero or not finite.
-pub fn check(checkpoint: Checkpoint, weights: Option<&Path>) -> Result<Checked> {
+pub fn check(checkpoint: Checkpoint, weights: Option<&Path>, trusted: &Trusted) -> Result<Checked> {
     let file = checkpoint.verify_weights(weights)?;
-    let mut backbone = Backbone::load(checkpoint, weights)?;
+    let mut backbone = Backbone::load(checkpoint, weights, trusted)?;
     let measured = Measured { dimension: backbone.manifest().dimension, classes: backbone.classes() };
     if measured.classes.is_some() {
         backbone = backbone.with_logits()?;

@@ -8,6 +8,7 @@ use super::architecture::{TORCHSCRIPT, architecture};
 use super::input::Input;
 use super::weights::{StateDict, read_state_dict, sha256_file};
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::schema;
 
 /// The manifests that come with the program: (TOML, weights where they come with it too).
@@ -19,6 +20,9 @@ const BUILT_IN: [(&str, Option<&[u8]>); 3] = [
     (include_str!("../../checkpoints/resnet20_cifar10.toml"), None),
     (include_str!("../../checkpoints/densenet_cifar10.toml"), None),
 ];
+
+/// No manifest is longer.
+const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
 /// A manifest, as its TOML file gives it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -168,7 +172,7 @@ impl Checkpoint {
 
     /// Read a manifest file.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = regular::read_text(path, MAX_MANIFEST_BYTES).map_err(Error::io("read", path))?;
         let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
         Self::parse(&text, path, absolute.parent().unwrap_or(Path::new("/")))
     }
@@ -229,7 +233,7 @@ pub fn built_in() -> Result<Vec<Checkpoint>> {
 /// Find a backbone: a manifest's path (with `/` or ending in `.toml`), else a name among `registered`, those that a
 /// database knows, and the built-in ones.
 pub fn find(name_or_path: &str, registered: Vec<Checkpoint>) -> Result<Checkpoint> {
-    if name_or_path.contains('/') || name_or_path.ends_with(".toml") {
+    if is_path(name_or_path) {
         return Checkpoint::read(Path::new(name_or_path));
     }
     let built_in = built_in()?;
@@ -243,13 +247,22 @@ pub fn find(name_or_path: &str, registered: Vec<Checkpoint>) -> Result<Checkpoin
     all.extend(built_in);
     match all.iter().position(|checkpoint| checkpoint.manifest.name == name_or_path) {
         Some(at) => Ok(all.swap_remove(at)),
-        None => {
-            let mut known: Vec<String> = all.into_iter().map(|checkpoint| checkpoint.manifest.name).collect();
-            known.sort();
-            known.dedup();
-            Err(Error::UnknownBackbone { name: name_or_path.into(), known })
-        }
+        None => Err(Error::UnknownBackbone { name: name_or_path.into(), known: names(all)? }),
     }
+}
+
+/// Whether what names a backbone is the path of its manifest.
+pub(crate) fn is_path(name_or_path: &str) -> bool {
+    name_or_path.contains('/') || name_or_path.ends_with(".toml")
+}
+
+/// The names of these backbones and of the built-in ones, in order.
+pub(crate) fn names(registered: Vec<Checkpoint>) -> Result<Vec<String>> {
+    let all = registered.into_iter().chain(built_in()?);
+    let mut names: Vec<String> = all.map(|checkpoint| checkpoint.manifest.name).collect();
+    names.sort();
+    names.dedup();
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::body::Plan;
 use super::layers::Place;
 use super::network::Network;
 use super::torch::Backbone;
+use super::trusted::Trusted;
 use super::weights::{StateDict, WeightTensor};
 use crate::error::Result;
 use crate::formats::pickle::writer::Pickle;
@@ -278,7 +279,8 @@ fn embedded_from_file(bytes: &[u8], architecture: &str) -> Result<(Vec<f32>, Opt
     std::fs::write(&weights, bytes).unwrap();
     let new = NewBackbone { weights, architecture: architecture.into(), ..NewBackbone::default() };
     let (manifest, _) = super::add(&new)?;
-    let backbone = Backbone::load(super::find(manifest.to_str().unwrap(), Vec::new()).unwrap(), None)?;
+    let backbone =
+        Backbone::load(super::find(manifest.to_str().unwrap(), Vec::new()).unwrap(), None, &Trusted::default())?;
     let mut worker = backbone.worker();
     Ok((worker.embed(&vec![0.5; worker.input_len()])?.embeddings, backbone.classes()))
 }

@@ -6,6 +6,7 @@ use outskirt_kernels::Precision;
 
 use super::lookup::find_in;
 use super::torch::Backbone;
+use super::trusted::Trusted;
 use crate::error::Result;
 use crate::index::{Device, require_cuda};
 
@@ -20,6 +21,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// What it computes in.
     pub precision: Precision,
+    /// The TorchScript modules that may run.
+    pub trusted: Trusted,
 }
 
 /// Find a backbone as [`find_in`] does, and load it.
@@ -28,7 +31,7 @@ pub struct LoadOptions {
 /// is asked for.
 pub async fn load_in(folder: &Path, name_or_path: &str, options: &LoadOptions) -> Result<Backbone> {
     let checkpoint = find_in(folder, name_or_path).await?;
-    let backbone = Backbone::load(checkpoint, options.weights.as_deref())?;
+    let backbone = Backbone::load(checkpoint, options.weights.as_deref(), &options.trusted)?;
     let backbone = if options.with_logits { backbone.with_logits()? } else { backbone };
     let device = match options.device {
         Device::Cpu => None,

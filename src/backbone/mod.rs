@@ -3,7 +3,7 @@
 //!
 //! A checkpoint is a manifest (architecture, input, normalisation) and a weights file whose SHA-256 the manifest
 //! names; [`Backbone::load`] checks it, and no other weights are ever used under that name. Weights are read
-//! without executing anything. A loaded backbone gives one [`Worker`] per thread.
+//! without executing anything; a TorchScript module, which is code, runs where [`Trusted`] names it. A loaded backbone gives one [`Worker`] per thread.
 //!
 //! ResNets and DenseNet on the processor run in loops of our own (`fused`): the embedding and the logits of a picture
 //! are the same bits in whatever batch it was and on however many threads. What libtorch runs (ViT, TorchScript, CUDA,
@@ -41,6 +41,7 @@ mod resnet;
 mod torch;
 #[cfg(feature = "torch")]
 mod train;
+mod trusted;
 #[cfg(feature = "torch")]
 mod vit;
 mod weights;
@@ -49,6 +50,7 @@ mod weights;
 pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Manifest, Output, built_in, find};
+pub(crate) use checkpoint::{is_path, names};
 pub use input::Input;
 #[cfg(feature = "torch")]
 pub use load::{LoadOptions, load_in};
@@ -59,4 +61,5 @@ pub use registry::{register_backbone, register_logits, registered_backbones};
 pub use torch::{Backbone, Measured, Outputs, Worker};
 #[cfg(feature = "torch")]
 pub use train::{Training, train};
+pub use trusted::Trusted;
 pub use weights::{StateDict, WeightTensor, read_state_dict, sha256_file};

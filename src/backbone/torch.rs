@@ -10,6 +10,7 @@ use super::architecture::TORCHSCRIPT;
 use super::checkpoint::{Checkpoint, Manifest, Output};
 use super::layers::{Place, pooled};
 use super::network::Network;
+use super::trusted::Trusted;
 use crate::error::{Error, Result};
 use crate::image::{Pixels, Preprocess, Preprocessor};
 
@@ -60,10 +61,10 @@ pub struct Measured {
 impl Backbone {
     /// Load a checkpoint's network; `weights` replaces the manifest's path, not its SHA-256.
     ///
-    /// Errors: weights that are missing, others, unreadable or of another shape, and a network that does not
-    /// give the manifest's dimension.
-    pub fn load(checkpoint: Checkpoint, weights: Option<&Path>) -> Result<Self> {
-        let (mut backbone, measured) = Self::measured(checkpoint, weights)?;
+    /// Errors: weights that are missing, others, unreadable or of another shape, a TorchScript module that is not trusted,
+    /// and a network that does not give the manifest's dimension.
+    pub fn load(checkpoint: Checkpoint, weights: Option<&Path>, trusted: &Trusted) -> Result<Self> {
+        let (mut backbone, measured) = Self::measured(checkpoint, weights, trusted)?;
         let (expected, found) = (backbone.manifest().dimension, measured.dimension);
         if expected != found {
             let backbone = backbone.manifest().name.clone();
@@ -76,12 +77,13 @@ impl Backbone {
     /// What the network of a checkpoint gives for a grey picture, whatever the manifest says of its dimension.
     ///
     /// Errors: as [`Self::load`].
-    pub fn measure(checkpoint: Checkpoint) -> Result<Measured> {
-        Self::measured(checkpoint, None).map(|(_, measured)| measured)
+    pub fn measure(checkpoint: Checkpoint, trusted: &Trusted) -> Result<Measured> {
+        Self::measured(checkpoint, None, trusted).map(|(_, measured)| measured)
     }
 
-    fn measured(checkpoint: Checkpoint, weights: Option<&Path>) -> Result<(Self, Measured)> {
+    fn measured(checkpoint: Checkpoint, weights: Option<&Path>, trusted: &Trusted) -> Result<(Self, Measured)> {
         let manifest = &checkpoint.manifest;
+        trusted.check(manifest)?;
         let runs = if manifest.architecture == TORCHSCRIPT {
             let path = checkpoint.verify_weights(weights)?.unwrap_or_else(|| checkpoint.weights_path());
             let mut module = CModule::load(&path)?;

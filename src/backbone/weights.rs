@@ -19,7 +19,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{Cursor, Read, sink};
 use std::path::Path;
 
@@ -29,6 +28,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::error::{Error, Result};
 use crate::formats::pickle::{ElementType, Storage, TensorView, Unpickled, Value, printable, unpickle};
+use crate::regular;
 
 /// Where a checkpoint may keep its state dict, if it is not the state dict itself: the first that holds tensors counts.
 const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
@@ -66,7 +66,8 @@ pub type StateDict = BTreeMap<String, WeightTensor>;
 /// everything that is not a state dict in one of the three layouts, above all a pickle that asks for any class outside
 /// a short list.
 pub fn read_state_dict(path: &Path) -> Result<StateDict> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    let mut bytes = Vec::new();
+    regular::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::io("read", path))?;
     parse_state_dict(path, &bytes)
 }
 
@@ -83,7 +84,7 @@ pub fn parse_state_dict(path: &Path, bytes: &[u8]) -> Result<StateDict> {
 /// # Errors
 /// [`Error::MissingPath`] and [`Error::Io`].
 pub fn sha256_file(path: &Path) -> Result<String> {
-    let mut file = File::open(path).map_err(Error::io("open", path))?;
+    let mut file = regular::open(path).map_err(Error::io("open", path))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {

@@ -84,7 +84,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     }
     let mut evaluations = Vec::new();
     for (checkpoint, weights) in networks(experiment, &args.backbone, args.weights.as_deref(), &args.data, db).await? {
-        let backbone = Backbone::load(checkpoint, weights.as_deref())?;
+        let backbone = Backbone::load(checkpoint, weights.as_deref(), &console.trusted()?)?;
         let with_logits = args.baselines && backbone.classes().is_some();
         let backbone = if with_logits { backbone.with_logits()? } else { backbone };
         let (store, bank) = embed(&args, &plan, backbone, &ks, db, console).await?;

@@ -1,13 +1,15 @@
 //! Where a command writes: results, notices and progress apart; and what it reads, where that is not a file.
 
 use std::io::{IsTerminal, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::typed::Lines;
+use crate::backbone::Trusted;
 use crate::error::{Error, Result};
+use crate::sql::policy::Policy;
 
 /// The streams of a command, and what stands behind them.
 pub struct Console<'a> {
@@ -17,6 +19,7 @@ pub struct Console<'a> {
     lines: Option<Box<dyn Lines + 'a>>,
     terminal: bool,
     program: String,
+    trusted: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Console<'_> {
@@ -29,7 +32,7 @@ impl<'a> Console<'a> {
     /// Results to `out`, everything else to `err`; statements are read from standard input.
     pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
         let input = Box::new(std::io::stdin());
-        Self { out, err, input, lines: None, terminal: false, program: "outskirt".into() }
+        Self { out, err, input, lines: None, terminal: false, program: "outskirt".into(), trusted: None }
     }
 
     /// Read statements from elsewhere than standard input.
@@ -54,6 +57,27 @@ impl<'a> Console<'a> {
     pub fn called(mut self, program: String) -> Self {
         self.program = program;
         self
+    }
+
+    /// The file that lists the TorchScript modules which the user trusts.
+    pub fn trusting(mut self, file: Option<PathBuf>) -> Self {
+        self.trusted = file;
+        self
+    }
+
+    /// The file given to [`Self::trusting`].
+    pub(super) fn trusted_file(&self) -> Option<&Path> {
+        self.trusted.as_deref()
+    }
+
+    /// The modules that it lists.
+    pub(super) fn trusted(&self) -> Result<Trusted> {
+        self.trusted.as_deref().map_or_else(|| Ok(Trusted::default()), Trusted::read)
+    }
+
+    /// What a session of this command may reach and run: whatever the user may.
+    pub(super) fn policy(&self) -> Result<Policy> {
+        Ok(Policy::open(self.trusted()?))
     }
 
     /// The name given to [`Self::called`].

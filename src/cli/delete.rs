@@ -34,7 +34,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
-    let session = Session::open(&store).await?;
+    let session = Session::with_policy(&store, &console.policy()?).await?;
     statements::watch(&session, console);
     let count = match args.dry_run {
         true => session.count_where(&args.predicate).await?,

@@ -9,7 +9,7 @@ use super::format::Format;
 use super::stages::Stages;
 use super::statements;
 use super::summary::{ingest_with_progress, report_rejects};
-use crate::backbone::{self, Backbone};
+use crate::backbone::{self, Backbone, Trusted};
 use crate::bank;
 use crate::demo::{self, CLASSES, DataSet, Folder, OOD};
 use crate::error::Result;
@@ -64,7 +64,7 @@ async fn run_experiment(args: &Args, console: &mut Console<'_>) -> Result<()> {
 
     console.line(format!("2. embedding them with the backbone {} …", demo::BACKBONE))?;
     let start = Instant::now();
-    let backbone = Backbone::load(backbone::find(demo::BACKBONE, Vec::new())?, None)?;
+    let backbone = Backbone::load(backbone::find(demo::BACKBONE, Vec::new())?, None, &Trusted::default())?;
     let store = Store::create(&folder.database).await?;
     stages.add("create the database, load the backbone", start, 0);
     ingest(&folder, &store, &backbone, &mut stages, console).await?;

@@ -34,7 +34,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
-    let backbone = args.network.load(db).await?;
+    let backbone = args.network.load(db, console).await?;
     let options = FillOptions { predicate: args.predicate, workers: args.network.workers() };
     let bar = console.progress("embedding images", 1);
     let tell = |done, all| advance(&bar, done, all);

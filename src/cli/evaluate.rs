@@ -41,7 +41,7 @@ pub struct Args {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     args.format.check(console.is_terminal())?;
     let store = Store::open(db).await?;
-    let session = Session::open(&store).await?;
+    let session = Session::with_policy(&store, &console.policy()?).await?;
     let mut compared = vec![Compared::Knn(args.k)];
     if args.baselines {
         let backbone = &session.banks().definition(&args.bank)?.backbone;

@@ -7,9 +7,12 @@ use super::follow::follow;
 use super::network::Network;
 use super::summary::{describe_ingest, ingest_with_progress, report_ingest};
 use crate::error::Result;
-use crate::image::{self, Selection};
+use crate::image::{self, KeptQuery, Selection};
 use crate::ingest::{IngestOptions, Metadata};
 use crate::store::Store;
+
+/// Parameters that a notice names.
+const NAMES_SHOWN: usize = 6;
 
 /// Embed images with a backbone and add them to the database, which is created where there is none
 #[derive(Debug, clap::Args)]
@@ -49,6 +52,10 @@ pub struct Args {
     /// The seed of --sample
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Of addresses' queries keep the parameters of these names in uri; nothing else of a query is kept, for it may give
+    /// access
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    keep_query: Vec<String>,
     /// A .csv, .jsonl or .parquet table with a column uri: its other columns become columns of images
     #[arg(long, value_name = "FILE")]
     metadata: Option<PathBuf>,
@@ -70,11 +77,18 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let part = args.part.or_else(|| Selection::part_of_split(&args.split));
-    let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed };
+    let query = KeptQuery::parameters(args.keep_query);
+    let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed, query };
     let mut files = image::open(&args.paths, &selection)?;
-    let metadata = Metadata::of(files.table_columns()?, args.metadata.as_deref())?;
+    let metadata = Metadata::of(files.table_columns()?, args.metadata.as_deref(), &selection.query)?;
     metadata.left_out().try_for_each(|line| console.notice(line))?;
-    let backbone = args.network.load(db).await?;
+    if let names @ [_, ..] = files.left_out_of_uris() {
+        console.notice(format!(
+            "of queries uri does not keep {}: addresses that differ in that alone are one image (--keep-query NAME keeps it)",
+            names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ")
+        ))?;
+    }
+    let backbone = args.network.load(db, console).await?;
     let store = Store::create(db).await?;
     let options = IngestOptions {
         dataset: args.dataset,

@@ -50,7 +50,7 @@ enum Device {
 
 impl Network {
     /// Load it, found by name among those of the database too.
-    pub(super) async fn load(&self, db: &Path) -> Result<Backbone> {
+    pub(super) async fn load(&self, db: &Path, console: &Console<'_>) -> Result<Backbone> {
         let options = LoadOptions {
             weights: self.weights.clone(),
             with_logits: self.with_logits,
@@ -62,6 +62,7 @@ impl Network {
                 Precision::F32 => backbone::Precision::F32,
                 Precision::Bf16 => backbone::Precision::Bf16,
             },
+            trusted: console.trusted()?,
         };
         backbone::load_in(db, &self.backbone, &options).await
     }

@@ -46,7 +46,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         return console.line(query.text.trim_end());
     }
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
-    let session = Session::open(&Store::open(db).await?).await?;
+    let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
     let text = query.render(&values, session.banks())?;
     statements::execute(&session, &text, args.format, console).await
 }

@@ -47,11 +47,11 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
             std::fs::read_to_string(&file).map_err(Error::io("read", &file))?
         }
         (None, None, Some(mut lines)) => {
-            let session = Session::open(&Store::open(db).await?).await?;
+            let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
             return shell::run(&session, db, args.format, &mut *lines, console).await;
         }
         (None, ..) => console.read_input()?,
     };
-    let session = Session::open(&Store::open(db).await?).await?;
+    let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
     statements::execute(&session, &text, args.format, console).await
 }

@@ -237,6 +237,9 @@ impl Stored {
     ///
     /// Errors: a file that cannot be read, was not finished, is damaged or of another format.
     pub fn open(path: &FilePath) -> io::Result<Self> {
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
+        }
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let mut header: [u8; HEADER] = [0; HEADER];

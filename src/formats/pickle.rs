@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 /// Far above real state dicts (some twenty opcodes per tensor), low enough that the arena stays below about 1 GB.
 const MAX_OPCODES: usize = 1 << 24;
-/// PyTorch itself stops at 64; shapes are copied per tensor, so an unbounded one could be copied without end.
+/// PyTorch itself stops at 64.
 const MAX_RANK: usize = 64;
 
 /// How the numbers of a storage lie on disk, always little-endian.
@@ -119,7 +119,7 @@ pub(crate) enum Fault {
     Protocol(u8),
     #[error("unknown opcode 0x{0:02x}")]
     UnknownOpcode(u8),
-    #[error("it has more than {MAX_OPCODES} opcodes")]
+    #[error("it has more than {MAX_OPCODES} opcodes, or asks for more copies than it has bytes")]
     TooLong,
     #[error("a value is taken off an empty stack")]
     EmptyStack,
@@ -322,7 +322,8 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     start: usize,
-    /// Entries copied out of lists into dicts, held below the bytes read so that no list is copied again and again.
+    /// Entries copied out of lists into dicts, and lengths out of tuples into shapes, held below the bytes read so that
+    /// nothing is copied again and again.
     copied: usize,
     stack: Vec<Value<'a>>,
     /// Stack heights at the open MARKs: what lies below the last one is out of reach.
@@ -713,10 +714,7 @@ impl<'a> Machine<'a> {
                     None => Vec::new(),
                     Some(pairs) => self.pairs(*pairs)?,
                 };
-                self.copied += entries.len();
-                if self.copied > self.at - self.start {
-                    return Err(Fault::TooLong);
-                }
+                self.count_copied(entries.len())?;
                 self.new_dict(entries);
             }
             Role::Size => match arguments {
@@ -729,12 +727,18 @@ impl<'a> Machine<'a> {
             },
             Role::RebuildTensor => {
                 let tensor = self.tensor(arguments).ok_or(Fault::BadTensor)?;
+                self.count_copied(2 * tensor.shape.len())?;
                 self.heap.tensors.push(tensor);
                 self.stack.push(Value::Tensor(self.heap.tensors.len() - 1));
             }
             Role::Storage(_) => return Err(wrong(operation, callable)),
         }
         Ok(())
+    }
+
+    fn count_copied(&mut self, values: usize) -> Result<()> {
+        self.copied += values;
+        if self.copied > self.at - self.start { Err(Fault::TooLong) } else { Ok(()) }
     }
 
     /// The entries of `OrderedDict([[key, value], …])`, which is how Python 2 pickles one.
@@ -985,6 +989,19 @@ mod tests {
         // a list that holds itself
         let circular = unpickle(b"\x80\x02]q\0h\0a.", 0).unwrap();
         assert_eq!(circular.sequence(circular.root()).unwrap(), &[circular.root()]);
+    }
+
+    /// Five bytes name a storage, a shape of 64 sides and its strides again, which is a kilobyte of memory.
+    #[test]
+    fn a_shape_is_not_copied_without_end() {
+        let of = |tensors: usize| {
+            let mut first = Pickle::new().tensor("FloatStorage", "0", (1, 0, &[1; 64], &[1; 64]));
+            first.0.pop(); // its call, before which the arguments are kept
+            let kept = first.op(b"q\x01R").global("torch._utils", "_rebuild_tensor_v2").op(b"q\00");
+            kept.op(&b"h\0h\x01R".repeat(tensors)).stop()
+        };
+        assert!(matches!(unpickle(&of(2), 0).unwrap().root(), Value::Tensor(2)));
+        assert_eq!(fault(&of(100_000)), Fault::TooLong);
     }
 
     #[test]

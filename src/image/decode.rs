@@ -20,6 +20,18 @@ use crate::error::{Error, Result};
 /// A picture above this many pixels is refused: a few kilobytes of PNG can claim terabytes.
 pub const MAX_PIXELS: u64 = 100_000_000;
 
+/// By the first bytes as many as this [`refusal`] tells what is no picture.
+pub(super) const HEAD: usize = 1 << 16;
+
+/// Deflate makes of a byte at most so many.
+const MAX_DEFLATED: u64 = 1032;
+/// A JPEG of Huffman codes has at least a bit for each 8 × 8 pixels.
+const PIXELS_PER_JPEG_BYTE: u64 = 8 * 64;
+/// Scans of a JPEG: each passes over all of the picture again. libjpeg's own programs write no more than these.
+const MAX_SCANS: usize = 100;
+/// What a PNG's profiles and texts may take.
+const MAX_PNG_EXTRAS: u64 = 64 << 20;
+
 /// A decoded picture: 8-bit RGB, height × width × 3, row-major from the top left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pixels {
@@ -50,19 +62,28 @@ pub fn decode(uri: &str, bytes: &[u8]) -> Result<Pixels> {
     let decoded = match image::guess_format(bytes) {
         Ok(ImageFormat::Png) => {
             let mut limits = Limits::no_limits();
-            // 16-bit RGBA at the pixel limit; it also bounds compressed profiles and texts
-            limits.max_alloc = Some(8 * MAX_PIXELS);
-            PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(explain).and_then(png)
+            // profiles and texts, and two rows of 16-bit RGBA
+            limits.max_alloc = Some(MAX_PNG_EXTRAS + 16 * u64::from(png_width(bytes)).min(MAX_PIXELS));
+            let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(explain);
+            decoder.and_then(|decoder| png(decoder, bytes))
         }
         Ok(ImageFormat::Jpeg) => {
             catch_unwind(AssertUnwindSafe(|| jpeg(bytes))).unwrap_or_else(|stop| Err(stopped(stop)))
         }
         Ok(ImageFormat::Pnm) => netpbm(bytes),
-        Ok(other) => Err(format!("it is {other:?}, and only PNG, JPEG, PPM and PGM are read: convert it")),
-        Err(_) if bytes.is_empty() => Err("the file is empty".into()),
-        Err(_) => Err("its contents are neither PNG nor JPEG, PPM or PGM".into()),
+        _ => Err(refusal(bytes).unwrap_or_default()),
     };
     decoded.map_err(bad)
+}
+
+/// Why a file that begins so is no picture that is read; `None` where it may be one.
+pub(super) fn refusal(head: &[u8]) -> Option<String> {
+    match image::guess_format(head) {
+        Ok(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Pnm) => None,
+        Ok(other) => Some(format!("it is {other:?}, and only PNG, JPEG, PPM and PGM are read: convert it")),
+        Err(_) if head.is_empty() => Some("the file is empty".into()),
+        Err(_) => Some("its contents are neither PNG nor JPEG, PPM or PGM".into()),
+    }
 }
 
 /// SHA-256 of a file's bytes, 64 lower-case hexadecimal digits: equal files have equal hashes wherever they lie.
@@ -81,9 +102,38 @@ fn check_size(width: u32, height: u32) -> Result<(), String> {
     Ok(())
 }
 
-fn png(decoder: PngDecoder<Cursor<&[u8]>>) -> Result<Pixels, String> {
+/// Refuse a picture whose file cannot hold so many pixels, before there is room made for them.
+fn check_length(bytes: &[u8], width: u32, height: u32, needed: u64) -> Result<(), String> {
+    if (bytes.len() as u64) < needed {
+        let length = bytes.len();
+        return Err(format!(
+            "it is cut: its {length} bytes cannot hold the {width} x {height} pixels that it promises"
+        ));
+    }
+    Ok(())
+}
+
+/// As its header has it, which comes first.
+fn png_width(bytes: &[u8]) -> u32 {
+    bytes.get(16..20).and_then(|width| width.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// Bytes of a PNG's rows before they are compressed, by its header.
+fn png_raw_bytes(bytes: &[u8], width: u32, height: u32) -> u64 {
+    let channels = match bytes.get(25) {
+        Some(2) => 3,
+        Some(4) => 2,
+        Some(6) => 4,
+        _ => 1,
+    };
+    let bits = u64::from(width) * channels * bytes.get(24).map_or(1, |&depth| u64::from(depth));
+    u64::from(height) * (1 + bits.div_ceil(8))
+}
+
+fn png(decoder: PngDecoder<Cursor<&[u8]>>, bytes: &[u8]) -> Result<Pixels, String> {
     let (width, height) = decoder.dimensions();
     check_size(width, height)?;
+    check_length(bytes, width, height, png_raw_bytes(bytes, width, height) / MAX_DEFLATED)?;
     let color = decoder.color_type();
     let channels = usize::from(color.channel_count());
     let wide = usize::from(color.bytes_per_pixel()) == 2 * channels;
@@ -142,6 +192,11 @@ fn jpeg(bytes: &[u8]) -> Result<Pixels, String> {
     // libjpeg takes no side above 65,500
     let (width, height) = (header.width() as u32, header.height() as u32);
     check_size(width, height)?;
+    check_length(bytes, width, height, u64::from(width) * u64::from(height) / PIXELS_PER_JPEG_BYTE)?;
+    let scans = scans(bytes);
+    if scans > MAX_SCANS {
+        return Err(format!("it has more than {MAX_SCANS} scans, each of which passes over all of it: save it anew"));
+    }
     header.dct_method(DctMethod::IntegerSlow);
     header.do_fancy_upsampling(true);
     let space = match header.components().len() {
@@ -161,6 +216,30 @@ fn jpeg(bytes: &[u8]) -> Result<Pixels, String> {
         rgb.extend([cyan, magenta, yellow].map(|ink| inverted_cmyk_to_rgb(ink, black)));
     }
     Ok(Pixels { width, height, rgb })
+}
+
+/// The scans of a JPEG, as far as there are not too many. What stands between markers, its pixels above all, holds no
+/// FF that is not followed by 0 or by the number of a restart.
+fn scans(bytes: &[u8]) -> usize {
+    const START_OF_SCAN: u8 = 0xda;
+    const END: u8 = 0xd9;
+    let (mut at, mut scans) = (2, 0);
+    while scans <= MAX_SCANS {
+        let Some(mark) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) else { break };
+        at += mark + 1;
+        match bytes.get(at) {
+            None | Some(&END) => break,
+            Some(0xff) => {} // they may be repeated
+            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
+            Some(&marker) => {
+                scans += usize::from(marker == START_OF_SCAN);
+                let length =
+                    bytes.get(at + 1..at + 3).map_or(0, |two| usize::from(u16::from_be_bytes([two[0], two[1]])));
+                at += 1 + length;
+            }
+        }
+    }
+    scans
 }
 
 /// One channel, from values that count paper instead of ink, as Adobe stores them and PIL takes every CMYK JPEG to;
@@ -457,6 +536,59 @@ mod tests {
         let frame = bytes.windows(2).position(|pair| pair == [0xff, 0xc0]).unwrap();
         bytes[frame + 5..frame + 9].copy_from_slice(&[0xf0, 0, 0xf0, 0]);
         assert!(reason(&bytes).contains("61440 x 61440"), "{}", reason(&bytes));
+    }
+
+    /// A hundred bytes that claim a hundred million pixels would cost their room in every thread.
+    #[test]
+    fn a_small_file_that_claims_a_large_picture_is_refused_before_there_is_room_for_it() {
+        let mut bytes = png(&[0; 3], 1, 1, ExtendedColorType::Rgb8);
+        bytes[16..20].copy_from_slice(&10_000u32.to_be_bytes());
+        bytes[20..24].copy_from_slice(&10_000u32.to_be_bytes());
+        let sum = crc32(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        assert!(reason(&bytes).contains("bytes cannot hold the 10000 x 10000 pixels"), "{}", reason(&bytes));
+        for whole in [HALVED, PROGRESSIVE, CMYK].map(hex) {
+            let mut bytes = whole.clone();
+            let frame = bytes.windows(2).position(|pair| matches!(pair, [0xff, 0xc0 | 0xc2])).unwrap();
+            bytes[frame + 5..frame + 9].copy_from_slice(&[0x27, 0x10, 0x27, 0x10]);
+            assert!(reason(&bytes).contains("bytes cannot hold the 10000 x 10000 pixels"), "{}", reason(&bytes));
+        }
+        // what compresses best is whole: 4,000 x 4,000 pixels of one colour
+        let blank = vec![255; 16_000_000];
+        let decoded = decode("x", &png(&blank, 4000, 4000, ExtendedColorType::L8)).unwrap();
+        assert!(decoded.rgb.len() == 48_000_000 && decoded.rgb.iter().all(|&value| value == 255));
+        for progressive in [false, true] {
+            let mut settings = Compress::new(ColorSpace::JCS_GRAYSCALE);
+            settings.set_size(4000, 4000);
+            settings.set_quality(1.0);
+            if progressive {
+                settings.set_progressive_mode();
+            }
+            settings.set_optimize_coding(true);
+            let mut started = settings.start_compress(Vec::new()).unwrap();
+            started.write_scanlines(&blank).unwrap();
+            let decoded = decode("x", &started.finish().unwrap()).unwrap();
+            assert!(decoded.rgb.iter().all(|&value| value == decoded.rgb[0]), "{progressive}");
+        }
+    }
+
+    #[test]
+    fn a_jpeg_of_a_thousand_scans_is_refused_and_one_of_as_many_as_are_written_is_read() {
+        let whole = hex(PROGRESSIVE);
+        let first = whole.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+        let is_marker = |pair: &[u8]| pair[0] == 0xff && pair[1] != 0;
+        let length = 2 + whole[first + 2..].windows(2).position(is_marker).unwrap();
+        // the first scan again and again: it gives the same values each time
+        let with = |times: usize| {
+            let scan = whole[first..first + length].repeat(times);
+            [&whole[..first], &scan, &whole[first + length..]].concat()
+        };
+        assert_eq!((scans(&whole), scans(&hex(HALVED)), scans(&[])), (10, 1, 0));
+        assert_eq!(with(1), whole);
+        let scanned = MAX_SCANS - 9;
+        assert_eq!(decode("x", &with(scanned)).unwrap(), decode("x", &whole).unwrap());
+        assert!(reason(&with(scanned + 1)).contains("more than 100 scans"), "{}", reason(&with(scanned + 1)));
+        assert!(reason(&with(1000)).contains("more than 100 scans"));
     }
 
     fn crc32(bytes: &[u8]) -> u32 {

@@ -24,6 +24,6 @@ mod source;
 pub use decode::{MAX_PIXELS, Pixels, content_hash, decode};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub use source::{
-    Folders, ImageFile, ImageFiles, MAX_FILE_BYTES, Opened, Selection, TableColumns, absolute, held_row, open,
-    read_table, shown,
+    Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, absolute, held_row,
+    open, read_table, shown,
 };

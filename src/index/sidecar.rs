@@ -13,9 +13,13 @@ use sha2::{Digest, Sha256};
 
 use super::{HnswOptions, Quality};
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// The format that this version reads and writes.
 pub const FORMAT: u32 = 1;
+
+/// No sidecar is longer.
+const MAX_NOTE_BYTES: u64 = 1 << 20;
 
 /// What an index file was built from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,8 +126,9 @@ impl Sidecar {
     /// The same, but for the file itself.
     pub(crate) fn beside(&self, path: &Path) -> Result<Self> {
         let note = beside(path, ".json");
-        let text = fs::read(&note).map_err(|error| bad(path, format!("its sidecar cannot be read ({error})")))?;
-        let found: Self = serde_json::from_slice(&text).map_err(|error| bad(path, format!("sidecar: {error}")))?;
+        let text = regular::read_text(&note, MAX_NOTE_BYTES)
+            .map_err(|error| bad(path, format!("its sidecar cannot be read ({error})")))?;
+        let found: Self = serde_json::from_str(&text).map_err(|error| bad(path, format!("sidecar: {error}")))?;
         if found.format != FORMAT {
             return Err(bad(path, format!("format {}, this outskirt reads {FORMAT}", found.format)));
         }
@@ -178,7 +183,7 @@ fn bad(path: &Path, reason: String) -> Error {
 
 fn checksum(path: &Path) -> Result<String> {
     let mut digest = Sha256::new();
-    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let mut file = regular::open(path).map_err(Error::io("read", path))?;
     std::io::copy(&mut file, &mut digest).map_err(Error::io("read", path))?;
     Ok(format!("{:x}", digest.finalize()))
 }

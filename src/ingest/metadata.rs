@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use futures::TryStreamExt;
 
 use crate::error::{Error, Result};
-use crate::image::{Folders, TableColumns, absolute, held_row, read_table, shown};
+use crate::image::{Folders, KeptQuery, TableColumns, absolute, held_row, read_table, shown};
 use crate::schema;
 use crate::store::{Store, WriteLock};
 
@@ -53,20 +53,20 @@ struct Place {
 impl Metadata {
     /// Read a table that lies beside images; see [`Self::of`].
     pub fn read(path: &Path) -> Result<Self> {
-        Self::of(Vec::new(), Some(path))
+        Self::of(Vec::new(), Some(path), &KeptQuery::default())
     }
 
-    /// What tables of images say, and one that lies beside them.
+    /// What tables of images say, and one that lies beside them; of addresses in them uris keep what `query` says.
     ///
     /// Errors: [`Error::BadMetadata`] for a table that names images or lies beside them and has no column `uri`, a uri
     /// twice, a column twice, or one that `images` has of itself; [`Error::BadName`] for a column's name. What is wrong
     /// with a column of a table that holds images leaves that column out: see [`Self::left_out`].
-    pub fn of(told: Vec<TableColumns>, beside: Option<&Path>) -> Result<Self> {
+    pub fn of(told: Vec<TableColumns>, beside: Option<&Path>, query: &KeptQuery) -> Result<Self> {
         let (mut metadata, mut folders) = (Self::default(), Folders::default());
         for told in told {
             match told {
                 TableColumns::Embedded { path, rows } => metadata.hold(path, &rows)?,
-                TableColumns::Listed { path, rows } => metadata.name(&path, &rows, &mut folders)?,
+                TableColumns::Listed { path, rows } => metadata.name(&path, &rows, query, &mut folders)?,
             }
         }
         if let Some(path) = beside {
@@ -74,7 +74,7 @@ impl Metadata {
             let named = PathBuf::from(shown(&path.to_string_lossy()));
             let rows = read_table(path).map_err(|error| error.at(&named))?;
             for (uri, row) in uris(&named, &rows)? {
-                if metadata.beside.insert(shown(&absolute(path, &uri, &mut folders)), row).is_some() {
+                if metadata.beside.insert(query.uri(&absolute(path, &uri, &mut folders)), row).is_some() {
                     return Err(twice(&named, &uri));
                 }
                 metadata.beside.entry(uri.trim_start_matches("./").to_owned()).or_insert(row);
@@ -113,11 +113,11 @@ impl Metadata {
     }
 
     /// A table that names images.
-    fn name(&mut self, path: &Path, rows: &RecordBatch, folders: &mut Folders) -> Result<()> {
+    fn name(&mut self, path: &Path, rows: &RecordBatch, query: &KeptQuery, folders: &mut Folders) -> Result<()> {
         let named = PathBuf::from(shown(&path.to_string_lossy()));
         let table = self.tables.len();
         for (uri, row) in uris(&named, rows)? {
-            let places = self.named.entry(shown(&absolute(path, &uri, folders))).or_default();
+            let places = self.named.entry(query.uri(&absolute(path, &uri, folders))).or_default();
             if places.last().is_some_and(|place| place.table == table) {
                 return Err(twice(&named, &uri));
             }
@@ -467,7 +467,7 @@ mod tests {
             rows: rows([("uri", texts(&["1.png", "/d/1.png"])), ("camera", ints(&[7, 8])), ("lens", ints(&[1, 2]))]),
         };
         let told = vec![held("/d/a.parquet", &[1, 2]), held("/d/b.parquet", &[3]), named, other];
-        let metadata = Metadata::of(told, None).unwrap();
+        let metadata = Metadata::of(told, None, &KeptQuery::default()).unwrap();
         let uris = [
             "/d/a.parquet!/00000000",
             "/d/a.parquet!/00000001",

@@ -29,7 +29,7 @@ pub(crate) fn reread<T>(uris: impl IntoIterator<Item = (String, T)>, opened: &Ar
     let mut wanted: HashMap<String, Vec<T>> = HashMap::new();
     let mut order = Vec::new();
     for (uri, whom) in uris {
-        let whose = wanted.entry(shown(&uri)).or_insert_with(|| {
+        let whose = wanted.entry(uri.clone()).or_insert_with(|| {
             order.push(uri);
             Vec::new()
         });
@@ -77,10 +77,10 @@ impl<T> Iterator for Reread<T> {
 }
 
 impl<T> Reread<T> {
-    /// A container or host ends the reading of all that comes after it: give up what it holds, whose uris begin with
-    /// its name, and begin again with the rest. Where that would change nothing, everything is given up.
+    /// A container or host ends the reading of all that comes after it: give up what it holds, whose uris, as messages
+    /// show them, begin with its name, and begin again with the rest. Where that would change nothing, everything is given up.
     fn lose(&mut self, begins: Option<String>, reason: &str) {
-        let within = |uri: &&String| begins.as_ref().is_some_and(|begins| uri.starts_with(begins));
+        let within = |uri: &&String| begins.as_ref().is_some_and(|begins| shown(uri).starts_with(begins));
         let (mut lost, mut rest): (Vec<String>, Vec<String>) =
             self.wanted.keys().cloned().partition(|uri| within(&uri));
         let read_to_its_end = begins.is_some() && self.files.total() > self.wanted.len();

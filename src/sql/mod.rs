@@ -11,5 +11,6 @@ pub mod catalog;
 pub mod functions;
 pub mod networks;
 pub mod planner;
+pub mod policy;
 pub mod queries;
 pub mod session;

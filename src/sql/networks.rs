@@ -7,15 +7,17 @@ use crate::backbone::registered_backbones;
 use crate::backbone::{self, Checkpoint};
 use crate::error::{Error, Result};
 use crate::schema;
+use crate::sql::policy::Policy;
 use crate::store::Store;
 
-/// The backbones that queries can name: the built-in ones, those of the database as they were when the session began,
-/// and manifests by path. Each is found once and loaded once.
+/// The backbones that queries can name: the built-in ones, and those of the database as they were when the session began.
+/// Each is found once and loaded once. Manifests by path are the command line's: a query may come from anybody.
 #[derive(Debug)]
 pub struct Networks {
     /// The database's own, or why they cannot be read: a query that names none of them need not know.
     registered: Result<Vec<Checkpoint>, String>,
     found: Mutex<HashMap<String, Arc<Checkpoint>>>,
+    policy: Policy,
     #[cfg(feature = "torch")]
     loaded: Mutex<HashMap<String, backbone::Backbone>>,
     /// The archives that queries read last.
@@ -25,9 +27,9 @@ pub struct Networks {
 
 impl Networks {
     /// Read which backbones a database knows; no network is loaded yet.
-    pub async fn load(store: &Store) -> Self {
+    pub async fn load(store: &Store, policy: &Policy) -> Self {
         let registered = registered_backbones(store).await.map_err(|error| error.to_string());
-        Self { registered, ..Self::built_in() }
+        Self { registered, policy: policy.clone(), ..Self::built_in() }
     }
 
     /// The built-in ones alone.
@@ -35,6 +37,7 @@ impl Networks {
         Self {
             registered: Ok(Vec::new()),
             found: Mutex::default(),
+            policy: Policy::default(),
             #[cfg(feature = "torch")]
             loaded: Mutex::default(),
             #[cfg(feature = "torch")]
@@ -42,16 +45,22 @@ impl Networks {
         }
     }
 
-    /// A backbone by name, or by its manifest's path.
+    /// A backbone by name.
     ///
-    /// Errors: an unknown name (the known ones are listed), a manifest that cannot be read.
+    /// Errors: an unknown name (the known ones are listed), a path, a backbone that the session may not use.
     pub fn find(&self, name: &str) -> Result<Arc<Checkpoint>> {
+        self.policy.check_backbone(name)?;
         let mut found = lock(&self.found);
         if let Some(known) = found.get(name) {
             return Ok(Arc::clone(known));
         }
         let bad = |reason: &String| Error::BadRow { table: schema::BACKBONES.into(), reason: reason.clone() };
         let registered = self.registered.as_ref().map_err(bad)?.clone();
+        if backbone::is_path(name) {
+            // the list of an unknown name's error, which no file can have
+            let known = backbone::names(registered)?;
+            return Err(Error::BackboneByPath { path: name.into(), known });
+        }
         let checkpoint = Arc::new(backbone::find(name, registered)?);
         found.insert(name.into(), Arc::clone(&checkpoint));
         Ok(checkpoint)
@@ -70,7 +79,7 @@ mod run {
     use super::{Networks, lock};
     use crate::backbone::Backbone;
     use crate::error::{Error, Result};
-    use crate::image::Opened;
+    use crate::image::{Opened, shown};
     use crate::ingest::Reject;
     use crate::ingest::{For, embed_for};
 
@@ -78,6 +87,11 @@ mod run {
     const PER_WORKER: usize = 64;
 
     impl Networks {
+        /// Refuse pictures that the session may not read.
+        pub(crate) fn check_pictures<'a>(&self, mut uris: impl Iterator<Item = &'a str>) -> Result<()> {
+            uris.try_for_each(|uri| self.policy.check_picture(uri))
+        }
+
         /// The archives that queries read last.
         pub(crate) fn opened(&self) -> &Arc<Opened> {
             &self.opened
@@ -99,7 +113,7 @@ mod run {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(new) => {
                     let checkpoint = self.find(name)?.as_ref().clone();
-                    new.insert(Backbone::load(checkpoint, None).map_err(without_flags)?)
+                    new.insert(Backbone::load(checkpoint, None, self.policy.trusted()).map_err(without_flags)?)
                 }
             };
             let dimension = backbone.manifest().dimension;
@@ -110,7 +124,7 @@ mod run {
             while let Some(batch) = futures::executor::block_on(batches.next()) {
                 let batch = batch?;
                 if let Some(Reject { uri, reason }) = batch.rejects.into_iter().next() {
-                    return Err(Error::NotEmbedded { image: uri, reason });
+                    return Err(Error::NotEmbedded { image: shown(&uri), reason });
                 }
                 for (image, embedding) in batch.images.iter().zip(batch.embeddings.chunks(dimension)) {
                     for row in &image.purpose {

@@ -10,6 +10,7 @@ use std::path::Path;
 
 use crate::bank::Banks;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::sql::session::expression;
 use crate::store::quote;
 
@@ -24,6 +25,9 @@ const SHIPPED: [(&str, &str); 8] = [
     ("drift", include_str!("../../sql/drift.sql")),
     ("near_duplicates", include_str!("../../sql/near_duplicates.sql")),
 ];
+
+/// No query is longer.
+const MAX_QUERY_BYTES: u64 = 16 << 20;
 
 /// What a value is, and so how it is written into the SQL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +108,7 @@ impl NamedQuery {
             return Err(Error::UnknownQuery { name: name.into(), known });
         }
         let path = Path::new(name);
-        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let text = regular::read_text(path, MAX_QUERY_BYTES).map_err(Error::io("read", path))?;
         let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or(name);
         Self::parse(stem, &text)
     }

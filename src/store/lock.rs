@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// Proof of being the one writer, given back on drop.
 #[derive(Debug)]
@@ -26,6 +27,7 @@ impl WriteLock {
     /// Take the lock of the database in `folder`, or say at once that another program has it.
     pub(super) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join("write.lock");
+        regular::check_path(&path).map_err(Error::io("open", &path))?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|source| {
             match source.kind() {
                 ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
@@ -71,6 +73,7 @@ impl ReadLock {
     /// no database.
     pub(super) async fn join(folder: &Path, is_database: bool) -> Result<Self> {
         let path = folder.join("readers.lock");
+        regular::check_path(&path).map_err(Error::io("open", &path))?;
         // NFS grants a shared lock to who may read the file, and the exclusive one to who may write it
         let writing = OpenOptions::new().create(is_database).truncate(false).read(true).write(true).open(&path);
         let Ok(file) = writing.or_else(|_| File::open(&path)) else { return Ok(Self { file: None }) };

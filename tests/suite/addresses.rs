@@ -1,7 +1,7 @@
 //! Pictures at http:// addresses, from a server that runs in the test.
 
 use outskirt::Error;
-use outskirt::image::{ImageFile, Opened, Selection, open};
+use outskirt::image::{ImageFile, KeptQuery, Opened, Selection, open};
 
 use super::server::Server;
 
@@ -72,8 +72,11 @@ fn archives_are_read_at_addresses_as_from_disk() {
         let local = folder.path().join(&path[3..]);
         std::fs::write(&local, bytes).unwrap();
         let local = local.to_str().unwrap();
+        let query = KeptQuery::parameters(["download"]);
         for address in [server.address(path), server.address(&format!("{path}?download=true"))] {
-            let (here, there) = (images(local), images(&address));
+            let selection = Selection { query: query.clone(), ..Selection::default() };
+            let there = open(&[address.clone().into()], &selection).unwrap();
+            let (here, there): (_, Vec<_>) = (images(local), there.map(|image| image.unwrap()).collect());
             assert_eq!(there.len(), 4);
             for (here, there) in here.iter().zip(&there) {
                 assert_eq!((&here.label, &here.bytes), (&there.label, &there.bytes));
@@ -138,10 +141,10 @@ fn lists_and_tables_name_addresses_and_lie_at_them() {
     server.site.lock().unwrap().files.insert("/d/m.csv".into(), table.into());
     let items: Vec<_> = open(&[server.address("/d/m.csv").into()], &Selection::default()).unwrap().collect();
     let read: Vec<_> = items.iter().flatten().map(|image| (&image.uri[url.len()..], image.label.as_deref())).collect();
-    assert_eq!(read, [("/d/cat/1.pgm", Some("cat")), ("/picture?id=7", Some("any")), ("/d/a.zip!/y.pgm", Some("zip"))]);
+    assert_eq!(read, [("/d/cat/1.pgm", Some("cat")), ("/picture", Some("any")), ("/d/a.zip!/y.pgm", Some("zip"))]);
     let missing = items.iter().find_map(|item| item.as_ref().err()).unwrap().to_string();
     assert_eq!(missing, format!("cannot read image {url}/d/none.pgm: the server answers 404 Not Found"));
-    assert_eq!(server.requests("/picture?id=7"), 1, "a query is part of an address");
+    assert_eq!(server.requests("/picture?id=7"), 1, "a query is part of what is asked for");
 
     // a list of this machine, with blanks in an address and files of this machine between
     let folder = tempfile::tempdir().unwrap();
@@ -253,14 +256,49 @@ fn passwords_are_refused_and_signatures_stay_out_of_uris() {
     let items: Vec<_> = open(&[list], &Selection::default()).unwrap().collect();
     let error = items[0].as_ref().unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot read image http://{host}/1.pgm: it carries")), "{error}");
-    assert_eq!(items[1].as_ref().unwrap().uri, format!("http://{host}/1.pgm?x=1"));
+    assert_eq!(items[1].as_ref().unwrap().uri, format!("http://{host}/1.pgm"));
     assert_eq!(server.requests(&format!("/1.pgm?{signed}")), 1, "asked for with its signature");
 
     let read = images(&format!("{}/a.tar?{signed}", server.url));
-    assert_eq!(read[0].uri, format!("http://{host}/a.tar?x=1!/{}", NAMES[0]));
+    assert_eq!(read[0].uri, format!("http://{host}/a.tar!/{}", NAMES[0]));
     let error = failure(&format!("{}/none.tar?{signed}", server.url));
-    assert_eq!(error, format!("no such file or folder: http://{host}/none.tar?x=1"));
+    assert_eq!(error, format!("no such file or folder: http://{host}/none.tar"));
     server.site.lock().unwrap().cuts.insert("/a.tar".into(), 100);
     let error = failure(&format!("{}/a.tar?{signed}", server.url));
     assert!(error.contains("broke off") && !error.contains("geheim"), "{error}");
+}
+
+/// `/image?id=1` and `/image?id=2` would both be `/image`: the second would be taken for a copy, or replace the first.
+#[test]
+fn addresses_that_differ_in_their_queries_alone_are_not_taken_for_one_image() {
+    let server = site(&[("/image", pixel(1)), ("/a.zip", zip_of(&["x.pgm"]))]);
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.txt");
+    let address = |query: &str| server.address(&format!("/image{query}"));
+    for (one, other, differ) in [
+        (address("?id=1&sig=geheim"), address("?id=2&sig=geheim"), " (id)"),
+        (address("?geheim"), address("?geheim2"), ""),
+        (address(""), address("?id=2"), " (id)"),
+        (server.address("/a.zip?v=1!/x.pgm"), server.address("/a.zip?v=2!/x.pgm"), " (v)"),
+    ] {
+        std::fs::write(&list, format!("{one}\n{other}\n")).unwrap();
+        let error = failure(list.to_str().unwrap());
+        assert!(error.starts_with("two addresses differ only in what uri does not keep of a query"), "{error}");
+        assert!(error.contains(&format!("a query{differ}, and would be one image: ")), "{error}");
+        assert!(error.contains("--keep-query NAME") && !error.contains("geheim"), "{error}");
+        // the same one twice is one
+        std::fs::write(&list, format!("{one}\n{one}\n")).unwrap();
+        assert!(open(&[list.clone()], &Selection::default()).is_ok());
+    }
+    // what tells them apart is kept, and each is asked for as it was given
+    std::fs::write(&list, format!("{}\n{}\n", address("?id=1&sig=a"), address("?sig=b&id=2"))).unwrap();
+    let query = KeptQuery::parameters(["id"]);
+    let files = open(&[list], &Selection { query, ..Selection::default() }).unwrap();
+    assert_eq!(files.left_out_of_uris(), ["sig"]);
+    let uris: Vec<String> = files.map(|image| image.unwrap().uri).collect();
+    assert_eq!(uris, [address("?id=1"), address("?id=2")]);
+    assert_eq!((server.requests("/image?id=1&sig=a"), server.requests("/image?sig=b&id=2")), (1, 1));
+    // by their uris, as a table has them, they are asked for with what was kept
+    let again: Vec<String> = Opened::default().images(uris.clone()).map(|image| image.unwrap().uri).collect();
+    assert_eq!((again, server.requests("GET /image?id=2 ")), (uris, 1));
 }

@@ -82,14 +82,33 @@ async fn it_belongs_to_its_network() {
     let score = |network: &str| format!("SELECT knn_ood_score(embed(uri, '{network}'), 'shapes') FROM images");
     let error = outskirt(&db, &["sql", &score("another")]).await.unwrap_err();
     assert!(error.starts_with("unknown backbone 'another': known are demo_shapes"), "{error}");
-    // a manifest's path does as well, and once it has embedded images its name
+    // a manifest's path is for the command line, which brings it into the database
     let path = manifest.display().to_string();
     let error = outskirt(&db, &["sql", &score(&path)]).await.unwrap_err();
+    assert_eq!(
+        error,
+        format!(
+            "{path}: SQL finds backbones by name, and known are demo_shapes, densenet_cifar10, resnet20_cifar10; 'outskirt \
+             embed --backbone {path}' makes it one of the database's"
+        )
+    );
+    // a module is code: it runs once it is trusted, which the database cannot say of itself
+    let embed = ["embed", "--backbone", &path];
+    let error = outskirt(&db, &embed).await.unwrap_err();
+    assert!(error.contains("is not trusted on this machine") && error.contains(&sha256), "{error}");
+    let (said, _) = outskirt(&db, &["backbone", "trust", &path]).await.unwrap();
+    assert_eq!(said, format!("another is trusted: sha256 {sha256}\n"));
+    outskirt(&db, &embed).await.unwrap();
+    let elsewhere = outskirt::store::Store::open(&db).await.unwrap();
+    let session = outskirt::sql::session::Session::open(&elsewhere).await.unwrap();
+    let error = session.sql("SELECT embed(uri, 'another') FROM images LIMIT 1").await.unwrap().collect().await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("is not trusted on this machine"), "{error}");
+    let error = outskirt(&db, &["sql", &score("another")]).await.unwrap_err();
     assert!(
         error.contains("holds embeddings of backbone 'another', bank 'shapes' holds those of 'demo_shapes'"),
         "{error}"
     );
-    outskirt(&db, &["embed", "--backbone", &path]).await.unwrap();
     let same = "SELECT count(*) AS n, max(abs(embed(uri, 'another')[7] - another[7])) < 1e-6 AS same FROM images";
     assert_eq!(csv(&db, same).await, "n,same\n200,true\n");
     // the weights are gone since

@@ -13,7 +13,7 @@ fn pictures(folder: &Path) -> PathBuf {
 }
 
 /// The manifest of a network that averages quarters of a picture: 12 numbers.
-fn quarters(folder: &Path) -> String {
+async fn quarters(folder: &Path) -> String {
     let module = folder.join("quarters.pt");
     let input = tch::Tensor::zeros([1, 3, 16, 16], (tch::Kind::Float, tch::Device::Cpu));
     let mut gives = |inputs: &[tch::Tensor]| vec![inputs[0].adaptive_avg_pool2d([2, 2])];
@@ -25,6 +25,7 @@ fn quarters(folder: &Path) -> String {
     );
     let manifest = folder.join("quarters.toml");
     std::fs::write(&manifest, text).unwrap();
+    outskirt(&folder.join("db"), &["backbone", "trust", manifest.to_str().unwrap()]).await.unwrap();
     manifest.display().to_string()
 }
 
@@ -42,7 +43,7 @@ const COUNTS: &str = "SELECT count(*) AS n, count(demo_shapes) AS a, count(quart
 #[tokio::test]
 async fn a_second_column_is_filled_and_what_is_there_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, train, quarters) = (folder.path().join("db"), pictures(folder.path()), quarters(folder.path()));
+    let (db, train, quarters) = (folder.path().join("db"), pictures(folder.path()), quarters(folder.path()).await);
     ingest(&db, &train, "shapes", "demo_shapes", &[]).await;
     // the same files as another dataset, in an archive: what ingest itself says of them
     let archive = folder.path().join("train.tar.gz");
@@ -86,7 +87,7 @@ async fn a_second_column_is_filled_and_what_is_there_stays() {
 #[tokio::test]
 async fn files_that_changed_or_are_gone_are_refused_and_stored_bytes_stay() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, train, quarters) = (folder.path().join("db"), pictures(folder.path()), quarters(folder.path()));
+    let (db, train, quarters) = (folder.path().join("db"), pictures(folder.path()), quarters(folder.path()).await);
     let archive = folder.path().join("stars.tar");
     let mut builder = tar::Builder::new(std::fs::File::create(&archive).unwrap());
     builder.append_dir_all("star", train.join("star")).unwrap();
@@ -123,6 +124,7 @@ async fn files_that_changed_or_are_gone_are_refused_and_stored_bytes_stay() {
     std::fs::remove_dir_all(&train).unwrap();
     let before = table_bytes(&db);
     assert!(before > 40_000, "29 pictures are stored");
+    outskirt(&db, &["backbone", "trust", &quarters]).await.unwrap();
     let (stored, _) = outskirt(&db, &["embed", "--backbone", &quarters]).await.unwrap();
     assert!(stored.starts_with("29 embedded by quarters in "), "{stored}");
     // a column is written beside the rows, and neither pictures nor other columns again: so for values of one's own
@@ -140,7 +142,7 @@ fn table_bytes(db: &Path) -> u64 {
 #[tokio::test]
 async fn a_damaged_archive_keeps_nothing_else_from_being_embedded() {
     let folder = tempfile::tempdir().unwrap();
-    let (db, train, quarters) = (folder.path().join("db"), pictures(folder.path()), quarters(folder.path()));
+    let (db, train, quarters) = (folder.path().join("db"), pictures(folder.path()), quarters(folder.path()).await);
     let archive = |name: &str| {
         let path = folder.path().join(name);
         let file = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
@@ -179,7 +181,7 @@ async fn refusals_say_what_to_do() {
     let error = refused(&["--backbone", "demo_shapes", "--where", "colour = 'red'"]).await;
     assert!(error.starts_with("predicate (colour = 'red'): "), "{error}");
     std::fs::remove_dir_all(&train).unwrap();
-    let manifest = quarters(folder.path());
+    let manifest = quarters(folder.path()).await;
     let error = refused(&["--backbone", &manifest]).await;
     assert!(error.starts_with("all 30 images were refused; the first: ") && error.contains("No such file"), "{error}");
 }

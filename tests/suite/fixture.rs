@@ -104,7 +104,8 @@ pub async fn outskirt(db: &Path, arguments: &[&str]) -> Result<(String, String),
     let line = ["outskirt", "--db", db].into_iter().chain(arguments.iter().copied());
     let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let result = run(cli, &mut Console::new(&mut out, &mut err)).await;
+    let trusted = Some(Path::new(db).with_extension("trusted"));
+    let result = run(cli, &mut Console::new(&mut out, &mut err).trusting(trusted)).await;
     let text = |bytes| String::from_utf8(bytes).unwrap();
     result.map(|()| (text(out), text(err))).map_err(|error| error.to_string())
 }

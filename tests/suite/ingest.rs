@@ -140,6 +140,11 @@ async fn a_torchscript_module_of_ones_own_fills_a_second_column() {
     };
     std::fs::write(&manifest, text(10)).unwrap();
     let ingest = arguments(train.to_str().unwrap(), manifest.to_str().unwrap());
+    // a module is code: it runs once it is trusted
+    let error = outskirt(&db, &ingest).await.unwrap_err();
+    assert!(error.starts_with("backbone 'quarters' is a TorchScript module, which is code"), "{error}");
+    let trust = error.split('\'').find(|part| part.starts_with("outskirt backbone trust ")).unwrap();
+    outskirt(&db, &trust.split(' ').skip(1).collect::<Vec<_>>()).await.unwrap();
     let error = outskirt(&db, &ingest).await.unwrap_err();
     assert_eq!(error, "backbone 'quarters' gave 12 numbers per image, its manifest says dimension = 10");
     std::fs::write(&manifest, text(12)).unwrap();

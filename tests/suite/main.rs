@@ -4,12 +4,15 @@
 mod addresses;
 #[cfg(feature = "torch")]
 mod benchmark;
+#[cfg(all(target_os = "linux", feature = "torch"))]
+mod bounded;
 #[cfg(feature = "torch")]
 mod buckets;
 mod changes;
 #[cfg(feature = "torch")]
 mod columns;
 mod commands;
+mod confined;
 #[cfg(feature = "torch")]
 mod embed;
 #[cfg(unix)]

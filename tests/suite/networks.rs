@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use outskirt::backbone::{Backbone, Checkpoint};
+use outskirt::backbone::{Backbone, Checkpoint, Trusted};
 use outskirt::demo::{Counts, write_pictures};
 use tch::{CModule, Device, Kind, Tensor};
 
@@ -53,7 +53,8 @@ async fn checkpoints_of_the_reference_load_as_they_lie() {
         let (wrote, _) =
             outskirt(&db, &["backbone", "add", path.to_str().unwrap(), "--arch", architecture]).await.unwrap();
         let manifest = wrote.strip_prefix("wrote ").unwrap().split(": ").next().unwrap();
-        let backbone = Backbone::load(Checkpoint::read(Path::new(manifest)).unwrap(), None).unwrap();
+        let backbone =
+            Backbone::load(Checkpoint::read(Path::new(manifest)).unwrap(), None, &Trusted::default()).unwrap();
         assert_eq!(backbone.classes(), classes, "{file}");
         let mut worker = backbone.worker();
         let found = worker.embed(&vec![0.5; worker.input_len()]).unwrap().embeddings;

@@ -80,6 +80,7 @@ fn channels(text: &str) -> Result<[f32; 3], String> {
 #[cfg(feature = "torch")]
 pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Result<()> {
     use super::checked::{describe, print_likeness};
+    use super::trust::remember;
     use crate::backbone::{self, Checkpoint};
 
     let is_usual = args.input_size.is_none() || args.mean.is_none() || args.std.is_none();
@@ -97,6 +98,9 @@ pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Re
     };
     let (path, checked) = backbone::add(&new)?;
     let manifest = Checkpoint::read(&path)?.manifest;
+    if manifest.architecture == backbone::TORCHSCRIPT {
+        remember(&manifest.sha256, &manifest.name, console)?;
+    }
     console.line(format!("wrote {}: {}", path.display(), describe(&manifest.architecture, &checked)))?;
     if is_usual {
         let backbone::Input { width, height, shorter_side, mean, std } = manifest.input;

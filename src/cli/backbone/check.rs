@@ -22,7 +22,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
 
     let checkpoint = backbone::find_in(db, &args.name).await?;
     let (name, architecture) = (checkpoint.manifest.name.clone(), checkpoint.manifest.architecture.clone());
-    let checked = backbone::check(checkpoint, args.weights.as_deref())?;
+    let checked = backbone::check(checkpoint, args.weights.as_deref(), &console.trusted()?)?;
     match &checked.weights {
         Some(path) => console.line(format!("weights: {}, sha256 as the manifest says", path.display()))?,
         None => console.line("weights: built in")?,

@@ -1,4 +1,4 @@
-//! `outskirt backbone add | list | show | check`.
+//! `outskirt backbone add | list | show | check | trust`.
 
 mod add;
 mod check;
@@ -6,6 +6,7 @@ mod check;
 mod checked;
 mod list;
 mod show;
+mod trust;
 
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use clap::Subcommand;
 use super::console::Console;
 use crate::error::Result;
 
-/// Add, list, show and check backbones.
+/// Add, list, show, check and trust backbones.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Write a manifest for a weights file, after a forward pass
@@ -25,6 +26,8 @@ pub enum Command {
     Show(show::Args),
     /// Check a backbone: sha256, that the weights load, and a forward pass of test pictures
     Check(check::Args),
+    /// Let a TorchScript module run, which is code
+    Trust(trust::Args),
 }
 
 pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -33,5 +36,6 @@ pub(super) async fn run(command: Command, db: &Path, console: &mut Console<'_>) 
         Command::List(args) => list::run(args, db, console).await,
         Command::Show(args) => show::run(args, db, console).await,
         Command::Check(args) => check::run(args, db, console).await,
+        Command::Trust(args) => trust::run(args, db, console).await,
     }
 }

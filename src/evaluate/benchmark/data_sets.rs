@@ -141,7 +141,8 @@ pub fn plan(experiment: Experiment, folder: &Path, seed: u64) -> Result<Plan> {
             continue;
         };
         let per_class = (set.dataset == "svhn").then_some(SVHN_PER_DIGIT);
-        let selection = Selection { part: Some("test".into()), per_class, sample: Some(OOD_IMAGES), seed };
+        let (part, sample) = (Some("test".into()), Some(OOD_IMAGES));
+        let selection = Selection { part, per_class, sample, seed, ..Selection::default() };
         ood.push(Part { dataset: set.dataset.into(), split: "test", paths: vec![path.clone()], selection });
     }
     if ood.is_empty() {

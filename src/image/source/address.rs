@@ -4,6 +4,8 @@ use std::path::Path;
 
 use url::Url;
 
+use super::archive::is_image;
+
 pub(super) fn is_address(text: &str) -> bool {
     is_s3(text) || ["http://", "https://"].iter().any(|scheme| begins(text, scheme))
 }
@@ -27,52 +29,102 @@ pub(super) fn s3(text: &str) -> Option<(&str, &str)> {
     Some(rest.split_once('/').unwrap_or((rest, "")))
 }
 
-/// Host, or bucket: what stands between the slashes.
+/// Host, or bucket, with what stands before an `@`. More slashes than two, of either kind, are two to those who open it.
 pub(super) fn authority(text: &str) -> &str {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let rest = if is_s3(text) { rest } else { rest.trim_start_matches(['/', '\\']) };
     &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())]
 }
 
-/// A uri as tables and messages have it: an address without user, password, and whatever of its query signs it, which
-/// soon is worth nothing and would make another image of the same file. Everything else is its own.
-pub fn shown(uri: &str) -> String {
-    if !is_address(uri) {
-        return uri.into();
-    }
-    let authority = authority(uri);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let uri = uri.replacen(authority, host, 1);
-    if is_s3(&uri) {
-        return uri;
-    }
-    let (address, inside) = uri.split_at(uri.find("!/").unwrap_or(uri.len()));
-    let Some((page, query)) = address.split_once('?') else { return uri };
-    let name = |part: &&str| part.split('=').next().unwrap_or_default().to_ascii_lowercase();
-    let azure = query.split('&').any(|part| name(&part) == "sig");
-    let kept: Vec<&str> = query.split('&').filter(|part| !is_secret(&name(part), azure)).collect();
-    if kept.is_empty() { format!("{page}{inside}") } else { format!("{page}?{}{inside}", kept.join("&")) }
+/// What of an address's query is kept in the uri of its image: parameters by their names, and of others nothing, for
+/// nobody can list all that gives access (`sig`, `token`, `hdnea`, …). By default nothing is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeptQuery(Kept);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kept {
+    Parameters(Vec<String>),
+    All,
 }
 
-/// Whether a parameter of a query gives access, or belongs to what does.
-fn is_secret(name: &str, azure: bool) -> bool {
-    let named = [
-        "signature",
-        "awsaccesskeyid",
-        "googleaccessid",
-        "key-pair-id",
-        "policy",
-        "expires",
-        "token",
-        "access_token",
-        "auth_token",
-        "api_key",
-        "apikey",
-    ];
-    let of_azure =
-        ["sig", "se", "sp", "sr", "st", "sv", "spr", "ss", "srt", "skoid", "sktid", "skt", "ske", "sks", "skv"];
-    ["x-amz-", "x-goog-"].iter().any(|start| name.starts_with(start))
-        || named.contains(&name)
-        || azure && of_azure.contains(&name)
+impl Default for Kept {
+    fn default() -> Self {
+        Self::Parameters(Vec::new())
+    }
+}
+
+impl KeptQuery {
+    /// The parameters of these names, in their own case.
+    pub fn parameters(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(Kept::Parameters(names.into_iter().map(Into::into).collect()))
+    }
+
+    /// Uris as they are: those that a table has kept.
+    pub(super) fn all() -> Self {
+        Self(Kept::All)
+    }
+
+    /// Whether uris are a table's.
+    pub(super) fn is_of_a_table(&self) -> bool {
+        self.0 == Kept::All
+    }
+
+    /// The uri of what lies at an address (or inside a file there): without user, password and fragment, and of the
+    /// query what is kept. A path, and an address of S3, which has no query, is its own.
+    pub fn uri(&self, text: &str) -> String {
+        let Kept::Parameters(names) = &self.0 else { return text.into() };
+        if !is_address(text) {
+            return text.into();
+        }
+        let authority = authority(text);
+        let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        let text = text.replacen(authority, host, 1);
+        if is_s3(&text) {
+            return text;
+        }
+        let (address, inside) = text.split_at(inside(&text).unwrap_or(text.len()));
+        let (page, query) = parts(address);
+        let kept = query.split('&').filter(|parameter| names.contains(&name_of(parameter)));
+        let kept = kept.collect::<Vec<_>>().join("&");
+        if kept.is_empty() { format!("{page}{inside}") } else { format!("{page}?{kept}{inside}") }
+    }
+}
+
+/// An address for messages: without user, password, query and fragment. Everything else is its own.
+pub fn shown(uri: &str) -> String {
+    KeptQuery::default().uri(uri)
+}
+
+/// Where the name inside the file at an address begins, with its `!/`. What stands in a picture's query is its query.
+pub(super) fn inside(address: &str) -> Option<usize> {
+    let at = address.find("!/")?;
+    let page = address.split(['?', '#']).next().unwrap_or_default();
+    (at < page.len() || !is_image(page.as_ref())).then_some(at)
+}
+
+/// What stands before an address's query, and the query, without the fragment behind both.
+fn parts(address: &str) -> (&str, &str) {
+    let whole = address.split('#').next().unwrap_or_default();
+    whole.split_once('?').unwrap_or((whole, ""))
+}
+
+/// A parameter's name, as its server reads it.
+fn name_of(parameter: &str) -> String {
+    url::form_urlencoded::parse(parameter.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
+}
+
+/// The parameters in which two addresses differ, by name. A text without `=` may be a secret itself, and is no name.
+pub(super) fn differing(one: &str, other: &str) -> Vec<String> {
+    let (one, other) = (parts(one).1, parts(other).1);
+    let only = |these: &str, those: &str| -> Vec<String> {
+        let differ =
+            these.split('&').filter(|part| part.contains('=') && !those.split('&').any(|known| known == *part));
+        differ.map(name_of).collect()
+    };
+    let mut names = [only(one, other), only(other, one)].concat();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Why an address is not read at all.

@@ -1,6 +1,5 @@
 //! Folders, on this machine and in S3: pictures and data set files at any depth.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -108,7 +107,7 @@ impl Walk {
 
     fn flush(&mut self) {
         if !self.files.is_empty() {
-            let files = files::source(std::mem::take(&mut self.files), HashMap::new());
+            let files = files::source(std::mem::take(&mut self.files), Vec::new());
             self.sources.push(Source { by_folder: true, ..files });
         }
     }

@@ -1,23 +1,27 @@
 //! What every format gives: a [`Source`], whose entries are known before anything is read, and a [`Reader`] of their contents.
 
-use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
 use crate::error::{Error, Result};
+use crate::image::decode::{HEAD, refusal};
 
-/// A file or archive member above this many bytes is refused instead of read: no picture is so large, and its header
-/// may lie.
-pub const MAX_FILE_BYTES: u64 = 1 << 30;
+/// A picture's file, or member of an archive, above this many bytes is refused instead of read: none of
+/// [`MAX_PIXELS`](crate::image::MAX_PIXELS) need be so large, and its header may lie.
+pub const MAX_FILE_BYTES: u64 = 512 << 20;
+
+/// Rows that a file may promise in any case; above, each must have [`ROW_BYTES`] in it.
+const FREE_ROWS: u64 = 1_000_000;
+const ROW_BYTES: u64 = 8;
 
 /// The bytes of one picture, not decoded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Where it is: the absolute path, its folder without symbolic links, or the address without what gives access to it; of an
-    /// image inside a file, that file's, `!/` and the name there.
+    /// Where it is: the absolute path, its folder without symbolic links, or the address without its query, of which only what
+    /// [`KeptQuery`](super::KeptQuery) says is kept; of an image inside a file, that file's, `!/` and the name there.
     pub uri: String,
     /// Its class; see [`open`](super::open).
     pub label: Option<String>,
@@ -32,9 +36,12 @@ pub(super) type Label = Option<Arc<str>>;
 
 /// A file or folder that holds images, and how they are read.
 pub(super) struct Source {
+    /// Where it lies, for messages: of an address nothing that gives access.
     pub(super) path: PathBuf,
     /// What stands before an entry's name in its uri.
     pub(super) root: String,
+    /// The addresses of which the uris keep less: the container's own, or those that its entries count (from 1).
+    pub(super) asked: Arc<[String]>,
     pub(super) entries: Vec<Entry>,
     /// Entries that were left out because a later one of the same name counts.
     pub(super) superseded: usize,
@@ -117,9 +124,11 @@ impl Source {
             });
         }
         let (path, open) = (path.into(), Arc::new(open));
+        let asked = Arc::default();
         Self {
             path,
             root,
+            asked,
             entries,
             superseded: 0,
             by_folder: false,
@@ -141,6 +150,11 @@ impl Source {
     /// With what gives further columns of its rows.
     pub(super) fn with_table(self, tell: Option<impl Fn() -> Result<RecordBatch> + Send + Sync + 'static>) -> Self {
         Self { table: tell.map(|tell| Table::Embedded(Arc::new(tell))), ..self }
+    }
+
+    /// The container as its uris and its messages name it.
+    pub(super) fn named(&self) -> PathBuf {
+        self.root.strip_suffix("!/").map_or_else(|| self.path.clone(), PathBuf::from)
     }
 
     pub(super) fn with_part(self, part: Option<&str>) -> Self {
@@ -209,14 +223,30 @@ pub(super) fn too_large(bytes: u64) -> String {
     format!("it is {bytes} bytes long, and at most {MAX_FILE_BYTES} are read")
 }
 
-/// Refuse what is no file: opening a pipe would wait, and a device may have no end.
-pub(super) fn is_regular(found: &fs::Metadata) -> io::Result<()> {
-    let problem = match (found.is_file(), found.is_dir()) {
-        (true, _) => return Ok(()),
-        (false, true) => "it is a folder",
-        (false, false) => "it is a pipe, a socket or a device, and no file",
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, problem))
+/// The bytes of a picture, of which the first tell whether it is one before the rest is read; or why it is none.
+pub(super) fn picture(from: &mut impl Read) -> io::Result<Result<Vec<u8>, String>> {
+    let mut bytes = Vec::new();
+    from.take(HEAD as u64).read_to_end(&mut bytes)?;
+    if bytes.len() < HEAD {
+        return Ok(Ok(bytes)); // so small a one is for its decoder to judge
+    }
+    if let Some(reason) = refusal(&bytes) {
+        return Ok(Err(reason));
+    }
+    from.take(MAX_FILE_BYTES + 1 - HEAD as u64).read_to_end(&mut bytes)?;
+    let length = bytes.len() as u64;
+    Ok(if length > MAX_FILE_BYTES { Err(too_large(length)) } else { Ok(bytes) })
+}
+
+/// Refuse to list more rows than a file of `length` bytes has reason to promise: compressed, a few bytes stand for
+/// any number.
+pub(super) fn check_rows(rows: u64, length: u64) -> Result<(), String> {
+    if rows > FREE_ROWS.max(length / ROW_BYTES) {
+        return Err(format!(
+            "it promises {rows} rows in {length} bytes, and a row in at least {ROW_BYTES} bytes is read"
+        ));
+    }
+    Ok(())
 }
 
 pub(super) const NOT_UTF8: &str = "its name is not UTF-8: rename it";

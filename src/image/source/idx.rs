@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{Entry, Fault, Reader, Source};
+use super::format::{Entry, Fault, Reader, Source, check_rows};
 use super::forward;
 use super::forward::Forward;
 use super::netpbm::pgm;
@@ -43,6 +43,7 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
             "it is too short for the {count} pictures of {columns}×{rows} pixels that it promises"
         )));
     }
+    check_rows(u64::from(count), length).map_err(bad)?;
     let labels = match beside(path) {
         Some(labels) => Some(read_labels(&labels)?),
         None => None,

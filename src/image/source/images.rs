@@ -20,6 +20,7 @@ pub struct ImageFiles {
     sources: vec::IntoIter<Source>,
     current: Option<Current>,
     total: usize,
+    left_out: Vec<String>,
 }
 
 /// The source being read.
@@ -36,7 +37,18 @@ struct Current {
 impl ImageFiles {
     pub(super) fn new(sources: Vec<Source>) -> Self {
         let total = total(&sources);
-        Self { sources: sources.into_iter(), current: None, total }
+        Self { sources: sources.into_iter(), current: None, total, left_out: Vec::new() }
+    }
+
+    /// With the names of the parameters that are not kept.
+    pub(super) fn leaving_out(self, left_out: Vec<String>) -> Self {
+        Self { left_out, ..self }
+    }
+
+    /// The parameters of addresses' queries that their uris do not keep, by name: addresses that differ in these alone
+    /// are one image.
+    pub fn left_out_of_uris(&self) -> &[String] {
+        &self.left_out
     }
 
     /// What the tables say that hold or name the images, in their order; once, and before the first image. A broken one
@@ -49,7 +61,7 @@ impl ImageFiles {
             match source.table.take() {
                 Some(Table::Listed(path, rows)) => told.push(TableColumns::Listed { path, rows }),
                 Some(Table::Embedded(tell)) if !source.entries.is_empty() => match tell() {
-                    Ok(rows) => told.push(TableColumns::Embedded { path: source.path.clone(), rows }),
+                    Ok(rows) => told.push(TableColumns::Embedded { path: source.named(), rows }),
                     Err(error) if source.in_folder => match refused(&source.path, error) {
                         Error::BadImage { reason, .. } => *source = Source::broken(&source.path, reason),
                         error => return Err(error),
@@ -137,7 +149,7 @@ impl Current {
                 let reason = format!("it breaks off in {}: {reason}", entry.name);
                 Err(Error::BadArchive { path: self.path.clone(), reason })
             }
-            Err(Fault::Lost(reason)) => Err(Error::Unreachable { address: uri, reason }),
+            Err(Fault::Lost(reason)) => Err(Error::Unreachable { address: address::shown(&uri), reason }),
         }
     }
 }

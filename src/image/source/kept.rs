@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::address::KeptQuery;
 use super::format::{Entry, Fault, Label, Open, Reader, Source};
 use super::place;
 use crate::error::Result;
@@ -17,7 +18,9 @@ const READERS: usize = 4;
 /// read once where they ask in its order. One that has changed in between is opened anew.
 pub struct Opened {
     /// What a path holds. Lists are among it, whose images this reads: so it is handed in.
-    plan: fn(&Path) -> Result<Vec<Source>>,
+    plan: fn(&Path, &KeptQuery) -> Result<Vec<Source>>,
+    /// What the uris that are asked for keep of an address's query.
+    pub(super) query: KeptQuery,
     /// The last that were asked for, the latest last.
     files: Mutex<VecDeque<(PathBuf, Arc<File>)>>,
 }
@@ -43,8 +46,8 @@ struct Left {
 
 impl Opened {
     /// Nothing opened yet.
-    pub(super) fn listed_by(plan: fn(&Path) -> Result<Vec<Source>>) -> Self {
-        Self { plan, files: Mutex::default() }
+    pub(super) fn listed_by(plan: fn(&Path, &KeptQuery) -> Result<Vec<Source>>, query: KeptQuery) -> Self {
+        Self { plan, query, files: Mutex::default() }
     }
 
     /// The images of a file that are wanted, by their uris; what it does not hold stays in `wanted`.
@@ -64,7 +67,8 @@ impl Opened {
             return Ok(file);
         }
         // whoever asks for the same file meanwhile waits for its list
-        let parts = (self.plan)(path)?.into_iter().map(|source| Part { source, left: Arc::default() }).collect();
+        let parts =
+            (self.plan)(path, &self.query)?.into_iter().map(|source| Part { source, left: Arc::default() }).collect();
         let file = Arc::new(File { state, parts });
         files.push_back((path.into(), Arc::clone(&file)));
         if files.len() > FILES {
@@ -86,7 +90,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Part {
     fn some(&self, wanted: &mut HashMap<String, Label>) -> Source {
-        let Source { path, root, entries, by_folder, cut, open, .. } = &self.source;
+        let Source { path, root, asked, entries, by_folder, cut, open, .. } = &self.source;
         let mut uri = root.clone();
         let mut found = Vec::new();
         let (mut first, mut next, mut by_folder) = (None, 0, *by_folder);
@@ -115,11 +119,12 @@ impl Part {
             let left = Arc::clone(&left);
             Ok(Box::new(Lent { reader: Some(reader), again, next, is_last, left }) as Box<dyn Reader>)
         };
-        let (path, root, cut) = (path.clone(), root.clone(), cut.clone());
+        let (path, root, asked, cut) = (path.clone(), root.clone(), Arc::clone(asked), cut.clone());
         let open = Arc::new(open);
         Source {
             path,
             root,
+            asked,
             entries: found,
             superseded: 0,
             by_folder,

@@ -34,7 +34,7 @@ mod uris;
 mod wait;
 mod zipped;
 
-pub use address::shown;
+pub use address::{KeptQuery, shown};
 pub use format::{ImageFile, MAX_FILE_BYTES, TableColumns, held_row};
 pub use images::ImageFiles;
 pub use kept::Opened;

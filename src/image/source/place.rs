@@ -5,8 +5,9 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use super::address;
-use super::format::{MAX_FILE_BYTES, is_regular};
+use super::format::{MAX_FILE_BYTES, too_large};
 use super::remote::{self, Blocks};
+use crate::regular;
 
 /// A file's name, which says what it is.
 pub(super) fn name(path: &Path) -> String {
@@ -20,25 +21,17 @@ pub(super) fn name(path: &Path) -> String {
 pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     Ok(match address::of(path) {
         Some(address) => Box::new(remote::open(address)?),
-        None => Box::new(BufReader::new(regular(path)?)),
+        None => Box::new(BufReader::new(regular::open(path)?)),
     })
 }
 
-/// A file of this machine: no pipe or device, which may not end.
-fn regular(path: &Path) -> io::Result<File> {
-    is_regular(&fs::metadata(path)?)?;
-    File::open(path)
-}
-
-/// A whole small file.
+/// A whole file that is small beside pictures: a list, the names of classes, a batch of CIFAR.
 pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if address::of(path).is_none() {
-        let mut bytes = Vec::new();
-        regular(path)?.read_to_end(&mut bytes)?;
-        return Ok(bytes);
-    }
     let mut bytes = Vec::new();
-    open(path)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(too_large(bytes.len() as u64)));
+    }
     Ok(bytes)
 }
 
@@ -65,7 +58,7 @@ impl Seekable {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Ok(match address::of(path) {
             Some(address) => Self::There(Blocks::open(address)?),
-            None => Self::Here(regular(path)?),
+            None => Self::Here(regular::open(path)?),
         })
     }
 

@@ -1,17 +1,19 @@
 //! What a path holds: which format reads it, on this machine or at an address.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::address::shown;
-use super::format::{Source, is_regular};
+use super::address::{KeptQuery, differing, shown};
+use super::format::Source;
 use super::images::ImageFiles;
 use super::kept::Opened;
 use super::real::Folders;
 use super::select::Selection;
 use super::{address, archive, cifar, files, folder, idx, lance, list, place, remote, svhn, table, tarball, zipped};
 use crate::error::{Error, Result};
+use crate::regular;
 
 /// What a name may end in, for messages.
 const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.gz, .tgz and .zip archives; the CIFAR, SVHN \
@@ -34,7 +36,7 @@ const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.
 /// | `.txt` | a path and maybe a label per line, relative to the list's folder | that |
 ///
 /// **Addresses**: `http://`, `https://` and `s3://` ones are read as files are, and are the uris of their images, without
-/// what signs them. Only S3 has folders and wildcards. Archives are streamed, other files are read by parts (or whole,
+/// their queries, of which [`Selection::query`] says what is kept. Only S3 has folders and wildcards. Archives are streamed, other files are read by parts (or whole,
 /// up to 256 MiB, where a server gives none), pictures some at a time.
 ///
 /// Extensions count in any case; `*`, `?` and `[…]` in a path that does not exist are wildcards.
@@ -55,13 +57,13 @@ const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.
 /// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
 ///
 /// Errors: [`Error::MissingPath`], [`Error::UnknownFile`] for other files, [`Error::Io`] and [`Error::BadArchive`] for
-/// what cannot be listed, [`Error::Unreachable`] where no host answers, [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at
+/// what cannot be listed, [`Error::Unreachable`] where no host answers, [`Error::SameUri`] for two addresses of one uri, [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at
 /// [`ImageFiles`].
 pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
     let mut sources = Vec::new();
     for given in paths {
         for path in expand(given)? {
-            let found = plan(&path)?;
+            let found = plan(&path, &selection.query)?;
             let is_several = is_folder(&path) || is_archive(&path);
             let path = PathBuf::from(shown(&path.to_string_lossy()));
             sources.extend(if is_several { selection.of_parts(&path, found)? } else { found });
@@ -70,7 +72,8 @@ pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
     selection.apply(&mut sources);
     let single = sources.iter().filter(|source| source.root.is_empty()).flat_map(|source| &source.entries);
     remote::probe(single.map(|entry| &*entry.name).filter(|name| address::is_address(name)))?;
-    let files = ImageFiles::new(sources);
+    let left_out = left_out_of_uris(&sources)?;
+    let files = ImageFiles::new(sources).leaving_out(left_out);
     // an archive that is cut before its first image is a broken one, which the iterator says, and not an empty one
     if files.total() == 0 && !files.are_cut() {
         let paths = paths.iter().map(|path| shown(&path.to_string_lossy())).collect::<Vec<_>>().join(", ");
@@ -79,10 +82,50 @@ pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
     Ok(files)
 }
 
+/// The parameters that the uris of these sources do not keep, by name.
+///
+/// Errors: [`Error::SameUri`] where two addresses that differ have one uri.
+fn left_out_of_uris(sources: &[Source]) -> Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    let mut asked: HashMap<&str, &str> = HashMap::new();
+    let mut see = |uri, address| {
+        if address::refusal(address).is_some() {
+            return Ok(()); // it is not asked for
+        }
+        match asked.insert(uri, address).filter(|before| *before != address) {
+            Some(before) => Err(Error::SameUri { uri: shown(address), parameters: differing(before, address) }),
+            None => Ok(()),
+        }
+    };
+    for source in sources.iter().filter(|source| !source.asked.is_empty()) {
+        if !source.root.is_empty() {
+            names.extend(differing(&source.asked[0], &source.named().to_string_lossy()));
+            see(&source.root, &source.asked[0])?;
+            continue;
+        }
+        for entry in &source.entries {
+            if let Some(at) = (entry.at as usize).checked_sub(1) {
+                names.extend(differing(&source.asked[at], &entry.name));
+                see(&entry.name, &source.asked[at])?;
+            }
+        }
+    }
+    if !asked.is_empty() {
+        // one without a query beside one that has lost it
+        for entry in sources.iter().filter(|source| source.root.is_empty()).flat_map(|source| &source.entries) {
+            if let Some(before) = asked.get(&*entry.name).filter(|_| entry.at == 0) {
+                let parameters = differing(before, &entry.name);
+                return Err(Error::SameUri { uri: entry.name.to_string(), parameters });
+            }
+        }
+    }
+    Ok(names.into_iter().collect())
+}
+
 /// What one path holds, whichever part of a data set it is.
-fn plan(given: &Path) -> Result<Vec<Source>> {
+fn plan(given: &Path, query: &KeptQuery) -> Result<Vec<Source>> {
     if let Some(address) = address::of(given) {
-        return plan_address(address);
+        return plan_address(address, query);
     }
     let found = fs::metadata(given).map_err(Error::io("read", given))?;
     let path = match found.is_dir() {
@@ -90,10 +133,10 @@ fn plan(given: &Path) -> Result<Vec<Source>> {
         false => Folders::default().path(given),
     };
     if !found.is_dir() && !found.is_file() {
-        let reason = is_regular(&found).err().map(|error| error.to_string()).unwrap_or_default();
+        let reason = regular::check(&found).err().map(|error| error.to_string()).unwrap_or_default();
         Err(Error::BadImage { uri: path.display().to_string(), reason })
     } else if !found.is_dir() {
-        plan_file(&path)
+        plan_file(&path, query)
     } else if lance::is_table(&path) {
         Ok(vec![lance::plan(&path)?])
     } else {
@@ -102,7 +145,7 @@ fn plan(given: &Path) -> Result<Vec<Source>> {
 }
 
 /// What lies at an address; what gives access to it stays out of uris and errors.
-fn plan_address(address: &str) -> Result<Vec<Source>> {
+fn plan_address(address: &str, query: &KeptQuery) -> Result<Vec<Source>> {
     let (path, shown) = (PathBuf::from(address), PathBuf::from(shown(address)));
     if let Some(reason) = address::refusal(address) {
         return Err(Error::BadArchive { path: shown, reason });
@@ -115,15 +158,17 @@ fn plan_address(address: &str) -> Result<Vec<Source>> {
         let found = remote::list(address).map_err(Error::io("list", &shown))?;
         return if found.is_empty() { Err(Error::MissingPath { path: shown }) } else { folder::listed(address, found) };
     }
-    let sources = plan_file(&path).map_err(|error| error.at(&shown))?;
+    let sources = plan_file(&path, query).map_err(|error| error.at(&shown))?;
+    let uri = query.uri(address);
     let as_shown = |source: Source| {
         if source.path != path || path == shown {
             return source;
         }
-        let (open, root, named) = (source.open, format!("{}!/", shown.display()), shown.clone());
+        let (open, root, named) = (source.open, format!("{uri}!/"), shown.clone());
         let table = source.table.map(|table| table.at(&shown));
         let open = Arc::new(move || open().map_err(|error| error.at(&named)));
-        Source { path: shown.clone(), root, table, open, ..source }
+        let asked = if uri == address { Arc::default() } else { Arc::from([address.to_owned()]) };
+        Source { path: shown.clone(), root, asked, table, open, ..source }
     };
     Ok(sources.into_iter().map(as_shown).collect())
 }
@@ -144,10 +189,10 @@ fn is_folder(path: &Path) -> bool {
 }
 
 /// What a file holds.
-fn plan_file(path: &Path) -> Result<Vec<Source>> {
+fn plan_file(path: &Path, query: &KeptQuery) -> Result<Vec<Source>> {
     let text = place::name(path);
     if archive::is_image(text.as_ref()) {
-        Ok(vec![files::one(path)])
+        Ok(vec![files::one(path, query)])
     } else if tarball::is_tar(&text) {
         tarball::plan(path)
     } else if zipped::is_zip(&text) {
@@ -158,10 +203,13 @@ fn plan_file(path: &Path) -> Result<Vec<Source>> {
         Ok(Vec::new()) // read with its images
     } else if svhn::is_mat(&text) {
         Ok(vec![svhn::plan(path)?])
+    } else if query.is_of_a_table() && (list::is_list(&text) || table::is_table(&text)) {
+        // what lists name has uris of its own: no uri is of an image inside one
+        Ok(if table::is_parquet(&text) { table::images(path)?.into_iter().collect() } else { Vec::new() })
     } else if table::is_table(&text) {
-        table::plan(path, &Opened::default())
+        table::plan(path, &Opened::listed_by(plan, query.clone()))
     } else if list::is_list(&text) {
-        list::plan(path, &Opened::default())
+        list::plan(path, &Opened::listed_by(plan, query.clone()))
     } else if let Some(source) = cifar::file(path)? {
         Ok(vec![source])
     } else {
@@ -194,6 +242,6 @@ fn expand(given: &Path) -> Result<Vec<PathBuf>> {
 
 impl Default for Opened {
     fn default() -> Self {
-        Self::listed_by(plan)
+        Self::listed_by(plan, KeptQuery::all())
     }
 }

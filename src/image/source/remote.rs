@@ -27,6 +27,7 @@ use super::address::{authority, refusal, s3, shown};
 use super::format::{Fault, MAX_FILE_BYTES, too_large};
 use super::wait::{start, wait};
 use crate::error::{Error, Result};
+use crate::image::decode::{self, HEAD};
 
 /// Bytes asked for together, of a file that is not read from its beginning, …
 const BLOCK: u64 = 8 << 20;
@@ -36,6 +37,8 @@ const KEPT: usize = 4;
 const WHOLE: u64 = 256 << 20;
 /// Pictures asked for at the same time.
 pub(super) const AHEAD: usize = 16;
+/// A larger one is read when its turn comes.
+const AHEAD_BYTES: u64 = 16 << 20;
 /// Hosts that are asked for something before anything is read.
 const PROBED: usize = 8;
 /// How often a picture whose download broke off is asked for.
@@ -429,7 +432,8 @@ pub(super) fn probe<'a>(addresses: impl Iterator<Item = &'a str>) -> Result<()> 
     failed.map_or(Ok(()), Err)
 }
 
-type Picture = Result<Vec<u8>, Failure>;
+/// `None` for one that is too large to be read ahead.
+type Picture = Result<Option<Vec<u8>>, Failure>;
 
 /// Pictures that were asked for, in their order.
 #[derive(Default)]
@@ -444,7 +448,7 @@ impl Ahead {
     pub(super) fn ask<'a>(&mut self, next: impl Iterator<Item = &'a str>) {
         for text in next.take(AHEAD).skip(self.asked.len()) {
             // without threads, `read` will say so
-            if let Ok(receiver) = start(picture(text.to_owned())) {
+            if let Ok(receiver) = start(picture(text.to_owned(), AHEAD_BYTES)) {
                 self.asked.push_back((text.to_owned(), receiver));
             }
         }
@@ -453,17 +457,22 @@ impl Ahead {
     /// The next picture. One that is not there says nothing of the others; when many in a row have no answer, the
     /// network is gone.
     pub(super) fn read(&mut self, text: &str) -> Result<Vec<u8>, Fault> {
-        let asked = match self.asked.pop_front() {
+        let now = || start(picture(text.to_owned(), u64::MAX)).map_err(|error| Fault::Lost(error.to_string()));
+        let mut asked = match self.asked.pop_front() {
             Some((asked, receiver)) if asked == text => receiver,
             _ => {
                 self.asked.clear();
-                start(picture(text.to_owned())).map_err(|error| Fault::Lost(error.to_string()))?
+                now()?
             }
-        };
-        match asked.recv() {
+        }
+        .recv();
+        if let Ok(Ok(None)) = asked {
+            asked = now()?.recv();
+        }
+        match asked {
             Ok(Ok(bytes)) => {
                 self.lost = 0;
-                Ok(bytes)
+                Ok(bytes.unwrap_or_default())
             }
             Ok(Err(Failure { lost: true, reason, .. })) if self.lost + 1 >= AHEAD => Err(Fault::Lost(reason)),
             Ok(Err(failure)) => {
@@ -475,7 +484,7 @@ impl Ahead {
     }
 }
 
-async fn picture(text: String) -> Picture {
+async fn picture(text: String, most: u64) -> Picture {
     let address = Address::of(&text).map_err(|error| Failure::plain(error.to_string()))?;
     let mut attempt = 1;
     loop {
@@ -483,8 +492,28 @@ async fn picture(text: String) -> Picture {
         if found.meta.size > MAX_FILE_BYTES {
             return Err(Failure::plain(too_large(found.meta.size)));
         }
-        match found.bytes().await {
-            Ok(bytes) => return Ok(bytes.into()),
+        if found.meta.size > most {
+            return Ok(None);
+        }
+        let (mut body, mut bytes) = (found.into_stream(), Vec::new());
+        let ended = loop {
+            match body.next().await {
+                Some(Ok(chunk)) => {
+                    let is_head = bytes.len() < HEAD;
+                    bytes.extend_from_slice(&chunk);
+                    if is_head
+                        && bytes.len() >= HEAD
+                        && let Some(reason) = decode::refusal(&bytes)
+                    {
+                        return Err(Failure::plain(reason));
+                    }
+                }
+                Some(Err(error)) => break Err(error),
+                None => break Ok(()),
+            }
+        };
+        match ended {
+            Ok(()) => return Ok(Some(bytes)),
             Err(error) if attempt == ATTEMPTS => {
                 return Err(Failure::plain(format!("the download broke off: {}", Failure::of(&error).reason)));
             }

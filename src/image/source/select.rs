@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use super::address::KeptQuery;
 use super::format::Source;
 use crate::error::{Error, Result};
 use crate::statistics::sampling;
 
-/// Which of the images that are found are read; by default all.
+/// Which of the images that are found are read, by default all; and how those at addresses are called.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// Of a folder or archive that holds several parts of a data set, the one to take: `train`, `test`, `extra`
@@ -19,6 +20,8 @@ pub struct Selection {
     pub sample: Option<usize>,
     /// Of that drawing: the same files and seed give the same images.
     pub seed: u64,
+    /// What their uris keep of addresses' queries.
+    pub query: KeptQuery,
 }
 
 /// The names of parts that data sets come in.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use flate2::read::ZlibDecoder;
 
-use super::format::{Entry, Fault, Reader, Source};
+use super::format::{Entry, Fault, Reader, Source, check_rows};
 use super::forward::Forward;
 use super::netpbm::ppm;
 use super::place::{self, Seekable};
@@ -104,6 +104,7 @@ fn read(path: &Path) -> Result<(Place, Vec<u32>), String> {
             ("y", sides, kind) => {
                 let count = sides.iter().try_fold(1, |count: usize, &side| count.checked_mul(side));
                 let count = count.ok_or("y has sides beyond all measure")?;
+                check_rows(count as u64, length)?;
                 labels = Some(numbers(&mut matrix.values, kind, count).map_err(explain)?);
             }
             _ => {}

@@ -17,7 +17,7 @@ use datafusion::parquet::errors::Result as ParquetResult;
 use datafusion::parquet::file::reader::{ChunkReader, Length};
 
 use super::archive::share;
-use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, Table, too_large};
+use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, Table, check_rows, too_large};
 use super::kept::Opened;
 use super::place::{self, Seekable};
 use super::real::Folders;
@@ -107,6 +107,7 @@ pub(super) fn together(batches: Vec<RecordBatch>) -> Result<RecordBatch, ArrowEr
 /// it has neither.
 pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    let length = Seekable::open(path).and_then(|file| file.length()).map_err(Error::io("read", path))?;
     let builder = open(path)?;
     let schema = Arc::clone(builder.schema());
     let Some(image) = image_column(&schema) else { return Ok(None) };
@@ -115,6 +116,7 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let of_groups = groups.iter().try_fold(0i64, |rows, group| rows.checked_add(group.num_rows()));
     let rows = usize::try_from(rows).ok().filter(|_| of_groups == Some(rows));
     let rows = rows.ok_or_else(|| bad("it does not have as many rows as it says".into()))?;
+    check_rows(rows as u64, length).map_err(bad)?;
     let mut entries: Vec<Entry> = (0..rows).map(Entry::row).collect();
     let further = further_columns(&schema);
     let has_further = !further.is_empty();
@@ -127,7 +129,14 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     let read = move || {
         let builder = open(&file)?;
         let mask = ProjectionMask::roots(builder.parquet_schema(), [image]);
-        let reader = rows_of(builder.with_projection(mask).with_batch_size(ROWS));
+        // what the largest group says of its pictures, for so many are in memory at a time
+        let groups = builder.metadata().row_groups().iter();
+        let largest = groups.map(|group| {
+            let bytes: i64 = group.columns().iter().map(|column| column.uncompressed_size()).sum();
+            bytes.max(0) as u64 / group.num_rows().max(1) as u64
+        });
+        let rows = (MAX_FILE_BYTES / largest.max().unwrap_or(0).max(1)).clamp(1, ROWS as u64);
+        let reader = rows_of(builder.with_projection(mask).with_batch_size(rows as usize));
         let reader = reader.map_err(|error| Error::BadArchive { path: file.clone(), reason: error.to_string() })?;
         Ok(Box::new(Images::of(reader)) as Box<dyn Reader>)
     };

@@ -1,16 +1,18 @@
 //! Tar archives, compressed or not.
 
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::rc::Rc;
 
 use super::archive::{is_image, label, member_name};
 use super::format::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, too_large};
 use super::forward::Forward;
 use super::{address, cifar, forward};
 use crate::error::{Error, Result};
+use crate::regular;
 
 pub(super) fn is_tar(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
@@ -23,22 +25,23 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     let mut listing = Listing::default();
     let ended = if gzip || address::of(path).is_some() {
         // a cut shows by itself in compressed data and downloads, so there is no length to compare with
-        let mut archive = tar::Archive::new(forward::open(path, gzip)?);
-        archive.entries().and_then(|entries| listing.read(entries, u64::MAX))
+        let (body, budget) = Budgeted::new(forward::open(path, gzip)?);
+        let mut archive = tar::Archive::new(body);
+        archive.entries().and_then(|entries| listing.read(entries, u64::MAX, &budget))
     } else {
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let file = regular::open(path).map_err(Error::io("open", path))?;
         let length = file.metadata().map_err(Error::io("read", path))?.len();
-        let mut archive = tar::Archive::new(BufReader::new(file));
-        archive.entries_with_seek().and_then(|entries| listing.read(entries, length))
+        let (body, budget) = Budgeted::new(BufReader::new(file));
+        let mut archive = tar::Archive::new(body);
+        archive.entries_with_seek().and_then(|entries| listing.read(entries, length, &budget))
     };
     if let (Err(error), Some(_)) = (&ended, address::of(path)) {
         // what its folders mean is known when all of it was listed: the same command may find more the next time
         let reason = format!("while it was listed, {}", deepest(error));
         return Err(Error::BadArchive { path: path.into(), reason });
     }
-    let Listing { mut images, mut others } = listing;
+    let Listing { mut images, others } = listing;
     if images.is_empty() && ended.is_ok() {
-        others.retain(|member| cifar::is_part_of_distribution(&member.name));
         let sources = cifar::archive(path, &others, || forward::open(path, gzip))?;
         if !sources.is_empty() {
             return Ok(sources);
@@ -74,6 +77,47 @@ fn deepest(error: &io::Error) -> String {
     last.to_string()
 }
 
+/// Bytes of headers before a member: long names, PAX records, maps of sparse files. `tar` holds them in memory, however
+/// long they are.
+const HEADERS: u64 = 1 << 20;
+
+/// What may still be read; without end where there is none.
+type Budget = Rc<Cell<Option<u64>>>;
+
+/// Reads no further than a budget.
+struct Budgeted<R> {
+    body: R,
+    left: Budget,
+}
+
+impl<R> Budgeted<R> {
+    fn new(body: R) -> (Self, Budget) {
+        let left = Budget::default();
+        (Self { body, left: Rc::clone(&left) }, left)
+    }
+}
+
+impl<R: Read> Read for Budgeted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let Some(left) = self.left.get() else { return self.body.read(into) };
+        let count = self.body.read(into)?;
+        let left = left.checked_sub(count as u64).ok_or_else(|| {
+            io::Error::other(format!(
+                "the headers of a member are longer than {} MiB: its name is no name",
+                HEADERS >> 20
+            ))
+        })?;
+        self.left.set(Some(left));
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Budgeted<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.body.seek(to)
+    }
+}
+
 #[derive(Default)]
 struct Listing {
     images: Vec<Entry>,
@@ -82,10 +126,18 @@ struct Listing {
 
 impl Listing {
     /// Append what is among `entries`, in an archive of `length` bytes; an error is where the archive breaks off.
-    fn read<R: Read>(&mut self, entries: tar::Entries<'_, R>, length: u64) -> io::Result<()> {
-        for entry in entries {
-            let entry = entry?;
+    fn read<R: Read>(&mut self, entries: tar::Entries<'_, R>, length: u64, budget: &Budget) -> io::Result<()> {
+        let mut entries = entries;
+        loop {
+            budget.set(Some(HEADERS));
+            let entry = entries.next();
+            budget.set(None);
+            let Some(mut entry) = entry.transpose()? else { break };
             let (start, size) = (entry.raw_file_position(), entry.size());
+            if length == u64::MAX {
+                // what cannot be sought in is read up to the next header, outside its budget
+                io::copy(&mut entry, &mut io::sink())?;
+            }
             let kind = entry.header().entry_type();
             let raw = entry.path_bytes();
             let name = member_name(&String::from_utf8_lossy(&raw));
@@ -97,7 +149,7 @@ impl Listing {
             let Some(name) = name else { continue };
             let member = Entry::new(name, start, size);
             if !is_image(OsStr::new(&*member.name)) {
-                if is_plain {
+                if is_plain && cifar::is_part_of_distribution(&member.name) {
                     self.others.push(member);
                 }
                 continue;
@@ -130,7 +182,7 @@ struct Members {
 
 impl Reader for Members {
     fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
-        Ok(self.body.contents(entry.at, entry.size)?)
+        self.body.picture(entry.at, entry.size)?.map_err(Fault::Image)
     }
 
     /// A compressed archive ends in a checksum of all its members, which is compared when it is read to the end.

@@ -10,8 +10,8 @@ use super::real::Folders;
 use super::{address, files};
 
 impl Opened {
-    /// The images of these uris, as [`open`](super::open) gave them: those of one container file together, in its
-    /// order. One that is there no more is an [`Error::BadImage`](crate::error::Error::BadImage) of that uri.
+    /// The images of these uris, as they are given: those of one container file together, in its order. An address is
+    /// asked for with all that its uri carries. One that is there no more is an [`Error::BadImage`](crate::error::Error::BadImage) of that uri.
     pub fn images(&self, uris: impl IntoIterator<Item = String>) -> ImageFiles {
         ImageFiles::new(named(uris.into_iter().map(|uri| (uri, None)).collect(), self))
     }
@@ -42,13 +42,13 @@ pub(super) fn named(uris: Vec<(String, Label)>, opened: &Opened) -> Vec<Source> 
                     inside.push((path, HashMap::new()));
                     inside.len() - 1
                 });
-                inside[place].1.insert(address::shown(&uri), label);
+                inside[place].1.insert(opened.query.uri(&uri), label);
             }
         }
     }
     let mut sources = Vec::new();
     if !plain.is_empty() {
-        sources.push(files::named(plain));
+        sources.push(files::named(plain, &opened.query));
     }
     for (path, mut wanted) in inside {
         let reason = match opened.some(&path, &mut wanted) {
@@ -62,7 +62,7 @@ pub(super) fn named(uris: Vec<(String, Label)>, opened: &Opened) -> Vec<Source> 
             let mut missing: Vec<_> = wanted.into_keys().collect();
             missing.sort();
             let refused = |uri: String| Entry { refused: Some(reason.clone()), ..Entry::new(uri, 0, 0) };
-            sources.push(files::source(missing.into_iter().map(refused).collect(), HashMap::new()));
+            sources.push(files::source(missing.into_iter().map(refused).collect(), Vec::new()));
         }
     }
     sources
@@ -71,7 +71,7 @@ pub(super) fn named(uris: Vec<(String, Label)>, opened: &Opened) -> Vec<Source> 
 /// The file that holds the image of a uri, where it is no file itself.
 fn container(uri: &str) -> Option<PathBuf> {
     if address::is_address(uri) {
-        return uri.split_once("!/").map(|(address, _)| address.into());
+        return address::inside(uri).map(|at| uri[..at].into());
     }
     uri.match_indices("!/")
         .map(|(at, _)| PathBuf::from(&uri[..at]))

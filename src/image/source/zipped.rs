@@ -1,14 +1,14 @@
 //! Zip archives. Their directory stands at the end, so one pass lists them.
 
 use std::ffi::OsStr;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use std::path::Path;
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::archive::{is_image, label, member_name};
-use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, too_large};
+use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, picture, too_large};
 use super::place::Seekable;
 use crate::error::{Error, Result};
 
@@ -58,9 +58,7 @@ impl Reader for Members {
     /// A member that is broken, its checksum included, says nothing of the others.
     fn read(&mut self, entry: &Entry) -> Result<Vec<u8>, Fault> {
         let bad = |reason: String| Fault::Image(format!("in the archive: {reason}"));
-        let member = self.archive.by_index(entry.at as usize).map_err(|error| bad(error.to_string()))?;
-        let mut bytes = Vec::new();
-        member.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(|error| bad(error.to_string()))?;
-        Ok(bytes)
+        let mut member = self.archive.by_index(entry.at as usize).map_err(|error| bad(error.to_string()))?;
+        picture(&mut member).map_err(|error| bad(error.to_string()))?.map_err(Fault::Image)
     }
 }

@@ -34,7 +34,7 @@ FROM 'new_pictures.csv' ORDER BY score DESC LIMIT 20;
     ),
     argument(
         name = "backbone",
-        description = "A literal: the name of a backbone that is built in or has embedded images of this database (`outskirt backbone list`), or a manifest's path. Its weights must lie where the manifest says. It is loaded once in a session."
+        description = "A literal: the name of a backbone that is built in or has embedded images of this database (`outskirt backbone list`); `outskirt embed` brings a manifest's into the database. A TorchScript module must be trusted (`outskirt backbone trust`). Its weights must lie where the manifest says. It is loaded once in a session."
     )
 )]
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -156,6 +156,7 @@ mod run {
                 networks.embed(name, valid.into_iter().map(file), rows)?
             }
             None => {
+                networks.check_pictures(images.as_string::<i32>().iter().flatten())?;
                 let uris = images.as_string::<i32>().iter().enumerate();
                 let uris = uris.filter_map(|(row, uri)| Some((uri?.to_owned(), row)));
                 networks.embed(name, reread(uris, networks.opened()), rows)?

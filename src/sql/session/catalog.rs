@@ -15,6 +15,7 @@ use super::statement::settled;
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::schema;
+use crate::sql::policy::Policy;
 use crate::store::{ReadLock, Store};
 
 /// The catalog and the schema of the database's tables, among those that a session may have.
@@ -26,6 +27,7 @@ pub struct Session {
     pub(super) context: SessionContext,
     pub(super) banks: Arc<Banks>,
     pub(super) store: Store,
+    pub(super) policy: Policy,
     pub(super) views: Mutex<Views>,
     pub(super) prepared: Mutex<PreparedStatements>,
     /// Whether a change is past the point at which it can still be given up.
@@ -67,9 +69,15 @@ impl Drop for Running<'_> {
 
 impl Session {
     /// A session over registered tables.
-    pub(super) fn over(context: SessionContext, banks: Arc<Banks>, store: Store, reader: ReadLock) -> Self {
+    pub(super) fn over(
+        context: SessionContext,
+        banks: Arc<Banks>,
+        store: Store,
+        reader: ReadLock,
+        policy: Policy,
+    ) -> Self {
         let (views, prepared, committing) = Default::default();
-        Self { context, banks, store, views, prepared, committing, _reader: reader }
+        Self { context, banks, store, policy, views, prepared, committing, _reader: reader }
     }
 
     /// Whether the statement that runs is committing a change: whoever cancels it now would not know whether it was made,

@@ -33,6 +33,7 @@ impl Session {
 
     /// Carry out a change of rows of `images`, and count them.
     pub(super) async fn change(&self, statement: &ast::Statement) -> Result<u64> {
+        self.policy.check_change("a change of images")?;
         let lock = self.store.lock()?;
         let before = self.store.version(schema::IMAGES).await?;
         // others may have written since the session began

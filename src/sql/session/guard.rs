@@ -1,20 +1,22 @@
 //! Statements that would hide, drop or damage the database's own tables, refused before they run.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, SchemaReference};
 use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::TableReference;
 
 use super::catalog::{SCHEMA, Session};
+use super::files;
 use crate::error::{Error, Result};
+use crate::sql::policy::resolved;
 
 impl Session {
     /// Refuse a plan that touches the database's tables, views or files other than by reading them.
     pub(super) fn guard(&self, plan: &LogicalPlan) -> Result<()> {
-        plan.apply(|node| {
+        plan.apply_with_subqueries(|node| {
             self.guard_node(node).map_err(DataFusionError::from)?;
             Ok(TreeNodeRecursion::Continue)
         })?;
@@ -30,16 +32,37 @@ impl Session {
                         column: field.name().clone(),
                         data_type: field.data_type().to_string(),
                     }),
-                    _ => self.refuse_inside(&copy.output_url),
+                    _ => {
+                        self.policy.check_write(&copy.output_url)?;
+                        self.refuse_inside(&copy.output_url)
+                    }
                 }
+            }
+            LogicalPlan::Dml(change) if self.policy.is_confined() => {
+                let name = change.table_name.to_string();
+                self.policy.check_change(&format!("a change of {name}"))?;
+                if self.context.table_exist(change.table_name.clone())? {
+                    // it may be one of files
+                    return Err(Error::Confined { what: name, missing: "may change no table but images" });
+                }
+                self.policy.check_write(change.table_name.table())?;
+                self.refuse_inside(change.table_name.table())
             }
             // a file named by its path
             LogicalPlan::Dml(change) if !self.context.table_exist(change.table_name.clone())? => {
                 self.refuse_inside(change.table_name.table())
             }
             LogicalPlan::Ddl(DdlStatement::CreateExternalTable(created)) => {
+                self.policy.check_definition("CREATE EXTERNAL TABLE")?;
+                files::check(&created.location, &self.policy)?;
                 self.refuse_taken(&created.name)?;
                 self.refuse_inside(&created.location)
+            }
+            LogicalPlan::Ddl(definition) if self.policy.check_definition(definition.name()).is_err() => {
+                self.policy.check_definition(definition.name())
+            }
+            LogicalPlan::Statement(statement) if self.policy.check_setting(statement.name()).is_err() => {
+                self.policy.check_setting(statement.name())
             }
             LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(created)) => self.refuse_taken(&created.name),
             LogicalPlan::Ddl(DdlStatement::DropTable(dropped)) => self.refuse_taken(&dropped.name),
@@ -76,15 +99,4 @@ impl Session {
         let inside = resolved(&path).starts_with(resolved(self.store.folder()));
         if inside { Err(Error::InsideDatabase { path }) } else { Ok(()) }
     }
-}
-
-/// A path without links, as far as it exists.
-fn resolved(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.into());
-    for existing in absolute.ancestors() {
-        if let (Ok(whole), Ok(rest)) = (existing.canonicalize(), absolute.strip_prefix(existing)) {
-            return whole.join(rest);
-        }
-    }
-    absolute
 }

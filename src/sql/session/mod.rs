@@ -7,6 +7,7 @@
 mod alter;
 mod catalog;
 mod change;
+mod files;
 mod guard;
 mod insert;
 mod prepare;
@@ -39,11 +40,17 @@ use crate::schema;
 use crate::sql::functions::{Settings, register_all};
 use crate::sql::networks::Networks;
 use crate::sql::planner::{self, Planner};
+use crate::sql::policy::Policy;
 use crate::store::Store;
 
 impl Session {
-    /// Begin a session. Files can be queried by path: `SELECT * FROM 'cameras.csv'`.
+    /// Begin a session that may do what the process may. Files can be queried by path: `SELECT * FROM 'cameras.csv'`.
     pub async fn open(store: &Store) -> Result<Self> {
+        Self::with_policy(store, &Policy::default()).await
+    }
+
+    /// Begin a session that may reach and run what a policy says.
+    pub async fn with_policy(store: &Store, policy: &Policy) -> Result<Self> {
         let config = SessionConfig::new()
             .with_information_schema(true)
             .with_option_extension(Settings::default())
@@ -64,12 +71,12 @@ impl Session {
             .with_physical_optimizer_rules(planner::physical_rules())
             .with_query_planner(Arc::new(Planner::new(&banks)))
             .build();
-        let mut context = SessionContext::new_with_state(state).enable_url_table();
+        let mut context = files::enable(SessionContext::new_with_state(state), policy);
         for table in schema::TABLES {
             context.register_table(table, store.provider(table, None).await?)?;
         }
-        register_all(&mut context, &banks, &Arc::new(Networks::load(store).await))?;
-        let session = Self::over(context, banks, store.clone(), reader);
+        register_all(&mut context, &banks, &Arc::new(Networks::load(store, policy).await))?;
+        let session = Self::over(context, banks, store.clone(), reader, policy.clone());
         session.register_views().await?;
         Ok(session)
     }
@@ -91,6 +98,7 @@ impl Session {
         match statements.pop_front() {
             Some(statement) if count == 1 => {
                 let plan = self.plan(self.executed(statement)?).await?;
+                self.guard(&plan)?;
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).verify_plan(&plan)?;
                 Ok(self.context.execute_logical_plan(plan).await?)
             }
@@ -123,11 +131,16 @@ impl Session {
                         instead: "each statement is one commit; versions of a bank are read as 'bank@version'",
                     });
                 }
-                ast::Statement::CreateView(view) => return done(self.create_view(view).await?),
+                ast::Statement::CreateView(view) => {
+                    self.policy.check_definition("CREATE VIEW")?;
+                    return done(self.create_view(view).await?);
+                }
                 ast::Statement::Drop { object_type: ast::ObjectType::View, names, if_exists, .. } => {
+                    self.policy.check_definition("DROP VIEW")?;
                     return done(self.drop_view(names, *if_exists).await?);
                 }
                 ast::Statement::AlterTable(alter) if self.changes_images(&alter.name)? => {
+                    self.policy.check_change("ALTER TABLE")?;
                     return done(self.alter(alter).await?);
                 }
                 other => {
