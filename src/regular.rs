@@ -2,7 +2,7 @@
 //! without end. Whatever is named by a user, or by what somebody else wrote, is opened here.
 
 use std::fs::{self, File, Metadata};
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Open a file for reading.
@@ -11,6 +11,13 @@ use std::path::Path;
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     check(&fs::metadata(path)?)?;
     File::open(path)
+}
+
+/// A whole file.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A whole text file.
@@ -24,7 +31,7 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
         let reason = format!("it is {length} bytes long, and at most {most} are read");
         return Err(io::Error::other(reason));
     }
-    io::Read::read_to_string(&mut io::Read::take(file, most), &mut text)?;
+    file.take(most).read_to_string(&mut text)?;
     Ok(text)
 }
 

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "torch")]
+use sha2::{Digest, Sha256};
 
 use super::architecture::{TORCHSCRIPT, architecture};
 use super::input::Input;
@@ -194,20 +196,34 @@ impl Checkpoint {
         if override_path.is_none() && self.embedded.is_some() {
             return Ok(None);
         }
+        let path = self.weights_file(override_path)?;
+        let found = sha256_file(&path)?;
+        self.check_weights(found, path).map(Some)
+    }
+
+    /// The bytes of verified weights: those that were compared with the manifest, whatever happens to the file meanwhile.
+    #[cfg(feature = "torch")]
+    pub(super) fn verified_bytes(&self, override_path: Option<&Path>) -> Result<Vec<u8>> {
+        let path = self.weights_file(override_path)?;
+        let bytes = regular::read(&path).map_err(Error::io("read", &path))?;
+        let found = format!("{:x}", Sha256::digest(&bytes));
+        self.check_weights(found, path).map(|_| bytes)
+    }
+
+    fn weights_file(&self, override_path: Option<&Path>) -> Result<PathBuf> {
         let path = override_path.map_or_else(|| self.weights_path(), Path::to_path_buf);
         if !path.exists() && override_path.is_none() {
             return Err(Error::NoWeights { backbone: self.manifest.name.clone(), path });
         }
-        let found = sha256_file(&path)?;
-        if !found.eq_ignore_ascii_case(&self.manifest.sha256) {
-            return Err(Error::WeightsHash {
-                backbone: self.manifest.name.clone(),
-                path,
-                expected: self.manifest.sha256.clone(),
-                found,
-            });
+        Ok(path)
+    }
+
+    fn check_weights(&self, found: String, path: PathBuf) -> Result<PathBuf> {
+        if found.eq_ignore_ascii_case(&self.manifest.sha256) {
+            return Ok(path);
         }
-        Ok(Some(path))
+        let (backbone, expected) = (self.manifest.name.clone(), self.manifest.sha256.clone());
+        Err(Error::WeightsHash { backbone, path, expected, found })
     }
 
     /// Read the state dict of verified weights.

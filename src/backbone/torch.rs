@@ -85,8 +85,8 @@ impl Backbone {
         let manifest = &checkpoint.manifest;
         trusted.check(manifest)?;
         let runs = if manifest.architecture == TORCHSCRIPT {
-            let path = checkpoint.verify_weights(weights)?.unwrap_or_else(|| checkpoint.weights_path());
-            let mut module = CModule::load(&path)?;
+            let bytes = checkpoint.verified_bytes(weights)?;
+            let mut module = CModule::load_data(&mut bytes.as_slice())?;
             module.f_set_eval()?;
             Runs::Script(Arc::new(module), manifest.output)
         } else {

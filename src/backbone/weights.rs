@@ -66,8 +66,7 @@ pub type StateDict = BTreeMap<String, WeightTensor>;
 /// everything that is not a state dict in one of the three layouts, above all a pickle that asks for any class outside
 /// a short list.
 pub fn read_state_dict(path: &Path) -> Result<StateDict> {
-    let mut bytes = Vec::new();
-    regular::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(Error::io("read", path))?;
+    let bytes = regular::read(path).map_err(Error::io("read", path))?;
     parse_state_dict(path, &bytes)
 }
 

@@ -142,11 +142,19 @@ fn png(decoder: PngDecoder<Cursor<&[u8]>>, bytes: &[u8]) -> Result<Pixels, Strin
     if wide {
         let value = |pair: &[u8]| u16::from_ne_bytes([pair[0], pair[1]]);
         let narrow = |value: u16| if channels == 1 { value.min(255) as u8 } else { (value >> 8) as u8 };
-        values = values.chunks_exact(2).map(|pair| narrow(value(pair))).collect();
+        // in place, as below: a picture at the limit has hundreds of megabytes
+        let count = values.len() / 2;
+        (0..count).for_each(|at| values[at] = narrow(value(&values[2 * at..][..2])));
+        values.truncate(count);
     }
     let rgb = match channels {
         3 => values,
-        4 => values.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect(),
+        4 => {
+            let count = values.len() / 4;
+            (0..count).for_each(|at| values.copy_within(4 * at..4 * at + 3, 3 * at));
+            values.truncate(3 * count);
+            values
+        }
         _ => values.chunks_exact(channels).flat_map(|pixel| [pixel[0]; 3]).collect(),
     };
     Ok(Pixels { width, height, rgb })

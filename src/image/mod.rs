@@ -23,6 +23,8 @@ mod source;
 
 pub use decode::{MAX_PIXELS, Pixels, content_hash, decode};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
+#[cfg(feature = "torch")]
+pub(crate) use source::is_address;
 pub use source::{
     Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, absolute, held_row,
     open, read_table, shown,

@@ -129,7 +129,7 @@ impl Policy {
     #[cfg(feature = "torch")]
     pub(super) fn check_picture(&self, uri: &str) -> Result<()> {
         let Some(confinement) = &self.confinement else { return Ok(()) };
-        let is_allowed = if uri.contains("://") {
+        let is_allowed = if crate::image::is_address(uri) {
             confinement.has_address(uri)
         } else {
             // the file that holds it, whichever `!/` it is that ends that file's name

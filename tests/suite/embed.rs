@@ -116,3 +116,64 @@ async fn it_belongs_to_its_network() {
     let error = outskirt(&db, &["sql", same]).await.unwrap_err();
     assert!(error.contains("has no weights at ") && error.contains("'outskirt backbone check another'"), "{error}");
 }
+
+/// Whether a text is in one of a folder's files.
+fn holds(folder: &Path, text: &str) -> bool {
+    std::fs::read_dir(folder).unwrap().flatten().any(|entry| {
+        let path = entry.path();
+        if path.is_dir() {
+            return holds(&path, text);
+        }
+        std::fs::read(&path).unwrap().windows(text.len()).any(|part| part == text.as_bytes())
+    })
+}
+
+/// What signs an address is used and not kept, whatever it is called; what the user names is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_signs_an_address_is_nowhere_in_the_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, list) = (folder.path().join("db"), folder.path().join("list.csv"));
+    let picture = b"P6 1 2 255\n\x0a\0\0\xff\0\0".to_vec();
+    let files = ["/a.ppm", "/image"].map(|path| (path.to_owned(), picture.clone()));
+    let server = super::server::Server::of(files);
+    let signed: Vec<String> = [
+        "/a.ppm?code=geheim&hdnea=geheim",
+        "/image?id=1&sig=geheim",
+        "/image?q-signature=geheim&id=2#geheim",
+        "/none.ppm?%73ecret=geheim",
+    ]
+    .map(|path| server.address(path))
+    .to_vec();
+    std::fs::write(&list, format!("uri,camera\n{}\n", signed.join(",7\n") + ",8")).unwrap();
+    let ingest = ["ingest", list.to_str().unwrap(), "--dataset", "d", "--backbone", "demo_shapes"];
+    let error = outskirt(&db, &ingest).await.unwrap_err();
+    assert!(error.contains("differ only in what uri does not keep of a query (id, q-signature, sig)"), "{error}");
+    let kept = [&ingest[..], &["--keep-query", "id"]].concat();
+    let (said, notices) = outskirt(&db, &kept).await.unwrap();
+    assert!(said.contains("3 added") && said.contains("1 refused"), "{said}");
+    let left_out = "of queries uri does not keep code, hdnea, q-signature, secret, sig: ";
+    assert!(notices.contains(left_out) && !notices.contains("geheim"), "{notices}");
+    let uris = csv(&db, "SELECT uri, camera FROM images UNION ALL SELECT uri, 0 FROM rejects ORDER BY uri").await;
+    let expected = ["/a.ppm,7", "/image?id=1,7", "/image?id=2,7", "/none.ppm,0"].map(|path| server.address(path));
+    assert_eq!(uris, format!("uri,camera\n{}\n", expected.join("\n")));
+    assert!(!holds(&db, "geheim"), "it was kept");
+    // signed anew they are the same images
+    std::fs::write(&list, std::fs::read_to_string(&list).unwrap().replace("geheim", "anew")).unwrap();
+    let (again, _) = outskirt(&db, &kept).await.unwrap();
+    assert!(again.contains("0 added, 3 there already") && again.contains("1 refused"), "{again}");
+    // in SQL, an address is asked for as it is given, and named without its query
+    let embed = |uri: &str| format!("SELECT array_length(embed('{uri}', 'demo_shapes')) AS n");
+    assert_eq!(csv(&db, &embed(&signed[1])).await, "n\n64\n");
+    assert_eq!(server.requests("GET /image?id=1&sig=geheim"), 2);
+    let error = outskirt(&db, &["sql", &embed(&signed[3])]).await.unwrap_err();
+    let named = format!("cannot embed {}: the server answers 404 Not Found; ", server.address("/none.ppm"));
+    assert!(error.starts_with(&named) && !error.contains("geheim"), "{error}");
+    // two addresses are two pictures there
+    let two = format!(
+        "SELECT count(embed(uri, 'demo_shapes')) AS n FROM (VALUES ('{}'), ('{}')) AS t(uri)",
+        server.address("/a.ppm?x=1"),
+        server.address("/a.ppm?x=2")
+    );
+    assert_eq!(csv(&db, &two).await, "n\n2\n");
+    assert_eq!((server.requests("/a.ppm?x=1"), server.requests("/a.ppm?x=2")), (1, 1));
+}

@@ -6,7 +6,7 @@ use url::Url;
 
 use super::archive::is_image;
 
-pub(super) fn is_address(text: &str) -> bool {
+pub(crate) fn is_address(text: &str) -> bool {
     is_s3(text) || ["http://", "https://"].iter().any(|scheme| begins(text, scheme))
 }
 

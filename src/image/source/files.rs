@@ -8,7 +8,7 @@ use super::address::{self, KeptQuery};
 use super::format::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, picture, too_large};
 use super::remote::{self, Ahead};
 use crate::error::Result;
-use crate::regular::open as regular;
+use crate::regular;
 
 /// A file given by itself.
 pub(super) fn one(path: &Path, kept: &KeptQuery) -> Source {
@@ -77,7 +77,7 @@ impl Reader for Files {
             return self.ahead.read(&address);
         }
         let read = || -> io::Result<Result<Vec<u8>, String>> {
-            let mut file = regular(Path::new(&*entry.name))?;
+            let mut file = regular::open(Path::new(&*entry.name))?;
             let length = file.metadata()?.len();
             if length > MAX_FILE_BYTES { Ok(Err(too_large(length))) } else { picture(&mut file) }
         };

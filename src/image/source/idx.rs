@@ -45,12 +45,12 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
     }
     check_rows(u64::from(count), length).map_err(bad)?;
     let labels = match beside(path) {
-        Some(labels) => Some(read_labels(&labels)?),
+        Some(labels) => Some(read_labels(&labels, |labels| match labels == count {
+            true => Ok(()),
+            false => Err(bad(format!("it has {count} pictures, and the file beside it {labels} labels"))),
+        })?),
         None => None,
     };
-    if let Some(labels) = labels.as_ref().filter(|labels| labels.len() != count as usize) {
-        return Err(bad(format!("it has {count} pictures, and the file beside it {} labels", labels.len())));
-    }
     let named: Vec<Arc<str>> = (0..=u8::MAX).map(|label| label.to_string().into()).collect();
     let entry = |row| Entry {
         label: labels.as_ref().map(|labels: &Vec<u8>| Arc::clone(&named[usize::from(labels[row])])),
@@ -98,13 +98,15 @@ fn beside(path: &Path) -> Option<PathBuf> {
         .find(|labels| place::exists(labels))
 }
 
-fn read_labels(path: &Path) -> Result<Vec<u8>> {
+/// The labels, of which there are as many as `check` lets pass.
+fn read_labels(path: &Path, check: impl Fn(u32) -> Result<()>) -> Result<Vec<u8>> {
     let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
     let mut body = open(path)?;
     let header = numbers::<2>(&mut body).map_err(|error| bad(error.to_string()))?;
     let [LABELS, count] = header else {
         return Err(bad(format!("it begins with {}, and labels in idx format with {LABELS}", header[0])));
     };
+    check(count)?;
     let mut labels = Vec::new(); // grown while reading, whatever the header promises
     body.take(u64::from(count)).read_to_end(&mut labels).map_err(|error| bad(error.to_string()))?;
     if labels.len() == count as usize {

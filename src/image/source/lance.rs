@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::error::ArrowError;
 use futures::StreamExt;
 
-use super::format::{Entry, Reader, Source};
+use super::format::{Entry, MAX_FILE_BYTES, Reader, Source};
 use super::place;
 use super::table::{self, Images, ROWS};
 use super::wait::wait;
@@ -105,6 +105,7 @@ fn scan(table: &Dataset, columns: &[impl AsRef<str>]) -> Result<Batches, ArrowEr
     let mut scanner: Scanner = table.scan();
     scanner.project(columns).map_err(broken)?;
     scanner.blob_handling(BlobHandling::AllBinary).batch_size(ROWS).batch_readahead(BATCHES_AHEAD);
+    scanner.batch_size_bytes(MAX_FILE_BYTES);
     let stream = wait(async move { scanner.try_into_stream().await.map_err(broken) })??;
     Ok(Batches { stream: Some(stream) })
 }

@@ -34,6 +34,8 @@ mod uris;
 mod wait;
 mod zipped;
 
+#[cfg(feature = "torch")]
+pub(crate) use address::is_address;
 pub use address::{KeptQuery, shown};
 pub use format::{ImageFile, MAX_FILE_BYTES, TableColumns, held_row};
 pub use images::ImageFiles;

@@ -858,6 +858,49 @@ fn damaged_files_are_read_or_refused() {
     assert!(read > 300 && refused > 300, "{read} {refused}");
 }
 
+/// A kilobyte of zeros, compressed, is a million rows, each of which would have a name and a place in memory.
+#[test]
+fn files_that_promise_more_rows_than_they_have_reason_to_are_refused() {
+    use arrow::array::{ArrayRef, BinaryArray, RecordBatch};
+    const ROWS: usize = 1_200_000;
+    let dir = tempfile::tempdir().unwrap();
+    let idx = dir.path().join("train-images-idx3-ubyte.gz");
+    let header: Vec<u8> = [2051u32, ROWS as u32, 1, 1].iter().flat_map(|number| number.to_be_bytes()).collect();
+    write(&idx, &gzip(&[header, vec![0; ROWS]].concat()));
+    let table = dir.path().join("a.parquet");
+    let image: ArrayRef = Arc::new(BinaryArray::from_iter_values((0..ROWS).map(|_| b"x")));
+    let batch = RecordBatch::try_from_iter([("image", image)]).unwrap();
+    let file = fs::File::create(&table).unwrap();
+    let mut writer = datafusion::parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let mat = dir.path().join("train_32x32.mat");
+    let head = [&[b' '; 124][..], &[0, 1], b"IM"].concat();
+    let x = mat_matrix("X", &[1, 1, 3, 2], 2, &[1; 6], false);
+    let y = mat_matrix("y", &[ROWS as u32, 1], 2, &vec![0; ROWS], true);
+    write(&mat, &[head, x, y].concat());
+    for path in [idx, table, mat] {
+        let length = fs::metadata(&path).unwrap().len();
+        let error = open_all(std::slice::from_ref(&path)).unwrap_err().to_string();
+        assert!(error.contains(&format!("it promises 1200000 rows in {length} bytes")), "{error}");
+    }
+    // without compression they are there
+    let idx = dir.path().join("t10k-images-idx3-ubyte");
+    let header: Vec<u8> = [2051u32, ROWS as u32, 2, 4].iter().flat_map(|number| number.to_be_bytes()).collect();
+    write(&idx, &[header, vec![0; 8 * ROWS]].concat());
+    assert_eq!(open_all(&[idx]).unwrap().total(), ROWS);
+}
+
+/// Its last line would be half a path.
+#[test]
+fn a_list_that_is_too_long_is_refused_and_not_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = dir.path().join("list.txt");
+    fs::File::create(&list).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+    let error = open_all(&[list]).unwrap_err().to_string();
+    assert!(error.contains("it is 536870913 bytes long, and at most 536870912 are read"), "{error}");
+}
+
 /// Reading /dev/zero ends nowhere, and opening a pipe waits for whoever writes into it.
 #[cfg(unix)]
 #[test]
