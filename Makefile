@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test rooms faults sqlfuzz setup build release reference sql-reference bench bench-embed sanitize deny clean
+.PHONY: demo test rooms faults sqlfuzz mutants setup build release reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -50,6 +50,10 @@ sqlfuzz: setup
 	OUTSKIRT_SQLFUZZ_SEED=$(or $(SEED),$(shell date +%s)) OUTSKIRT_SQLFUZZ_COUNT=$(or $(COUNT),5000) \
 		OUTSKIRT_SQLFUZZ_OUT="$(abspath $(TARGET))/sqlfuzz" $(CARGO) test --locked --test suite sqlfuzz:: -- --nocapture
 	$(PYTHON) tests/sqlfuzz.py "$(abspath $(TARGET))/sqlfuzz"
+
+# chosen faults, one after the other: each must make a test fail
+mutants: setup
+	$(PYTHON) tests/mutants.py
 
 # the reference numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build

@@ -21,6 +21,8 @@ mod faults;
 mod fill;
 mod fixture;
 mod follow;
+#[cfg(feature = "torch")]
+mod fuzz;
 mod guards;
 mod history;
 #[cfg(all(unix, feature = "torch"))]
