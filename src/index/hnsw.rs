@@ -3,8 +3,8 @@
 //! A missed neighbour is replaced by a farther one, so the graph's k-th distance is too large where it is wrong (rounding
 //! of [`Storage`] apart). How often that happens is luck in usearch: of nodes that two threads add at once about one in a
 //! thousand is left without anything that leads to it, and of rows in the order of a table, class after class, those added
-//! first lose their far links. So rows come in a shuffled order; those to which no links lead once the graph is built, and those
-//! that a search for them misses, are put in again; and the search is made as wide as it takes to be right on a sample ([`Hnsw::tune`]). Exact search
+//! first lose their far links. So rows come in a shuffled order; those to which no links lead once the graph is built are put in
+//! again; and the search is made as wide as it takes to be right on a sample ([`Hnsw::tune`]). Exact search
 //! stays the default.
 //! Not for scores that must be exact, nor for k in the thousands, where the graph loses its advantage.
 
@@ -65,7 +65,7 @@ pub const LEAST_RECALL: f64 = 0.99;
 
 /// Candidates per neighbour asked for, one after the other until the graph is right often enough.
 const EXPANSIONS: [usize; 5] = [4, 8, 16, 32, 64];
-/// Least candidates of any search, and those of the search for a row itself.
+/// Least candidates of any search.
 const LEAST_EXPANSION: usize = 64;
 
 /// A graph of normalised vectors under squared Euclidean distance.
@@ -87,7 +87,7 @@ pub struct Hnsw {
 
 /// Rows that one thread adds before all do: a graph of so many loses no row.
 const FIRST: usize = 1024;
-/// How often rows that are not found are put in again, and the share of a graph that is: more were not lost by chance.
+/// How often rows to which no links lead are put in again, and the share of a graph that is: more were not lost by chance.
 const REPAIRS: usize = 3;
 const MOST_REPAIRED: usize = 10;
 /// The first key of an id that was taken out and came back: a key stays that of the vector that is gone. Ids are smaller.
@@ -130,18 +130,11 @@ impl Hnsw {
         .map_err(failed)
     }
 
-    /// Put rows in again to which no links lead, or that a search for them does not find.
+    /// Put rows in again to which no links lead from a row that others lead to.
     fn repair(&self, vectors: &Rows, ids: &[u64], start: u64) -> Result<()> {
         for _ in 0..REPAIRS {
             let reached = self.reached(start);
-            let is_lost = |row: usize| -> Result<Option<usize>> {
-                // a copy of it is as good
-                let (_, squares) = self.nearby(vectors.row(row), 1)?;
-                let is_found = squares.first().is_some_and(|&square| square == 0.0);
-                Ok((!is_found || !reached.contains(&ids[row])).then_some(row))
-            };
-            let lost: Vec<Option<usize>> = (0..ids.len()).into_par_iter().map(is_lost).collect::<Result<_>>()?;
-            let lost: Vec<usize> = lost.into_iter().flatten().collect();
+            let lost: Vec<usize> = (0..ids.len()).filter(|&row| !reached.contains(&ids[row])).collect();
             if lost.is_empty() || lost.len() > FIRST.max(ids.len() / MOST_REPAIRED) {
                 break;
             }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use arrow::array::AsArray;
+use arrow::datatypes::Float32Type;
 use futures::TryStreamExt;
 use outskirt::bank;
 use outskirt::index::{IndexKind, Storage};
@@ -368,6 +370,11 @@ async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
             Box::new(|| edited("\"table_version\": ", "\"table_version\": 9")),
             "it was built from version 9",
         ),
+        (
+            "other rows",
+            Box::new(|| edited("\"rows\": 40", "\"rows\": 41")),
+            "it holds 40 rows, and says that it was made from 41",
+        ),
         ("no sidecar left", Box::new(|| std::fs::remove_file(&sidecar).unwrap()), "its sidecar cannot be read"),
         ("half a sidecar", Box::new(|| std::fs::write(&sidecar, "{\"format\": 1").unwrap()), "sidecar: "),
         ("no graph left", Box::new(|| std::fs::remove_file(&graph).unwrap()), "no such file"),
@@ -386,6 +393,27 @@ async fn a_damaged_index_is_refused_for_a_reason_and_built_again() {
         ),
     ];
     each_is_mended(folder.path(), &query, faults).await;
+}
+
+/// A disk that comes back, a file that another program puts in place: what failed once does not stay in a session.
+#[tokio::test]
+async fn a_bank_that_could_not_be_read_once_is_read_by_the_next_query() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let session = Session::open(&store).await.unwrap();
+    let score = async || -> Result<f32, String> {
+        let query = "SELECT knn_ood_score([1.0, 0.0, 0.0], 'circle') AS s";
+        let frame = session.sql(query).await.map_err(|error| error.to_string())?;
+        let batches = frame.collect().await.map_err(|error| error.to_string())?;
+        Ok(batches[0].column(0).as_primitive::<Float32Type>().value(0))
+    };
+    let (data, away) = (folder.path().join("images.lance/data"), folder.path().join("away"));
+    std::fs::remove_file(folder.path().join("indexes/circle.exact")).unwrap();
+    std::fs::rename(&data, &away).unwrap();
+    let error = score().await.unwrap_err();
+    assert!(error.contains("circle"), "{error}");
+    std::fs::rename(&away, &data).unwrap();
+    assert!((0.0..1.0).contains(&score().await.unwrap()));
 }
 
 #[tokio::test]
