@@ -2,8 +2,9 @@
 //! `index`'s `device`, alone.
 //!
 //! A checkpoint is a manifest (architecture, input, normalisation) and a weights file whose SHA-256 the manifest
-//! names; [`Backbone::load`] checks it, and no other weights are ever used under that name. Weights are read
-//! without executing anything; a TorchScript module, which is code, runs where [`Trusted`] names it. A loaded backbone gives one [`Worker`] per thread.
+//! names; [`Backbone::load`] checks it, and no other weights are ever used under that name. Weights are read without
+//! executing anything; a TorchScript module, which is code, runs where [`Trusted`] names it. A loaded backbone gives
+//! one [`Worker`] per thread.
 //!
 //! ResNets and DenseNet on the processor run in loops of our own (`fused`): the embedding and the logits of a picture
 //! are the same bits in whatever batch it was and on however many threads. What libtorch runs (ViT, TorchScript, CUDA,

@@ -288,7 +288,7 @@ fn addresses_that_differ_in_their_queries_alone_are_not_taken_for_one_image() {
         assert!(error.contains("--keep-query NAME") && !error.contains("geheim"), "{error}");
         // the same one twice is one
         std::fs::write(&list, format!("{one}\n{one}\n")).unwrap();
-        assert!(open(&[list.clone()], &Selection::default()).is_ok());
+        assert!(open(std::slice::from_ref(&list), &Selection::default()).is_ok());
     }
     // what tells them apart is kept, and each is asked for as it was given
     std::fs::write(&list, format!("{}\n{}\n", address("?id=1&sig=a"), address("?sig=b&id=2"))).unwrap();

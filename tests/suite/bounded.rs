@@ -143,6 +143,34 @@ fn small_files_that_claim_large_pictures_cost_nothing() {
     assert!(done && said.contains("1 added") && said.contains("300 refused"), "{said}");
 }
 
+/// Nine MB of weights whose pickle makes a tensor of 64 sides out of every six bytes, a kilobyte of memory each.
+#[test]
+fn tensors_of_64_sides_are_counted_before_they_take_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |text: &str| [b"X", &(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat();
+    let sides = [b"(", &b"K\x01".repeat(64)[..], b"t"].concat();
+    let first = [
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\nq\0((",
+        &text("storage")[..],
+        b"ctorch\nFloatStorage\n",
+        &text("0"),
+        &text("cpu"),
+        b"K\x01tQK\0",
+        &sides,
+        &sides,
+        b"\x89ccollections\nOrderedDict\n)Rtq\x01R",
+    ]
+    .concat();
+    let mut file = zip::ZipWriter::new(std::fs::File::create(folder.path().join("many.pth")).unwrap());
+    let stored = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    file.start_file("archive/data.pkl", stored).unwrap();
+    file.write_all(&[&first[..], &b"0h\0h\x01R".repeat(1_500_000), b"."].concat()).unwrap();
+    file.finish().unwrap();
+    let weights = folder.path().join("many.pth").display().to_string();
+    let (done, said) = outskirt(&folder.path().join("db"), &["backbone", "add", &weights, "--arch", "resnet18-cifar"]);
+    assert!(!done && said.contains("asks for more copies than it has bytes"), "{said}");
+}
+
 /// Opening a pipe waits for whoever writes into it, and reading /dev/zero ends nowhere.
 #[tokio::test]
 async fn pipes_and_devices_are_refused_wherever_a_file_is_named() {

@@ -57,8 +57,8 @@ const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.
 /// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
 ///
 /// Errors: [`Error::MissingPath`], [`Error::UnknownFile`] for other files, [`Error::Io`] and [`Error::BadArchive`] for
-/// what cannot be listed, [`Error::Unreachable`] where no host answers, [`Error::SameUri`] for two addresses of one uri, [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at
-/// [`ImageFiles`].
+/// what cannot be listed, [`Error::Unreachable`] where no host answers, [`Error::SameUri`] for two addresses of one uri,
+/// [`Error::DatasetPart`], [`Error::NoImages`]. What the iterator refuses later is described at [`ImageFiles`].
 pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
     let mut sources = Vec::new();
     for given in paths {

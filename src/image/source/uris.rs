@@ -11,7 +11,8 @@ use super::{address, files};
 
 impl Opened {
     /// The images of these uris, as they are given: those of one container file together, in its order. An address is
-    /// asked for with all that its uri carries. One that is there no more is an [`Error::BadImage`](crate::error::Error::BadImage) of that uri.
+    /// asked for with all that its uri carries. One that is there no more is an
+    /// [`Error::BadImage`](crate::error::Error::BadImage) of that uri.
     pub fn images(&self, uris: impl IntoIterator<Item = String>) -> ImageFiles {
         ImageFiles::new(named(uris.into_iter().map(|uri| (uri, None)).collect(), self))
     }

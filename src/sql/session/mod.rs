@@ -1,8 +1,9 @@
 //! A DataFusion session over one database: its tables, views, Outskirt's functions and settings.
 //!
 //! Queries are DataFusion's. What changes the database is not: `change` writes rows of `images` (with `insert` and
-//! `update`), `alter` its columns, `views` keeps views, and `guard` refuses what would damage or hide the database's tables.
-//! All of them stand on `catalog`, which has the session's tables and views; this file says which of them runs a statement.
+//! `update`), `alter` its columns, `views` keeps views, `files` finds files by path, and `guard` refuses what would
+//! damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
+//! which has the session's tables and views; this file says which of them runs a statement.
 
 mod alter;
 mod catalog;
