@@ -997,7 +997,7 @@ mod tests {
         let of = |tensors: usize| {
             let mut first = Pickle::new().tensor("FloatStorage", "0", (1, 0, &[1; 64], &[1; 64]));
             first.0.pop(); // its call, before which the arguments are kept
-            let kept = first.op(b"q\x01R").global("torch._utils", "_rebuild_tensor_v2").op(b"q\00");
+            let kept = first.op(b"q\x01R").global("torch._utils", "_rebuild_tensor_v2").op(b"q\x000");
             kept.op(&b"h\0h\x01R".repeat(tensors)).stop()
         };
         assert!(matches!(unpickle(&of(2), 0).unwrap().root(), Value::Tensor(2)));
