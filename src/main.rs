@@ -30,6 +30,8 @@ fn main() -> ExitCode {
     }
     let done = runtime.block_on(run(cli, &mut console));
     drop(console);
+    // what was cancelled may not have come to its end: nobody waits for it
+    runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         // whoever read our output has seen enough

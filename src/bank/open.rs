@@ -199,6 +199,11 @@ impl Bank {
         self.index.describe()
     }
 
+    /// How many queries are worth asking at once.
+    pub fn at_once(&self) -> usize {
+        self.index.at_once()
+    }
+
     /// Distance of each normalised query (n×d) to its k-th nearest row, in [0, 2].
     pub fn kth_distances(&self, queries: Vectors<'_>, k: usize) -> Result<Vec<f32>> {
         let found = self.find(queries, Question::all(k))?;

@@ -42,6 +42,12 @@ pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
         Err(Error::NeedsMemory { what: "a density ratio" })
     }
 
+    /// How many queries are worth asking at once: where each takes long, fewer, so that a search can be given up between.
+    /// All there are, where every question reads the whole bank.
+    fn at_once(&self) -> usize {
+        usize::MAX
+    }
+
     /// How it searches, in words.
     fn describe(&self) -> String;
 }

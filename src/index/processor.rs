@@ -56,6 +56,11 @@ impl Processor {
     }
 }
 
+/// Products of a block of queries with a bank, were all of them computed: seconds of work.
+const BLOCK: usize = 1 << 39;
+/// Queries below which a block shares too little.
+const LEAST_QUERIES: usize = 1024;
+
 impl NeighborIndex for Processor {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
         let rows = self.rows(question.excluded);
@@ -79,6 +84,10 @@ impl NeighborIndex for Processor {
         };
         let near = self.sure(|| self.exact.nearest(queries, k, self.rows(own).as_deref()))?;
         Ok(near.into_iter().map(ratio).collect())
+    }
+
+    fn at_once(&self) -> usize {
+        (BLOCK / (self.exact.len() * self.exact.dimension()).max(1)).max(LEAST_QUERIES)
     }
 
     fn describe(&self) -> String {

@@ -98,7 +98,7 @@ async fn ingest_files(
         waiting: Waiting::default(),
     };
     let (met, superseded) = (Met::default(), files.superseded());
-    let batches = embed(files, backbone, options.workers, known.decide(watch, met.clone()));
+    let batches = embed(files, backbone, options.workers, options.store_images, known.decide(watch, met.clone()));
     let driven = drive(batches, backbone.manifest().dimension, &mut writer, summary, progress).await;
     let Found { repeated, clashed, first_clash, deleted, copies, in_other_splits, rows, mut labels } = met.take();
     summary.unchanged -= (repeated + clashed + deleted).min(summary.unchanged);
@@ -136,6 +136,8 @@ struct Waiting {
     embeddings: Vec<f32>,
     logits: Vec<f32>,
     rejects: Vec<Reject>,
+    /// Of the images' files.
+    bytes: usize,
 }
 
 /// Turns waiting images into commits.
@@ -154,6 +156,7 @@ struct Writer<'a> {
 
 impl Sink<Purpose> for Writer<'_> {
     fn push(&mut self, batch: Batch<Purpose>, summary: &mut IngestSummary) {
+        self.waiting.bytes += batch.images.iter().map(|image| image.bytes.len()).sum::<usize>();
         self.waiting.images.extend(batch.images);
         self.waiting.embeddings.extend(batch.embeddings);
         self.waiting.logits.extend(batch.logits);
@@ -170,6 +173,10 @@ impl Sink<Purpose> for Writer<'_> {
         self.waiting.rejects.len()
     }
 
+    fn bytes(&self) -> usize {
+        self.waiting.bytes
+    }
+
     fn ends(&self) -> Option<Error> {
         let Reject { uri, reason } = self.waiting.rejects.first().filter(|_| self.options.strict)?;
         let reason = format!("{reason} (--strict stops here; what came before it is kept)");
@@ -178,7 +185,7 @@ impl Sink<Purpose> for Writer<'_> {
 
     async fn commit(&mut self, summary: &mut IngestSummary) -> Result<()> {
         let start = Instant::now();
-        let Waiting { images, embeddings, logits, rejects } = std::mem::take(&mut self.waiting);
+        let Waiting { images, embeddings, logits, rejects, .. } = std::mem::take(&mut self.waiting);
         let numbers = Numbers { embeddings: &embeddings, logits: &logits };
         let rows = |wanted: fn(&Purpose) -> bool| -> Vec<usize> {
             (0..images.len()).filter(|&row| wanted(&images[row].purpose)).collect()

@@ -1,4 +1,5 @@
-//! The loop of every run that embeds images: batches come in file order, and are committed some thousand rows at a time.
+//! The loop of every run that embeds images: batches come in file order, and are committed some thousand rows at a
+//! time, or some hundred megabytes.
 
 use super::compared::Compared;
 use super::pipeline::{Batch, Embedding};
@@ -7,6 +8,8 @@ use crate::error::{Error, Result};
 
 /// Rows per commit: few enough that little is lost to a crash, enough that Lance's files stay large.
 const COMMIT_ROWS: usize = 8192;
+/// Bytes of pictures per commit: they are held until then, and once more as the array that is written.
+const COMMIT_BYTES: usize = 128 << 20;
 
 /// Takes embedded images, and commits them.
 pub(super) trait Sink<T> {
@@ -18,6 +21,11 @@ pub(super) trait Sink<T> {
 
     /// Rejects that wait for it.
     fn rejects(&self) -> usize;
+
+    /// Bytes of pictures that wait for it.
+    fn bytes(&self) -> usize {
+        0
+    }
 
     /// Why the run ends after the batch that was pushed last, where it does.
     fn ends(&self) -> Option<Error> {
@@ -52,7 +60,7 @@ pub(super) async fn drive<T>(
         if failed.is_some() {
             break;
         }
-        if sink.rows().max(sink.rejects()) >= COMMIT_ROWS {
+        if sink.rows().max(sink.rejects()) >= COMMIT_ROWS || sink.bytes() >= COMMIT_BYTES {
             sink.commit(summary).await?;
         }
         progress(summary.files() + sink.rows());

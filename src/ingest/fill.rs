@@ -24,8 +24,6 @@ use crate::image::{ImageFile, Opened};
 use crate::schema;
 use crate::store::{Change, Store, WriteLock, quote};
 
-/// Rows whose bytes are held together: pictures may be large.
-const STORED_ROWS: u32 = 64;
 /// Rows that are read from their files together: an archive is opened once for all of them.
 const NAMED_ROWS: usize = 131_072;
 
@@ -81,7 +79,8 @@ pub async fn fill(
         return Ok(summary);
     }
 
-    let (sender, chunks) = mpsc::channel(2);
+    // chunks of stored bytes are as large as a batch of them
+    let (sender, chunks) = mpsc::channel(1);
     // the reading keeps its version of the table, whatever is committed meanwhile
     let version = store.version(schema::IMAGES).await?;
     let walking = tokio::spawn(walk(store.clone(), version, wanted, sender));
@@ -145,7 +144,7 @@ enum Chunk {
 async fn walk(store: Store, version: u64, wanted: String, chunks: mpsc::Sender<Chunk>) -> Result<()> {
     let columns = [schema::ID, schema::URI, schema::CONTENT_HASH, schema::BYTES];
     let stored = format!("({wanted}) AND {} IS NOT NULL", schema::BYTES);
-    let mut batches = store.scan_by(STORED_ROWS, schema::IMAGES, Some(version), &columns, Some(&stored)).await?;
+    let mut batches = store.scan(schema::IMAGES, Some(version), &columns, Some(&stored)).await?;
     while let Some(batch) = batches.try_next().await? {
         let bytes = arrow::compute::cast(batch.column(3), &arrow::datatypes::DataType::Binary)?;
         let bytes = bytes.as_binary::<i32>();

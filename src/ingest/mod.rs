@@ -1,11 +1,12 @@
 //! Pictures to rows of `images`: found files are embedded on all cores and committed some thousand at a time.
 //!
-//! `pipeline` reads, decodes and embeds with bounded queues; `drive` takes its batches to commits; `known` decides what each
+//! `pipeline` reads, decodes and embeds with bounded queues (`budget` counts the bytes in them); `drive` takes its batches to commits; `known` decides what each
 //! file is for (new, changed, known to another backbone, deleted before), `add` writes it, and `columns` makes rows of it;
 //! `fill` embeds rows that are there with another backbone, and finds their files again with `reread`. `metadata` are the columns that tables give beside pictures, `rejects` the table of what was refused, `compared`
 //! the images that are embedded in f32 beside bf16. Not for banks: they follow afterwards ([`crate::bank::refresh_all`]).
 
 mod add;
+mod budget;
 mod columns;
 mod compared;
 mod drive;
@@ -22,6 +23,7 @@ pub use add::ingest;
 pub use fill::{FillOptions, fill};
 pub use metadata::Metadata;
 pub use options::IngestOptions;
+pub(crate) use pipeline::batch_size;
 pub use pipeline::{Batch, EmbeddedImage, Embedding, Reject, StageTimes, embed};
 pub(crate) use reread::{For, embed_for, reread};
 pub use summary::IngestSummary;

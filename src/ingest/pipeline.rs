@@ -2,7 +2,8 @@
 //!
 //! One thread reads and hashes files; as many workers as asked for each decode, preprocess and embed whole
 //! batches, so the three overlap across workers; the consumer gets the batches back in order. All queues are
-//! bounded: memory does not grow with the number of files. Not for storing: [`ingest`](super::ingest) does that.
+//! bounded, and so are the bytes of the pictures in them: memory grows neither with the number of files nor with their
+//! size. Not for storing: [`ingest`](super::ingest) does that.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
+use super::budget::{Budget, Held};
 use crate::backbone::{Backbone, Outputs, Worker};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, content_hash, decode};
@@ -41,8 +43,10 @@ pub struct EmbeddedImage<T> {
     pub height: u32,
     /// SHA-256 of the file.
     pub content_hash: String,
-    /// The file.
+    /// The file, where the caller wanted it back; else empty.
     pub bytes: Vec<u8>,
+    /// Counted until the consumer has the image.
+    held: Option<Held>,
 }
 
 /// An image that could not be read, decoded or embedded.
@@ -107,6 +111,7 @@ struct Pending<T> {
     purpose: T,
     file: ImageFile,
     content_hash: String,
+    held: Held,
 }
 
 /// A batch before it is embedded.
@@ -114,13 +119,15 @@ struct Job<T> {
     files: Vec<Pending<T>>,
     rejects: Vec<Reject>,
     skipped: usize,
+    /// Bytes of `files`.
+    bytes: usize,
     /// Embed in f32 as well, where that is another precision than the backbone's.
     compare: bool,
 }
 
 impl<T> Job<T> {
     fn new() -> Self {
-        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0, compare: false }
+        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0, bytes: 0, compare: false }
     }
 
     fn len(&self) -> usize {
@@ -141,12 +148,18 @@ pub struct Embedding<T> {
     clocks: Arc<Clocks>,
 }
 
+/// Images that go through a backbone's network together.
+pub(crate) fn batch_size(backbone: &Backbone) -> usize {
+    (VALUES / backbone.input_len()).clamp(FEWEST, BATCH)
+}
+
 /// Start embedding `files`. `decide` sees each file and its hash in order and says what it is for, or `None` to
-/// leave it out.
+/// leave it out. Where `keep` says so, images come with their files' bytes; else these are dropped once they are decoded.
 pub fn embed<T: Send + 'static>(
     files: impl Iterator<Item = Result<ImageFile>> + Send + 'static,
     backbone: &Backbone,
     workers: usize,
+    keep: bool,
     decide: impl FnMut(&ImageFile, &str) -> Option<T> + Send + 'static,
 ) -> Embedding<T> {
     let workers = workers.max(1);
@@ -157,11 +170,13 @@ pub fn embed<T: Send + 'static>(
     for _ in 0..workers {
         let (worker, jobs) = (backbone.worker(), Arc::clone(&jobs));
         let (clocks, results) = (Arc::clone(&clocks), result_sender.clone());
-        std::thread::spawn(move || work(worker, &jobs, &results, &clocks));
+        std::thread::spawn(move || work(worker, keep, &jobs, &results, &clocks));
     }
     let reader_clocks = Arc::clone(&clocks);
-    let size = (VALUES / backbone.input_len()).clamp(FEWEST, BATCH);
-    std::thread::spawn(move || read(files, size, decide, &job_sender, &reader_clocks));
+    let budget = Budget::of(workers);
+    // every worker has a batch, and another one waits for it
+    let fits = Batches { images: batch_size(backbone), bytes: budget.limit() / (2 * workers) };
+    std::thread::spawn(move || read(files, fits, decide, &job_sender, &reader_clocks, &budget));
     Embedding { results, early: BTreeMap::new(), next: 0, failed: false, clocks }
 }
 
@@ -171,8 +186,10 @@ impl<T> Embedding<T> {
     /// Errors: an archive that is cut, or a network that fails; broken images are in [`Batch::rejects`].
     pub async fn next(&mut self) -> Option<Result<Batch<T>>> {
         loop {
-            if let Some(batch) = self.early.remove(&self.next) {
+            if let Some(mut batch) = self.early.remove(&self.next) {
                 self.next += 1;
+                // from here on they are the consumer's to count
+                batch.iter_mut().flat_map(|batch| &mut batch.images).for_each(|image| image.held = None);
                 return Some(batch);
             }
             match self.results.recv().await {
@@ -201,12 +218,20 @@ impl<T> Embedding<T> {
     }
 }
 
+/// How many images, and bytes of their files, a batch has at most.
+#[derive(Clone, Copy)]
+struct Batches {
+    images: usize,
+    bytes: usize,
+}
+
 fn read<T>(
     mut files: impl Iterator<Item = Result<ImageFile>>,
-    size: usize,
+    fits: Batches,
     mut decide: impl FnMut(&ImageFile, &str) -> Option<T>,
     jobs: &mpsc::SyncSender<Numbered<Job<T>>>,
     clocks: &Clocks,
+    budget: &Arc<Budget>,
 ) {
     let (mut number, mut embedded) = (0, 0);
     let mut job = Job::new();
@@ -215,9 +240,19 @@ fn read<T>(
         match file {
             Some(Ok((hash, file))) => match decide(&file, &hash) {
                 Some(purpose) => {
+                    let bytes = file.bytes.len();
+                    // what this batch holds is given back only where it is embedded: it goes before anything is waited for
+                    if !job.files.is_empty() && !budget.has_room(bytes) {
+                        if jobs.send((number, Ok(std::mem::replace(&mut job, Job::new())))).is_err() {
+                            return;
+                        }
+                        number += 1;
+                    }
+                    let held = budget.hold(bytes);
+                    job.bytes += bytes;
                     job.compare = embedded - job.files.len() < COMPARED_AMONG;
                     embedded += 1;
-                    job.files.push(Pending { purpose, file, content_hash: hash });
+                    job.files.push(Pending { purpose, file, content_hash: hash, held });
                 }
                 None => job.skipped += 1,
             },
@@ -238,7 +273,7 @@ fn read<T>(
             }
         }
         // files that are left out cost nothing, but their count must reach the progress bar now and then
-        if job.files.len() == size || job.len() >= 16 * BATCH {
+        if job.files.len() == fits.images || job.bytes >= fits.bytes || job.len() >= 16 * BATCH {
             if jobs.send((number, Ok(std::mem::replace(&mut job, Job::new())))).is_err() {
                 return;
             }
@@ -249,6 +284,7 @@ fn read<T>(
 
 fn work<T>(
     mut worker: Worker,
+    keep: bool,
     jobs: &Mutex<mpsc::Receiver<Numbered<Job<T>>>>,
     results: &tokio::sync::mpsc::Sender<Numbered<Batch<T>>>,
     clocks: &Clocks,
@@ -259,7 +295,7 @@ fn work<T>(
         let Ok((number, job)) = received else { return };
         let batch = job.and_then(|job| {
             // a panic has said its word on stderr; the consumer gets an error in place of the batch
-            catch_unwind(AssertUnwindSafe(|| run(&mut worker, job, clocks))).unwrap_or(Err(Error::WorkerDied))
+            catch_unwind(AssertUnwindSafe(|| run(&mut worker, job, keep, clocks))).unwrap_or(Err(Error::WorkerDied))
         });
         if results.blocking_send((number, batch)).is_err() {
             return;
@@ -268,12 +304,12 @@ fn work<T>(
 }
 
 /// Decode, preprocess and embed one batch.
-fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>> {
-    let Job { files, mut rejects, skipped, compare } = job;
+fn run<T>(worker: &mut Worker, job: Job<T>, keep: bool, clocks: &Clocks) -> Result<Batch<T>> {
+    let Job { files, mut rejects, skipped, compare, bytes: _ } = job;
     let mut images = Vec::with_capacity(files.len());
     let input_len = worker.input_len();
     let mut input = Vec::with_capacity(files.len() * input_len);
-    for Pending { purpose, file, content_hash } in files {
+    for Pending { purpose, file, content_hash, held } in files {
         let decoded = timed(&clocks.decode, || decode(&file.uri, &file.bytes));
         let start = input.len();
         input.resize(start + input_len, 0.0);
@@ -284,7 +320,8 @@ fn run<T>(worker: &mut Worker, job: Job<T>, clocks: &Clocks) -> Result<Batch<T>>
         match ready {
             Ok((width, height)) => {
                 let ImageFile { uri, label, bytes, .. } = file;
-                images.push(EmbeddedImage { purpose, uri, label, width, height, content_hash, bytes });
+                let (bytes, held) = if keep { (bytes, Some(held)) } else { Default::default() };
+                images.push(EmbeddedImage { purpose, uri, label, width, height, content_hash, bytes, held });
             }
             Err(Error::BadImage { uri, reason }) => {
                 input.truncate(start);
@@ -343,4 +380,47 @@ fn drop_unusable<T>(
         }
         None => true,
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So many files of so many bytes each.
+    fn files(count: usize, bytes: usize) -> impl Iterator<Item = Result<ImageFile>> {
+        (0..count).map(move |at| Ok(ImageFile { uri: at.to_string(), label: None, bytes: vec![0; bytes] }))
+    }
+
+    /// Reads files as a pipeline of one worker does; the most bytes that were held at once, and the files of each batch.
+    fn read_within(limit: usize, files: impl Iterator<Item = Result<ImageFile>> + Send) -> (usize, Vec<usize>) {
+        let (sender, jobs) = mpsc::sync_channel(1);
+        let budget = Budget::within(limit);
+        let fits = Batches { images: BATCH, bytes: limit / 2 };
+        std::thread::scope(|scope| {
+            scope.spawn(|| read(files, fits, |_, _| Some(()), &sender, &Clocks::default(), &budget));
+            let (mut most, mut batches) = (0, Vec::new());
+            loop {
+                let job: Job<()> = jobs.recv().unwrap().1.unwrap();
+                most = most.max(budget.held());
+                batches.push(job.files.len());
+                if batches.iter().sum::<usize>() == 40 {
+                    return (most, batches);
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn pictures_between_the_stages_are_counted_in_bytes() {
+        // small ones make full batches
+        let (most, batches) = read_within(1 << 20, files(40, 1000));
+        assert_eq!((most, batches), (40_000, vec![40]));
+        // large ones smaller batches, and no more than fits is read
+        let (most, batches) = read_within(1 << 20, files(40, 100_000));
+        assert!(most <= 1 << 20, "{most}");
+        assert!(batches.iter().all(|files| *files <= 6), "{batches:?}");
+        // each larger than all of it: one at a time, and the reading ends
+        let (most, batches) = read_within(1 << 20, files(40, 3 << 20));
+        assert_eq!((most, batches), (3 << 20, vec![1; 40]));
+    }
 }

@@ -81,10 +81,7 @@ mod run {
     use crate::error::{Error, Result};
     use crate::image::{Opened, shown};
     use crate::ingest::Reject;
-    use crate::ingest::{For, embed_for};
-
-    /// Images per forward pass, as the pipeline has it: one more worker per so many images is worth its start.
-    const PER_WORKER: usize = 64;
+    use crate::ingest::{For, batch_size, embed_for};
 
     impl Networks {
         /// Refuse pictures that the session may not read.
@@ -118,7 +115,7 @@ mod run {
             };
             let dimension = backbone.manifest().dimension;
             let mut embeddings = vec![0.0; rows * dimension];
-            let workers = rayon::current_num_threads().min(rows.div_ceil(PER_WORKER));
+            let workers = rayon::current_num_threads().min(rows.div_ceil(batch_size(backbone)));
             let mut batches = embed_for(images, backbone, workers, |_, _, _| ());
             // SQL functions are synchronous; the pipeline's threads need no executor
             while let Some(batch) = futures::executor::block_on(batches.next()) {

@@ -1,18 +1,20 @@
 //! An open database: its connections and locks, and what is done to any table of it.
 
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::delta::{dataset, lance};
 use super::lock::{ReadLock, WriteLock};
-use super::{durable, provider, rows};
+use super::{durable, pictures, provider, rows};
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -121,37 +123,33 @@ impl Store {
         Ok(())
     }
 
-    /// Stream columns of a table's version, row order kept, rows for which `filter` (SQL) holds.
+    /// Stream columns of a table's version, row order kept, rows for which `filter` (SQL) holds. Batches of columns whose values
+    /// are large, as stored pictures are, have fewer rows.
     pub async fn scan(
         &self,
         table: &str,
         version: Option<u64>,
         columns: &[&str],
         filter: Option<&str>,
-    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
-        self.scan_by(QueryExecutionOptions::default().max_batch_length, table, version, columns, filter).await
-    }
-
-    /// The same, at most so many rows a batch: for columns whose values are large.
-    pub async fn scan_by(
-        &self,
-        rows: u32,
-        table: &str,
-        version: Option<u64>,
-        columns: &[&str],
-        filter: Option<&str>,
-    ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+    ) -> Result<Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>> {
         let table = self.table(table).await?;
         if let Some(version) = version {
             table.checkout(version).await?;
+        }
+        let options = QueryExecutionOptions::default();
+        if pictures::has_large(&*table.schema().await?, columns) {
+            let dataset = dataset(&table).await?;
+            let mut scanner = pictures::scanner(&dataset, columns, options.max_batch_length as usize)?;
+            if let Some(filter) = filter {
+                scanner.filter(filter).map_err(lance)?;
+            }
+            return Ok(scanner.try_into_stream().await.map_err(lance)?.map_err(lance).boxed());
         }
         let mut query = table.query().select(Select::columns(columns));
         if let Some(filter) = filter {
             query = query.only_if(filter);
         }
-        let mut options = QueryExecutionOptions::default();
-        options.max_batch_length = rows;
-        Ok(query.execute_with_options(options).await?.map_err(Error::from))
+        Ok(query.execute_with_options(options).await?.map_err(Error::from).boxed())
     }
 
     /// Number of rows of a table.

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use lancedb::table::{CompactionOptions, OptimizeAction};
+use lance::Dataset;
+use lance::dataset::optimize::{CompactionOptions, compact_files_with_planner};
+use lancedb::table::OptimizeAction;
 
+use super::delta::{dataset, lance};
 use super::files::{folder_bytes, remove_unfinished};
+use super::pictures::{self, BoundedCompaction};
 use super::{Store, WriteLock};
 use crate::error::Result;
 use crate::schema;
 
-/// Rows that compaction reads at once: images may be stored beside their embeddings.
+/// Rows that compaction reads at once, where they are not larger than others.
 const COMPACTED_AT_ONCE: usize = 1024;
 
 /// Rows up to which fragments are merged, into ones of less than twice as many: a column that is written for some rows of
@@ -48,15 +52,27 @@ impl Store {
 
     /// Merge a table's small fragments and leave deleted rows out of them; its rows are the same, and so are their ids.
     pub async fn compact(&self, _lock: &WriteLock, table: &str) -> Result<()> {
+        self.compact_within(table, pictures::FRAGMENT_BYTES).await
+    }
+
+    /// The same, into fragments of so many bytes.
+    async fn compact_within(&self, table: &str, bytes: u64) -> Result<()> {
+        let mut dataset = Dataset::clone(&*dataset(&self.writable(table).await?).await?);
+        let large = dataset.schema().fields.iter().any(|field| pictures::is_large(&field.into()));
         let options = CompactionOptions {
             // what was deleted is gone, and not only most of it
             materialize_deletions_threshold: 0.0,
-            batch_size: Some(COMPACTED_AT_ONCE),
+            batch_size: Some(pictures::rows_at_once(&dataset, COMPACTED_AT_ONCE)),
+            // pictures are read ahead by every task at once
+            num_threads: large.then_some(1),
+            io_buffer_size: large.then_some(pictures::READ_AHEAD),
+            // for what is taken apart; a merged file may be a little larger than those it is made of
+            max_bytes_per_file: Some((bytes + bytes / 8) as usize),
             target_rows_per_fragment: FRAGMENT_ROWS,
             ..CompactionOptions::default()
         };
-        let compact = OptimizeAction::Compact { options, remap_options: None };
-        self.writable(table).await?.optimize(compact).await?;
+        let planner = BoundedCompaction { options, bytes };
+        compact_files_with_planner(&mut dataset, None, &planner).await.map_err(lance)?;
         Ok(())
     }
 
@@ -78,5 +94,78 @@ impl Store {
             Ok(())
         };
         Ok(self.reader.alone(all).await?.is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{
+        ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
+        new_null_array,
+    };
+    use futures::TryStreamExt;
+
+    use super::*;
+
+    /// So many images with pictures of `bytes` bytes each, from the id on.
+    async fn add(store: &Store, lock: &WriteLock, ids: std::ops::Range<u64>, bytes: usize) {
+        let rows = (ids.end - ids.start) as usize;
+        let table = store.schema(schema::IMAGES).await.unwrap();
+        let columns = table.fields().iter().map(|field| -> ArrayRef {
+            match field.name().as_str() {
+                schema::ID => Arc::new(UInt64Array::from_iter_values(ids.clone())),
+                schema::BYTES => Arc::new(BinaryArray::from_iter_values(ids.clone().map(|id| picture(id, bytes)))),
+                schema::DATASET | schema::SPLIT | schema::URI | schema::CONTENT_HASH => {
+                    Arc::new(StringArray::from(vec!["x"; rows]))
+                }
+                schema::WIDTH | schema::HEIGHT => Arc::new(UInt32Array::from(vec![1; rows])),
+                schema::INGESTED_AT => Arc::new(TimestampNanosecondArray::from(vec![0; rows])),
+                _ => new_null_array(field.data_type(), rows),
+            }
+        });
+        let batch = RecordBatch::try_new(Arc::clone(&table), columns.collect()).unwrap();
+        store.append(lock, schema::IMAGES, batch).await.unwrap();
+    }
+
+    /// Bytes that nobody compresses.
+    fn picture(id: u64, bytes: usize) -> Vec<u8> {
+        let mut state = id.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let next = |state: &mut u64| {
+            *state ^= *state << 13;
+            *state ^= *state >> 7;
+            *state ^= *state << 17;
+            *state as u8
+        };
+        (0..bytes).map(|_| next(&mut state)).collect()
+    }
+
+    #[tokio::test]
+    async fn pictures_are_not_merged_into_a_fragment_that_cannot_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::create(folder.path()).await.unwrap();
+        let lock = store.lock().unwrap();
+        // six commits of about 1 MB, to be merged into fragments of 2.5 MB
+        for commit in 0..6 {
+            add(&store, &lock, commit * 20..(commit + 1) * 20, 50_000).await;
+        }
+        let fragments = async || store.footprint(schema::IMAGES).await.unwrap().fragments;
+        assert_eq!(fragments().await, 6);
+        store.compact_within(schema::IMAGES, 2_500_000).await.unwrap();
+        assert_eq!(fragments().await, 3);
+        // nothing is left to do, and nothing is written again
+        let version = store.version(schema::IMAGES).await.unwrap();
+        store.compact_within(schema::IMAGES, 2_500_000).await.unwrap();
+        assert_eq!((fragments().await, store.version(schema::IMAGES).await.unwrap()), (3, version));
+        // rows that were deleted are left out all the same
+        store.delete(&lock, schema::IMAGES, "id % 2 = 0").await.unwrap();
+        store.compact_within(schema::IMAGES, 2_500_000).await.unwrap();
+        assert_eq!(store.count(schema::IMAGES).await.unwrap(), 60);
+        assert!(fragments().await <= 3);
+        let read = store.scan(schema::IMAGES, None, &[schema::ID, schema::BYTES], Some("id = 77")).await.unwrap();
+        let read: Vec<RecordBatch> = read.try_collect().await.unwrap();
+        let bytes = read[0].column(1).as_binary::<i32>().value(0).to_vec();
+        assert_eq!((read.len(), bytes), (1, picture(77, 50_000)));
     }
 }

@@ -9,16 +9,19 @@ use datafusion::common::Result as DataFusionResult;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::dml::InsertOp;
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
-use lancedb::table::datafusion::BaseTableAdapter;
+use lancedb::table::datafusion::{BaseTableAdapter, MetadataEraserExec};
 
+use super::delta::{dataset, lance};
+use super::pictures;
 use crate::error::{Error, Result};
 use crate::schema;
 
 pub(super) async fn read_only(table: lancedb::Table) -> Result<Arc<dyn TableProvider>> {
-    let name = table.name().to_string();
-    Ok(Arc::new(ReadOnly { name, inner: BaseTableAdapter::try_new(table.base_table().clone()).await? }))
+    let inner = BaseTableAdapter::try_new(table.base_table().clone()).await?;
+    Ok(Arc::new(ReadOnly { table, inner }))
 }
 
 /// Whether Lance can evaluate this part of a filter: it has neither the session's functions nor its settings, so
@@ -40,17 +43,33 @@ fn is_built_in(part: &Expr) -> bool {
 /// a join by then.
 #[derive(Debug)]
 struct ReadOnly {
-    name: String,
+    table: lancedb::Table,
     inner: BaseTableAdapter,
 }
 
 impl ReadOnly {
     fn refuse(&self) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        Err(match self.name.as_str() {
+        Err(match self.table.name() {
             schema::IMAGES => Error::NestedChange,
             table => Error::ReadOnly { table: table.into(), instead: schema::written_by(table) },
         }
         .into())
+    }
+
+    /// Lance's scan of columns whose values are large: its batches have as many rows as fit.
+    async fn scan_large(
+        &self,
+        columns: &[&str],
+        most: usize,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut scanner = pictures::scanner(&*dataset(&self.table).await?, columns, most)?;
+        if let Some(filter) = conjunction(filters.iter().cloned()) {
+            scanner.filter_expr(filter);
+        }
+        scanner.limit(limit.map(|rows| i64::try_from(rows).unwrap_or(i64::MAX)), None).map_err(lance)?;
+        Ok(Arc::new(MetadataEraserExec::new(scanner.create_plan().await.map_err(lance)?)))
     }
 }
 
@@ -71,6 +90,15 @@ impl TableProvider for ReadOnly {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        let schema = self.inner.schema();
+        let fields = schema.fields();
+        let columns: Vec<&str> = match projection {
+            Some(projection) => projection.iter().map(|&at| fields[at].name().as_str()).collect(),
+            None => fields.iter().map(|field| field.name().as_str()).collect(),
+        };
+        if pictures::has_large(&schema, &columns) {
+            return Ok(self.scan_large(&columns, state.config().batch_size(), filters, limit).await?);
+        }
         self.inner.scan(state, projection, filters, limit).await
     }
 

@@ -1,8 +1,12 @@
 //! `embed(image, backbone)` beside the columns that ingest fills.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use outskirt::demo::{Counts, write_pictures};
+use outskirt::sql::cancel;
+use outskirt::sql::session::Session;
+use outskirt::store::Store;
 
 use super::fixture::outskirt;
 
@@ -176,4 +180,40 @@ async fn what_signs_an_address_is_nowhere_in_the_database() {
     );
     assert_eq!(csv(&db, &two).await, "n\n2\n");
     assert_eq!((server.requests("/a.ppm?x=1"), server.requests("/a.ppm?x=2")), (1, 1));
+}
+
+#[test]
+fn explain_embeds_nothing_and_a_constant_can_be_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (db, train) = database(folder.path()).await;
+        let picture = train.join("star/0000.png");
+        let score = format!("knn_ood_score(embed('{}', 'demo_shapes'), 'shapes')", picture.display());
+        let plan = csv(&db, &format!("EXPLAIN SELECT {score} AS score")).await;
+        assert!(plan.contains("embed(Utf8("), "{plan}");
+        let one = csv(&db, &format!("SELECT {score} AS score")).await;
+        assert!(one.starts_with("score\n0."), "{one}");
+
+        // a constant is computed while it is planned, and this address answers nobody
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let session = Session::open(&Store::open(&db).await.unwrap()).await.unwrap();
+        let query = format!("SELECT embed('http://{address}/a.png', 'demo_shapes')");
+        let statement = session.parse(&query).unwrap().pop_front().unwrap();
+        let (send, interrupted) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let _connected = silent.accept();
+            send.send(()).unwrap();
+            std::thread::sleep(Duration::from_secs(60));
+        });
+        let start = Instant::now();
+        let interrupted = async { interrupted.await.unwrap() };
+        assert!(cancel::unless(interrupted, &session, session.run(statement)).await.is_none());
+        assert!(start.elapsed() < Duration::from_secs(30));
+        // and the session goes on
+        let next = session.sql("SELECT 1").await.unwrap().collect().await.unwrap();
+        assert_eq!(next[0].num_rows(), 1);
+    });
+    runtime.shutdown_background();
 }

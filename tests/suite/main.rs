@@ -48,5 +48,6 @@ mod shell;
 mod sklearn;
 mod slt;
 mod sqlfuzz;
+mod stored;
 mod upkeep;
 mod views;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
+#[cfg(feature = "torch")]
+use datafusion::common::exec_err;
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::ptr_eq::PtrEq;
 use datafusion::logical_expr::{
@@ -11,7 +13,7 @@ use datafusion::logical_expr::{
 use datafusion_macros::user_doc;
 
 #[cfg(feature = "torch")]
-use super::arguments;
+use super::{arguments, settings};
 #[cfg(feature = "torch")]
 use crate::schema;
 use crate::sql::networks::Networks;
@@ -104,6 +106,10 @@ impl ScalarUDFImpl for Embed {
 
     #[cfg(feature = "torch")]
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if settings::explains(&args.config_options) {
+            // a constant would be computed while it is planned: an error leaves the call in the plan
+            return exec_err!("{NAME} computes nothing for EXPLAIN");
+        }
         let name = backbone(arguments::literals(&args.args)[1])?;
         let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
         let column = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;

@@ -47,6 +47,8 @@ pub struct Settings {
     memory_limit: MemoryLimit,
     instructions: Processor,
     stale_bank: Stale,
+    /// Whether a plan is only shown: no setting of the user's.
+    explains: bool,
 }
 
 // by hand: DataFusion's macro for it leaves the prefix out of `entries`, and SHOW would find nothing
@@ -115,6 +117,19 @@ impl ExtensionOptions for Settings {
 
 impl ConfigExtension for Settings {
     const PREFIX: &'static str = "outskirt";
+}
+
+/// Say that what is planned with these options is only shown.
+pub(crate) fn explain(options: &mut ConfigOptions) {
+    if let Some(settings) = options.extensions.get_mut::<Settings>() {
+        settings.explains = true;
+    }
+}
+
+/// Whether what is planned is only shown: then nothing that takes long is computed for it.
+#[cfg(feature = "torch")]
+pub(crate) fn explains(options: &ConfigOptions) -> bool {
+    options.extensions.get::<Settings>().is_some_and(|settings| settings.explains)
 }
 
 /// How the session searches.

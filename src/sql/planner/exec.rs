@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arrow::array::{ArrayRef, BooleanArray, Float32Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, BooleanArray, Float32Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err};
@@ -26,6 +26,8 @@ use crate::sql::functions::settings;
 
 /// Rows that are searched together: fewer, and a search has less to share.
 const GROUP: usize = 8192;
+/// Bytes of these rows at most, but for the last batch: they may carry pictures.
+const GROUP_BYTES: usize = 64 << 20;
 
 /// One score for every row of its input.
 #[derive(Debug)]
@@ -167,11 +169,12 @@ impl ExecutionPlan for ScoreExec {
         let groups = stream::try_unfold(
             (input, scorer),
             |(mut input, scorer): (SendableRecordBatchStream, Scorer)| async move {
-                let (mut group, mut rows) = (Vec::new(), 0);
-                while rows < GROUP {
+                let (mut group, mut rows, mut bytes) = (Vec::new(), 0, 0);
+                while rows < GROUP && bytes < GROUP_BYTES {
                     match input.try_next().await? {
                         Some(batch) => {
                             rows += batch.num_rows();
+                            bytes += bytes_of(&batch)?;
                             group.push(batch);
                         }
                         None => break,
@@ -180,12 +183,18 @@ impl ExecutionPlan for ScoreExec {
                 if group.is_empty() {
                     return Ok::<_, DataFusionError>(None);
                 }
-                let found = scorer.score(group)?;
+                let found = scorer.score(group).await?;
                 Ok(Some((stream::iter(found.into_iter().map(Ok)), (input, scorer))))
             },
         );
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), groups.try_flatten().boxed())))
     }
+}
+
+/// Bytes of a batch's own rows, whatever its arrays are slices of.
+fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+    let of_columns = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    Ok(of_columns.sum::<Result<usize, _>>()?)
 }
 
 /// One partition at work.
@@ -209,7 +218,7 @@ struct Scorer {
 
 impl Scorer {
     /// Batches with a score for each row that passes.
-    fn score(&self, group: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
+    async fn score(&self, group: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let timer = self.baseline.elapsed_compute().timer();
         let definition = self.banks.definition(&format!("{}@{}", self.call.bank, self.call.version))?;
         let rows = group.iter().map(RecordBatch::num_rows).sum();
@@ -222,13 +231,13 @@ impl Scorer {
             };
             queries.push(&definition.name, &column, ids.as_ref())?;
         }
-        let found = self.search(&definition, &queries)?;
+        let found = self.search(&definition, &queries).await?;
         timer.done();
         self.with_scores(group, &found)
     }
 
     /// Where the score of each row lies; `None` where its embedding is NULL.
-    fn search(&self, definition: &Definition, queries: &QueryVectors) -> Result<Vec<Option<Kth>>> {
+    async fn search(&self, definition: &Definition, queries: &QueryVectors) -> Result<Vec<Option<Kth>>> {
         let vectors = queries.vectors();
         let mut found = Vec::with_capacity(vectors.len());
         if !vectors.is_empty() {
@@ -236,9 +245,12 @@ impl Scorer {
             self.described.get_or_init(|| bank.describe());
             while found.len() < vectors.len() {
                 let (from, left) = (found.len(), vectors.len() - found.len());
+                let left = left.min(bank.at_once());
                 let to = from + self.lock().map_or(left, |best| best.step().min(left));
                 let excluded = queries.excluded().map(|excluded| &excluded[from..to]);
                 found.extend(self.find(&bank, vectors.rows(from, to), excluded)?.into_iter().map(Some));
+                // a query that was cancelled ends here
+                tokio::task::yield_now().await;
             }
         }
         Ok(queries.scatter(found).collect())

@@ -7,6 +7,7 @@
 //! dropped as soon as the search knows. [`ScoreExec`] runs it. Before that, `share` has `embed(…)` computed once where
 //! several scores of a row ask for it. All of it is plain values: bank, version, k, bounds.
 
+mod batches;
 mod bounds;
 mod exec;
 mod expressions;
@@ -25,15 +26,16 @@ use datafusion::execution::context::QueryPlanner;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
 use datafusion::optimizer::{Analyzer, AnalyzerRule, Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
+use batches::BoundBatches;
 pub use bounds::{Bounds, Top};
 pub use exec::ScoreExec;
 use keys::KeysAsColumns;
 pub use node::Scored;
 use not_in::ThreeValuedIn;
-pub(crate) use order::physical_rules;
 pub use rule::PullScores;
 use share::ShareEmbeddings;
 
@@ -55,6 +57,13 @@ pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sy
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     rules.insert(0, Arc::new(ThreeValuedIn));
+    rules
+}
+
+/// DataFusion's rules for physical plans, put right, and the last of all: how many rows are gathered at once.
+pub(crate) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    let mut rules = order::physical_rules();
+    rules.push(Arc::new(BoundBatches));
     rules
 }
 

@@ -16,6 +16,7 @@ use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::sql::policy::Policy;
+use crate::sql::spill::SpillFolder;
 use crate::store::{ReadLock, Store};
 
 /// The catalog and the schema of the database's tables, among those that a session may have.
@@ -32,8 +33,8 @@ pub struct Session {
     pub(super) prepared: Mutex<PreparedStatements>,
     /// Whether a change is past the point at which it can still be given up.
     committing: AtomicBool,
-    /// What it sees is not pruned.
-    pub(super) _reader: ReadLock,
+    /// What it sees is not pruned, and what it spilled not removed.
+    pub(super) _held: (ReadLock, SpillFolder),
 }
 
 impl std::fmt::Debug for Session {
@@ -73,11 +74,11 @@ impl Session {
         context: SessionContext,
         banks: Arc<Banks>,
         store: Store,
-        reader: ReadLock,
+        held: (ReadLock, SpillFolder),
         policy: Policy,
     ) -> Self {
         let (views, prepared, committing) = Default::default();
-        Self { context, banks, store, policy, views, prepared, committing, _reader: reader }
+        Self { context, banks, store, policy, views, prepared, committing, _held: held }
     }
 
     /// Whether the statement that runs is committing a change: whoever cancels it now would not know whether it was made,

@@ -23,8 +23,11 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{EmptyRecordBatchStream, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
@@ -38,10 +41,13 @@ pub(crate) use statement::expression;
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::schema;
+use crate::sql::functions::settings::explain;
 use crate::sql::functions::{Settings, register_all};
+use crate::sql::memory::QueryMemory;
 use crate::sql::networks::Networks;
 use crate::sql::planner::{self, Planner};
 use crate::sql::policy::Policy;
+use crate::sql::spill;
 use crate::store::Store;
 
 impl Session {
@@ -64,8 +70,10 @@ impl Session {
             .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false);
         let reader = store.read_lock().await?;
         let banks = Arc::new(Banks::load(store).await?);
+        let (runtime, spill) = spill::runtime(store.folder(), Arc::new(QueryMemory::new()))?;
         let state = SessionStateBuilder::new()
             .with_config(config)
+            .with_runtime_env(runtime)
             .with_default_features()
             .with_analyzer_rules(planner::analyzer_rules())
             .with_optimizer_rules(planner::rules(&banks))
@@ -77,7 +85,7 @@ impl Session {
             context.register_table(table, store.provider(table, None).await?)?;
         }
         register_all(&mut context, &banks, &Arc::new(Networks::load(store, policy).await))?;
-        let session = Self::over(context, banks, store.clone(), reader, policy.clone());
+        let session = Self::over(context, banks, store.clone(), (reader, spill), policy.clone());
         session.register_views().await?;
         Ok(session)
     }
@@ -101,7 +109,7 @@ impl Session {
                 let plan = self.plan(self.executed(statement)?).await?;
                 self.guard(&plan)?;
                 SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).verify_plan(&plan)?;
-                Ok(self.context.execute_logical_plan(plan).await?)
+                Ok(self.frame(plan).await?)
             }
             _ => Err(Error::ManyStatements { count }),
         }
@@ -155,9 +163,25 @@ impl Session {
         }
         let plan = self.plan(statement).await?;
         self.guard(&plan)?;
-        let frame = self.context.execute_logical_plan(plan).await?;
-        let plan = frame.create_physical_plan().await?;
+        let frame = self.frame(plan);
+        // on a task of its own: constants are computed while a query is planned, a picture's embedding among them, and whoever
+        // cancels it need not wait for that
+        let planning = SpawnedTask::spawn(async move { frame.await?.create_physical_plan().await });
+        let plan = planning.join_unwind().await.map_err(|_| Error::WorkerDied)??;
         Ok(execute_stream(plan, self.context.task_ctx())?)
+    }
+
+    /// A plan to be run. EXPLAIN without ANALYZE computes no constants that take long.
+    fn frame(&self, plan: LogicalPlan) -> impl Future<Output = DataFusionResult<DataFrame>> + Send + use<> {
+        let context = self.context.clone();
+        async move {
+            if matches!(plan, LogicalPlan::Explain(_)) {
+                let mut state = context.state();
+                explain(state.config_mut().options_mut());
+                return Ok(DataFrame::new(state, plan));
+            }
+            context.execute_logical_plan(plan).await
+        }
     }
 
     /// Whether a statement that changes this table is ours to carry out; the database's other tables and its views
