@@ -207,6 +207,10 @@ pub enum Error {
     Locked { uri: String, lock: PathBuf },
     #[error("a database on '{scheme}://' is not supported yet: give a local folder")]
     RemoteDatabase { scheme: String },
+    #[error(
+        "table {table} is damaged: its latest manifest {} cannot be read: {reason}. Restore it from a backup; or move that file away, and the table is as before its last change", path.display()
+    )]
+    DamagedTable { table: String, path: PathBuf, reason: String },
     #[error("table {table}: {reason}")]
     BadRow { table: String, reason: String },
     #[error(

@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 use lance::dataset::{MergeInsertBuilder, MergeInsertWriteMode, WhenMatched, WhenNotMatched};
 use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
 
-use super::delta::{dataset, lance};
+use super::native::{dataset, lance};
 use super::{Store, WriteLock};
 use crate::error::{Error, Result};
 use crate::schema;

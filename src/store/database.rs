@@ -12,9 +12,9 @@ use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::delta::{dataset, lance};
 use super::lock::{ReadLock, WriteLock};
-use super::{durable, pictures, provider, rows};
+use super::native::{dataset, lance};
+use super::{durable, manifest, pictures, provider, rows};
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -38,6 +38,9 @@ impl Store {
     pub(super) async fn unchecked(folder: &Path) -> Result<Self> {
         let (reads, writes) = (durable::reading(folder).await?, durable::writing(folder).await?);
         let is_database = folder.join(format!("{}.lance", schema::SCHEMA_MIGRATIONS)).is_dir();
+        for table in schema::TABLES {
+            manifest::check_latest(table, &folder.join(format!("{table}.lance")))?;
+        }
         let reader = Arc::new(ReadLock::join(folder, is_database).await?);
         Ok(Self { folder: folder.into(), reads, writes, reader })
     }
@@ -68,12 +71,21 @@ impl Store {
     }
 
     pub(super) async fn table(&self, name: &str) -> Result<lancedb::Table> {
-        Ok(self.reads.open_table(name).execute().await?)
+        manifest::opened(name, &self.table_folder(name), self.reads.open_table(name).execute()).await
+    }
+
+    /// A table at a version, or at its latest.
+    pub(super) async fn table_at(&self, name: &str, version: Option<u64>) -> Result<lancedb::Table> {
+        let table = self.table(name).await?;
+        if let Some(version) = version {
+            manifest::opened(name, &self.table_folder(name), table.checkout(version)).await?;
+        }
+        Ok(table)
     }
 
     /// A table whose commits reach the disk before they are reported.
     pub(super) async fn writable(&self, name: &str) -> Result<lancedb::Table> {
-        Ok(self.writes.open_table(name).execute().await?)
+        manifest::opened(name, &self.table_folder(name), self.writes.open_table(name).execute()).await
     }
 
     /// A table for DataFusion, read-only, pinned to its latest version or the one given.
@@ -94,7 +106,7 @@ impl Store {
 
     /// The versions of a table that are kept, ascending.
     pub async fn versions(&self, table: &str) -> Result<Vec<u64>> {
-        Ok(self.table(table).await?.list_versions().await?.into_iter().map(|version| version.version).collect())
+        manifest::versions(&self.table_folder(table))
     }
 
     /// Keep `version` of a table from being pruned, under a name.
@@ -132,10 +144,7 @@ impl Store {
         columns: &[&str],
         filter: Option<&str>,
     ) -> Result<Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>> {
-        let table = self.table(table).await?;
-        if let Some(version) = version {
-            table.checkout(version).await?;
-        }
+        let table = self.table_at(table, version).await?;
         let options = QueryExecutionOptions::default();
         if pictures::has_large(&*table.schema().await?, columns) {
             let dataset = dataset(&table).await?;

@@ -7,10 +7,10 @@ use arrow::array::RecordBatch;
 use futures::{Stream, TryStreamExt};
 use lance::Dataset;
 use lance::dataset::transaction::Operation;
-use lancedb::Table;
 
 use super::Store;
-use crate::error::{Error, Result};
+use super::native::{dataset, lance};
+use crate::error::Result;
 
 /// Fragments of a version that another version does not have as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,24 +70,12 @@ impl Store {
     }
 
     async fn dataset(&self, table: &str, version: u64) -> Result<Arc<Dataset>> {
-        let table = self.table(table).await?;
-        table.checkout(version).await?;
-        dataset(&table).await
+        dataset(&self.table_at(table, Some(version)).await?).await
     }
-}
-
-/// Lance's own view of a table, at the version that it is at.
-pub(super) async fn dataset(table: &Table) -> Result<Arc<Dataset>> {
-    let remote = || Error::BadRow { table: table.name().into(), reason: "it is no local table".into() };
-    Ok(table.dataset().ok_or_else(remote)?.get().await?)
 }
 
 /// Ids of the fragments of one version that another does not have as they are.
 fn own(these: &Dataset, others: &Dataset) -> HashSet<u64> {
     let others: HashMap<u64, _> = others.fragments().iter().map(|one| (one.id, one)).collect();
     these.fragments().iter().filter(|one| others.get(&one.id) != Some(one)).map(|one| one.id).collect()
-}
-
-pub(super) fn lance(error: lance::Error) -> Error {
-    lancedb::Error::from(error).into()
 }

@@ -7,8 +7,8 @@ use lance::Dataset;
 use lance::dataset::optimize::{CompactionOptions, compact_files_with_planner};
 use lancedb::table::OptimizeAction;
 
-use super::delta::{dataset, lance};
 use super::files::{folder_bytes, remove_unfinished};
+use super::native::{dataset, lance};
 use super::pictures::{self, BoundedCompaction};
 use super::{Store, WriteLock};
 use crate::error::Result;
@@ -40,7 +40,7 @@ impl Store {
             Some(native) => native.count_fragments().await?,
             None => 0,
         };
-        let versions = table.list_versions().await?.len();
+        let versions = self.versions(name).await?.len();
         let bytes = folder_bytes(&self.folder().join(format!("{name}.lance")))?;
         Ok(Footprint { fragments, versions, bytes })
     }

@@ -14,7 +14,7 @@ use lance::dataset::scanner::Scanner;
 use lance::io::exec::filtered_read::FilteredReadExec;
 use lance::table::format::{DataFile, Fragment};
 
-use super::delta::lance;
+use super::native::lance;
 use crate::error::Result;
 
 /// Bytes of a fragment's files, about: with room to spare below the 2 GiB that an array counts.

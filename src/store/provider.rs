@@ -14,7 +14,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use lancedb::table::datafusion::{BaseTableAdapter, MetadataEraserExec};
 
-use super::delta::{dataset, lance};
+use super::native::{dataset, lance};
 use super::pictures;
 use crate::error::{Error, Result};
 use crate::schema;

@@ -289,3 +289,62 @@ async fn an_evaluation_cannot_be_talked_out_of_its_parentheses() {
     let error = refused(folder.path(), &unseen).await;
     assert!(error.contains("matches no image with an embedding"), "{error}");
 }
+
+#[tokio::test]
+async fn a_damaged_manifest_is_one_line_and_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(calibrated(db, IndexKind::Exact).await);
+    for table in schema::TABLES {
+        let versions = db.join(format!("{table}.lance/_versions"));
+        let mut files: Vec<_> = std::fs::read_dir(&versions).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "manifest"));
+        // the name is what is left of the largest number: the latest comes first
+        files.sort();
+        let whole = std::fs::read(&files[0]).unwrap();
+        let end = whole.len();
+        let with = |at: usize, bytes: &[u8]| {
+            let mut damaged = whole.clone();
+            damaged[at..at + bytes.len()].copy_from_slice(bytes);
+            damaged
+        };
+        let begins = u64::from_le_bytes(whole[end - 16..end - 8].try_into().unwrap());
+        let damaged = [
+            Vec::new(),
+            whole[..10].to_vec(),
+            whole[..end / 2].to_vec(),
+            whole[..end - 1].to_vec(),
+            [&whole[..], &[0]].concat(),
+            vec![0; end],
+            with(end - 4, b"XXXX"),
+            with(end - 16, &u64::MAX.to_le_bytes()),
+            with(end - 16, &(end as u64).to_le_bytes()),
+            with(end - 16, &(begins + 1).to_le_bytes()),
+            with(begins as usize, &u32::MAX.to_le_bytes()),
+        ];
+        for bytes in damaged {
+            std::fs::write(&files[0], &bytes).unwrap();
+            let error = refused(db, &["sql", "SELECT count(*) FROM images"]).await;
+            let expected = format!("table {table} is damaged: its latest manifest ");
+            assert!(error.starts_with(&expected) && error.contains("move that file away"), "{error}");
+        }
+        // as the error says: the version before is whole
+        if table == schema::IMAGES {
+            std::fs::remove_file(&files[0]).unwrap();
+            outskirt(db, &["sql", "SELECT 1"]).await.unwrap();
+        }
+        std::fs::write(&files[0], &whole).unwrap();
+    }
+    // within, every byte is wrong once: an error or an answer
+    let versions = db.join("images.lance/_versions");
+    let path = std::fs::read_dir(&versions).unwrap().map(|entry| entry.unwrap().path()).min().unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for at in (0..whole.len() - 16).step_by(23) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xff;
+        std::fs::write(&path, &damaged).unwrap();
+        if let Err(error) = outskirt(db, &["sql", "SELECT count(*), min(uri) FROM images"]).await {
+            assert!(!error.contains("panicked"), "{at}: {error}");
+        }
+    }
+}
