@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use super::open::{Bank, open_within};
 use super::rows::at_version;
 use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
-use super::{Calibration, Definition, gaussian, list, list_calibrations};
+use super::{Calibration, Definition, gaussian, list};
 use crate::error::{Error, Result};
 use crate::index::{SearchOptions, Stale};
 use crate::schema;
@@ -25,7 +25,10 @@ pub struct Banks {
     definitions: Vec<Arc<Definition>>,
     /// Of other versions than the banks' own, found so far.
     versions: Mutex<HashMap<(String, u64), Arc<Definition>>>,
-    calibrations: Vec<Calibration>,
+    /// Read when the first of them is asked for, …
+    calibrations: OnceLock<Vec<Calibration>>,
+    /// … as they were in this version of their table.
+    calibrations_version: u64,
     /// The version of `images` that the session sees.
     images: AtomicU64,
     /// What happened besides opening.
@@ -36,13 +39,15 @@ pub struct Banks {
 }
 
 impl Banks {
-    /// Read the definitions and calibrations; no vector is read yet.
+    /// Read the definitions; no calibration and no vector is read yet. Whoever begins the session holds a place among the
+    /// readers, so that what it sees is kept.
     pub async fn load(store: &Store) -> Result<Self> {
         Ok(Self {
             folder: store.folder().into(),
             definitions: list(store).await?.into_iter().map(Arc::new).collect(),
             versions: Mutex::default(),
-            calibrations: list_calibrations(store).await?,
+            calibrations: OnceLock::new(),
+            calibrations_version: store.version(schema::CALIBRATIONS).await?,
             images: store.version(schema::IMAGES).await?.into(),
             notices: Mutex::default(),
             opened: Mutex::default(),
@@ -57,7 +62,8 @@ impl Banks {
             folder: PathBuf::new(),
             definitions: Vec::new(),
             versions: Mutex::default(),
-            calibrations: Vec::new(),
+            calibrations: OnceLock::from(Vec::new()),
+            calibrations_version: 0,
             images: AtomicU64::new(0),
             notices: Mutex::default(),
             opened: Mutex::default(),
@@ -102,7 +108,7 @@ impl Banks {
     /// A bank's calibration at k: of its version, or, where it was refreshed since, of the version before, with a notice.
     pub fn calibration(&self, bank: &Definition, k: usize) -> Result<&Calibration> {
         let of_bank = |found: &&Calibration| found.bank == bank.name && found.k == k;
-        let found = self.calibrations.iter().filter(of_bank).find(|found| {
+        let found = self.calibrations()?.iter().filter(of_bank).find(|found| {
             found.table_version == bank.table_version
                 || found.table_version < bank.table_version && self.is_current(bank)
         });
@@ -114,6 +120,20 @@ impl Banks {
             ));
         }
         Ok(found)
+    }
+
+    /// All calibrations; an error is told, and the next who asks reads again.
+    fn calibrations(&self) -> Result<&[Calibration]> {
+        if let Some(read) = self.calibrations.get() {
+            return Ok(read);
+        }
+        let version = self.calibrations_version;
+        let read = on_own_thread(schema::CALIBRATIONS, || {
+            block_on_own_runtime(&self.folder, async |store| {
+                store.read_rows_at(schema::CALIBRATIONS, Some(version)).await
+            })
+        })?;
+        Ok(self.calibrations.get_or_init(|| read))
     }
 
     /// Whether this is the bank as it stands, and not another version of it.

@@ -211,10 +211,15 @@ impl Store {
 
     /// Read a small table whole, as values of `T`.
     pub async fn read_rows<T: DeserializeOwned>(&self, table: &str) -> Result<Vec<T>> {
+        self.read_rows_at(table, None).await
+    }
+
+    /// The same, of a version of the table.
+    pub async fn read_rows_at<T: DeserializeOwned>(&self, table: &str, version: Option<u64>) -> Result<Vec<T>> {
         let columns: Vec<String> =
             self.schema(table).await?.fields().iter().map(|field| field.name().clone()).collect();
         let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-        let batches: Vec<RecordBatch> = self.scan(table, None, &columns, None).await?.try_collect().await?;
+        let batches: Vec<RecordBatch> = self.scan(table, version, &columns, None).await?.try_collect().await?;
         rows::from_batches(table, &batches)
     }
 

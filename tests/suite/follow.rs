@@ -64,3 +64,19 @@ async fn a_bank_that_is_there_as_asked_for_is_kept_and_another_is_made_anew() {
     let with_k = bank::ensure(&store, &BankSpec { k: 3, ..circle(IndexKind::Exact) }).await.unwrap();
     assert_eq!((with_k.k, bank::list_calibrations(&store).await.unwrap().len()), (3, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_sees_the_calibrations_with_which_it_began_whenever_it_reads_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let threshold = async |session: &Session| {
+        let rows = session.sql("SELECT knn_ood_threshold('circle')").await.unwrap().collect().await.unwrap();
+        arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string()
+    };
+    let (before, first) = (Session::open(&store).await.unwrap(), Session::open(&store).await.unwrap());
+    let found = threshold(&first).await;
+    // measured again on other images, before the other session has read any
+    bank::calibrate(&store, "circle", "split = 'test' AND toy IS NOT NULL", None).await.unwrap();
+    assert_eq!(threshold(&before).await, found);
+    assert_ne!(threshold(&Session::open(&store).await.unwrap()).await, found);
+}

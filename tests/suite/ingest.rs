@@ -382,3 +382,30 @@ async fn without_cuda_the_error_says_what_is_missing() {
         Err(error) => assert!(error.contains("no CUDA: ") && error.lines().count() == 1, "{error}"),
     }
 }
+
+#[tokio::test]
+async fn stored_pictures_are_committed_by_bytes_as_well_as_by_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, pictures) = (folder.path().join("db"), folder.path().join("pictures"));
+    std::fs::create_dir(&pictures).unwrap();
+    // three of 72 MB: two are more than a commit is to hold
+    let head = b"P6 4900 4900 255\n";
+    for at in 0..3u8 {
+        let mut file = [head.to_vec(), vec![at; 3 * 4900 * 4900]].concat();
+        file[head.len()..][..1000].fill(200);
+        std::fs::write(pictures.join(format!("{at}.ppm")), file).unwrap();
+    }
+    let mut line = arguments(pictures.to_str().unwrap(), "demo_shapes");
+    outskirt(&db, &line).await.unwrap();
+    let fragments = async |db: &Path| {
+        let store = outskirt::store::Store::open(db).await.unwrap();
+        store.footprint(outskirt::schema::IMAGES).await.unwrap().fragments
+    };
+    assert_eq!(fragments(&db).await, 1);
+    let stored = folder.path().join("stored");
+    line.push("--store-images");
+    outskirt(&stored, &line).await.unwrap();
+    assert_eq!(fragments(&stored).await, 2);
+    let lengths = "SELECT count(*) AS n, min(length(encode(bytes, 'hex'))) / 2 AS bytes FROM images";
+    assert_eq!(csv(&stored, lengths).await, "n,bytes\n3,72030017\n");
+}
