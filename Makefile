@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test rooms faults sqlfuzz mutants setup build release reference sql-reference bench bench-embed sanitize deny clean
+.PHONY: demo test rooms faults fuzz sqlfuzz mutants setup build release reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -44,6 +44,11 @@ rooms:
 # the long form of the fault tests: 210 kills at random moments of every command that writes
 faults: setup
 	OUTSKIRT_KILLS=210 $(CARGO) test --locked --test suite faults:: -- --nocapture
+
+# damaged files, SECONDS for each kind; what fails is kept in the target folder
+fuzz: setup
+	OUTSKIRT_FUZZ_SECONDS=$(or $(SECONDS),60) OUTSKIRT_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) \
+		OUTSKIRT_FUZZ_OUT="$(abspath $(TARGET))/fuzz" $(CARGO) test --locked --test suite fuzz::damaged -- --nocapture
 
 # random statements over scores, beside the same over columns, and beside DuckDB (pip install duckdb); SEED and COUNT choose
 sqlfuzz: setup

@@ -992,7 +992,8 @@ fn index_files_that_lie_under_right_checksums_are_refused() {
         }
         for (lie, forge) in lies {
             std::fs::write(&lying, forged(&bytes, note, forge)).unwrap();
-            let opened = |open: fn(Stored, Path) -> std::io::Result<(Exact, Vec<u64>)>| {
+            type Opens = fn(Stored, Path) -> std::io::Result<(Exact, Vec<u64>)>;
+            let opened = |open: Opens| {
                 Stored::open(&lying).and_then(|stored| {
                     // asked before it is opened: no sum of it may be too large
                     assert!(stored.bytes_in_memory(3) > stored.bytes_in_file(3));

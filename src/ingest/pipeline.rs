@@ -388,7 +388,9 @@ mod tests {
 
     /// So many files of so many bytes each.
     fn files(count: usize, bytes: usize) -> impl Iterator<Item = Result<ImageFile>> {
-        (0..count).map(move |at| Ok(ImageFile { uri: at.to_string(), label: None, bytes: vec![0; bytes] }))
+        (0..count).map(move |at| {
+            Ok(ImageFile { uri: at.to_string(), label: None, is_labelled: false, bytes: vec![0; bytes] })
+        })
     }
 
     /// Reads files as a pipeline of one worker does; the most bytes that were held at once, and the files of each batch.

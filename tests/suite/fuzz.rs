@@ -4,6 +4,7 @@
 //! mutates each a few times with one seed of the random numbers, `make fuzz` goes on for OUTSKIRT_FUZZ_SECONDS per target. An
 //! input that fails is kept under OUTSKIRT_FUZZ_OUT, or the folder of temporary files, and named. Mutations are blind: nothing
 //! measures which lines of the program they reach.
+#![expect(clippy::print_stdout, reason = "what was run")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};

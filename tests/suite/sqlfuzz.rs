@@ -3,6 +3,7 @@
 //! What the planner does with a score (bounds, one computation for several uses, early filters) must not change a row.
 //! `make test` runs a few hundred statements of one seed; `make sqlfuzz` runs as many as it is given, and writes statements,
 //! rows and the table for DuckDB (tests/sqlfuzz.py), which does not share DataFusion's faults as the twin does.
+#![expect(clippy::print_stdout, reason = "what was run")]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
