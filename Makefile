@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test rooms faults fuzz sqlfuzz mutants setup build release reference sql-reference bench bench-embed sanitize deny clean
+.PHONY: demo test rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -49,6 +49,10 @@ faults: setup
 fuzz: setup
 	OUTSKIRT_FUZZ_SECONDS=$(or $(SECONDS),60) OUTSKIRT_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) \
 		OUTSKIRT_FUZZ_OUT="$(abspath $(TARGET))/fuzz" $(CARGO) test --locked --test suite fuzz::damaged -- --nocapture
+
+# what a power cut leaves of every command that writes, moment by moment (apt install strace)
+powerloss: build
+	$(PYTHON) tests/powerloss.py "$(TARGET)/debug/outskirt"
 
 # random statements over scores, beside the same over columns, and beside DuckDB (pip install duckdb); SEED and COUNT choose
 sqlfuzz: setup

@@ -160,7 +160,13 @@ async fn operations(folder: &Path) -> Vec<Operation> {
     let refreshed = folder.join("refreshed.db");
     copy(&stale, &refreshed);
     outskirt(&refreshed, &["bank", "refresh", "circle"]).await.unwrap();
+    let deleted = folder.join("deleted.db");
+    copy(&refreshed, &deleted);
+    let version = Store::open(&deleted).await.unwrap().version(outskirt::schema::IMAGES).await.unwrap().to_string();
+    outskirt(&deleted, &["delete", "--where", "id % 3 = 1"]).await.unwrap();
+    let restored = ["SELECT id, circle_score, array_to_string(toy, ' ') FROM images ORDER BY id"];
     let mut all = vec![
+        Operation::new("restore", &deleted, &["restore", "--version", &version], &restored),
         Operation::new("refresh", &stale, &["bank", "refresh", "circle"], &[]),
         Operation::new("calibrate", &stale, &["bank", "calibrate", "circle", "--where", "split = 'test'"], &[]),
         Operation::new("score", &refreshed, &["score", "circle"], &["SELECT id, circle_score FROM images ORDER BY id"]),
