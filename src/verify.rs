@@ -64,7 +64,8 @@ async fn images(store: &Store) -> Result<String> {
     let names: Vec<&str> = columns.iter().map(String::as_str).collect();
     let at = |name: &str| names.iter().position(|column| *column == name).unwrap_or_default();
     let (id, hash, bytes) = (at(schema::ID), at(schema::CONTENT_HASH), at(schema::BYTES));
-    let (mut ids, mut pictures) = (HashSet::new(), 0);
+    let (dataset, uri) = (at(schema::DATASET), at(schema::URI));
+    let (mut ids, mut pictures, mut known, mut twins) = (HashSet::new(), 0, HashSet::new(), 0);
     let bad = |reason| Error::BadRow { table: schema::IMAGES.into(), reason };
     let mut batches = store.scan(schema::IMAGES, None, &names, None).await?;
     while let Some(batch) = batches.try_next().await? {
@@ -77,6 +78,12 @@ async fn images(store: &Store) -> Result<String> {
         if let Some(twice) = of_batch.iter().find(|id| !ids.insert(**id)) {
             return Err(bad(format!("id {twice} is there twice")));
         }
+        let (datasets, uris) = (batch.column(dataset).as_string::<i32>(), batch.column(uri).as_string::<i32>());
+        for row in 0..batch.num_rows() {
+            // half of a SHA-256: uris of millions of rows would take more
+            let name = Sha256::digest(format!("{}\0{}", datasets.value(row), uris.value(row)));
+            twins += usize::from(!known.insert(<[u8; 16]>::try_from(&name[..16]).unwrap_or_default()));
+        }
         let (hashes, stored) = (batch.column(hash).as_string::<i32>(), batch.column(bytes).as_binary::<i32>());
         for row in (0..batch.num_rows()).filter(|&row| stored.is_valid(row)) {
             pictures += 1;
@@ -87,7 +94,15 @@ async fn images(store: &Store) -> Result<String> {
     }
     let version = store.version(schema::IMAGES).await?;
     let stored = if pictures > 0 { format!(", {pictures} stored pictures with their SHA-256") } else { String::new() };
-    Ok(format!("{} rows in version {version}, every id once{stored}", ids.len()))
+    // an ingest makes none; earlier versions did, one per split
+    let twins = match twins {
+        0 => String::new(),
+        twins => format!(
+            "; {twins} uris stand more than once in their dataset: SELECT dataset, uri, count(*) FROM images GROUP BY 1, 2 \
+             HAVING count(*) > 1"
+        ),
+    };
+    Ok(format!("{} rows in version {version}, every id once{stored}{twins}", ids.len()))
 }
 
 /// All rows of a small table.

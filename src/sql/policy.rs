@@ -53,6 +53,8 @@ pub struct Confinement {
     pub addresses: Vec<String>,
     /// Backbones that `embed` may name.
     pub backbones: Vec<String>,
+    /// Earlier versions of tables (`images@12`), which hold what was deleted since.
+    pub versions: bool,
     /// INSERT, UPDATE, DELETE, TRUNCATE and ALTER TABLE, of `images`.
     pub changes: bool,
     /// CREATE and DROP: views, which stay in the database, and tables of the session.
@@ -91,6 +93,11 @@ impl Policy {
     /// Refuse a change of data.
     pub(super) fn check_change(&self, what: &str) -> Result<()> {
         self.check(|confinement| confinement.changes, what, "may not change data")
+    }
+
+    /// Refuse an earlier version of a table.
+    pub(super) fn check_version(&self, what: &str) -> Result<()> {
+        self.check(|confinement| confinement.versions, what, "may not read earlier versions of tables")
     }
 
     /// Refuse a definition.

@@ -68,6 +68,7 @@ async fn a_confined_session_reads_its_database_and_nothing_else() {
         (format!("SELECT * FROM '{}/in/*.csv'", folder.path().display()), NOT_READ),
         ("SELECT * FROM 'https://host/a.csv'".into(), NOT_READ),
         ("SELECT * FROM of_file".into(), NOT_READ),
+        ("SELECT * FROM images@1".into(), "may not read earlier versions of tables"),
         (format!("EXPLAIN SELECT * FROM '{file}'"), NOT_READ),
         (format!("COPY (SELECT 1) TO '{out}'"), "it is not in a folder that it may write into"),
         (format!("EXPLAIN ANALYZE COPY (SELECT 1) TO '{out}'"), "it is not in a folder that it may write into"),

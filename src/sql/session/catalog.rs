@@ -126,6 +126,7 @@ impl Session {
             let Some((table, version)) = name.split_once('@') else { continue };
             let Some(table) = schema::TABLES.into_iter().find(|known| *known == table) else { continue };
             let Ok(version) = version.parse() else { continue };
+            self.policy.check_version(&name)?;
             if self.context.table_exist(in_database(&name))? {
                 continue;
             }
