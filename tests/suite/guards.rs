@@ -80,3 +80,9 @@ async fn a_function_inside_a_key_is_taken_for_no_order() {
         "SELECT id, row_number() OVER (ORDER BY length(label) > 0, id) AS r FROM pictures WHERE id < 3 ORDER BY id";
     is_still_wrong(query, "does not satisfy order requirements", "1   1; 2   2", "sql/planner/keys.rs").await;
 }
+
+#[tokio::test]
+async fn is_distinct_from_swallows_what_follows() {
+    let query = "SELECT count(*) FROM pictures WHERE label IS DISTINCT FROM 'a' AND id < 3";
+    is_still_wrong(query, "Utf8 AND Boolean", "1", "sql/session/statement.rs").await;
+}

@@ -55,7 +55,7 @@ pub(super) fn parsed(text: &str) -> Result<ast::Statement> {
 }
 
 /// A statement without what DataFusion would read over or take otherwise than it is meant: TABLESAMPLE is refused, and
-/// -0.0, which Arrow orders before 0.0, is 0.0.
+/// -0.0, which Arrow orders before 0.0, is 0.0; and IS DISTINCT FROM ends before AND and OR.
 pub(super) fn settled(mut statement: Statement) -> Result<Statement> {
     match visit(&mut statement) {
         ControlFlow::Break(error) => Err(error),
@@ -98,6 +98,30 @@ impl VisitorMut for Settle {
         {
             *part = ast::Expr::clone(expr);
         }
+        if matches!(part, ast::Expr::IsDistinctFrom(..) | ast::Expr::IsNotDistinctFrom(..)) {
+            *part = without_conjunction(part);
+        }
         ControlFlow::Continue(())
+    }
+}
+
+/// `a IS DISTINCT FROM b AND c` as `(a IS DISTINCT FROM b) AND c`: the parser takes all that follows for what `a` is compared
+/// with (`tests/suite/guards.rs` tells when this can go).
+fn without_conjunction(compared: &ast::Expr) -> ast::Expr {
+    let (one, other, is_distinct) = match compared {
+        ast::Expr::IsDistinctFrom(one, other) => (one, other, true),
+        ast::Expr::IsNotDistinctFrom(one, other) => (one, other, false),
+        other => return other.clone(),
+    };
+    let over = |other: &ast::Expr| match is_distinct {
+        true => ast::Expr::IsDistinctFrom(one.clone(), Box::new(other.clone())),
+        false => ast::Expr::IsNotDistinctFrom(one.clone(), Box::new(other.clone())),
+    };
+    match other.as_ref() {
+        ast::Expr::BinaryOp { left, op: op @ (ast::BinaryOperator::And | ast::BinaryOperator::Or), right } => {
+            let left = Box::new(without_conjunction(&over(left)));
+            ast::Expr::BinaryOp { left, op: op.clone(), right: right.clone() }
+        }
+        _ => compared.clone(),
     }
 }
