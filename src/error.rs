@@ -410,10 +410,18 @@ pub enum Error {
         "bank '{bank}' stands on the column {column}, which version {version} of images does not have: 'outskirt bank drop {bank}' first"
     )]
     RestoreLosesColumn { version: u64, column: String, bank: String },
+    #[error(
+        "bank '{bank}' stands on \"{predicate}\", which version {version} of images has not the columns for: 'outskirt bank drop {bank}' first"
+    )]
+    RestoreLosesBank { version: u64, bank: String, predicate: String },
+    #[error(
+        "the latest change ({verb}) cannot be undone: version {version} of images, which was before it, is not kept any more ('outskirt optimize' removes versions; --keep spares the younger ones)"
+    )]
+    UndoPruned { verb: String, version: u64 },
     #[error("there is nothing to undo: 'outskirt history' shows what changed")]
     NothingToUndo,
     #[error(
-        "what led from version {before} of images to {after} is not recorded (it was interrupted, or another program did it): 'outskirt restore --version {before}' takes all of it back"
+        "what led from version {before} of images to {after} is not recorded (it was interrupted, is older than the record, or another program did it): 'outskirt history' shows the versions, and 'outskirt restore --version N --dry-run' what each would change"
     )]
     NotRecorded { before: u64, after: u64 },
     #[error("this lance has no store under '{scheme}', and without it commits would not be synced: nothing is written")]

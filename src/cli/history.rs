@@ -45,11 +45,23 @@ fn row(event: &Event) -> Vec<String> {
         Some(change) => {
             let when = change.changed_at.replace('T', " ");
             let when = when.split('.').next().unwrap_or_default().to_owned();
-            (when, describe(change), change.row_count.to_string())
+            (when, shortened(describe(change)), change.row_count.to_string())
         }
-        None => (String::new(), "not recorded: interrupted, or by another program".into(), String::new()),
+        None => (
+            String::new(),
+            "not recorded (interrupted, still running, older than the record, or by another program)".into(),
+            String::new(),
+        ),
     };
     vec![event.after.to_string(), when, what, rows, before]
+}
+
+/// What fits into a line of a terminal; curation_log has the rest.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(100) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
 }
 
 /// A change in a line: `delete WHERE label = 'cat'`.

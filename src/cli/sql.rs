@@ -6,6 +6,7 @@ use super::console::Console;
 use super::format::Format;
 use super::{shell, statements};
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::sql::session::Session;
 use crate::store::Store;
 
@@ -39,12 +40,15 @@ pub struct Args {
     format: Format,
 }
 
+/// No text of statements is longer; '-' takes what a pipe gives.
+const MAX_STATEMENTS_BYTES: u64 = 64 << 20;
+
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let lines = console.take_lines();
     let text = match (args.query, args.file, lines) {
         (Some(query), ..) => query,
         (None, Some(file), _) if file.as_os_str() != "-" => {
-            std::fs::read_to_string(&file).map_err(Error::io("read", &file))?
+            regular::read_text(&file, MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?
         }
         (None, None, Some(mut lines)) => {
             let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;

@@ -31,7 +31,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let Undone { change, restored } = if args.dry_run { undone(&store).await? } else { undo(&store).await? };
     let done = if args.dry_run { "would undo" } else { "undone" };
     let when = change.changed_at.split('.').next().unwrap_or_default().replace('T', " ");
-    console.line(format!("{done}: {} of {when} UTC", history::describe(&change)))?;
+    let rows = change.row_count;
+    console.line(format!("{done}: {} ({rows} rows, {when} UTC)", history::describe(&change)))?;
     report(&restored, console)?;
     if args.dry_run || args.no_refresh { Ok(()) } else { follow(&store, console).await }
 }

@@ -6,6 +6,8 @@ use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{Change, Restored, Store};
 
+const UNDO: &str = "undo";
+
 /// What [`undo`] takes back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undone {
@@ -34,6 +36,9 @@ pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
     let restored = store.restored(version).await?;
     let then = store.provider(schema::IMAGES, Some(version)).await?.schema();
     for bank in bank::list(store).await? {
+        if store.count_at(version, &bank.predicate).await.is_err() {
+            return Err(Error::RestoreLosesBank { version, bank: bank.name, predicate: bank.predicate });
+        }
         if then.field_with_name(&bank.backbone).is_err() {
             return Err(Error::RestoreLosesColumn { version, column: bank.backbone, bank: bank.name });
         }
@@ -47,7 +52,7 @@ pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
 pub async fn undo(store: &Store) -> Result<Undone> {
     let lock = store.lock()?;
     let Undone { change, restored } = undone(store).await?;
-    let restored = store.restore(&lock, restored.version, "undo").await?;
+    let restored = store.restore(&lock, restored.version, UNDO).await?;
     Ok(Undone { change, restored })
 }
 
@@ -55,7 +60,10 @@ pub async fn undo(store: &Store) -> Result<Undone> {
 pub async fn undone(store: &Store) -> Result<Undone> {
     let events = history(store).await?;
     let change = latest(&events)?;
-    let restored = restored(store, change.version_before).await?;
+    let restored = restored(store, change.version_before).await.map_err(|error| match error {
+        Error::NoVersion { version, .. } => Error::UndoPruned { verb: change.verb.clone(), version },
+        other => other,
+    })?;
     Ok(Undone { change, restored })
 }
 
@@ -68,9 +76,10 @@ fn latest(events: &[Event]) -> Result<Change> {
         }
         match &event.change {
             Some(change) if event.after == at => match change.restored_version {
-                Some(version) => at = version,
-                None if change.is_of_storage() => at = event.before,
-                None => return Ok(change.clone()),
+                // a restore is a change like any other
+                Some(version) if change.verb == UNDO => at = version,
+                _ if change.is_of_storage() => at = event.before,
+                _ => return Ok(change.clone()),
             },
             _ => {
                 let (before, after) = (event.before, event.after.min(at));
@@ -109,11 +118,11 @@ mod tests {
         let undone_twice = event("undo", 8, 9, Some(1));
         assert!(found(&[&ingest, &delete, &optimize, &undo, &undone_twice]).unwrap_err().contains("nothing to undo"));
         let redone = event("restore", 8, 9, Some(6));
-        assert_eq!(found(&[&ingest, &delete, &optimize, &undo, &redone]).unwrap(), "delete");
+        assert_eq!(found(&[&ingest, &delete, &optimize, &undo, &redone]).unwrap(), "restore");
         let unknown = event("", 9, 12, None);
         let error = found(&[&ingest, &delete, &optimize, &undo, &update, &unknown]).unwrap_err();
         assert!(error.contains("from version 9 of images to 12"), "{error}");
-        let inside = event("restore", 9, 10, Some(3));
+        let inside = event("undo", 9, 10, Some(3));
         let error = found(&[&ingest, &delete, &optimize, &undo, &update, &inside]).unwrap_err();
         assert!(error.contains("from version 1 of images to 3"), "{error}");
     }

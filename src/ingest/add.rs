@@ -7,16 +7,17 @@
 //! has not been seen. Rows are committed some thousand at a time, so an ingest that was interrupted goes on where it was.
 //! A file that is refused stops nothing: it is a row of `rejects` until it is embedded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{Field, Schema, SchemaRef, UInt64Type};
+use futures::TryStreamExt;
 
 use super::columns::{Columns, Filled, Numbers};
 use super::drive::{Sink, drive};
-use super::known::{Found, Known, Met, NewLabel, Purpose, of_dataset};
+use super::known::{Found, Known, Met, Purpose, of_dataset};
 use super::metadata::Metadata;
 use super::options::IngestOptions;
 use super::pipeline::{Batch, EmbeddedImage, Reject, embed};
@@ -100,32 +101,61 @@ async fn ingest_files(
     let (met, superseded) = (Met::default(), files.superseded());
     let batches = embed(files, backbone, options.workers, options.store_images, known.decide(watch, met.clone()));
     let driven = drive(batches, backbone.manifest().dimension, &mut writer, summary, progress).await;
-    let Found { repeated, clashed, first_clash, deleted, copies, in_other_splits, rows, mut labels } = met.take();
+    let Found { repeated, clashed, first_clash, deleted, copies, in_other_splits, rows, labels, later_labels } =
+        met.take();
     summary.unchanged -= (repeated + clashed + deleted).min(summary.unchanged);
     (summary.repeated, summary.clashed, summary.deleted) = (repeated + superseded, clashed, deleted);
     (summary.first_clash, summary.copies, summary.in_other_splits) = (first_clash, copies, in_other_splits);
     driven?;
     summary.check_not_all_refused()?;
     // a table beside the images has the last word
-    labels.retain(|new| metadata.is_none_or(|metadata| !metadata.gives(schema::LABEL, &new.uri)));
-    summary.labelled = labels.len();
-    write_labels(store, lock, labels).await?;
+    let is_open = |uri: &str| metadata.is_none_or(|metadata| !metadata.gives(schema::LABEL, uri));
+    let mut changed: Vec<(u64, String)> = labels
+        .into_iter()
+        .filter(|(_, new)| is_open(&new.uri) && new.is_other())
+        .map(|(id, new)| (id, new.label))
+        .collect();
+    summary.labelled = changed.len();
+    let later = later_labels.into_iter().filter(|(uri, _)| is_open(uri)).collect();
+    changed.extend(labels_of_new(store, options, later).await?);
+    write_labels(store, lock, changed).await?;
     if let Some(metadata) = metadata.filter(|_| !rows.is_empty()) {
         summary.described = metadata.update(store, lock, &of_dataset(options), &rows).await?;
     }
     Ok(())
 }
 
+/// The ids of images that this run has added, and the labels that a later list or table gives them, by their uris.
+async fn labels_of_new(
+    store: &Store,
+    options: &IngestOptions,
+    labels: Vec<(String, String)>,
+) -> Result<Vec<(u64, String)>> {
+    let mut found = Vec::new();
+    for some in labels.chunks(1000) {
+        let uris: Vec<String> = some.iter().map(|(uri, _)| quote(uri)).collect();
+        let predicate = format!("{} AND {} IN ({})", of_dataset(options), schema::URI, uris.join(", "));
+        let labels: HashMap<&str, &str> = some.iter().map(|(uri, label)| (uri.as_str(), label.as_str())).collect();
+        let mut batches = store.scan(schema::IMAGES, None, &[schema::ID, schema::URI], Some(&predicate)).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let (ids, uris) = (batch.column(0).as_primitive::<UInt64Type>(), batch.column(1).as_string::<i32>());
+            let label = |row: usize| labels.get(uris.value(row)).map(|label| (ids.value(row), (*label).to_owned()));
+            found.extend((0..batch.num_rows()).filter_map(label));
+        }
+    }
+    Ok(found)
+}
+
 /// Give rows the labels that a list, a table or the data set says now.
-async fn write_labels(store: &Store, lock: &WriteLock, labels: Vec<NewLabel>) -> Result<()> {
+async fn write_labels(store: &Store, lock: &WriteLock, labels: Vec<(u64, String)>) -> Result<()> {
     if labels.is_empty() {
         return Ok(());
     }
     let images = store.schema(schema::IMAGES).await?;
     let fields = [schema::ID, schema::LABEL].map(|name| images.field_with_name(name).cloned());
     let fields = fields.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let ids: ArrayRef = Arc::new(labels.iter().map(|new| Some(new.id)).collect::<UInt64Array>());
-    let labels: ArrayRef = Arc::new(StringArray::from_iter_values(labels.iter().map(|new| &new.label)));
+    let ids: ArrayRef = Arc::new(labels.iter().map(|(id, _)| Some(*id)).collect::<UInt64Array>());
+    let labels: ArrayRef = Arc::new(StringArray::from_iter_values(labels.iter().map(|(_, label)| label)));
     store.update_images(lock, RecordBatch::try_new(Arc::new(Schema::new(fields)), vec![ids, labels])?).await
 }
 
@@ -197,24 +227,21 @@ impl Sink<Purpose> for Writer<'_> {
             self.store.append(self.lock, schema::IMAGES, batch).await?;
             self.next_id += added.len() as u64;
             summary.added += added.len();
-            if self.options.again {
-                let uris: Vec<String> = added.iter().map(|&row| images[row].uri.clone()).collect();
-                self.store.forget_deleted(self.lock, &self.options.dataset, &uris).await?;
-            }
         }
         let replaced = rows(|purpose| matches!(purpose, Purpose::Replace { .. }));
         if !replaced.is_empty() {
-            // the split and the user's own columns are not about the file: they stay, where nobody gives them anew
+            // the split, a label of the user's and his own columns are not about the file: they stay, where nobody gives them anew
             let given = |field: &Field, row: usize| {
                 self.columns.metadata.is_some_and(|metadata| metadata.gives(field.name(), &images[row].uri))
             };
             let mut alike: BTreeMap<Vec<bool>, Vec<usize>> = BTreeMap::new();
             for &row in &replaced {
-                let kept = self
-                    .schema
-                    .fields()
-                    .iter()
-                    .map(|field| field.name() != schema::SPLIT && (!schema::is_users(field) || given(field, row)));
+                let keeps_label = matches!(images[row].purpose, Purpose::Replace { keeps_label: true, .. });
+                let kept = self.schema.fields().iter().map(|field| match field.name().as_str() {
+                    schema::SPLIT => false,
+                    schema::LABEL => !keeps_label || given(field, row),
+                    _ => !schema::is_users(field) || given(field, row),
+                });
                 alike.entry(kept.collect()).or_default().push(row);
             }
             for (kept, rows) in alike {
@@ -243,7 +270,7 @@ impl Sink<Purpose> for Writer<'_> {
 
 fn ids_of(images: &[EmbeddedImage<Purpose>], rows: &[usize]) -> Vec<u64> {
     let id = |row: &usize| match images[*row].purpose {
-        Purpose::Replace { id } | Purpose::Fill { id } => id,
+        Purpose::Replace { id, .. } | Purpose::Fill { id } => id,
         Purpose::Add => unreachable!("rows to add have no id yet"),
     };
     rows.iter().map(id).collect()

@@ -22,8 +22,14 @@ use crate::store::{Store, quote};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Add,
-    Replace { id: u64 },
-    Fill { id: u64 },
+    /// Where nobody says a label, the row's own stays.
+    Replace {
+        id: u64,
+        keeps_label: bool,
+    },
+    Fill {
+        id: u64,
+    },
 }
 
 /// Stands for a text: half of its SHA-256. A million uris take 16 MB, and no two of them the same.
@@ -110,19 +116,29 @@ impl Known {
         mut watch: RecoveryWatch,
         met: Met,
     ) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
-        let mut seen: HashMap<Digest, Digest> = HashMap::new();
+        let mut seen: HashMap<Digest, (Digest, Option<Digest>)> = HashMap::new();
         move |file, hash| {
             let (uri, content) = (digest(&file.uri), digest(hash));
             let mut met = met.lock();
-            if let Some(first) = seen.insert(uri, content) {
-                if first == content {
+            let label = file.label.as_ref().filter(|_| file.is_labelled);
+            if let Some(first) = seen.get_mut(&uri) {
+                if first.0 == content {
                     met.repeated += 1;
+                    // of what several lists and tables say, the last counts
+                    if let Some(label) = label.filter(|label| first.1 != Some(digest(label))) {
+                        first.1 = Some(digest(label));
+                        match self.rows.get(&uri) {
+                            Some(row) => met.label(row, &file.uri, label),
+                            None => drop(met.later_labels.insert(file.uri.clone(), label.clone())),
+                        }
+                    }
                 } else {
                     met.clashed += 1;
                     met.first_clash.get_or_insert_with(|| file.uri.clone());
                 }
                 return None;
             }
+            seen.insert(uri, (content, file.label.as_ref().map(|label| digest(label))));
             watch.read(&file.uri);
             let Some(row) = self.rows.get(&uri) else {
                 if self.deleted.contains(&(uri, content)) {
@@ -135,13 +151,11 @@ impl Known {
             };
             met.in_other_splits += usize::from(!row.is_here);
             if row.content_hash != content {
-                return Some(Purpose::Replace { id: row.id });
+                return Some(Purpose::Replace { id: row.id, keeps_label: label.is_none() });
             }
             met.rows.insert(row.id);
-            if let Some(label) = file.label.as_ref().filter(|_| file.is_labelled)
-                && row.label != Some(digest(label))
-            {
-                met.labels.push(NewLabel { id: row.id, uri: file.uri.clone(), label: label.clone() });
+            if let Some(label) = label {
+                met.label(row, &file.uri, label);
             }
             if !row.is_embedded {
                 return Some(Purpose::Fill { id: row.id });
@@ -157,11 +171,19 @@ pub(super) fn of_dataset(options: &IngestOptions) -> String {
     format!("{} = {}", schema::DATASET, quote(&options.dataset))
 }
 
-/// A row whose label is another one now.
+/// What a list, a table or the data set says of a row's label.
 pub(super) struct NewLabel {
-    pub(super) id: u64,
     pub(super) uri: String,
     pub(super) label: String,
+    /// What the row has.
+    before: Option<Digest>,
+}
+
+impl NewLabel {
+    /// Whether the row has another one.
+    pub(super) fn is_other(&self) -> bool {
+        self.before != Some(digest(&self.label))
+    }
 }
 
 /// What was met among the files that is not counted with the batches.
@@ -180,7 +202,17 @@ pub(super) struct Found {
     pub(super) in_other_splits: usize,
     /// Rows whose files are as they were.
     pub(super) rows: HashSet<u64>,
-    pub(super) labels: Vec<NewLabel>,
+    /// By id: what is said of rows that are there.
+    pub(super) labels: HashMap<u64, NewLabel>,
+    /// By uri: labels of new images that a later list or table gives than the one that they were first found by.
+    pub(super) later_labels: HashMap<String, String>,
+}
+
+impl Found {
+    fn label(&mut self, row: &Row, uri: &str, label: &str) {
+        let new = NewLabel { uri: uri.into(), label: label.into(), before: row.label };
+        self.labels.insert(row.id, new);
+    }
 }
 
 /// Filled while files are read, by another thread.

@@ -148,7 +148,12 @@ impl Metadata {
 
     /// The row that says what this column of an image is.
     fn place(&self, column: &str, uri: &str) -> Option<Place> {
-        let has = |place: &Place| self.tables[place.table].has(column);
+        // a table that leaves a label empty says nothing of it
+        let says = |place: &Place, table: &Table| match table.columns.column_by_name(column) {
+            Some(labels) if column == schema::LABEL => labels.is_valid(place.row as usize),
+            found => found.is_some(),
+        };
+        let has = |place: &Place| says(place, &self.tables[place.table]);
         let last = self.tables.len().wrapping_sub(1);
         let beside = || self.beside_row(uri).map(|row| Place { table: last, row }).filter(has);
         let named = || self.named.get(uri).and_then(|places| places.iter().rev().copied().find(has));

@@ -106,6 +106,31 @@ impl Store {
         Ok(Restored { from, version, made: None, back, gone })
     }
 
+    /// Number of images of an earlier version for which a predicate holds.
+    ///
+    /// Errors: one that it cannot answer, for want of a column.
+    pub async fn count_at(&self, version: u64, predicate: &str) -> Result<usize> {
+        let table = self.table(schema::IMAGES).await?;
+        table.checkout(version).await?;
+        Ok(table.count_rows(Some(predicate.into())).await?)
+    }
+
+    /// Datasets and uris of the images that an earlier version has and the current one does not.
+    async fn images_back(&self, from: u64, version: u64) -> Result<HashSet<(String, String)>> {
+        let (now, then) = self.different(schema::IMAGES, from, version).await?;
+        let now = self.ids(&now).await?;
+        let mut back = HashSet::new();
+        let columns = [schema::ID, schema::DATASET, schema::URI];
+        let mut batches = self.scan_fragments(&then, &columns, None).await?;
+        while let Some(batch) = batches.try_next().await? {
+            let ids = batch.column(0).as_primitive::<UInt64Type>();
+            let text = |column: usize, row: usize| batch.column(column).as_string::<i32>().value(row).to_owned();
+            let rows = (0..batch.num_rows()).filter(|&row| !now.contains(&ids.value(row)));
+            back.extend(rows.map(|row| (text(1, row), text(2, row))));
+        }
+        Ok(back)
+    }
+
     async fn ids(&self, fragments: &Fragments) -> Result<HashSet<u64>> {
         let mut ids = HashSet::new();
         let mut batches = self.scan_fragments(fragments, &[schema::ID], None).await?;
@@ -121,6 +146,7 @@ impl Store {
     /// Errors: [`Error::NoVersion`].
     pub async fn restore(&self, lock: &WriteLock, version: u64, verb: &str) -> Result<Restored> {
         let restored = self.restored(version).await?;
+        let back = self.images_back(restored.from, version).await?;
         let mut change = Change {
             changed_at: now(),
             row_count: (restored.back + restored.gone) as u64,
@@ -135,6 +161,7 @@ impl Store {
         table.checkout(version).await?;
         table.restore().await?;
         let made = self.version(schema::IMAGES).await?;
+        self.forget_deleted(lock, back).await?;
         change.version_after = Some(made);
         self.write_rows(lock, schema::CURATION_LOG, &["changed_at", "version_before"], &[change]).await?;
         Ok(Restored { made: Some(made), ..restored })

@@ -26,11 +26,14 @@ async fn a_wrong_delete_is_undone_with_ids_labels_and_the_bank() {
     assert_eq!(csv(db, "SELECT count(*) FROM images").await, "count(*)\n20\n");
 
     let (dry, _) = outskirt(db, &["undo", "--dry-run"]).await.unwrap();
-    assert!(dry.starts_with("would undo: delete WHERE id > 20 of 2"), "{dry}");
+    assert!(dry.starts_with("would undo: delete WHERE id > 20 (71 rows, 2"), "{dry}");
     assert!(dry.contains("71 images would come back, 0 go"), "{dry}");
     assert_eq!(csv(db, "SELECT count(*) FROM images").await, "count(*)\n20\n");
     let (done, _) = outskirt(db, &["undo"]).await.unwrap();
-    assert!(done.starts_with("undone: delete WHERE id > 20 of 2") && done.contains("71 images came back"), "{done}");
+    assert!(
+        done.starts_with("undone: delete WHERE id > 20 (71 rows, 2") && done.contains("71 images came back"),
+        "{done}"
+    );
     assert!(done.contains("bank circle: 20 embeddings added"), "{done}");
     assert_eq!(csv(db, ALL).await, rows);
     assert_eq!(csv(db, scores).await, before);
@@ -38,13 +41,17 @@ async fn a_wrong_delete_is_undone_with_ids_labels_and_the_bank() {
 
     // the next one takes back what came before it, and restore takes that back
     let (done, _) = outskirt(db, &["undo"]).await.unwrap();
-    assert!(done.starts_with("undone: update SET label = 'seen' WHERE id < 50 of 2"), "{done}");
+    assert!(done.starts_with("undone: update SET label = 'seen' WHERE id < 50 (49 rows, 2"), "{done}");
     assert_eq!(csv(db, "SELECT count(label) FROM images").await, "count(images.label)\n0\n");
     let again = done.split("restore --version ").nth(1).unwrap().split('\'').next().unwrap().to_owned();
     let (done, _) = outskirt(db, &["restore", "--version", &again]).await.unwrap();
     assert!(done.starts_with("0 images came back, 0 went"), "{done}");
     assert_eq!(csv(db, ALL).await, rows);
     outskirt(db, &["verify"]).await.unwrap();
+    // and a restore is a change that can be undone
+    let (done, _) = outskirt(db, &["undo"]).await.unwrap();
+    assert!(done.starts_with(&format!("undone: restore to version {again} (0 rows, 2")), "{done}");
+    assert_eq!(csv(db, "SELECT count(label) FROM images").await, "count(images.label)\n0\n");
 }
 
 #[tokio::test]
@@ -69,7 +76,7 @@ async fn history_says_what_changed_when() {
         "insert INSERT INTO images (dataset, ",
         "update SET camera = 'left', label = 'a' WHERE dataset = 'ood'",
         "alter ADD COLUMN camera TEXT",
-        "not recorded: interrupted, or by another program", // the fixture writes rows by itself
+        "not recorded (interrupted, still running", // the fixture writes rows by itself
     ];
     let lines: Vec<&str> = history.lines().collect();
     let found: Vec<&str> =
@@ -140,7 +147,7 @@ async fn what_cannot_be_taken_back_says_why() {
     let store = Store::open(db).await.unwrap();
     let before = store.version(schema::IMAGES).await.unwrap();
     let error = outskirt(db, &["undo"]).await.unwrap_err();
-    assert!(error.contains(" of images is not kept: kept are "), "{error}");
+    assert!(error.starts_with("the latest change (delete) cannot be undone: version "), "{error}");
     let error = outskirt(db, &["restore", "--version", "999"]).await.unwrap_err();
     assert!(error.starts_with("version 999 of images is not kept"), "{error}");
     let (same, _) = outskirt(db, &["restore", "--version", &before.to_string()]).await.unwrap();
@@ -153,4 +160,38 @@ async fn what_cannot_be_taken_back_says_why() {
     assert_eq!(outskirt(&empty, &["history"]).await.unwrap().0, "nothing has changed the images yet\n");
     let error = outskirt(&empty, &["undo"]).await.unwrap_err();
     assert!(error.starts_with("there is nothing to undo"), "{error}");
+}
+
+#[tokio::test]
+async fn a_column_that_a_bank_reads_is_not_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(toy_database(db).await);
+    outskirt(db, &["sql", "ALTER TABLE images ADD COLUMN c INT; UPDATE images SET c = 1"]).await.unwrap();
+    let bank = ["bank", "create", "b", "--backbone", "toy", "--where", "c = 1 AND split = 'train'", "--k", "3"];
+    outskirt(db, &bank).await.unwrap();
+    outskirt(db, &["undo", "--no-refresh"]).await.unwrap();
+    let error = outskirt(db, &["undo"]).await.unwrap_err();
+    assert!(error.starts_with("bank 'b' stands on \"c = 1 AND split = 'train'\", which version "), "{error}");
+    assert_eq!(csv(db, "SELECT count(*) AS n FROM images WHERE c IS NULL").await, "n\n91\n");
+}
+
+#[tokio::test]
+async fn deletions_go_with_the_images_that_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(toy_database(db).await);
+    let deletions = "SELECT count(*) AS n FROM deletions";
+    outskirt(db, &["delete", "--where", "dataset = 'ood'"]).await.unwrap();
+    assert_eq!(csv(db, deletions).await, "n\n10\n");
+    outskirt(db, &["undo"]).await.unwrap();
+    assert_eq!(csv(db, deletions).await, "n\n0\n");
+    for _ in 0..2 {
+        outskirt(db, &["delete", "--where", "dataset = 'ood'"]).await.unwrap();
+        assert_eq!(csv(db, deletions).await, "n\n10\n", "each image once");
+        outskirt(db, &["undo", "--no-refresh"]).await.unwrap();
+    }
+    // a session sees what it did
+    let both = "DELETE FROM images WHERE dataset = 'ood'; SELECT count(*) AS n FROM deletions JOIN curation_log ON verb = 'delete'";
+    assert!(csv(db, both).await.ends_with("n\n40\n"));
 }

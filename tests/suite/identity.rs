@@ -104,8 +104,11 @@ async fn deleted_images_stay_deleted() {
 
     let (summary, _) = ingest(&db, &train, &["--again"]).await;
     assert!(summary.starts_with("shapes: 3 added, 17 there already in "), "{summary}");
-    let left = "SELECT count(*) AS n FROM deletions WHERE uri LIKE '%circle%'";
-    assert_eq!(csv(&db, left).await, "n\n0\n");
+    // taken back, that they came again, they are deleted still
+    outskirt(&db, &["undo"]).await.unwrap();
+    let (summary, _) = ingest(&db, &train, &[]).await;
+    assert!(summary.starts_with("shapes: 0 added, 17 there already, 3 deleted earlier"), "{summary}");
+    ingest(&db, &train, &["--again"]).await;
     // and what was deleted in SQL is remembered as well, whatever undo brings back
     outskirt(&db, &["sql", "DELETE FROM images WHERE dataset = 'shapes'"]).await.unwrap();
     let (summary, _) = ingest(&db, &train, &[]).await;
@@ -192,4 +195,51 @@ async fn a_name_that_stands_twice_is_counted_apart() {
     let paths = ["ingest", one.to_str().unwrap(), two.to_str().unwrap(), "--dataset", "d", "--backbone", "demo_shapes"];
     let (summary, _) = outskirt(&db, &paths).await.unwrap();
     assert!(summary.starts_with("d: 2 added, 2 given twice in "), "{summary}");
+}
+
+#[tokio::test]
+async fn of_several_lists_that_name_an_image_the_last_gives_the_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let star = train.join("star");
+    let write = |name: &str, labels: [&str; 2]| {
+        let path = folder.path().join(name);
+        let rows = [0, 1].map(|at| format!("{}/000{at}.png,{}\n", star.display(), labels[at]));
+        std::fs::write(&path, format!("uri,label\n{}", rows.concat())).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (one, two) = (write("one.csv", ["a", "b"]), write("two.csv", ["c", ""]));
+    let labels = "SELECT label FROM images WHERE dataset = 'd' ORDER BY uri";
+    let command = |paths: &[&str]| {
+        let rest = ["--dataset", "d", "--backbone", "demo_shapes"];
+        [&["ingest"], paths, &rest].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = async |paths: &[&str]| {
+        let command = command(paths);
+        outskirt(&db, &command.iter().map(String::as_str).collect::<Vec<_>>()).await.unwrap().0
+    };
+    let said = run(&[train.to_str().unwrap(), &one, &two]).await;
+    assert!(said.starts_with("d: 20 added, 4 given twice in "), "{said}");
+    let of_stars = "SELECT label FROM images WHERE uri LIKE '%/star/%' ORDER BY uri";
+    assert_eq!(csv(&db, of_stars).await, "label\nc\nb\n", "of new images");
+    let said = run(&[&two, &one]).await;
+    assert!(said.starts_with("d: 0 added, 2 there already, 1 with another label, 2 given twice in "), "{said}");
+    assert_eq!(csv(&db, of_stars).await, "label\na\nb\n", "of those that are there");
+    let said = run(&[&two, &one]).await;
+    assert!(said.starts_with("d: 0 added, 2 there already, 2 given twice in "), "nothing is left to change: {said}");
+    assert_eq!(csv(&db, labels).await.lines().count(), 21);
+}
+
+#[tokio::test]
+async fn a_replaced_file_keeps_the_label_that_the_user_gave_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let star = train.join("star");
+    ingest(&db, &train, &[]).await;
+    outskirt(&db, &["sql", "UPDATE images SET label = 'mine', split = 'val' WHERE label = 'star'"]).await.unwrap();
+    std::fs::copy(train.join("circle/0000.png"), star.join("0000.png")).unwrap();
+    let (summary, _) = ingest(&db, &train, &[]).await;
+    assert!(summary.contains("1 replaced"), "{summary}");
+    let kept = "SELECT label, split FROM images WHERE uri LIKE '%/star/%'";
+    assert_eq!(csv(&db, kept).await, "label,split\nmine,val\nmine,val\n");
 }

@@ -1,5 +1,6 @@
 //! What archives have in common: which members count, and what their folders mean.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +20,16 @@ pub(super) fn is_hidden(name: &OsStr) -> bool {
 pub(super) fn member_name(path: &str) -> Option<String> {
     let parts: Vec<_> = path.split('/').filter(|part| !matches!(*part, "" | "." | "..")).collect();
     (!parts.iter().any(|part| is_hidden(OsStr::new(part)))).then(|| parts.join("/"))
+}
+
+/// Take out the members that a later one of the same name replaces, as whoever unpacks the archive does, and count them.
+pub(super) fn superseded(images: &mut Vec<Entry>) -> usize {
+    let before = images.len();
+    let mut seen = HashSet::with_capacity(before);
+    let last: Vec<bool> = images.iter().rev().map(|image| seen.insert(image.name.clone())).collect();
+    let mut last = last.into_iter().rev();
+    images.retain(|_| last.next().unwrap_or(true));
+    before - images.len()
 }
 
 /// Label the members of an archive by their folders; see [`super::open`].

@@ -1,13 +1,12 @@
 //! Tar archives, compressed or not.
 
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::archive::{is_image, label, member_name};
+use super::archive::{is_image, label, member_name, superseded};
 use super::format::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, too_large};
 use super::forward::Forward;
 use super::{address, cifar, forward};
@@ -56,16 +55,6 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     };
     let cut = ended.err().map(|error| error.to_string());
     Ok(vec![Source { superseded, by_folder: true, cut, ..Source::inside(path, images, read) }])
-}
-
-/// Take out the members that a later one of the same name replaces, as whoever unpacks the archive does, and count them.
-fn superseded(images: &mut Vec<Entry>) -> usize {
-    let before = images.len();
-    let mut seen = HashSet::with_capacity(before);
-    let last: Vec<bool> = images.iter().rev().map(|image| seen.insert(image.name.clone())).collect();
-    let mut last = last.into_iter().rev();
-    images.retain(|_| last.next().unwrap_or(true));
-    before - images.len()
 }
 
 /// What an error began with: the archive's reader puts words of its own before it.

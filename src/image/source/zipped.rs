@@ -7,7 +7,7 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::archive::{is_image, label, member_name};
+use super::archive::{is_image, label, member_name, superseded};
 use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, picture, too_large};
 use super::place::Seekable;
 use crate::error::{Error, Result};
@@ -35,10 +35,11 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
         };
         entries.push(Entry { refused, ..Entry::new(name, index as u64, member.size()) });
     }
+    let superseded = superseded(&mut entries);
     label(&mut entries);
     let file = path.to_path_buf();
     let read = move || Ok(Box::new(Members { archive: open(&file)? }) as Box<dyn Reader>);
-    Ok(Source { by_folder: true, ..Source::inside(path, entries, read) })
+    Ok(Source { superseded, by_folder: true, ..Source::inside(path, entries, read) })
 }
 
 fn open(path: &Path) -> Result<Archive> {

@@ -125,11 +125,7 @@ impl Keys {
     }
 }
 
-/// Whether a function stands inside another expression of a key.
+/// Whether a key has a function in it: inside another expression, or over a cast of a column, as `sqrt(id)` is.
 fn is_refused(key: &Expr) -> bool {
-    let has_function = |expr: &Expr| expr.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_)))).unwrap_or(false);
-    match key {
-        Expr::ScalarFunction(function) => function.args.iter().any(has_function),
-        other => has_function(other),
-    }
+    key.exists(|part| Ok(matches!(part, Expr::ScalarFunction(_)))).unwrap_or(false)
 }

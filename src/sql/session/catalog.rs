@@ -141,6 +141,16 @@ impl Session {
 
     /// Register one of the database's tables at its latest version, and the views over it.
     pub(super) async fn reregister(&self, table: &'static str) -> Result<()> {
+        self.register_latest(table).await?;
+        if table == schema::IMAGES {
+            // what a change of images writes beside it
+            self.register_latest(schema::CURATION_LOG).await?;
+            self.register_latest(schema::DELETIONS).await?;
+        }
+        self.register_views().await
+    }
+
+    async fn register_latest(&self, table: &'static str) -> Result<()> {
         let latest = self.store.provider(table, None).await?;
         if table == schema::IMAGES {
             self.banks.see_images(self.store.version(table).await?);
@@ -148,7 +158,7 @@ impl Session {
         let name = in_database(table);
         self.context.deregister_table(name.clone())?;
         self.context.register_table(name, latest)?;
-        self.register_views().await
+        Ok(())
     }
 
     /// Register the views as they are stored now, over the tables as the session has them now.
