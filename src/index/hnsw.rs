@@ -3,9 +3,9 @@
 //! A missed neighbour is replaced by a farther one, so the graph's k-th distance is too large where it is wrong (rounding
 //! of [`Storage`] apart). How often that happens is luck in usearch: of nodes that two threads add at once about one in a
 //! thousand is left without anything that leads to it, and of rows in the order of a table, class after class, those added
-//! first lose their far links. So rows come in a shuffled order; those to which no links lead once the graph is built are put in
-//! again; and the search is made as wide as it takes to be right on a sample ([`Hnsw::tune`]). Exact search
-//! stays the default.
+//! first lose their far links. So rows come in a shuffled order; those to which no links lead once the graph is built, and those
+//! that a search for them misses, are put in again; and the search is made as wide as it takes to be right on a sample
+//! ([`Hnsw::tune`]). Exact search stays the default.
 //! Not for scores that must be exact, nor for k in the thousands, where the graph loses its advantage.
 
 use std::collections::{HashMap, HashSet};
@@ -130,11 +130,18 @@ impl Hnsw {
         .map_err(failed)
     }
 
-    /// Put rows in again to which no links lead from a row that others lead to.
+    /// Put rows in again to which no links lead from a row that others lead to, or that a search for them misses.
     fn repair(&self, vectors: &Rows, ids: &[u64], start: u64) -> Result<()> {
         for _ in 0..REPAIRS {
             let reached = self.reached(start);
-            let lost: Vec<usize> = (0..ids.len()).filter(|&row| !reached.contains(&ids[row])).collect();
+            let is_lost = |row: usize| -> Result<Option<usize>> {
+                // a copy of it is as good
+                let (_, squares) = self.nearby(vectors.row(row), 1)?;
+                let is_found = squares.first().is_some_and(|&square| square == 0.0);
+                Ok((!is_found || !reached.contains(&ids[row])).then_some(row))
+            };
+            let lost: Vec<Option<usize>> = (0..ids.len()).into_par_iter().map(is_lost).collect::<Result<_>>()?;
+            let lost: Vec<usize> = lost.into_iter().flatten().collect();
             if lost.is_empty() || lost.len() > FIRST.max(ids.len() / MOST_REPAIRED) {
                 break;
             }
