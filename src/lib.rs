@@ -16,7 +16,7 @@
 //!
 //! | room | what it does | the crate it hides |
 //! | --- | --- | --- |
-//! | [`error`], [`schema`] | every way of saying no; names of tables and columns | |
+//! | [`error`], [`schema`], `regular` | every way of saying no; names of tables and columns; files that end | |
 //! | [`image`] | finds, decodes, resizes and normalises pictures, here and at addresses | `image`, `mozjpeg`, `tar`, `zip`; `object_store` and `lance` for reading |
 //! | `formats` | reads files of arrays (pickles) without executing anything | |
 //! | [`backbone`] | manifests, weights files, networks, the table `backbones` | `tch` (feature `torch`) |

@@ -41,7 +41,7 @@ pub fn written_by(table: &str) -> &'static str {
         CALIBRATIONS => "'outskirt bank calibrate' writes it",
         VIEWS => "CREATE VIEW and DROP VIEW change it",
         CURATION_LOG => "what changes images writes it, and 'outskirt undo' takes that back",
-        DELETIONS => "DELETE writes it, and 'outskirt ingest --again' takes from it",
+        DELETIONS => "DELETE writes it, and 'outskirt undo' takes from it",
         _ => "'outskirt migrate' writes it",
     }
 }
