@@ -29,6 +29,10 @@ pub enum Error {
     BadImage { uri: String, reason: String },
     #[error("cannot read archive {}: {reason}", path.display())]
     BadArchive { path: PathBuf, reason: String },
+    #[error(
+        "cannot use {}: {reason}; it is derived from the table images, so remove it: the next ingest makes it anew", path.display()
+    )]
+    Lookup { path: PathBuf, reason: String },
     #[error("cannot ingest {}: it takes {read}", path.display())]
     UnknownFile { path: PathBuf, read: &'static str },
     #[error("cannot read {address}: {reason}; what was read before it is kept, run this again to go on")]

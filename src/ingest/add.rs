@@ -78,7 +78,7 @@ async fn ingest_files(
     if let Some(metadata) = metadata {
         metadata.add_columns(store, lock).await?;
     }
-    let known = Known::of(store, filled.columns(), options).await?;
+    let known = Known::of(store, lock, filled.columns(), options).await?;
     let rejects = Rejects::of(store, lock, &backbone.manifest().name, of_dataset(options)).await?;
     let watch = rejects.watch();
     let mut writer = Writer {

@@ -1,5 +1,7 @@
 //! The loop of every run that embeds images: batches come in file order, and are committed some thousand rows at a
-//! time, or some hundred megabytes.
+//! time, or some hundred megabytes, or after some minutes.
+
+use std::time::{Duration, Instant};
 
 use super::compared::Compared;
 use super::pipeline::{Batch, Embedding};
@@ -7,9 +9,11 @@ use super::summary::IngestSummary;
 use crate::error::{Error, Result};
 
 /// Rows per commit: few enough that little is lost to a crash, enough that Lance's files stay large.
-const COMMIT_ROWS: usize = 8192;
-/// Bytes of pictures per commit: they are held until then, and once more as the array that is written.
-const COMMIT_BYTES: usize = 128 << 20;
+pub(super) const COMMIT_ROWS: usize = 8192;
+/// Bytes per commit: they are held until then, and once more as the array that is written.
+pub(super) const COMMIT_BYTES: usize = 128 << 20;
+/// After which time a network that is slow commits what it has.
+const COMMIT_AFTER: Duration = Duration::from_secs(600);
 
 /// Takes embedded images, and commits them.
 pub(super) trait Sink<T> {
@@ -22,9 +26,13 @@ pub(super) trait Sink<T> {
     /// Rejects that wait for it.
     fn rejects(&self) -> usize;
 
-    /// Bytes of pictures that wait for it.
-    fn bytes(&self) -> usize {
-        0
+    /// Bytes that wait for it.
+    fn bytes(&self) -> usize;
+
+    /// Whether it is time for it, so long after the last one.
+    fn is_due(&self, after: Duration) -> bool {
+        let waiting = self.rows().max(self.rejects());
+        waiting >= COMMIT_ROWS || self.bytes() >= COMMIT_BYTES || waiting > 0 && after >= COMMIT_AFTER
     }
 
     /// Why the run ends after the batch that was pushed last, where it does.
@@ -46,7 +54,7 @@ pub(super) async fn drive<T>(
     summary: &mut IngestSummary,
     mut progress: impl FnMut(usize),
 ) -> Result<()> {
-    let mut failed = None;
+    let (mut failed, mut committed) = (None, Instant::now());
     let mut compared = Compared::default();
     while let Some(batch) = batches.next().await {
         match batch {
@@ -60,8 +68,9 @@ pub(super) async fn drive<T>(
         if failed.is_some() {
             break;
         }
-        if sink.rows().max(sink.rejects()) >= COMMIT_ROWS || sink.bytes() >= COMMIT_BYTES {
+        if sink.is_due(committed.elapsed()) {
             sink.commit(summary).await?;
+            committed = Instant::now();
         }
         progress(summary.files() + sink.rows());
     }

@@ -1,11 +1,12 @@
 //! Fill the column of another backbone: the images of a database that it has not seen, embedded.
 //!
 //! Rows whose bytes are stored are embedded from those; the others are read again from their uri, and must be the file
-//! that was ingested. Rows are walked some at a time and committed some thousand at a time: what is held here does not grow
-//! with their number, and a fill that was interrupted goes on where it was. Not for new images: [`ingest`](super::ingest) adds those.
+//! that was ingested. Rows are walked some at a time, and committed when 128 MiB of numbers wait, or after a minute: a commit
+//! writes the column anew for whole fragments, so there are few of them; what is held here does not grow with the number of
+//! rows, and a fill that was interrupted goes on where it was. Not for new images: [`ingest`](super::ingest) adds those.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{SchemaRef, UInt64Type};
@@ -13,7 +14,7 @@ use futures::TryStreamExt;
 use tokio::sync::mpsc;
 
 use super::columns::{Filled, Numbers};
-use super::drive::{Sink, drive};
+use super::drive::{COMMIT_BYTES, COMMIT_ROWS, Sink, drive};
 use super::pipeline::{Batch, Reject};
 use super::rejects::Rejects;
 use super::reread::{For, embed_for, reread};
@@ -26,6 +27,9 @@ use crate::store::{Change, Store, WriteLock, quote};
 
 /// Rows that are read from their files together: an archive is opened once for all of them.
 const NAMED_ROWS: usize = 131_072;
+
+/// After which time rows are committed, however few they are.
+const COMMIT_AFTER: Duration = Duration::from_secs(60);
 
 const CHANGED: &str = "it has changed since it was ingested: run 'outskirt ingest' again";
 const DAMAGED: &str = "its stored bytes are not those of its content_hash: run 'outskirt verify'";
@@ -253,6 +257,15 @@ impl Sink<Vec<Row>> for Writer<'_> {
 
     fn rejects(&self) -> usize {
         self.refused.len()
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.embeddings) + size_of_val(&*self.logits)
+    }
+
+    fn is_due(&self, after: Duration) -> bool {
+        let full = self.bytes() >= COMMIT_BYTES || self.rejects() >= COMMIT_ROWS;
+        full || after >= COMMIT_AFTER && self.rows() + self.rejects() > 0
     }
 
     async fn commit(&mut self, summary: &mut IngestSummary) -> Result<()> {

@@ -2,21 +2,19 @@
 //!
 //! An image is its dataset and its uri, by where the file really is: moved to another split it stays the same image.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::UInt64Type;
+use arrow::array::AsArray;
 use futures::TryStreamExt;
-use sha2::{Digest as _, Sha256};
 
+use super::lookup::{Digest, Lookup, Row, digest, short_digest};
 use super::options::IngestOptions;
 use super::rejects::RecoveryWatch;
 use crate::error::Result;
 use crate::image::{Folders, ImageFile};
 use crate::schema;
-use crate::store::{Store, quote};
+use crate::store::{Store, WriteLock, quote};
 
 /// Why a file is embedded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,30 +30,13 @@ pub(super) enum Purpose {
     },
 }
 
-/// Stands for a text: half of its SHA-256. A million uris take 16 MB, and no two of them the same.
-type Digest = [u8; 16];
-
-fn digest(text: &str) -> Digest {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&Sha256::digest(text)[..16]);
-    digest
-}
-
-/// A row that is there already.
-struct Row {
-    id: u64,
-    content_hash: Digest,
-    label: Option<Digest>,
-    is_embedded: bool,
-    /// Whether its split is the one of this ingest.
-    is_here: bool,
-}
-
 /// What is known of the files of a dataset before it is read.
 pub(super) struct Known {
-    rows: HashMap<Digest, Row>,
-    /// What the files of all rows hold.
-    contents: HashSet<Digest>,
+    lookup: Lookup,
+    dataset: String,
+    split: u64,
+    /// Numbers of the columns that an embedded row has filled.
+    columns: Vec<Option<i32>>,
     /// Deleted images, as their files were.
     deleted: HashSet<(Digest, Digest)>,
 }
@@ -65,49 +46,40 @@ impl Known {
     /// that is to come back.
     pub(super) async fn of<'c>(
         store: &Store,
+        lock: &WriteLock,
         columns: impl Iterator<Item = &'c str>,
         options: &IngestOptions,
     ) -> Result<Self> {
-        let of_dataset = of_dataset(options);
-        let embedded_only = columns.fold(of_dataset.clone(), |sql, column| format!("{sql} AND {column} IS NOT NULL"));
-        let mut embedded: HashSet<u64> = HashSet::new();
-        let mut batches = store.scan(schema::IMAGES, None, &[schema::ID], Some(&embedded_only)).await?;
-        while let Some(batch) = batches.try_next().await? {
-            embedded.extend(batch.column(0).as_primitive::<UInt64Type>().values());
-        }
-        let mut folders = Folders::default();
-        let columns = [schema::ID, schema::URI, schema::CONTENT_HASH, schema::LABEL, schema::SPLIT];
-        let mut known = Self { rows: HashMap::new(), contents: HashSet::new(), deleted: HashSet::new() };
-        let mut batches = store.scan(schema::IMAGES, None, &columns, Some(&of_dataset)).await?;
-        while let Some(batch) = batches.try_next().await? {
-            let ids = batch.column(0).as_primitive::<UInt64Type>();
-            let text = |column: usize| batch.column(column).as_string::<i32>();
-            let (uris, hashes, labels, splits) = (text(1), text(2), text(3), text(4));
-            for row in 0..batch.num_rows() {
-                let id = ids.value(row);
-                let content_hash = digest(hashes.value(row));
-                let label = labels.is_valid(row).then(|| digest(labels.value(row)));
-                let is_here = splits.value(row) == options.split;
-                known.contents.insert(content_hash);
-                let found = Row { id, content_hash, label, is_embedded: embedded.contains(&id), is_here };
-                // a database of an earlier version may have it in several splits: that of this ingest is meant
-                match known.rows.entry(digest(&folders.uri(uris.value(row)))) {
-                    Entry::Occupied(other) if !is_here || other.get().is_here => {}
-                    place => drop(place.insert_entry(found)),
-                }
-            }
-        }
+        let lookup = Lookup::current(store, lock).await?;
+        let columns = lookup.columns(columns);
+        let (dataset, split) = (options.dataset.clone(), short_digest(&options.split));
+        let mut known = Self { lookup, dataset, split, columns, deleted: HashSet::new() };
         if !options.again {
+            let mut folders = Folders::default();
             let columns = [schema::URI, schema::CONTENT_HASH];
-            let mut batches = store.scan(schema::DELETIONS, None, &columns, Some(&of_dataset)).await?;
+            let mut batches = store.scan(schema::DELETIONS, None, &columns, Some(&of_dataset(options))).await?;
             while let Some(batch) = batches.try_next().await? {
                 let (uris, hashes) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
-                let both =
-                    (0..batch.num_rows()).map(|row| (digest(&folders.uri(uris.value(row))), digest(hashes.value(row))));
-                known.deleted.extend(both);
+                let deleted = (0..batch.num_rows()).map(|row| {
+                    let uri = folders.uri(uris.value(row));
+                    (known.digest(&uri), known.digest(hashes.value(row)))
+                });
+                let deleted: Vec<_> = deleted.collect();
+                known.deleted.extend(deleted);
             }
         }
         Ok(known)
+    }
+
+    fn digest(&self, text: &str) -> Digest {
+        digest(&self.dataset, text)
+    }
+
+    /// The row of an image. A database of an earlier version may have it in several splits: that of this ingest is meant.
+    fn row(&self, uri: &Digest) -> Result<Option<Row>> {
+        let mut rows = self.lookup.rows(uri)?;
+        let here = rows.iter().position(|row| row.split == self.split).unwrap_or(0);
+        Ok(if rows.is_empty() { None } else { Some(rows.swap_remove(here)) })
     }
 
     /// What each file is for; `None` where it is left alone, and why is in `met`.
@@ -115,20 +87,20 @@ impl Known {
         self,
         mut watch: RecoveryWatch,
         met: Met,
-    ) -> impl FnMut(&ImageFile, &str) -> Option<Purpose> + Send {
-        let mut seen: HashMap<Digest, (Digest, Option<Digest>)> = HashMap::new();
+    ) -> impl FnMut(&ImageFile, &str) -> Result<Option<Purpose>> + Send {
+        let mut seen: HashMap<Digest, (Digest, Option<u64>)> = HashMap::new();
         move |file, hash| {
-            let (uri, content) = (digest(&file.uri), digest(hash));
+            let (uri, content) = (self.digest(&file.uri), self.digest(hash));
             let mut met = met.lock();
             let label = file.label.as_ref().filter(|_| file.is_labelled);
             if let Some(first) = seen.get_mut(&uri) {
                 if first.0 == content {
                     met.repeated += 1;
                     // of what several lists and tables say, the last counts
-                    if let Some(label) = label.filter(|label| first.1 != Some(digest(label))) {
-                        first.1 = Some(digest(label));
-                        match self.rows.get(&uri) {
-                            Some(row) => met.label(row, &file.uri, label),
+                    if let Some(label) = label.filter(|label| first.1 != Some(short_digest(label))) {
+                        first.1 = Some(short_digest(label));
+                        match self.row(&uri)? {
+                            Some(row) => met.label(&row, &file.uri, label),
                             None => drop(met.later_labels.insert(file.uri.clone(), label.clone())),
                         }
                     }
@@ -136,32 +108,32 @@ impl Known {
                     met.clashed += 1;
                     met.first_clash.get_or_insert_with(|| file.uri.clone());
                 }
-                return None;
+                return Ok(None);
             }
-            seen.insert(uri, (content, file.label.as_ref().map(|label| digest(label))));
+            seen.insert(uri, (content, file.label.as_deref().map(short_digest)));
             watch.read(&file.uri);
-            let Some(row) = self.rows.get(&uri) else {
+            let Some(row) = self.row(&uri)? else {
                 if self.deleted.contains(&(uri, content)) {
                     met.deleted += 1;
                     watch.unchanged(&file.uri);
-                    return None;
+                    return Ok(None);
                 }
-                met.copies += usize::from(self.contents.contains(&content));
-                return Some(Purpose::Add);
+                met.copies += usize::from(self.lookup.holds(&content)?);
+                return Ok(Some(Purpose::Add));
             };
-            met.in_other_splits += usize::from(!row.is_here);
-            if row.content_hash != content {
-                return Some(Purpose::Replace { id: row.id, keeps_label: label.is_none() });
+            met.in_other_splits += usize::from(row.split != self.split);
+            if row.content != content {
+                return Ok(Some(Purpose::Replace { id: row.id, keeps_label: label.is_none() }));
             }
             met.rows.insert(row.id);
             if let Some(label) = label {
-                met.label(row, &file.uri, label);
+                met.label(&row, &file.uri, label);
             }
-            if !row.is_embedded {
-                return Some(Purpose::Fill { id: row.id });
+            if !self.columns.iter().all(|column| column.is_some_and(|column| row.filled.contains(&column))) {
+                return Ok(Some(Purpose::Fill { id: row.id }));
             }
             watch.unchanged(&file.uri);
-            None
+            Ok(None)
         }
     }
 }
@@ -176,13 +148,13 @@ pub(super) struct NewLabel {
     pub(super) uri: String,
     pub(super) label: String,
     /// What the row has.
-    before: Option<Digest>,
+    before: Option<u64>,
 }
 
 impl NewLabel {
     /// Whether the row has another one.
     pub(super) fn is_other(&self) -> bool {
-        self.before != Some(digest(&self.label))
+        self.before != Some(short_digest(&self.label))
     }
 }
 

@@ -279,6 +279,9 @@ impl Metadata {
             return Ok(0);
         }
         let wanted = [&[schema::ID, schema::URI], names.as_slice()].concat();
+        let (Some(first), Some(last)) = (seen.iter().min(), seen.iter().max()) else { return Ok(0) };
+        // of a few images of many, the others' columns are not read
+        let predicate = &format!("({predicate}) AND {} BETWEEN {first} AND {last}", schema::ID);
         let mut changed = 0;
         let mut batches = store.scan(schema::IMAGES, None, &wanted, Some(predicate)).await?;
         while let Some(batch) = batches.try_next().await? {

@@ -160,7 +160,7 @@ pub fn embed<T: Send + 'static>(
     backbone: &Backbone,
     workers: usize,
     keep: bool,
-    decide: impl FnMut(&ImageFile, &str) -> Option<T> + Send + 'static,
+    decide: impl FnMut(&ImageFile, &str) -> Result<Option<T>> + Send + 'static,
 ) -> Embedding<T> {
     let workers = workers.max(1);
     let clocks = Arc::new(Clocks::default());
@@ -228,7 +228,7 @@ struct Batches {
 fn read<T>(
     mut files: impl Iterator<Item = Result<ImageFile>>,
     fits: Batches,
-    mut decide: impl FnMut(&ImageFile, &str) -> Option<T>,
+    mut decide: impl FnMut(&ImageFile, &str) -> Result<Option<T>>,
     jobs: &mpsc::SyncSender<Numbered<Job<T>>>,
     clocks: &Clocks,
     budget: &Arc<Budget>,
@@ -237,8 +237,9 @@ fn read<T>(
     let mut job = Job::new();
     loop {
         let file = timed(&clocks.read, || files.next().map(|file| file.map(|file| (content_hash(&file.bytes), file))));
+        let file = file.map(|file| file.and_then(|(hash, file)| Ok((decide(&file, &hash)?, hash, file))));
         match file {
-            Some(Ok((hash, file))) => match decide(&file, &hash) {
+            Some(Ok((purpose, hash, file))) => match purpose {
                 Some(purpose) => {
                     let bytes = file.bytes.len();
                     // what this batch holds is given back only where it is embedded: it goes before anything is waited for
@@ -399,7 +400,7 @@ mod tests {
         let budget = Budget::within(limit);
         let fits = Batches { images: BATCH, bytes: limit / 2 };
         std::thread::scope(|scope| {
-            scope.spawn(|| read(files, fits, |_, _| Some(()), &sender, &Clocks::default(), &budget));
+            scope.spawn(|| read(files, fits, |_, _| Ok(Some(())), &sender, &Clocks::default(), &budget));
             let (mut most, mut batches) = (0, Vec::new());
             loop {
                 let job: Job<()> = jobs.recv().unwrap().1.unwrap();

@@ -121,6 +121,6 @@ pub(crate) fn embed_for<T: Send + 'static>(
     embed(files, backbone, workers, false, move |file, hash| {
         let mut whom = std::mem::take(&mut *current.lock().unwrap_or_else(PoisonError::into_inner));
         check(&mut whom, &file.uri, hash);
-        (!whom.is_empty()).then_some(whom)
+        Ok((!whom.is_empty()).then_some(whom))
     })
 }

@@ -7,7 +7,7 @@ use arrow::array::{AsArray, BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, UInt64Type};
 use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
 use datafusion::prelude::col;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use lance::dataset::{MergeInsertBuilder, MergeInsertWriteMode, WhenMatched, WhenNotMatched};
 use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
 
@@ -40,14 +40,25 @@ impl Store {
         Ok(())
     }
 
-    /// The largest id that `images` has or had, 0 where it never had a row.
+    /// The largest id that `images` has or had, 0 where it never had a row. What the record knows is not looked for again: only
+    /// the fragments that are not as they were then are read.
     pub async fn largest_id(&self) -> Result<u64> {
-        let mut largest = self.largest_id_before_restores().await?;
+        let (recorded, version) = self.recorded_largest_id().await?;
+        let mut largest = recorded;
         if let Some(native) = self.table(schema::IMAGES).await?.as_native() {
             let manifest = native.manifest().await?;
             largest = largest.max(manifest.config.get(LARGEST_ID).and_then(|text| text.parse().ok()).unwrap_or(0));
         }
-        let mut batches = self.scan(schema::IMAGES, None, &[schema::ID], None).await?;
+        let now = self.version(schema::IMAGES).await?;
+        let written = match version {
+            // not where that version is not kept any more
+            Some(then) if then <= now => self.different(schema::IMAGES, then, now).await.ok().map(|(_, now)| now),
+            _ => None,
+        };
+        let mut batches = match written {
+            Some(written) => self.scan_fragments(&written, &[schema::ID], None).await?.boxed(),
+            None => self.scan(schema::IMAGES, None, &[schema::ID], None).await?,
+        };
         while let Some(batch) = batches.try_next().await? {
             largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
         }

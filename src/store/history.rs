@@ -30,7 +30,7 @@ pub struct Change {
     pub version_after: Option<u64>,
     /// Of undo and restore: the version whose rows came back.
     pub restored_version: Option<u64>,
-    /// Of undo and restore: the largest id that `images` ever had.
+    /// The largest id that `images` ever had, when it was done.
     pub largest_id: Option<u64>,
 }
 
@@ -68,7 +68,9 @@ impl Store {
         if after == before {
             return Ok(());
         }
-        let change = Change { changed_at: now(), version_before: before, version_after: Some(after), ..change };
+        let largest_id = Some(self.largest_id().await?);
+        let change =
+            Change { changed_at: now(), version_before: before, version_after: Some(after), largest_id, ..change };
         self.write_rows(lock, schema::CURATION_LOG, &[], &[change]).await
     }
 
@@ -80,15 +82,18 @@ impl Store {
         Ok(changes)
     }
 
-    /// The largest id that `images` had when an earlier version of it was restored; that version knows nothing of it.
-    pub(super) async fn largest_id_before_restores(&self) -> Result<u64> {
-        let column = "largest_id";
-        let mut largest = 0;
-        let mut batches = self.scan(schema::CURATION_LOG, None, &[column], Some("largest_id IS NOT NULL")).await?;
+    /// The largest id that `images` had when something of it was recorded last, and the version that it had then.
+    pub(super) async fn recorded_largest_id(&self) -> Result<(u64, Option<u64>)> {
+        let columns = ["largest_id", "version_after"];
+        let (mut largest, mut version) = (0, None);
+        let known = "largest_id IS NOT NULL";
+        let mut batches = self.scan(schema::CURATION_LOG, None, &columns, Some(known)).await?;
         while let Some(batch) = batches.try_next().await? {
-            largest = largest.max(arrow::compute::max(batch.column(0).as_primitive::<UInt64Type>()).unwrap_or(0));
+            let column = |at: usize| arrow::compute::max(batch.column(at).as_primitive::<UInt64Type>());
+            largest = largest.max(column(0).unwrap_or(0));
+            version = version.max(column(1));
         }
-        Ok(largest)
+        Ok((largest, version))
     }
 
     /// What [`Self::restore`] would do.

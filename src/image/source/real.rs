@@ -20,15 +20,21 @@ impl Folders {
         let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
             return fs::canonicalize(&absolute).unwrap_or(absolute);
         };
-        match self.real.get(folder) {
-            Some(real) => real.join(name),
-            None => {
-                let real = fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
-                let path = real.join(name);
-                self.real.insert(folder.into(), real);
-                path
-            }
+        self.real(folder).join(name)
+    }
+
+    /// Where a folder, of an absolute path, really is; as it is written where it is not there.
+    pub fn real(&mut self, folder: &Path) -> &Path {
+        if !self.real.contains_key(folder) {
+            let real = fs::canonicalize(folder).unwrap_or_else(|_| folder.into());
+            self.real.insert(folder.into(), real);
         }
+        &self.real[folder]
+    }
+
+    /// The folders that were asked for, and where they really are.
+    pub fn known(&self) -> impl Iterator<Item = (&Path, &Path)> {
+        self.real.iter().map(|(folder, real)| (folder.as_path(), real.as_path()))
     }
 
     /// The same of the uri of an image, which may lie inside a file; addresses are as they are.
