@@ -29,6 +29,7 @@ mod history;
 mod identity;
 #[cfg(feature = "torch")]
 mod ingest;
+mod large;
 mod memory;
 mod migrations;
 #[cfg(feature = "torch")]
