@@ -37,6 +37,23 @@ pub(super) fn short_digest(text: &str) -> u64 {
     u64::from_le_bytes(digest)
 }
 
+/// Of texts most of which are the one before again, as splits and labels are.
+#[derive(Default)]
+struct Repeated(Option<(String, u64)>);
+
+impl Repeated {
+    fn digest(&mut self, text: &str) -> u64 {
+        if let Some((last, digest)) = &self.0
+            && last == text
+        {
+            return *digest;
+        }
+        let digest = short_digest(text);
+        self.0 = Some((text.into(), digest));
+        digest
+    }
+}
+
 /// Number of the form of the file.
 const FORMAT: u64 = 1;
 /// Rows that are read and sorted at once.
@@ -248,6 +265,7 @@ async fn read(pieces: &Pieces, group: &[Piece], folders: &mut Folders) -> Result
     let numbers = pieces.columns();
     let vectors: Vec<&str> = numbers.iter().filter(|(_, column)| column.is_vector).map(|(name, _)| &**name).collect();
     let mut entries = Vec::with_capacity(group.iter().map(|piece| piece.rows).sum());
+    let (mut label, mut split) = (Repeated::default(), Repeated::default());
     let mut batches = pieces.scan(group, &columns, &vectors).await?;
     while let Some(batch) = batches.try_next().await? {
         let column = |name: &str| batch_column(&batch, name);
@@ -271,8 +289,8 @@ async fn read(pieces: &Pieces, group: &[Piece], folders: &mut Folders) -> Result
                 row: Row {
                     id: ids.value(at),
                     content: digest(dataset, hashes.value(at)),
-                    label: labels.is_valid(at).then(|| short_digest(labels.value(at))),
-                    split: short_digest(splits.value(at)),
+                    label: labels.is_valid(at).then(|| label.digest(labels.value(at))),
+                    split: split.digest(splits.value(at)),
                     filled,
                 },
             }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::UInt64Type;
 use futures::TryStreamExt;
 use serde::{Deserialize, Serialize};
@@ -82,18 +82,28 @@ impl Store {
         Ok(changes)
     }
 
-    /// The largest id that `images` had when something of it was recorded last, and the version that it had then.
+    /// The largest id that `images` had when something of it was recorded last, and the version that it had then; of older
+    /// records, which lack it, 0 and none. Only the newest are read, as many as it takes.
     pub(super) async fn recorded_largest_id(&self) -> Result<(u64, Option<u64>)> {
-        let columns = ["largest_id", "version_after"];
-        let (mut largest, mut version) = (0, None);
-        let known = "largest_id IS NOT NULL";
-        let mut batches = self.scan(schema::CURATION_LOG, None, &columns, Some(known)).await?;
-        while let Some(batch) = batches.try_next().await? {
-            let column = |at: usize| arrow::compute::max(batch.column(at).as_primitive::<UInt64Type>());
-            largest = largest.max(column(0).unwrap_or(0));
-            version = version.max(column(1));
+        let log = self.pieces(schema::CURATION_LOG).await?;
+        for newest in log.list()?.into_iter().rev() {
+            let mut batches = log.scan(&[newest], &["largest_id", "version_after"], &[]).await?;
+            let mut found = None;
+            while let Some(batch) = batches.try_next().await? {
+                let column = |at: usize| batch.column(at).as_primitive::<UInt64Type>();
+                let known = (0..batch.num_rows()).filter(|&row| column(0).is_valid(row));
+                // a restore that was interrupted has an id and no version
+                found = known.fold(found, |found: Option<(u64, Option<u64>)>, row| {
+                    let version = column(1).is_valid(row).then(|| column(1).value(row));
+                    let (largest, latest) = found.unwrap_or_default();
+                    Some((largest.max(column(0).value(row)), latest.max(version)))
+                });
+            }
+            if let Some(found) = found {
+                return Ok(found);
+            }
         }
-        Ok((largest, version))
+        Ok((0, None))
     }
 
     /// What [`Self::restore`] would do.
