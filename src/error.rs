@@ -358,6 +358,36 @@ pub enum Error {
     UnknownCommand { name: String },
     #[error("'{typed}' is not a command: write {usage}")]
     CommandUsage { typed: String, usage: String },
+    #[error("unknown table '{name}': did you mean {meant}?")]
+    MisspelledTable { name: String, meant: String },
+    #[error("there is no column '{name}': did you mean {meant}?")]
+    MisspelledColumn { name: String, meant: String },
+    #[error(
+        "there is no column '{name}': there are {}{}", list(known),
+        if *more > 0 { format!(", and {more} more") } else { String::new() }
+    )]
+    NoSuchColumn { name: String, known: Vec<String>, more: usize },
+    #[error(
+        "'{name}' names a column of the result, which WHERE and HAVING do not see: write the expression again, or put the query \
+         into FROM and filter outside: SELECT * FROM (SELECT … AS {name} …) WHERE {name} …"
+    )]
+    AliasInWhere { name: String },
+    #[error(
+        "{function} takes numbers, and is given true and false: write {function}(CAST(… AS INT)), as for the share of rows"
+    )]
+    NumbersOfBooleans { function: String },
+    #[error("two columns of the result would have the name {name}: give one another with AS")]
+    SameColumnName { name: String },
+    #[error(
+        "{function}() in WHERE: rows are filtered before windows are computed, so write QUALIFY instead of WHERE, as in \
+         SELECT … QUALIFY {function}() OVER (…) …"
+    )]
+    WindowInWhere { function: String },
+    #[error(
+        "{text} is text and {number} is a number: compare texts, with '…' around a number or CAST({number} AS TEXT), or numbers, \
+         with CAST({text} AS DOUBLE)"
+    )]
+    TextAndNumber { text: String, number: String },
     #[error("unknown table '{name}': known are {}", list(known))]
     UnknownTable { name: String, known: Vec<String> },
     #[error(

@@ -20,7 +20,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A whole text file.
+/// A whole text file, without a byte-order mark.
 ///
 /// Errors: as [`open`]; more than `most` bytes, and what is not UTF-8.
 pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
@@ -32,7 +32,15 @@ pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
         return Err(io::Error::other(reason));
     }
     file.take(most).read_to_string(&mut text)?;
-    Ok(text)
+    Ok(without_mark(text))
+}
+
+/// A text without the byte-order mark that some editors put before it.
+pub(crate) fn without_mark(mut text: String) -> String {
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    text
 }
 
 /// Refuse what is there and is no file; what is not there is nobody's.

@@ -141,6 +141,11 @@ impl Banks {
         self.definitions.iter().any(|known| **known == *bank)
     }
 
+    /// The version of `images` that the session sees.
+    pub(crate) fn images_seen(&self) -> u64 {
+        self.images.load(Ordering::Relaxed)
+    }
+
     /// The session sees another version of `images` from now on.
     pub(crate) fn see_images(&self, version: u64) {
         self.images.store(version, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Where a command writes: results, notices and progress apart; and what it reads, where that is not a file.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,9 +15,10 @@ use crate::sql::policy::Policy;
 pub struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
-    input: Box<dyn Read + 'a>,
+    input: Box<dyn BufRead + 'a>,
     lines: Option<Box<dyn Lines + 'a>>,
     terminal: bool,
+    line_width: Option<usize>,
     program: String,
     trusted: Option<PathBuf>,
 }
@@ -31,13 +32,22 @@ impl std::fmt::Debug for Console<'_> {
 impl<'a> Console<'a> {
     /// Results to `out`, everything else to `err`; statements are read from standard input.
     pub fn new(out: &'a mut dyn Write, err: &'a mut dyn Write) -> Self {
-        let input = Box::new(std::io::stdin());
-        Self { out, err, input, lines: None, terminal: false, program: "outskirt".into(), trusted: None }
+        let input = Box::new(BufReader::new(std::io::stdin()));
+        Self {
+            out,
+            err,
+            input,
+            lines: None,
+            terminal: false,
+            line_width: None,
+            program: "outskirt".into(),
+            trusted: None,
+        }
     }
 
     /// Read statements from elsewhere than standard input.
     pub fn reading(mut self, input: impl Read + 'a) -> Self {
-        self.input = Box::new(input);
+        self.input = Box::new(BufReader::new(input));
         self
     }
 
@@ -50,6 +60,18 @@ impl<'a> Console<'a> {
     /// Results go to a terminal: binary ones are refused.
     pub fn on_terminal(mut self) -> Self {
         self.terminal = true;
+        self
+    }
+
+    /// Whether results go to a terminal: the columns that a line of it has.
+    pub(super) fn line_width(&self) -> Option<usize> {
+        let measured = || terminal_size::terminal_size_of(std::io::stdout()).map(|(columns, _)| columns.0.into());
+        if self.terminal { self.line_width.or_else(measured) } else { None }
+    }
+
+    /// A terminal whose lines have so many columns.
+    pub fn of_width(mut self, columns: usize) -> Self {
+        self.line_width = Some(columns);
         self
     }
 
@@ -95,16 +117,21 @@ impl<'a> Console<'a> {
         self.lines.take()
     }
 
-    /// All of the input.
-    pub(super) fn read_input(&mut self) -> Result<String> {
-        let mut text = String::new();
-        self.input.read_to_string(&mut text).map_err(Error::io("read", Path::new("standard input")))?;
-        Ok(text)
+    /// The next line of the input, with its end; `None` after the last.
+    pub(super) fn read_line(&mut self) -> Result<Option<String>> {
+        let mut line = String::new();
+        let read = self.input.read_line(&mut line).map_err(Error::io("read", Path::new("standard input")))?;
+        Ok((read > 0).then_some(line))
     }
 
     /// Results that are formatted already.
     pub fn bytes(&mut self, text: &[u8]) -> Result<()> {
         self.out.write_all(text).map_err(|source| Error::Output { source })
+    }
+
+    /// The stream of results.
+    pub(super) fn results(&mut self) -> &mut dyn Write {
+        self.out
     }
 
     /// Let out what the stream holds back.

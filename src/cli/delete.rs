@@ -22,7 +22,7 @@ Examples:
   outskirt delete --where \"id IN (SELECT id FROM 'junk.csv')\"")]
 pub struct Args {
     /// SQL over images; any function may be called
-    #[arg(long = "where", value_name = "SQL")]
+    #[arg(long = "where", value_name = "SQL", allow_hyphen_values = true)]
     predicate: String,
     /// Count them, and delete nothing
     #[arg(long)]

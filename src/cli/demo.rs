@@ -93,7 +93,7 @@ async fn run_experiment(args: &Args, console: &mut Console<'_>) -> Result<()> {
     let values = [("limit", "10"), ("where", "split = 'test'")].map(|(name, value)| (name.into(), value.into()));
     let top = NamedQuery::find("top_outliers")?.render(&values, session.banks())?;
     console.line(format!("\nThe images that lie furthest outside (sql/top_outliers.sql):\n\n{}", top.trim_end()))?;
-    statements::execute(&session, &top, Format::Table, console).await?;
+    statements::execute(&session, &top, Format::Table, None, console).await?;
     stages.add("top outliers by SQL", start, 0);
 
     console.line(format!(

@@ -25,7 +25,7 @@ pub struct Args {
     #[command(flatten)]
     network: Network,
     /// SQL over images: which rows; all where it is left out
-    #[arg(long = "where", value_name = "SQL")]
+    #[arg(long = "where", value_name = "SQL", allow_hyphen_values = true)]
     predicate: Option<String>,
     /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
     #[arg(long)]

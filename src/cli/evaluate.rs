@@ -22,10 +22,10 @@ pub struct Args {
     /// The bank
     bank: String,
     /// SQL over images: in-distribution images that are not in the bank
-    #[arg(long, value_name = "SQL")]
+    #[arg(long, value_name = "SQL", allow_hyphen_values = true)]
     id: String,
     /// SQL over images: one OOD set; may be given again
-    #[arg(long, required = true, value_name = "SQL")]
+    #[arg(long, required = true, value_name = "SQL", allow_hyphen_values = true)]
     ood: Vec<String>,
     /// Neighbours counted, where not the bank's own
     #[arg(long)]

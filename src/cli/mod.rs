@@ -11,6 +11,7 @@ mod backbone;
 mod bank;
 #[cfg(feature = "torch")]
 mod benchmark;
+mod completions;
 mod console;
 mod delete;
 #[cfg(feature = "torch")]
@@ -46,7 +47,7 @@ mod verify;
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 pub use console::Console;
 pub use format::Format;
@@ -57,7 +58,7 @@ use crate::error::Result;
 
 /// Out-of-distribution detection in SQL: which of these images lie outside what my model was trained on?
 #[derive(Debug, Parser)]
-#[command(name = "outskirt", version, max_term_width = 100, after_help = EXAMPLES)]
+#[command(name = "outskirt", version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     /// The database: a local folder
     #[arg(long, global = true, env = "OUTSKIRT_DB", default_value = "outskirt.db", value_name = "FOLDER")]
@@ -125,6 +126,8 @@ pub enum Command {
     /// Add, list, show and check the networks that turn images into embeddings
     #[command(subcommand)]
     Backbone(backbone::Command),
+    /// Print a script that makes a shell complete commands and options
+    Completions(completions::Args),
     /// Draw pictures, embed them, and find the ones that do not belong
     #[cfg(feature = "torch")]
     Demo(demo::Args),
@@ -168,6 +171,7 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Optimize(args) => optimize::run(args, &cli.db, console).await,
         Command::Verify(args) => verify::run(args, &cli.db, console).await,
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
+        Command::Completions(args) => completions::run(&args, Cli::command(), console),
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
         #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args, &cli.db, console).await,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::console::Console;
 use super::format::Format;
+use super::output::Rows;
 use super::{statements, table};
 use crate::error::{Error, Result};
 use crate::sql::queries::{NamedQuery, shipped};
@@ -37,6 +38,9 @@ pub struct Args {
     /// How rows are printed
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Rows of a table that are printed, or 'all'; 100 on a terminal and all elsewhere where it is left out
+    #[arg(long, value_name = "N")]
+    rows: Option<Rows>,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -48,7 +52,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
     let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
     let text = query.render(&values, session.banks())?;
-    statements::execute(&session, &text, args.format, console).await
+    statements::execute(&session, &text, args.format, args.rows, console).await
 }
 
 fn pair(parameter: &str) -> Result<(String, String)> {

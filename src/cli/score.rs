@@ -22,7 +22,7 @@ pub struct Args {
     /// The bank
     bank: String,
     /// SQL over images: which rows; all with an embedding where it is left out
-    #[arg(long = "where", value_name = "SQL")]
+    #[arg(long = "where", value_name = "SQL", allow_hyphen_values = true)]
     predicate: Option<String>,
     /// The column; BANK_score where it is left out
     #[arg(long, value_name = "COLUMN")]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::console::Console;
 use super::format::Format;
+use super::output::Rows;
 use super::{shell, statements};
 use crate::error::{Error, Result};
 use crate::regular;
@@ -38,24 +39,27 @@ pub struct Args {
     /// How rows are printed; parquet and arrow are one result, to be redirected
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Rows of a table that are printed, or 'all'; 100 on a terminal and all elsewhere where it is left out
+    #[arg(long, value_name = "N")]
+    rows: Option<Rows>,
 }
-
-/// No text of statements is longer; '-' takes what a pipe gives.
-const MAX_STATEMENTS_BYTES: u64 = 64 << 20;
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let lines = console.take_lines();
     let text = match (args.query, args.file, lines) {
         (Some(query), ..) => query,
         (None, Some(file), _) if file.as_os_str() != "-" => {
-            regular::read_text(&file, MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?
+            regular::read_text(&file, statements::MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?
         }
         (None, None, Some(mut lines)) => {
             let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
-            return shell::run(&session, db, args.format, &mut *lines, console).await;
+            return shell::run(session, db, args.format, args.rows, &mut *lines, console).await;
         }
-        (None, ..) => console.read_input()?,
+        (None, ..) => {
+            let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
+            return statements::execute_input(&session, args.format, args.rows, console).await;
+        }
     };
     let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
-    statements::execute(&session, &text, args.format, console).await
+    statements::execute(&session, &text, args.format, args.rows, console).await
 }

@@ -2,9 +2,13 @@
 
 use super::console::{Console, advance};
 use super::format::Format;
-use super::output::Output;
+use super::output::{Layout, Output, Rows};
+use super::typed::statement;
 use crate::error::Result;
 use crate::sql::session::Session;
+
+/// No file of statements is longer; standard input gives as many as it has.
+pub(super) const MAX_STATEMENTS_BYTES: u64 = 64 << 20;
 
 /// Show how far reading a large bank has come.
 pub(super) fn watch(session: &Session, console: &Console<'_>) {
@@ -21,14 +25,57 @@ pub(super) fn watch(session: &Session, console: &Console<'_>) {
 }
 
 /// Run all statements of a text and print their rows.
-pub(super) async fn execute(session: &Session, text: &str, format: Format, console: &mut Console<'_>) -> Result<()> {
+pub(super) async fn execute(
+    session: &Session,
+    text: &str,
+    format: Format,
+    rows: Option<Rows>,
+    console: &mut Console<'_>,
+) -> Result<()> {
     format.check(console.is_terminal())?;
-    let mut output = Output::new(format);
+    let mut output = Output::new(format, Layout::of(console, rows));
     watch(session, console);
-    for statement in session.parse(text)? {
-        output.print(session.run(statement).await?, console).await?;
+    statements(session, text, &mut output, console).await?;
+    notices(session, console)
+}
+
+/// The same of the console's input, each statement as soon as it has come.
+pub(super) async fn execute_input(
+    session: &Session,
+    format: Format,
+    rows: Option<Rows>,
+    console: &mut Console<'_>,
+) -> Result<()> {
+    format.check(console.is_terminal())?;
+    let mut output = Output::new(format, Layout::of(console, rows));
+    watch(session, console);
+    let (mut text, mut count) = (String::new(), 0);
+    while let Some(line) = console.read_line()? {
+        text.push_str(if count == 0 && text.is_empty() { line.trim_start_matches('\u{feff}') } else { &line });
+        while line.contains(';')
+            && let Some(end) = statement::end(&text)
+        {
+            let whole: String = text.drain(..end).collect();
+            if !statement::is_blank(&whole) {
+                count += 1;
+                statements(session, &whole, &mut output, console).await?;
+            }
+        }
+    }
+    if count == 0 || !statement::is_blank(&text) {
+        statements(session, &text, &mut output, console).await?;
     }
     notices(session, console)
+}
+
+async fn statements(session: &Session, text: &str, output: &mut Output, console: &mut Console<'_>) -> Result<()> {
+    for statement in session.parse(text)? {
+        let printed = output.print(session.run(statement).await?, console).await?;
+        if !printed.left_out.is_empty() {
+            console.notice(format!("{}: --rows all, or another --format, prints all", printed.left_out.join(", ")))?;
+        }
+    }
+    Ok(())
 }
 
 /// Say what the user should know of the banks that were used.

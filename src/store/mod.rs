@@ -37,5 +37,5 @@ pub use lock::{ReadLock, WriteLock};
 pub use optimize::Footprint;
 pub use pictures::rows_of_scans;
 pub use pieces::{Column, Piece, Pieces};
-pub use predicate::quote;
+pub use predicate::{compared_with_numbers, quote};
 pub use rows::now;

@@ -2,7 +2,7 @@
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
-use datafusion::logical_expr::{Expr, Volatility};
+use datafusion::logical_expr::{Expr, ExprSchemable, Volatility};
 use datafusion::prelude::SessionContext;
 
 use super::database::Store;
@@ -20,9 +20,10 @@ impl Store {
         let parsed = parse(predicate)?;
         // as it will stand in a filter: a comment or an AS at its end would swallow what follows
         parse(&format!("({predicate})"))?;
-        let mut changing = None;
+        let (mut changing, mut compared) = (None, None);
         parsed
             .apply(|part| {
+                compared = compared.take().or_else(|| compared_with_numbers(part, &columns));
                 if let Expr::ScalarFunction(call) = part
                     && call.func.signature().volatility != Volatility::Immutable
                 {
@@ -31,11 +32,36 @@ impl Store {
                 Ok(TreeNodeRecursion::Continue)
             })
             .map_err(explain)?;
+        if let Some((text, number)) = compared {
+            return Err(bad(Error::TextAndNumber { text, number }.to_string()));
+        }
         match changing {
             Some(name) => Err(bad(format!("{name}() gives another answer each time: write the value instead"))),
             None => Ok(()),
         }
     }
+}
+
+/// A text that is compared with a number, and the number: each value would be read as one, and the first that is none would
+/// be an error, or not, depending on which rows are read. A text that is written out stands for whatever it is compared with.
+pub fn compared_with_numbers(part: &Expr, columns: &DFSchema) -> Option<(String, String)> {
+    let is_text = |part: &Expr| {
+        let written = matches!(part, Expr::Literal(..) | Expr::Placeholder(_));
+        !written && part.get_type(columns).is_ok_and(|kind| kind.is_string())
+    };
+    let is_number = |part: &Expr| part.get_type(columns).is_ok_and(|kind| kind.is_numeric());
+    let (one, others): (&Expr, Vec<&Expr>) = match part {
+        Expr::BinaryExpr(both) if both.op.supports_propagation() => (&both.left, vec![&both.right]),
+        Expr::InList(list) => (&list.expr, list.list.iter().collect()),
+        Expr::Between(between) => (&between.expr, vec![&between.low, &between.high]),
+        _ => return None,
+    };
+    let pair = |other: &&Expr| {
+        let (text, number) = if is_text(one) { (one, *other) } else { (*other, one) };
+        (is_text(text) && is_number(number))
+            .then(|| (text.human_display().to_string(), number.human_display().to_string()))
+    };
+    others.iter().find_map(pair)
 }
 
 /// `text` as a SQL string literal.

@@ -86,3 +86,10 @@ async fn is_distinct_from_swallows_what_follows() {
     let query = "SELECT count(*) FROM pictures WHERE label IS DISTINCT FROM 'a' AND id < 3";
     is_still_wrong(query, "Utf8 AND Boolean", "1", "sql/session/statement.rs").await;
 }
+
+#[tokio::test]
+async fn a_constant_on_the_left_is_another_condition() {
+    let guard = "sql/planner/sides.rs";
+    is_still_wrong("SELECT id FROM s WHERE id >= 2 AND '2' < id ORDER BY id", "2; 3; 4; 5", "3; 4; 5", guard).await;
+    is_still_wrong("SELECT id FROM s WHERE id = 2 AND '2' = id", "", "2", guard).await;
+}

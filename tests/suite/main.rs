@@ -24,6 +24,7 @@ mod follow;
 #[cfg(feature = "torch")]
 mod fuzz;
 mod guards;
+mod hints;
 mod history;
 #[cfg(all(unix, feature = "torch"))]
 mod identity;

@@ -234,3 +234,87 @@ async fn tab_completes_names_of_the_session() {
     // in the middle of a line, only what is before the cursor counts
     assert_eq!(names.complete("", "SELECT content FROM images", 14), (7, vec!["content_hash".to_owned()]));
 }
+
+/// What the shell printed on a terminal of so many columns.
+async fn wide(db: &Path, columns: usize, text: &str) -> (String, String) {
+    let cli = Cli::parse_from(["outskirt", "--db", db.to_str().unwrap(), "sql"]);
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut console = Console::new(&mut out, &mut err).typed(typed(text)).on_terminal().of_width(columns);
+    run(cli, &mut console).await.unwrap();
+    drop(console);
+    (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+}
+
+#[tokio::test]
+async fn tables_fit_the_terminal_and_say_what_they_leave_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    calibrated(db, IndexKind::Exact).await;
+    let (out, err) = wide(db, 80, "SELECT * FROM images;").await;
+    assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
+    assert!(err.contains(" columns fit the line: \\rows all, \\x or \\pager shows more"), "{err}");
+    let (out, err) = wide(db, 80, "SELECT * FROM range(250) AS r(n);\n\\rows 3\nSELECT * FROM range(250) AS r(n);\n\\rows all\nSELECT * FROM range(250) AS r(n);").await;
+    assert_eq!(out.lines().filter(|line| line.starts_with("| ")).count(), 100 + 3 + 250 + 3, "{out}");
+    assert!(err.contains("100 of 250 rows are printed: ") && err.contains("3 of 250 rows are printed: "), "{err}");
+    assert!(err.contains("\n250 rows, ") && err.contains("\ntables have all rows\n"), "{err}");
+    let (out, _) = wide(db, 80, "\\x\nSELECT id, label, uri FROM images WHERE id = 7;\n\\x off\nSELECT 1 AS n;").await;
+    let row = "-[ row 1 ]------------------------------\nid    | 7\nlabel | NULL\nuri   | /pictures/6.png\n";
+    assert_eq!(out, format!("{row}+---+\n| n |\n+---+\n| 1 |\n+---+\n"));
+}
+
+#[tokio::test]
+async fn rows_go_into_a_file_where_they_are_wanted_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    calibrated(&db, IndexKind::Exact).await;
+    let file = folder.path().join("out [1].csv");
+    let text = format!("\\o '{0}'\nSELECT * FROM range(200) AS r(n);\n\\o\nSELECT 1 AS n;\n\\o {0}", file.display());
+    let (out, err) = plain(&db, &text).await;
+    assert_eq!(out, "n\n1\n");
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 201);
+    assert!(err.contains("error: cannot create") && err.contains("exists"), "an old file is not written over: {err}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_shell_says_when_the_database_has_moved_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let (store, _) = calibrated(db, IndexKind::Exact).await;
+    let version = store.version(outskirt::schema::IMAGES).await.unwrap();
+    let count = "SELECT count(*) AS n FROM images;";
+    // somebody else deletes a row after the shell has begun
+    let other = Session::open(&store).await.unwrap();
+    let delete = other.parse("DELETE FROM images WHERE id = 1").unwrap().pop_front().unwrap();
+    let mut delete = Some(delete);
+    let lines = format!("{count}\n{count}\n\\refresh\n{count}");
+    let mut lines = lines.lines().map(|line| Line::Text(line.to_owned())).collect::<Vec<_>>().into_iter();
+    let runtime = tokio::runtime::Handle::current();
+    let script = std::iter::from_fn(move || {
+        if lines.len() == 3
+            && let Some(delete) = delete.take()
+        {
+            std::thread::scope(|scope| {
+                scope.spawn(|| runtime.block_on(async { drop(other.run(delete).await.unwrap()) }));
+            });
+        }
+        lines.next()
+    });
+    let (out, err) = shell(db, &["--format", "csv"], script).await.unwrap();
+    assert_eq!(out, "n\n91\nn\n91\nn\n90\n");
+    let notice =
+        format!("images is at version {} by now, and this shell reads version {version}: \\refresh", version + 1);
+    assert_eq!(err.matches(&notice).count(), 1, "{err}");
+}
+
+#[tokio::test]
+async fn statements_on_standard_input_run_as_they_arrive() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    calibrated(db, IndexKind::Exact).await;
+    let cli = Cli::parse_from(["outskirt", "--db", db.to_str().unwrap(), "sql", "--format", "csv"]);
+    let text = "\u{feff}SELECT 1 AS a; SELECT ';' AS b\n;\n-- no; more\nSELECT 3 AS c;\nSELEC 4;\nSELECT 5 AS e";
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let error = run(cli, &mut Console::new(&mut out, &mut err).reading(text.as_bytes())).await.unwrap_err();
+    assert!(error.to_string().contains("SELEC"), "{error}");
+    assert_eq!(String::from_utf8(out).unwrap(), "a\n1\nb\n;\nc\n3\n", "what came before the error has run");
+}

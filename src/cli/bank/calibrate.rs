@@ -16,7 +16,7 @@ pub struct Args {
     /// The bank
     name: String,
     /// SQL over images: held-out in-distribution images, none of them in the bank
-    #[arg(long = "where", value_name = "SQL")]
+    #[arg(long = "where", value_name = "SQL", allow_hyphen_values = true)]
     predicate: String,
     /// Neighbours counted, where not the bank's own
     #[arg(long)]

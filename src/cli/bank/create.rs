@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(long)]
     backbone: String,
     /// SQL over images: the in-distribution images
-    #[arg(long = "where", value_name = "SQL")]
+    #[arg(long = "where", value_name = "SQL", allow_hyphen_values = true)]
     predicate: String,
     /// Neighbours counted where a query does not say otherwise
     #[arg(long, default_value_t = 50)]

@@ -20,10 +20,10 @@ pub struct Args {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     sample: u32,
     /// SQL over images: in-distribution images; without it those of the calibration, or else the bank's own
-    #[arg(long, value_name = "SQL")]
+    #[arg(long, value_name = "SQL", allow_hyphen_values = true)]
     id: Option<String>,
     /// SQL over images: out-of-distribution images, to see what FPR95 and AUROC lose
-    #[arg(long, value_name = "SQL")]
+    #[arg(long, value_name = "SQL", allow_hyphen_values = true)]
     ood: Option<String>,
 }
 

@@ -1,8 +1,8 @@
 //! Rows as a table for people, printed in blocks as they come.
 //!
-//! Widths come from the first block. A later block that needs more goes on under a new rule, at its own widths. Up to
-//! one block, the table is what [`arrow::util::pretty`] prints of it, but for embeddings: of those the first numbers
-//! and their count are shown.
+//! Widths come from the first block. A later block that needs more goes on under a new rule, at its own widths. Numbers stand
+//! to the right; NULL is written, so that it is told from an empty text. Of embeddings the first numbers and their count are
+//! shown. Where a line has only so many columns, texts are cut, which `…` shows, and if that is not enough columns are left out.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, FixedSizeListArray, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::writer::RowWriter;
 use crate::error::Result;
@@ -21,22 +21,58 @@ const BLOCK: usize = 1000;
 const LONG: i32 = 16;
 /// Numbers shown of those.
 const SHOWN: usize = 3;
+/// Texts are cut to this, and not shorter.
+const NARROWEST: usize = 12;
+/// What is cut off, and the columns that are left out.
+const CUT: &str = "…";
+
+/// How values are written.
+pub(super) fn options() -> FormatOptions<'static> {
+    FormatOptions::default().with_null("NULL")
+}
 
 /// The lines of a cell.
-type Cell = Vec<String>;
+pub(super) type Cell = Vec<String>;
 
 /// A table under way.
 pub(super) struct Grid {
     header: Option<Vec<Cell>>,
+    /// Whether a column's values are numbers, and stand to the right.
+    numbers: Vec<bool>,
     widths: Vec<usize>,
+    /// Columns of a line, where it has only so many.
+    line: Option<usize>,
+    /// Columns of the table that are printed; the others are left out.
+    printed: usize,
     block: Vec<Vec<Cell>>,
 }
 
 impl Grid {
-    pub(super) fn new(schema: &SchemaRef) -> Self {
+    pub(super) fn new(schema: &SchemaRef, line: Option<usize>) -> Self {
         let header: Vec<Cell> = schema.fields().iter().map(|field| lines(field.name())).collect();
-        let widths = header.iter().map(width).collect();
-        Self { header: Some(header), widths, block: Vec::new() }
+        let numbers = schema.fields().iter().map(|field| field.data_type().is_numeric()).collect();
+        let (widths, printed) = (header.iter().map(width).collect(), header.len());
+        Self { header: Some(header), numbers, widths, line, printed, block: Vec::new() }
+    }
+
+    /// Make the widths fit the line: numbers are never cut.
+    fn fit(&mut self) {
+        let Some(line) = self.line else { return };
+        let needed = |widths: &[usize]| widths.iter().map(|width| width + 3).sum::<usize>() + 1;
+        if needed(&self.widths) <= line {
+            return;
+        }
+        let natural = self.widths.clone();
+        let cut_to = |most: usize| -> Vec<usize> {
+            let cut = |(width, &is_number): (&usize, &bool)| if is_number { *width } else { (*width).min(most) };
+            natural.iter().zip(&self.numbers).map(cut).collect()
+        };
+        let longest = natural.iter().copied().max().unwrap_or(0);
+        let most = (NARROWEST..=longest).rev().find(|&most| needed(&cut_to(most)) <= line);
+        self.widths = cut_to(most.unwrap_or(NARROWEST));
+        while self.printed > 1 && needed(&self.widths[..self.printed]) + 4 > line && most.is_none() {
+            self.printed -= 1;
+        }
     }
 
     /// Print the rows that are held.
@@ -49,11 +85,12 @@ impl Grid {
                 *known = needed.max(*known);
             }
         }
+        self.fit();
         if let Some(header) = self.header.take() {
             self.rule(text);
             self.row(&header, text);
             self.rule(text);
-        } else if widened {
+        } else if widened && self.line.is_none() {
             self.rule(text);
         }
         for row in &self.block {
@@ -63,31 +100,60 @@ impl Grid {
     }
 
     fn rule(&self, text: &mut String) {
-        for width in &self.widths {
+        for width in &self.widths[..self.printed] {
             text.push('+');
             text.extend(std::iter::repeat_n('-', width + 2));
         }
-        text.push_str("+\n");
+        text.push_str(if self.is_whole() { "+\n" } else { "+---+\n" });
     }
 
     fn row(&self, cells: &[Cell], text: &mut String) {
-        let height = cells.iter().map(Vec::len).max().unwrap_or(0);
+        let printed = || cells.iter().zip(&self.widths).zip(&self.numbers).take(self.printed);
+        let height = printed().map(|((cell, _), _)| cell.len()).max().unwrap_or(0);
         for line in 0..height {
-            for (cell, width) in cells.iter().zip(&self.widths) {
-                let part = cell.get(line).map_or("", String::as_str);
+            for ((cell, &width), &is_number) in printed() {
+                let part = cut(cell.get(line).map_or("", String::as_str), width);
+                let gap = std::iter::repeat_n(' ', width - part.width());
                 text.push_str("| ");
-                text.push_str(part);
-                text.extend(std::iter::repeat_n(' ', width - part.width() + 1));
+                if is_number {
+                    text.extend(gap);
+                    text.push_str(&part);
+                } else {
+                    text.push_str(&part);
+                    text.extend(gap);
+                }
+                text.push(' ');
             }
-            text.push_str("|\n");
+            text.push_str(if self.is_whole() { "|\n" } else { "| … |\n" });
         }
     }
+
+    fn is_whole(&self) -> bool {
+        self.printed == self.widths.len()
+    }
+}
+
+/// A text that is no wider than this.
+fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
+    if text.width() <= width {
+        return text.into();
+    }
+    let mut left = width.saturating_sub(CUT.width());
+    let fits = |c: &char| {
+        let needed = c.width().unwrap_or(0);
+        let fits = needed <= left;
+        left = left.saturating_sub(needed);
+        fits
+    };
+    let mut short: String = text.chars().take_while(fits).collect();
+    short.push_str(CUT);
+    short.into()
 }
 
 impl RowWriter for Grid {
     fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<u8>> {
         let mut text = String::new();
-        let options = FormatOptions::default();
+        let options = options();
         let columns: Vec<ArrayRef> = batch.columns().iter().map(shortened).collect();
         let formatters: Vec<ArrayFormatter<'_>> =
             columns.iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
@@ -110,9 +176,13 @@ impl RowWriter for Grid {
         self.rule(&mut text);
         Ok(text.into_bytes())
     }
+
+    fn left_out(&self) -> Option<String> {
+        (!self.is_whole()).then(|| format!("{} of {} columns fit the line", self.printed, self.widths.len()))
+    }
 }
 
-fn lines(text: &str) -> Cell {
+pub(super) fn lines(text: &str) -> Cell {
     text.split('\n').map(str::to_owned).collect()
 }
 
@@ -121,12 +191,12 @@ fn width(cell: &Cell) -> usize {
 }
 
 /// Embeddings as a text of their first numbers; every other column as it is.
-fn shortened(column: &ArrayRef) -> ArrayRef {
+pub(super) fn shortened(column: &ArrayRef) -> ArrayRef {
     let list = column.as_any().downcast_ref::<FixedSizeListArray>();
     let Some(list) = list.filter(|list| list.value_length() > LONG && list.value_type().is_floating()) else {
         return Arc::clone(column);
     };
-    let options = FormatOptions::default();
+    let options = options();
     let short = |row: usize| {
         let numbers = list.value(row);
         let numbers = ArrayFormatter::try_new(&numbers, &options).ok()?;
@@ -149,12 +219,11 @@ mod tests {
         ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, StringArray, UInt64Array,
     };
     use arrow::datatypes::Float32Type;
-    use arrow::util::pretty::pretty_format_batches;
 
     use super::*;
 
     fn printed(batches: &[RecordBatch]) -> Vec<String> {
-        let mut grid = Grid::new(&batches[0].schema());
+        let mut grid = Grid::new(&batches[0].schema(), None);
         let mut parts: Vec<Vec<u8>> = batches.iter().map(|batch| grid.rows(batch).unwrap()).collect();
         parts.push(grid.end().unwrap());
         parts.into_iter().map(|part| String::from_utf8(part).unwrap()).collect()
@@ -169,12 +238,49 @@ mod tests {
     }
 
     #[test]
-    fn one_block_is_what_arrow_prints() {
+    fn numbers_stand_to_the_right_and_null_is_no_empty_text() {
         let plain = batch(vec![Some("a"), None, Some("two\nlines"), Some("日本"), Some("")]);
-        for batches in [vec![plain.clone()], vec![plain.slice(0, 0)], vec![plain.slice(0, 2), plain.slice(2, 3)]] {
-            let expected = format!("{}\n", pretty_format_batches(&batches).unwrap());
+        let expected = "\
++---+-------+-------+
+| n | name  |     s |
++---+-------+-------+
+| 0 | a     |   0.0 |
+| 1 | NULL  | 0.125 |
+| 2 | two   |  0.25 |
+|   | lines |       |
+| 3 | 日本  | 0.375 |
+| 4 |       |   0.5 |
++---+-------+-------+
+";
+        for batches in [vec![plain.clone()], vec![plain.slice(0, 2), plain.slice(2, 3)]] {
             assert_eq!(printed(&batches).concat(), expected);
         }
+        assert_eq!(
+            printed(&[plain.slice(0, 0)]).concat(),
+            "+---+------+---+\n| n | name | s |\n+---+------+---+\n+---+------+---+\n"
+        );
+    }
+
+    #[test]
+    fn a_table_fits_the_line() {
+        let long =
+            batch(vec![Some("/a/long/path/of/a/picture/that/lies/deep.png"), Some("日本日本日本日本日本日本日本")]);
+        let of = |line: usize| {
+            let mut grid = Grid::new(&long.schema(), Some(line));
+            let mut text = grid.rows(&long).unwrap();
+            text.extend(grid.end().unwrap());
+            (String::from_utf8(text).unwrap(), grid.left_out())
+        };
+        let (whole, left_out) = of(70);
+        assert!(whole.contains("| /a/long/path/of/a/picture/that/lies/deep.png |") && left_out.is_none(), "{whole}");
+        let (text, left_out) = of(40);
+        assert_eq!(left_out, None);
+        assert!(text.lines().all(|line| line.width() == 40), "{text}");
+        assert!(text.contains("| /a/long/path/of/a/pictu… |") && text.contains("| 日本日本日本日本日本日… "), "{text}");
+        // numbers are never cut
+        let (text, left_out) = of(24);
+        assert_eq!(left_out.as_deref(), Some("2 of 3 columns fit the line"));
+        assert!(text.contains("| 0 | /a/long/pat… | … |") && text.lines().all(|line| line.width() <= 24), "{text}");
     }
 
     #[test]
@@ -183,8 +289,8 @@ mod tests {
         let parts = printed(&[first.slice(0, 999), first.slice(0, 1), first.slice(0, 2), batch(vec![Some("abcdefg")])]);
         let lines: Vec<usize> = parts.iter().map(|part| part.lines().count()).collect();
         assert_eq!(lines, [0, 3 + BLOCK, 2, 2, 1]);
-        assert_eq!(parts[2], "| 0   | ab   | 0.0     |\n| 1   | ab   | 0.125   |\n");
-        assert_eq!(parts[3], "+-----+---------+---------+\n| 0   | abcdefg | 0.0     |\n");
+        assert_eq!(parts[2], "|   0 | ab   |     0.0 |\n|   1 | ab   |   0.125 |\n");
+        assert_eq!(parts[3], "+-----+---------+---------+\n|   0 | abcdefg |     0.0 |\n");
         assert_eq!(parts[4], "+-----+---------+---------+\n");
     }
 
@@ -196,12 +302,9 @@ mod tests {
         };
         let embeddings = RecordBatch::try_from_iter([("e", lists(512))]).unwrap().slice(1, 2);
         let text = printed(&[embeddings]).concat();
-        assert!(text.contains("|                                |\n| [0.0, 1.0, 2.0, … 512 numbers] |"), "{text}");
+        assert!(text.contains("| NULL                           |\n| [0.0, 1.0, 2.0, … 512 numbers] |"), "{text}");
         let pairs = RecordBatch::try_from_iter([("e", lists(2))]).unwrap();
-        assert_eq!(
-            printed(std::slice::from_ref(&pairs)).concat(),
-            format!("{}\n", pretty_format_batches(&[pairs]).unwrap())
-        );
+        assert!(printed(&[pairs]).concat().contains("| [0.0, 0.5] |\n| NULL       |\n| [0.0, 1.0] |"));
         let numbers: ArrayRef = Arc::new(Float32Array::from(vec![0.1]));
         assert_eq!(shortened(&numbers).data_type(), numbers.data_type());
     }

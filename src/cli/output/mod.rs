@@ -1,12 +1,15 @@
 //! Rows, printed by one writer per format; none of them waits for the last row.
 //!
 //! [`Output`] prints the results of statements, [`print_batch`] rows that are there already. What a writer makes are
-//! bytes; they leave through the [`Console`].
+//! bytes; they leave through the [`Console`], or go into a file.
 
 mod binary;
+mod expanded;
 mod grid;
 mod text;
 mod writer;
+
+use std::io::Write;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -18,9 +21,56 @@ use super::console::Console;
 use super::format::Format;
 use crate::error::{Error, Result};
 
-fn writer(format: Format, schema: &SchemaRef) -> Result<Box<dyn RowWriter>> {
+/// Rows that a table on a terminal has, unless it is asked for more.
+const ROWS_ON_TERMINAL: usize = 100;
+
+/// How a table is laid out for who reads it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// Columns of a line; as many as it takes where there is none.
+    pub(super) line: Option<usize>,
+    /// Rows that are printed; the others are counted.
+    pub(super) rows: Option<usize>,
+    /// A line for each column of a row.
+    pub(super) expanded: bool,
+}
+
+impl Layout {
+    /// For whatever a console prints to, and as many rows as `rows` says, where it says something.
+    pub(super) fn of(console: &Console<'_>, rows: Option<Rows>) -> Self {
+        let rows = match rows {
+            Some(Rows::All) => None,
+            Some(Rows::AtMost(rows)) => Some(rows),
+            None => console.is_terminal().then_some(ROWS_ON_TERMINAL),
+        };
+        Self { line: console.line_width(), rows, expanded: false }
+    }
+}
+
+/// How many rows of a table are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// However many there are.
+    All,
+    /// The first of them.
+    AtMost(usize),
+}
+
+impl std::str::FromStr for Rows {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            number => number.parse().map(Self::AtMost).map_err(|_| "write a number, or 'all'".into()),
+        }
+    }
+}
+
+fn writer(format: Format, layout: Layout, schema: &SchemaRef) -> Result<Box<dyn RowWriter>> {
     Ok(match format {
-        Format::Table => Box::new(grid::Grid::new(schema)),
+        Format::Table if layout.expanded => Box::new(expanded::Expanded::new(schema)),
+        Format::Table => Box::new(grid::Grid::new(schema, layout.line)),
         Format::Csv => Box::new(text::Csv::new(schema)?),
         Format::Json => Box::new(text::JsonLines),
         Format::Parquet => Box::new(binary::Parquet::new(schema)?),
@@ -28,51 +78,75 @@ fn writer(format: Format, schema: &SchemaRef) -> Result<Box<dyn RowWriter>> {
     })
 }
 
+/// What a statement gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Printed {
+    /// Its rows; `None` of a statement that gives none, such as SET.
+    pub(super) rows: Option<usize>,
+    /// What was not printed of them, for people.
+    pub(super) left_out: Vec<String>,
+}
+
 /// Prints the results of statements, one after another, in one format.
 #[derive(Debug)]
 pub(super) struct Output {
     format: Format,
+    layout: Layout,
     results: usize,
 }
 
 impl Output {
-    pub(super) fn new(format: Format) -> Self {
-        Self { format, results: 0 }
+    pub(super) fn new(format: Format, layout: Layout) -> Self {
+        Self { format, layout, results: 0 }
     }
 
-    /// Print the rows of a statement as they come. How many there were; `None` for a statement that gives none, such
-    /// as SET: it is run, and nothing printed.
+    /// Print the rows of a statement as they come; those of one that gives none, such as SET, are run, and nothing is
+    /// printed.
     pub(super) async fn print(
         &mut self,
-        mut rows: SendableRecordBatchStream,
+        rows: SendableRecordBatchStream,
         console: &mut Console<'_>,
-    ) -> Result<Option<usize>> {
+    ) -> Result<Printed> {
+        self.print_to(rows, console.results()).await
+    }
+
+    /// The same, to somewhere else than the console.
+    pub(super) async fn print_to(
+        &mut self,
+        mut rows: SendableRecordBatchStream,
+        out: &mut dyn Write,
+    ) -> Result<Printed> {
         let schema = rows.schema();
         if schema.fields().is_empty() {
             while rows.try_next().await?.is_some() {}
-            return Ok(None);
+            return Ok(Printed::default());
         }
         if self.format.is_binary() && self.results > 0 {
             return Err(Error::SecondResult { format: self.format.name() });
         }
         self.results += 1;
-        let mut writer = writer(self.format, &schema)?;
+        let failed = |source| Error::Output { source };
+        let most = self.layout.rows.filter(|_| self.format == Format::Table).unwrap_or(usize::MAX);
+        let mut writer = writer(self.format, self.layout, &schema)?;
         let mut count = 0;
         while let Some(batch) = rows.try_next().await? {
+            let printed = batch.slice(0, most.saturating_sub(count).min(batch.num_rows()));
             count += batch.num_rows();
-            console.bytes(&writer.rows(&batch)?)?;
+            if printed.num_rows() > 0 || batch.num_rows() == 0 {
+                out.write_all(&writer.rows(&printed)?).map_err(failed)?;
+            }
             // rows may come faster than they are printed, and Ctrl-C has to be heard between them
             tokio::task::yield_now().await;
         }
-        console.bytes(&writer.end()?)?;
-        console.flush()?;
-        Ok(Some(count))
+        out.write_all(&writer.end()?).and_then(|()| out.flush()).map_err(failed)?;
+        let more = (count > most).then(|| format!("{most} of {count} rows are printed"));
+        Ok(Printed { rows: Some(count), left_out: more.into_iter().chain(writer.left_out()).collect() })
     }
 }
 
 /// Print rows that are there already.
 pub(super) fn print_batch(batch: &RecordBatch, format: Format, console: &mut Console<'_>) -> Result<()> {
-    let mut writer = writer(format, &batch.schema())?;
+    let mut writer = writer(format, Layout::default(), &batch.schema())?;
     console.bytes(&writer.rows(batch)?)?;
     console.bytes(&writer.end()?)?;
     console.flush()

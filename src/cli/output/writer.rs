@@ -10,4 +10,8 @@ pub(super) trait RowWriter {
     fn rows(&mut self, batch: &RecordBatch) -> Result<Vec<u8>>;
     /// There are no more. A result without rows still shows its columns.
     fn end(&mut self) -> Result<Vec<u8>>;
+    /// What of the columns could not be printed, for people.
+    fn left_out(&self) -> Option<String> {
+        None
+    }
 }

@@ -18,10 +18,13 @@ pub(super) fn help(console: &mut Console<'_>) -> Result<()> {
         .line("A statement ends with ';', also lines later. Tab completes, Ctrl-C cancels, arrows go back in history.")
 }
 
-/// `\d`.
-pub(super) async fn relations(session: &Session, console: &mut Console<'_>) -> Result<()> {
+/// `\d`; `\dt` where only tables are wanted.
+pub(super) async fn relations(session: &Session, tables_only: bool, console: &mut Console<'_>) -> Result<()> {
     let mut lines = Vec::new();
     for relation in catalog::relations(session).await? {
+        if tables_only && relation.provider.table_type() == TableType::View {
+            continue;
+        }
         let kind = match relation.provider.table_type() {
             TableType::Base => "table",
             TableType::View => "view",

@@ -4,9 +4,11 @@
 //! begins with a backslash; `listings.rs` prints what commands list. An error is one line, and the shell goes on.
 
 mod listings;
+mod pager;
 mod terminal;
 
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,36 +16,47 @@ pub use terminal::Terminal;
 
 use super::console::Console;
 use super::format::Format;
-use super::output::Output;
-use super::statements::watch;
+use super::output::{Layout, Output, Rows};
+use super::statements::{MAX_STATEMENTS_BYTES, watch};
 use super::typed::commands::{self, Command};
 use super::typed::{Line, Lines, Names, statement};
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::sql::cancel;
 use crate::sql::session::Session;
 
 /// Run what is typed until it ends.
 pub(super) async fn run(
-    session: &Session,
+    session: Session,
     db: &Path,
     format: Format,
+    rows: Option<Rows>,
     lines: &mut dyn Lines,
     console: &mut Console<'_>,
 ) -> Result<()> {
     if format.is_binary() {
         return Err(commands::not_in_the_shell(format.name()));
     }
-    watch(session, console);
-    cancel::prepare(session);
+    watch(&session, console);
+    cancel::prepare(&session);
     console.notice(format!("outskirt {} on {}: \\? for help", env!("CARGO_PKG_VERSION"), db.display()))?;
-    let mut shell = Shell { session, format, timing: true, said: Vec::new() };
+    let mut shell = Shell {
+        session: Arc::new(session),
+        format,
+        rows,
+        expanded: false,
+        pager: false,
+        file: None,
+        timing: true,
+        said: Vec::new(),
+    };
     let mut names = Arc::default();
     let mut stale = true;
     let mut before = String::new();
     loop {
         if std::mem::take(&mut stale) {
             // a table that cannot be opened is no reason not to type
-            names = Arc::new(Names::of(session).await.unwrap_or_default());
+            names = Arc::new(Names::of(&shell.session).await.unwrap_or_default());
         }
         let line = match lines.next_line(&before, &names)? {
             Line::End => return Ok(()),
@@ -100,20 +113,25 @@ enum Next {
 }
 
 /// What commands change.
-struct Shell<'s> {
-    session: &'s Session,
+struct Shell {
+    session: Arc<Session>,
     format: Format,
+    rows: Option<Rows>,
+    expanded: bool,
+    pager: bool,
+    /// Where rows go instead of the terminal.
+    file: Option<(PathBuf, File)>,
     timing: bool,
-    /// Notices of banks that were printed already.
+    /// Notices that were printed already.
     said: Vec<String>,
 }
 
-impl Shell<'_> {
+impl Shell {
     /// Run an entry; say what is wrong with it, or that it was cancelled. Only output that nobody reads is an error.
     async fn attempt(&mut self, entry: Entry<'_>, lines: &mut dyn Lines, console: &mut Console<'_>) -> Result<Next> {
         let interrupted = lines.interrupted()?;
-        let session = self.session;
-        let done = cancel::unless(interrupted, session, async {
+        let session = Arc::clone(&self.session);
+        let done = cancel::unless(interrupted, &session, async {
             match entry {
                 Entry::Command(text) => self.command(commands::parse(text)?, console).await,
                 Entry::Statement(text) => self.statements(text, console).await.map(|()| Next::GoOn),
@@ -130,22 +148,47 @@ impl Shell<'_> {
     }
 
     async fn command(&mut self, command: Command, console: &mut Console<'_>) -> Result<Next> {
+        let on = |is_on: bool| if is_on { "on" } else { "off" };
         match command {
             Command::Help => listings::help(console)?,
-            Command::Relations => listings::relations(self.session, console).await?,
-            Command::Columns(name) => listings::columns(self.session, &name, console).await?,
-            Command::Functions(pattern) => listings::functions(self.session, pattern.as_deref(), console)?,
-            Command::Banks => listings::banks(self.session, console)?,
+            Command::Relations => listings::relations(&self.session, false, console).await?,
+            Command::Tables => listings::relations(&self.session, true, console).await?,
+            Command::Columns(name) => listings::columns(&self.session, &name, console).await?,
+            Command::Functions(pattern) => listings::functions(&self.session, pattern.as_deref(), console)?,
+            Command::Banks => listings::banks(&self.session, console)?,
             Command::Format(format) => {
                 self.format = format.unwrap_or(self.format);
                 console.notice(format!("rows are printed as {}", self.format.name()))?;
             }
-            Command::Timing(on) => {
-                self.timing = on.unwrap_or(!self.timing);
-                console.notice(format!("timing is {}", if self.timing { "on" } else { "off" }))?;
+            Command::Expanded(wanted) => {
+                self.expanded = wanted.unwrap_or(!self.expanded);
+                console.notice(format!("a line for each column is {}", on(self.expanded)))?;
+            }
+            Command::Rows(rows) => {
+                self.rows = rows.or(self.rows);
+                match Layout::of(console, self.rows).rows {
+                    Some(rows) => console.notice(format!("tables have {rows} rows at most"))?,
+                    None => console.notice("tables have all rows")?,
+                }
+            }
+            Command::Into(file) => self.redirect(file, console)?,
+            Command::Pager(wanted) => {
+                self.pager = wanted.unwrap_or(!self.pager);
+                console.notice(format!("the pager is {}", on(self.pager)))?;
+            }
+            Command::Refresh => {
+                self.session = Arc::new(self.session.again().await?);
+                watch(&self.session, console);
+                cancel::prepare(&self.session);
+                self.said.clear();
+                console.notice("this is the database as it is now; settings and prepared statements begin anew")?;
+            }
+            Command::Timing(wanted) => {
+                self.timing = wanted.unwrap_or(!self.timing);
+                console.notice(format!("timing is {}", on(self.timing)))?;
             }
             Command::Run(file) => {
-                let text = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+                let text = regular::read_text(&file, MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?;
                 self.statements(&text, console).await?;
             }
             Command::Quit => return Ok(Next::Leave),
@@ -153,20 +196,64 @@ impl Shell<'_> {
         Ok(Next::GoOn)
     }
 
+    /// Rows go into a file, which must not be there yet, or to the terminal again.
+    fn redirect(&mut self, file: Option<PathBuf>, console: &mut Console<'_>) -> Result<()> {
+        self.file = match file {
+            Some(path) => {
+                let file = File::create_new(&path).map_err(Error::io("create", &path))?;
+                console.notice(format!("rows go into {}, until \\o", path.display()))?;
+                Some((path, file))
+            }
+            None => None,
+        };
+        Ok(())
+    }
+
     async fn statements(&mut self, text: &str, console: &mut Console<'_>) -> Result<()> {
         for statement in self.session.parse(text)? {
+            if let Some(moved) = self.session.moved_on().await? {
+                self.say(
+                    format!(
+                        "images is at version {} by now, and this shell reads version {}: \\refresh",
+                        moved.latest, moved.seen
+                    ),
+                    console,
+                )?;
+            }
             let start = Instant::now();
             let rows = cancel::apart(self.session.run(statement).await?);
-            let count = Output::new(self.format).print(rows, console).await?;
+            let printed = if let Some((path, file)) = &mut self.file {
+                let layout = Layout { expanded: self.expanded, ..Layout::default() };
+                let printed = Output::new(self.format, layout).print_to(rows, file).await;
+                printed.map_err(|error| match error {
+                    Error::Output { source } => Error::io("write", path)(source),
+                    other => other,
+                })?
+            } else if self.pager && console.is_terminal() {
+                let layout = Layout { expanded: self.expanded, ..Layout::default() };
+                pager::show(Output::new(self.format, layout), rows).await?
+            } else {
+                let layout = Layout { expanded: self.expanded, ..Layout::of(console, self.rows) };
+                Output::new(self.format, layout).print(rows, console).await?
+            };
+            if !printed.left_out.is_empty() {
+                console.notice(format!("{}: \\rows all, \\x or \\pager shows more", printed.left_out.join(", ")))?;
+            }
             if self.timing {
-                console.notice(footer(count, start.elapsed()))?;
+                console.notice(footer(printed.rows, start.elapsed()))?;
             }
         }
         for notice in self.session.banks().notices() {
-            if !self.said.contains(&notice) {
-                console.notice(&notice)?;
-                self.said.push(notice);
-            }
+            self.say(notice, console)?;
+        }
+        Ok(())
+    }
+
+    /// Say something once.
+    fn say(&mut self, notice: String, console: &mut Console<'_>) -> Result<()> {
+        if !self.said.contains(&notice) {
+            console.notice(&notice)?;
+            self.said.push(notice);
         }
         Ok(())
     }

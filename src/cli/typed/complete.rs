@@ -172,7 +172,8 @@ impl Names {
             "d" => self.tables.iter().map(String::as_str).collect(),
             "df" => self.functions.iter().map(String::as_str).collect(),
             "format" => Format::TEXT.iter().map(|format| format.name()).collect(),
-            "timing" => vec!["on", "off"],
+            "timing" | "x" | "pager" => vec!["on", "off"],
+            "rows" => vec!["all"],
             _ => Vec::new(),
         };
         let found = known.into_iter().filter(|name| begins_with(name, argument)).map(str::to_owned).collect();

@@ -17,6 +17,7 @@ mod not_in;
 mod order;
 mod rule;
 mod share;
+mod sides;
 
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
@@ -38,6 +39,7 @@ pub use node::Scored;
 use not_in::ThreeValuedIn;
 pub use rule::PullScores;
 use share::ShareEmbeddings;
+use sides::ConstantsRight;
 
 use crate::bank::Banks;
 
@@ -57,6 +59,7 @@ pub(crate) fn rules(banks: &Arc<Banks>) -> Vec<Arc<dyn OptimizerRule + Send + Sy
 pub(crate) fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     let mut rules = Analyzer::new().rules;
     rules.insert(0, Arc::new(ThreeValuedIn));
+    rules.insert(0, Arc::new(ConstantsRight));
     rules
 }
 

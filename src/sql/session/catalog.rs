@@ -10,6 +10,7 @@ use datafusion::sql::TableReference;
 use datafusion::sql::parser::{DFParser, Statement};
 use serde::{Deserialize, Serialize};
 
+use super::hints;
 use super::prepared::PreparedStatements;
 use super::statement::settled;
 use crate::bank::Banks;
@@ -41,6 +42,15 @@ impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").field("store", &self.store).field("banks", &self.banks).finish_non_exhaustive()
     }
+}
+
+/// Versions of `images`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MovedOn {
+    /// The one that a session sees.
+    pub seen: u64,
+    /// The latest.
+    pub latest: u64,
 }
 
 /// One row of the table `views`.
@@ -81,6 +91,18 @@ impl Session {
         Self { context, banks, store, policy, views, prepared, committing, _held: held }
     }
 
+    /// Another session over the database as it is now, with the same policy. Settings, prepared statements and temporary
+    /// tables are not taken along.
+    pub async fn again(&self) -> Result<Self> {
+        Self::with_policy(&self.store, &self.policy).await
+    }
+
+    /// Whether `images` has moved on to a later version than the session sees.
+    pub async fn moved_on(&self) -> Result<Option<MovedOn>> {
+        let (seen, latest) = (self.banks.images_seen(), self.store.version(schema::IMAGES).await?);
+        Ok((latest > seen).then_some(MovedOn { seen, latest }))
+    }
+
     /// Whether the statement that runs is committing a change: whoever cancels it now would not know whether it was made,
     /// so it has to be waited for.
     pub fn is_committing(&self) -> bool {
@@ -116,7 +138,10 @@ impl Session {
         let statement = settled(statement)?;
         self.refuse_broken_views(&statement)?;
         self.register_versions(&statement).await?;
-        Ok(self.context.state().statement_to_plan(statement).await?)
+        let planned = self.context.state().statement_to_plan(statement.clone()).await;
+        let plan = planned.map_err(|error| self.with_hint(&statement, error))?;
+        hints::check(&plan)?;
+        Ok(plan)
     }
 
     /// Register the earlier versions of tables that a statement reads: `images@12`.

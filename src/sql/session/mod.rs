@@ -10,6 +10,7 @@ mod catalog;
 mod change;
 mod files;
 mod guard;
+mod hints;
 mod insert;
 mod prepare;
 mod prepared;
@@ -35,7 +36,7 @@ use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast;
 
-pub use catalog::Session;
+pub use catalog::{MovedOn, Session};
 pub(crate) use statement::expression;
 
 use crate::bank::Banks;
@@ -67,7 +68,9 @@ impl Session {
             // DataFusion 54 drops groups whose value is NULL (apache/datafusion#22190, #23440; tests/slt/order.slt)
             .set_bool("datafusion.optimizer.enable_topk_aggregation", false)
             // … takes DISTINCT over sorted rows with LIMIT for such a group (#25350)
-            .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false);
+            .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false)
+            // … loses a column where one of an unnested struct is all that a query selects of it
+            .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
         let reader = store.read_lock().await?;
         let banks = Arc::new(Banks::load(store).await?);
         let (runtime, spill) = spill::runtime(store.folder(), Arc::new(QueryMemory::new()))?;
