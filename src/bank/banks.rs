@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::index::{SearchOptions, Stale};
 use crate::schema;
 use crate::statistics::gaussian::Gaussian;
-use crate::store::Store;
+use crate::store::{Lease, Pin, Store};
 
 type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
 type Fitted = Arc<OnceLock<Result<Arc<Gaussian>, String>>>;
@@ -36,23 +36,33 @@ pub struct Banks {
     opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
     gaussians: Mutex<HashMap<(String, u64), Fitted>>,
     watch: Arc<OnceLock<ReadProgress>>,
+    /// What it reads later is not pruned.
+    pins: Mutex<Vec<Pin>>,
+    lease: Option<Lease>,
 }
 
 impl Banks {
-    /// Read the definitions; no calibration and no vector is read yet. Whoever begins the session holds a place among the
-    /// readers, so that what it sees is kept.
+    /// Read the definitions; no calibration and no vector is read yet. The versions that they stand for are kept as long as
+    /// the value lives.
     pub async fn load(store: &Store) -> Result<Self> {
+        let lock = store.read_lock().await?;
+        let definitions: Vec<Arc<Definition>> = list(store).await?.into_iter().map(Arc::new).collect();
+        let calibrations_version = store.version(schema::CALIBRATIONS).await?;
+        let mut pinned = vec![(schema::CALIBRATIONS.into(), calibrations_version)];
+        pinned.extend(definitions.iter().flat_map(|bank| versions_of(bank)));
         Ok(Self {
             folder: store.folder().into(),
-            definitions: list(store).await?.into_iter().map(Arc::new).collect(),
+            definitions,
             versions: Mutex::default(),
             calibrations: OnceLock::new(),
-            calibrations_version: store.version(schema::CALIBRATIONS).await?,
+            calibrations_version,
             images: store.version(schema::IMAGES).await?.into(),
             notices: Mutex::default(),
             opened: Mutex::default(),
             gaussians: Mutex::default(),
             watch: Arc::default(),
+            pins: vec![store.lease().pin(&lock, pinned)?].into(),
+            lease: Some(store.lease().clone()),
         })
     }
 
@@ -69,6 +79,8 @@ impl Banks {
             opened: Mutex::default(),
             gaussians: Mutex::default(),
             watch: Arc::default(),
+            pins: Mutex::default(),
+            lease: None,
         }
     }
 
@@ -99,7 +111,15 @@ impl Banks {
             return Ok(known);
         }
         let definition = Arc::new(on_own_thread(bare, || {
-            block_on_own_runtime(&self.folder, async |store| at_version(&store, found, version).await)
+            block_on_own_runtime(&self.folder, async |store| {
+                let lock = store.read_lock().await?;
+                let definition = at_version(&store, found, version).await?;
+                if let Some(lease) = &self.lease {
+                    let pin = lease.pin(&lock, versions_of(&definition).into())?;
+                    self.pins.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+                }
+                Ok(definition)
+            })
         })?);
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&definition));
         Ok(definition)
@@ -225,6 +245,11 @@ impl Banks {
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         of_banks.into_iter().chain(notices.iter().cloned()).collect()
     }
+}
+
+/// The versions of `images` that a bank is read from.
+fn versions_of(bank: &Definition) -> [(String, u64); 2] {
+    [bank.table_version, bank.follows()].map(|version| (schema::IMAGES.into(), version))
 }
 
 /// Take what could not be read out of what is kept.

@@ -21,8 +21,8 @@ pub struct Optimized {
     pub rebuilt: Vec<String>,
     /// Banks that are behind `images`, and so keep an older version of it.
     pub behind: Vec<Definition>,
-    /// Whether old versions were pruned: not while others read the database.
-    pub pruned: bool,
+    /// Old versions that stay because somebody reads them; `None` where none was pruned, as others were just reading.
+    pub still_read: Option<usize>,
 }
 
 /// Merge small files, leave deleted rows out of them, prune versions that are older than `keep` and that no bank stands
@@ -71,10 +71,10 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
     }
     set_tags(store).await?;
     tell("pruning old versions".into());
-    let pruned = store.prune(&lock, keep).await?;
+    let still_read = store.prune(&lock, keep).await?;
     let mut tables = Vec::new();
     for (table, before) in schema::TABLES.into_iter().zip(before) {
         tables.push((table, before, store.footprint(table).await?));
     }
-    Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, pruned })
+    Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, still_read })
 }

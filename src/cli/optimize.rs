@@ -15,8 +15,8 @@ use crate::store::Store;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 No image, id, score or bank changes. Kept are the latest version of each table, those that banks
-stand for, and those younger than --keep; while another program reads the database, none is
-pruned. Merging takes as much space for a moment as the merged files.
+stand for, those that another program is reading, and those younger than --keep. Merging takes as
+much space for a moment as the merged files.
 
 Examples:
   outskirt optimize
@@ -61,10 +61,13 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
             bank.name
         ))?;
     }
-    if !done.pruned {
-        console.notice(
-            "the database is being read by another program: old versions stay until 'outskirt optimize' runs again",
-        )?;
-    }
-    Ok(())
+    let stay = match done.still_read {
+        Some(0) => return Ok(()),
+        Some(1) => "1 old version stays".to_string(),
+        Some(versions) => format!("{versions} old versions stay"),
+        None => "old versions stay".into(),
+    };
+    console.notice(format!(
+        "the database is being read by another program: {stay} until it is done and 'outskirt optimize' runs again"
+    ))
 }

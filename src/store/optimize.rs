@@ -1,13 +1,17 @@
 //! Space given back: small files merged, what was deleted left out of them, and versions pruned that nobody needs.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use lance::Dataset;
+use lance::dataset::cleanup::CleanupPolicy;
 use lance::dataset::optimize::{CompactionOptions, compact_files_with_planner};
-use lancedb::table::OptimizeAction;
 
 use super::files::{folder_bytes, remove_unfinished};
+use super::lease;
+use super::lock::ReadLock;
+use super::manifest;
 use super::native::{dataset, lance};
 use super::pictures::{self, BoundedCompaction};
 use super::{Store, WriteLock};
@@ -76,24 +80,41 @@ impl Store {
         Ok(())
     }
 
-    /// Remove the versions of all tables that are older than `keep`, but the latest and tagged ones, and what crashed
-    /// writers left. False, and nothing is done, where others read the database: they may be at one of these versions.
-    pub async fn prune(&self, _lock: &WriteLock, keep: Duration) -> Result<bool> {
-        let older_than = TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
+    /// Remove the versions of all tables that are older than `keep`, but the latest and tagged ones and those that somebody
+    /// has pinned, and what crashed writers left. Gives the number of old versions that are pinned; `None`, and nothing is
+    /// done, where others are reading at the moment.
+    pub async fn prune(&self, _lock: &WriteLock, keep: Duration) -> Result<Option<usize>> {
+        let before = TimeDelta::from_std(keep).ok().and_then(|keep| Utc::now().checked_sub_signed(keep));
         let all = async {
+            let Some(pinned) = lease::pinned(self.folder()) else { return Ok(None) };
+            self.forget_versions();
+            let mut still_read = 0;
             for table in schema::TABLES {
-                let prune = OptimizeAction::Prune {
-                    older_than: Some(older_than),
+                let pinned = pinned.get(table).cloned().unwrap_or_default();
+                let dataset = dataset(&self.writable(table).await?).await?;
+                let tags = dataset.tags().list().await.map_err(lance)?;
+                let (latest, mut removed) = (dataset.version().version, HashSet::new());
+                for version in manifest::versions(&self.table_folder(table))? {
+                    if !pinned.contains(&version) {
+                        removed.insert(version);
+                    } else if version != latest && !tags.values().any(|tag| tag.version == version) {
+                        still_read += 1;
+                    }
+                }
+                let policy = CleanupPolicy {
+                    before_timestamp: Some(before.unwrap_or(DateTime::<Utc>::MIN_UTC)),
+                    versions: Some(removed),
                     // nobody else writes: what no version refers to was left by a crash
-                    delete_unverified: Some(true),
-                    error_if_tagged_old_versions: Some(false),
+                    delete_unverified: true,
+                    error_if_tagged_old_versions: false,
+                    ..CleanupPolicy::default()
                 };
-                self.writable(table).await?.optimize(prune).await?;
-                remove_unfinished(&self.folder().join(format!("{table}.lance")))?;
+                dataset.cleanup(policy).execute().await.map_err(lance)?;
+                remove_unfinished(&self.table_folder(table))?;
             }
-            Ok(())
+            Ok(Some(still_read))
         };
-        Ok(self.reader.alone(all).await?.is_some())
+        Ok(ReadLock::alone(self.folder(), all).await?.flatten())
     }
 }
 

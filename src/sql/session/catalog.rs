@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::schema;
 use crate::sql::policy::Policy;
 use crate::sql::spill::SpillFolder;
-use crate::store::{ReadLock, Store};
+use crate::store::Store;
 
 /// The catalog and the schema of the database's tables, among those that a session may have.
 pub(super) const SCHEMA: (&str, &str) = ("datafusion", "public");
@@ -33,8 +33,8 @@ pub struct Session {
     pub(super) prepared: Mutex<PreparedStatements>,
     /// Whether a change is past the point at which it can still be given up.
     committing: AtomicBool,
-    /// What it sees is not pruned, and what it spilled not removed.
-    pub(super) _held: (ReadLock, SpillFolder),
+    /// What it spilled is not removed.
+    pub(super) _spill: SpillFolder,
 }
 
 impl std::fmt::Debug for Session {
@@ -74,11 +74,11 @@ impl Session {
         context: SessionContext,
         banks: Arc<Banks>,
         store: Store,
-        held: (ReadLock, SpillFolder),
+        spill: SpillFolder,
         policy: Policy,
     ) -> Self {
         let (views, prepared, committing) = Default::default();
-        Self { context, banks, store, policy, views, prepared, committing, _held: held }
+        Self { context, banks, store, policy, views, prepared, committing, _spill: spill }
     }
 
     /// Whether the statement that runs is committing a change: whoever cancels it now would not know whether it was made,
