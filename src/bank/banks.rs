@@ -166,11 +166,12 @@ impl Banks {
         self.images.store(version, Ordering::Relaxed);
     }
 
-    fn add_notice(&self, notice: String) {
+    /// Something to tell whoever uses the session.
+    pub(crate) fn add_notice(&self, notice: String) {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).insert(notice);
     }
 
-    /// Refuse a bank that is behind its table, or add_notice so.
+    /// Refuse a bank that is behind its table, or say so.
     fn check_fresh(&self, bank: &Definition, options: SearchOptions) -> Result<()> {
         let images = self.images.load(Ordering::Relaxed);
         if bank.follows() >= images || !self.is_current(bank) {

@@ -26,6 +26,7 @@ mod pictures;
 mod predicate;
 mod provider;
 mod rows;
+mod upkeep;
 
 pub use change::CHOSEN_IDS_BELOW;
 pub use database::Store;
@@ -39,3 +40,4 @@ pub use optimize::Footprint;
 pub use pictures::rows_of_scans;
 pub use predicate::quote;
 pub use rows::now;
+pub use upkeep::Upkeep;

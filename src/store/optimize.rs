@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use lance::Dataset;
 use lance::dataset::cleanup::CleanupPolicy;
-use lance::dataset::optimize::{CompactionOptions, compact_files_with_planner};
+use lance::dataset::optimize::{CompactionOptions, CompactionPlanner, compact_files_with_planner};
 
 use super::files::{folder_bytes, remove_unfinished};
 use super::lease;
@@ -24,6 +24,9 @@ const COMPACTED_AT_ONCE: usize = 1024;
 /// Rows up to which fragments are merged, into ones of less than twice as many: a column that is written for some rows of
 /// a fragment is written for all of them.
 const FRAGMENT_ROWS: usize = 65_536;
+
+/// Share of a fragment's rows above which deleted ones are worth writing it anew, where nobody asked for that.
+const MOST_DELETED: f32 = 0.1;
 
 /// What a table takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -59,23 +62,29 @@ impl Store {
         self.compact_within(table, pictures::FRAGMENT_BYTES).await
     }
 
+    /// The same, where that makes the fragments fewer by `past` at least: how many there were, and are. Of fragments that are
+    /// merged with no other, those are written anew of which more than a tenth is deleted.
+    pub async fn compact_past(&self, _lock: &WriteLock, table: &str, past: usize) -> Result<Option<(usize, usize)>> {
+        let before = dataset(&self.table(table).await?).await?.count_fragments();
+        if before <= past {
+            return Ok(None);
+        }
+        let mut dataset = Dataset::clone(&*dataset(&self.writable(table).await?).await?);
+        let planner = planner(&dataset, pictures::FRAGMENT_BYTES, MOST_DELETED);
+        let plan = planner.plan(&dataset).await.map_err(lance)?;
+        let fewer: usize = plan.tasks.iter().map(|task| task.fragments.len().saturating_sub(1)).sum();
+        if fewer < past {
+            return Ok(None);
+        }
+        compact_files_with_planner(&mut dataset, None, &planner).await.map_err(lance)?;
+        Ok(Some((before, dataset.count_fragments())))
+    }
+
     /// The same, into fragments of so many bytes.
     async fn compact_within(&self, table: &str, bytes: u64) -> Result<()> {
         let mut dataset = Dataset::clone(&*dataset(&self.writable(table).await?).await?);
-        let large = dataset.schema().fields.iter().any(|field| pictures::is_large(&field.into()));
-        let options = CompactionOptions {
-            // what was deleted is gone, and not only most of it
-            materialize_deletions_threshold: 0.0,
-            batch_size: Some(pictures::rows_at_once(&dataset, COMPACTED_AT_ONCE)),
-            // pictures are read ahead by every task at once
-            num_threads: large.then_some(1),
-            io_buffer_size: large.then_some(pictures::READ_AHEAD),
-            // for what is taken apart; a merged file may be a little larger than those it is made of
-            max_bytes_per_file: Some((bytes + bytes / 8) as usize),
-            target_rows_per_fragment: FRAGMENT_ROWS,
-            ..CompactionOptions::default()
-        };
-        let planner = BoundedCompaction { options, bytes };
+        // what was deleted is gone, and not only most of it
+        let planner = planner(&dataset, bytes, 0.0);
         compact_files_with_planner(&mut dataset, None, &planner).await.map_err(lance)?;
         Ok(())
     }
@@ -116,6 +125,24 @@ impl Store {
         };
         Ok(ReadLock::alone(self.folder(), all).await?.flatten())
     }
+}
+
+/// How a table is compacted: into fragments of so many bytes, and without deleted rows in those that have a larger share of
+/// them.
+fn planner(dataset: &Dataset, bytes: u64, deleted: f32) -> BoundedCompaction {
+    let large = dataset.schema().fields.iter().any(|field| pictures::is_large(&field.into()));
+    let options = CompactionOptions {
+        materialize_deletions_threshold: deleted,
+        batch_size: Some(pictures::rows_at_once(dataset, COMPACTED_AT_ONCE)),
+        // pictures are read ahead by every task at once
+        num_threads: large.then_some(1),
+        io_buffer_size: large.then_some(pictures::READ_AHEAD),
+        // for what is taken apart; a merged file may be a little larger than those it is made of
+        max_bytes_per_file: Some((bytes + bytes / 8) as usize),
+        target_rows_per_fragment: FRAGMENT_ROWS,
+        ..CompactionOptions::default()
+    };
+    BoundedCompaction { options, bytes }
 }
 
 #[cfg(test)]

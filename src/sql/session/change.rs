@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::catalog::{Session, in_database};
 use super::statement::{SUPPORTED_CHANGES, expression, parsed};
+use crate::bank;
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{Change, WriteLock};
@@ -58,6 +59,11 @@ impl Session {
         };
         if count > 0 {
             self.store.record(&lock, before, Change { row_count: count, ..described(statement) }).await?;
+            match bank::tidy(&self.store, &lock, before).await {
+                Ok(tidied) => tidied.notices().into_iter().for_each(|notice| self.banks.add_notice(notice)),
+                // the change is made
+                Err(error) => self.banks.add_notice(format!("small files were not merged: {error}")),
+            }
             self.reregister(schema::IMAGES).await?;
         }
         Ok(count)
