@@ -39,6 +39,17 @@ pub struct Banks {
     /// What it reads later is not pruned.
     pins: Mutex<Vec<Pin>>,
     lease: Option<Lease>,
+    /// Told how many bytes the opened banks hold, whenever that has changed.
+    account: OnceLock<Account>,
+}
+
+/// Somebody who counts the memory that banks hold.
+struct Account(Box<dyn Fn(u64) + Send + Sync>);
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Account")
+    }
 }
 
 impl Banks {
@@ -63,6 +74,7 @@ impl Banks {
             watch: Arc::default(),
             pins: vec![store.lease().pin(&lock, pinned)?].into(),
             lease: Some(store.lease().clone()),
+            account: OnceLock::new(),
         })
     }
 
@@ -81,6 +93,7 @@ impl Banks {
             watch: Arc::default(),
             pins: Mutex::default(),
             lease: None,
+            account: OnceLock::new(),
         }
     }
 
@@ -201,11 +214,16 @@ impl Banks {
             let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Arc::clone(opened.entry(key).or_default())
         };
+        let mut opened_now = false;
         let bank = slot.get_or_init(|| {
+            opened_now = true;
             on_own_thread(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
                 .map(Arc::new)
                 .map_err(|error| error.to_string())
         });
+        if opened_now && let Some(account) = self.account.get() {
+            account.0(self.bytes());
+        }
         bank.clone().map_err(|reason| {
             forget(&self.opened, |there| Arc::ptr_eq(there, &slot));
             Error::BankUnreadable { bank: definition.name.clone(), reason }
@@ -230,6 +248,17 @@ impl Banks {
             forget(&self.gaussians, |there| Arc::ptr_eq(there, &slot));
             Error::BankUnreadable { bank: definition.name.clone(), reason }
         })
+    }
+
+    /// Bytes that the banks opened so far hold in the main memory, about.
+    pub fn bytes(&self) -> u64 {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.values().filter_map(|slot| slot.get()?.as_ref().ok()).map(|bank| bank.bytes()).sum()
+    }
+
+    /// Be told how many bytes that is whenever another bank was opened. Once only.
+    pub(crate) fn account(&self, account: impl Fn(u64) + Send + Sync + 'static) {
+        let _ = self.account.set(Account(Box::new(account)));
     }
 
     /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.

@@ -8,8 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt, TryStreamExt};
+use lance::dataset::{WriteMode, WriteParams};
+use lancedb::arrow::SimpleRecordBatchStream;
 use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
+use lancedb::table::WriteOptions;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -213,6 +217,22 @@ impl Store {
     /// Append rows in one commit.
     pub async fn append(&self, _lock: &WriteLock, table: &str, batch: RecordBatch) -> Result<()> {
         self.writable(table).await?.add(batch).execute().await?;
+        Ok(())
+    }
+
+    /// Append rows as they come, in one commit, in files that are not too large to be read. Where they end in an error nothing is
+    /// there.
+    pub async fn append_rows(&self, _lock: &WriteLock, table: &str, rows: SendableRecordBatchStream) -> Result<()> {
+        let schema = rows.schema();
+        let rows = SimpleRecordBatchStream { schema, stream: rows.map_err(lancedb::Error::from) };
+        let rows: lancedb::arrow::SendableRecordBatchStream = Box::pin(rows);
+        let files = WriteParams {
+            mode: WriteMode::Append,
+            max_bytes_per_file: pictures::FRAGMENT_BYTES as usize,
+            ..WriteParams::default()
+        };
+        let options = WriteOptions { lance_write_params: Some(files) };
+        self.writable(table).await?.add(rows).write_options(options).write_parallelism(1).execute().await?;
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use super::statement::settled;
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::schema;
+use crate::sql::memory::BankMemory;
 use crate::sql::policy::Policy;
 use crate::sql::spill::SpillFolder;
 use crate::store::Store;
@@ -32,7 +33,9 @@ pub struct Session {
     pub(super) views: Mutex<Views>,
     pub(super) prepared: Mutex<PreparedStatements>,
     /// Whether a change is past the point at which it can still be given up.
-    committing: AtomicBool,
+    committing: Arc<AtomicBool>,
+    /// What its banks hold, counted among what its queries gather.
+    memory: Arc<BankMemory>,
     /// What it spilled is not removed.
     pub(super) _spill: SpillFolder,
 }
@@ -78,7 +81,16 @@ impl Session {
         policy: Policy,
     ) -> Self {
         let (views, prepared, committing) = Default::default();
-        Self { context, banks, store, policy, views, prepared, committing, _spill: spill }
+        // weak: the context has the functions, and they have the banks
+        let state = context.state_weak_ref();
+        let memory = Arc::new(BankMemory::new(move || {
+            let state = state.upgrade()?;
+            let pool = Arc::clone(&state.read().runtime_env().memory_pool);
+            Some(pool)
+        }));
+        let account = Arc::clone(&memory);
+        banks.account(move |bytes| account.hold(bytes));
+        Self { memory, context, banks, store, policy, views, prepared, committing, _spill: spill }
     }
 
     /// Whether the statement that runs is committing a change: whoever cancels it now would not know whether it was made,
@@ -90,6 +102,11 @@ impl Session {
     /// From here on the statement that runs is waited for.
     pub(super) fn begin_commit(&self) {
         self.committing.store(true, Ordering::Relaxed);
+    }
+
+    /// What marks that, for who learns elsewhere that the moment has come.
+    pub(super) fn commit_mark(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.committing)
     }
 
     /// A statement begins.
@@ -114,6 +131,8 @@ impl Session {
     /// Plan a statement, or say which view of those it reads does not work.
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         let statement = settled(statement)?;
+        // another pool may be in place
+        self.memory.hold(self.banks.bytes());
         self.refuse_broken_views(&statement)?;
         self.register_versions(&statement).await?;
         Ok(self.context.state().statement_to_plan(statement).await?)
