@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::index::{SearchOptions, Stale};
 use crate::schema;
 use crate::statistics::gaussian::Gaussian;
-use crate::store::Store;
+use crate::store::{Lease, Pin, Store};
 
 type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
 type Fitted = Arc<OnceLock<Result<Arc<Gaussian>, String>>>;
@@ -36,23 +36,45 @@ pub struct Banks {
     opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
     gaussians: Mutex<HashMap<(String, u64), Fitted>>,
     watch: Arc<OnceLock<ReadProgress>>,
+    /// What it reads later is not pruned.
+    pins: Mutex<Vec<Pin>>,
+    lease: Option<Lease>,
+    /// Told how many bytes the opened banks hold, whenever that has changed.
+    account: OnceLock<Account>,
+}
+
+/// Somebody who counts the memory that banks hold.
+struct Account(Box<dyn Fn(u64) + Send + Sync>);
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Account")
+    }
 }
 
 impl Banks {
-    /// Read the definitions; no calibration and no vector is read yet. Whoever begins the session holds a place among the
-    /// readers, so that what it sees is kept.
+    /// Read the definitions; no calibration and no vector is read yet. The versions that they stand for are kept as long as
+    /// the value lives.
     pub async fn load(store: &Store) -> Result<Self> {
+        let lock = store.read_lock().await?;
+        let definitions: Vec<Arc<Definition>> = list(store).await?.into_iter().map(Arc::new).collect();
+        let calibrations_version = store.version(schema::CALIBRATIONS).await?;
+        let mut pinned = vec![(schema::CALIBRATIONS.into(), calibrations_version)];
+        pinned.extend(definitions.iter().flat_map(|bank| versions_of(bank)));
         Ok(Self {
             folder: store.folder().into(),
-            definitions: list(store).await?.into_iter().map(Arc::new).collect(),
+            definitions,
             versions: Mutex::default(),
             calibrations: OnceLock::new(),
-            calibrations_version: store.version(schema::CALIBRATIONS).await?,
+            calibrations_version,
             images: store.version(schema::IMAGES).await?.into(),
             notices: Mutex::default(),
             opened: Mutex::default(),
             gaussians: Mutex::default(),
             watch: Arc::default(),
+            pins: vec![store.lease().pin(&lock, pinned)?].into(),
+            lease: Some(store.lease().clone()),
+            account: OnceLock::new(),
         })
     }
 
@@ -69,6 +91,9 @@ impl Banks {
             opened: Mutex::default(),
             gaussians: Mutex::default(),
             watch: Arc::default(),
+            pins: Mutex::default(),
+            lease: None,
+            account: OnceLock::new(),
         }
     }
 
@@ -99,7 +124,15 @@ impl Banks {
             return Ok(known);
         }
         let definition = Arc::new(on_own_thread(bare, || {
-            block_on_own_runtime(&self.folder, async |store| at_version(&store, found, version).await)
+            block_on_own_runtime(&self.folder, async |store| {
+                let lock = store.read_lock().await?;
+                let definition = at_version(&store, found, version).await?;
+                if let Some(lease) = &self.lease {
+                    let pin = lease.pin(&lock, versions_of(&definition).into())?;
+                    self.pins.lock().unwrap_or_else(PoisonError::into_inner).push(pin);
+                }
+                Ok(definition)
+            })
         })?);
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&definition));
         Ok(definition)
@@ -151,11 +184,12 @@ impl Banks {
         self.images.store(version, Ordering::Relaxed);
     }
 
-    fn add_notice(&self, notice: String) {
+    /// Something to tell whoever uses the session.
+    pub(crate) fn add_notice(&self, notice: String) {
         self.notices.lock().unwrap_or_else(PoisonError::into_inner).insert(notice);
     }
 
-    /// Refuse a bank that is behind its table, or add_notice so.
+    /// Refuse a bank that is behind its table, or say so.
     fn check_fresh(&self, bank: &Definition, options: SearchOptions) -> Result<()> {
         let images = self.images.load(Ordering::Relaxed);
         if bank.follows() >= images || !self.is_current(bank) {
@@ -185,11 +219,16 @@ impl Banks {
             let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             Arc::clone(opened.entry(key).or_default())
         };
+        let mut opened_now = false;
         let bank = slot.get_or_init(|| {
+            opened_now = true;
             on_own_thread(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
                 .map(Arc::new)
                 .map_err(|error| error.to_string())
         });
+        if opened_now && let Some(account) = self.account.get() {
+            account.0(self.bytes());
+        }
         bank.clone().map_err(|reason| {
             forget(&self.opened, |there| Arc::ptr_eq(there, &slot));
             Error::BankUnreadable { bank: definition.name.clone(), reason }
@@ -216,6 +255,17 @@ impl Banks {
         })
     }
 
+    /// Bytes that the banks opened so far hold in the main memory, about.
+    pub fn bytes(&self) -> u64 {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.values().filter_map(|slot| slot.get()?.as_ref().ok()).map(|bank| bank.bytes()).sum()
+    }
+
+    /// Be told how many bytes that is whenever another bank was opened. Once only.
+    pub(crate) fn account(&self, account: impl Fn(u64) + Send + Sync + 'static) {
+        let _ = self.account.set(Account(Box::new(account)));
+    }
+
     /// Be told how far reading a bank above the memory limit has come: its name, rows read, all rows. Once only.
     pub fn watch(&self, watch: impl Fn(&str, usize, usize) + Send + Sync + 'static) {
         // a second watch is not an error: the first stays
@@ -230,6 +280,11 @@ impl Banks {
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         of_banks.into_iter().chain(notices.iter().cloned()).collect()
     }
+}
+
+/// The versions of `images` that a bank is read from.
+fn versions_of(bank: &Definition) -> [(String, u64); 2] {
+    [bank.table_version, bank.follows()].map(|version| (schema::IMAGES.into(), version))
 }
 
 /// Take what could not be read out of what is kept.

@@ -28,6 +28,7 @@ mod runtime;
 mod status;
 mod stream;
 mod tags;
+mod tidy;
 
 pub use banks::Banks;
 pub use build::{BankSpec, create, drop_bank};
@@ -43,3 +44,4 @@ pub use recall::{Recall, recall};
 pub use refresh::{Refreshed, churn, refresh, refresh_all};
 pub use rows::at_version;
 pub use status::{Status, status};
+pub use tidy::{Tidied, tidy};

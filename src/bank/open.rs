@@ -199,6 +199,11 @@ impl Bank {
         self.index.describe()
     }
 
+    /// Bytes that it holds in the main memory, about.
+    pub fn bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
     /// How many queries are worth asking at once.
     pub fn at_once(&self) -> usize {
         self.index.at_once()

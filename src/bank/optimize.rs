@@ -4,7 +4,8 @@ use std::fs;
 use std::time::Duration;
 
 use super::derived::{base, derived, leftover_files, make};
-use super::tags::{advance_version, set_tags};
+use super::tags::set_tags;
+use super::tidy::follow_compaction;
 use super::{Definition, list};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -21,8 +22,8 @@ pub struct Optimized {
     pub rebuilt: Vec<String>,
     /// Banks that are behind `images`, and so keep an older version of it.
     pub behind: Vec<Definition>,
-    /// Whether old versions were pruned: not while others read the database.
-    pub pruned: bool,
+    /// Old versions that stay because somebody reads them; `None` where none was pruned, as others were just reading.
+    pub still_read: Option<usize>,
 }
 
 /// Merge small files, leave deleted rows out of them, prune versions that are older than `keep` and that no bank stands
@@ -48,15 +49,11 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
         store.compact(&lock, table).await?;
     }
     store.record(&lock, images, Change::of("optimize")).await?;
-    let compacted = store.version(schema::IMAGES).await?;
-    let (mut rebuilt, mut behind) = (Vec::new(), Vec::new());
-    for bank in list(store).await? {
-        if bank.follows() != images {
-            behind.push(bank);
-            continue;
-        }
-        let bank = Definition { checked_version: Some(compacted), ..bank };
-        advance_version(store, &lock, &bank).await?;
+    let followed = follow_compaction(store, &lock, images).await?;
+    let is_behind = |bank: &Definition| followed.iter().all(|followed| followed.name != bank.name);
+    let behind: Vec<Definition> = list(store).await?.into_iter().filter(is_behind).collect();
+    let mut rebuilt = Vec::new();
+    for bank in followed {
         let mut outdated = Vec::new();
         for &which in derived(&bank)? {
             if base(store, &bank, which).await?.is_some_and(|base| base.table_version != bank.table_version) {
@@ -71,10 +68,10 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
     }
     set_tags(store).await?;
     tell("pruning old versions".into());
-    let pruned = store.prune(&lock, keep).await?;
+    let still_read = store.prune(&lock, keep).await?;
     let mut tables = Vec::new();
     for (table, before) in schema::TABLES.into_iter().zip(before) {
         tables.push((table, before, store.footprint(table).await?));
     }
-    Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, pruned })
+    Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, still_read })
 }

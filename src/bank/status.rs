@@ -32,6 +32,7 @@ impl Status {
 
 /// How all banks stand, by name.
 pub async fn status(store: &Store) -> Result<Vec<Status>> {
+    let _reading = store.read_lock().await?;
     let banks = list(store).await?;
     if banks.is_empty() {
         return Ok(Vec::new());

@@ -156,6 +156,11 @@ impl NeighborIndex for Streamed {
         Ok(near)
     }
 
+    fn bytes(&self) -> u64 {
+        // the ids, and three blocks while it is searched
+        8 * self.bank.row_count as u64 + 3 * self.block_rows as u64 * Exact::block_bytes(self.bank.dimension)
+    }
+
     fn describe(&self) -> String {
         format!("exact, {}, streamed in blocks of {} rows", self.options.instructions.name(), self.block_rows)
     }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use super::console::{Console, advance};
-use super::follow::follow;
+use super::follow::{follow, tidy};
 use super::network::Network;
 use super::summary::describe_rate;
 use crate::error::Result;
 use crate::ingest::{FillOptions, IngestSummary, fill};
+use crate::schema;
 use crate::store::Store;
 
 /// Embed the images of the database with another backbone, into its own column
@@ -34,6 +35,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
+    let before = store.version(schema::IMAGES).await?;
     let backbone = args.network.load(db, console).await?;
     let options = FillOptions { predicate: args.predicate, workers: args.network.workers() };
     let bar = console.progress("embedding images", 1);
@@ -43,7 +45,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let summary = summary?;
     console.line(describe(&backbone.manifest().name, &summary))?;
     args.network.report(&backbone, &summary, console)?;
-    if args.no_refresh { Ok(()) } else { follow(&store, console).await }
+    if !args.no_refresh {
+        follow(&store, console).await?;
+    }
+    tidy(&store, before, console).await
 }
 
 fn describe(backbone: &str, summary: &IngestSummary) -> String {

@@ -45,3 +45,23 @@ impl Format {
         Ok(())
     }
 }
+
+/// How many rows of a table are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// However many there are.
+    All,
+    /// The first of them.
+    AtMost(usize),
+}
+
+impl std::str::FromStr for Rows {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "all" => Ok(Self::All),
+            number => number.parse().map(Self::AtMost).map_err(|_| "write a number, or 'all'".into()),
+        }
+    }
+}

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::console::Console;
-use super::follow::follow;
+use super::follow::{follow, tidy};
 use super::network::Network;
 use super::summary::{describe_ingest, ingest_with_progress, report_ingest};
 use crate::error::Result;
 use crate::image::{self, KeptQuery, Selection};
 use crate::ingest::{IngestOptions, Metadata};
+use crate::schema;
 use crate::store::Store;
 
 /// Parameters that a notice names.
@@ -90,6 +91,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     }
     let backbone = args.network.load(db, console).await?;
     let store = Store::create(db).await?;
+    let before = store.version(schema::IMAGES).await?;
     let options = IngestOptions {
         dataset: args.dataset,
         split: args.split,
@@ -102,5 +104,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     console.line(describe_ingest(&options, &summary))?;
     report_ingest(&options, &summary, console)?;
     args.network.report(&backbone, &summary, console)?;
-    if args.no_refresh { Ok(()) } else { follow(&store, console).await }
+    if !args.no_refresh {
+        follow(&store, console).await?;
+    }
+    tidy(&store, before, console).await
 }

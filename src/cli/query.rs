@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::console::Console;
-use super::format::Format;
-use super::output::Rows;
+use super::format::{Format, Rows};
 use super::{statements, table};
 use crate::error::{Error, Result};
 use crate::sql::queries::{NamedQuery, shipped};

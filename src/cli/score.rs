@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use super::console::{Console, advance};
+use super::follow::tidy;
 use crate::bank::keep_scores;
 use crate::error::Result;
+use crate::schema;
 use crate::store::Store;
 
 /// Keep a bank's scores as a column of images; only rows that are new or stale are computed
@@ -31,6 +33,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
+    let before = store.version(schema::IMAGES).await?;
     let bar = console.progress("scoring", 1);
     let tell = |done, all| advance(&bar, done, all);
     let kept = keep_scores(&store, &args.bank, args.predicate.as_deref(), args.into.as_deref(), tell).await;
@@ -39,5 +42,6 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     console.line(format!(
         "bank {}: {} scores written to images.{} (k = {}, version {}), {} were up to date",
         kept.bank.name, kept.computed, kept.column, kept.bank.k, kept.bank.table_version, kept.fresh
-    ))
+    ))?;
+    tidy(&store, before, console).await
 }

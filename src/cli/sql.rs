@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::console::Console;
-use super::format::Format;
-use super::output::Rows;
+use super::format::{Format, Rows};
 use super::{shell, statements};
 use crate::error::{Error, Result};
 use crate::regular;

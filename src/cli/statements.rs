@@ -1,8 +1,8 @@
 //! Statements of SQL, run one after another, and their rows printed.
 
 use super::console::{Console, advance};
-use super::format::Format;
-use super::output::{Layout, Output, Rows};
+use super::format::{Format, Rows};
+use super::output::{Layout, Output};
 use super::typed::statement;
 use crate::error::Result;
 use crate::sql::session::Session;

@@ -33,6 +33,7 @@ pub async fn restore(store: &Store, version: u64) -> Result<Restored> {
 
 /// What [`restore`] would do.
 pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
+    let _reading = store.read_lock().await?;
     let restored = store.restored(version).await?;
     let then = store.provider(schema::IMAGES, Some(version)).await?.schema();
     for bank in bank::list(store).await? {

@@ -359,6 +359,10 @@ impl NeighborIndex for Hnsw {
         self.expanded(k, || (0..queries.len()).into_par_iter().map(one).collect())
     }
 
+    fn bytes(&self) -> u64 {
+        self.index.memory_usage() as u64
+    }
+
     fn describe(&self) -> String {
         format!("hnsw, {:?}", self.options.storage).to_lowercase()
     }

@@ -48,6 +48,11 @@ pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
         usize::MAX
     }
 
+    /// Bytes that it holds in the main memory, about; none where they lie elsewhere.
+    fn bytes(&self) -> u64 {
+        0
+    }
+
     /// How it searches, in words.
     fn describe(&self) -> String;
 }

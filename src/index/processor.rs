@@ -90,6 +90,12 @@ impl NeighborIndex for Processor {
         (BLOCK / (self.exact.len() * self.exact.dimension()).max(1)).max(LEAST_QUERIES)
     }
 
+    fn bytes(&self) -> u64 {
+        let (n, d) = (self.exact.len() as u64, self.exact.dimension() as u64);
+        // an id, a code of a byte per number and what belongs to it; and the numbers, where they are not in their file
+        n * (d + 60) + if self.exact.is_in_file() { 0 } else { 4 * n * d }
+    }
+
     fn describe(&self) -> String {
         let place = if self.exact.is_in_file() { ", rows in their file" } else { "" };
         format!("exact, {}{place}", self.exact.describe())

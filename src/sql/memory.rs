@@ -1,11 +1,15 @@
 //! How much memory queries may take: a share of what is free when they ask for it.
 //!
-//! What sorts, joins, groups and metrics gather is counted here, by DataFusion. Banks are not: what one takes is not free any
-//! more, and so the share becomes smaller. Operators that can spill share evenly, as in DataFusion's own `FairSpillPool`, whose
-//! size is fixed. `SET datafusion.runtime.memory_limit` puts a limit of the user's in place of this.
+//! What sorts, joins, groups and metrics gather is counted here, by DataFusion. Operators that can spill share evenly, as in
+//! DataFusion's own `FairSpillPool`, whose size is fixed. `SET datafusion.runtime.memory_limit` puts a limit of the user's in
+//! place of this.
+//!
+//! The banks that a session has opened are counted too ([`BankMemory`]), so that what sorts beside them spills earlier. They are
+//! never refused here (`outskirt.memory_limit` bounds a bank), and count for half of the limit at most: what is left is enough
+//! for a query that could run without them.
 
 use std::fmt::{self, Display, Formatter};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use datafusion::common::{DataFusionError, Result};
@@ -17,6 +21,48 @@ use crate::store::memory;
 const SHARE: usize = 2;
 /// What is free is asked for again after so long.
 const MEASURED_FOR: Duration = Duration::from_millis(100);
+
+/// Part of the limit that banks may count for.
+const BANKS_SHARE: usize = 2;
+
+/// What a session's banks take of the pool that its queries have now.
+pub(super) struct BankMemory {
+    pool: Box<FindPool>,
+    /// The pool, and what is reserved in it.
+    reserved: Mutex<Option<(Arc<dyn MemoryPool>, MemoryReservation)>>,
+}
+
+type FindPool = dyn Fn() -> Option<Arc<dyn MemoryPool>> + Send + Sync;
+
+impl BankMemory {
+    /// `pool` finds the one that the session has now; none where it has ended.
+    pub(super) fn new(pool: impl Fn() -> Option<Arc<dyn MemoryPool>> + Send + Sync + 'static) -> Self {
+        Self { pool: Box::new(pool), reserved: Mutex::default() }
+    }
+
+    /// Count that so many bytes are held. Another pool may be in place since the last time: the user has set a limit.
+    pub(super) fn hold(&self, bytes: u64) {
+        if let Some(pool) = (self.pool)() {
+            self.hold_in(pool, bytes);
+        }
+    }
+
+    fn hold_in(&self, pool: Arc<dyn MemoryPool>, bytes: u64) {
+        let mut reserved = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, reservation) = match reserved.take() {
+            Some(kept) if Arc::ptr_eq(&kept.0, &pool) => reserved.insert(kept),
+            _ => {
+                let reservation = MemoryConsumer::new("the banks").register(&pool);
+                reserved.insert((Arc::clone(&pool), reservation))
+            }
+        };
+        let most = match pool.memory_limit() {
+            MemoryLimit::Finite(limit) => limit / BANKS_SHARE,
+            _ => usize::MAX,
+        };
+        reservation.resize(usize::try_from(bytes).unwrap_or(usize::MAX).min(most));
+    }
+}
 
 /// The pool of a session.
 #[derive(Debug)]
@@ -134,7 +180,6 @@ impl MemoryPool for QueryMemory {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
@@ -163,5 +208,26 @@ mod tests {
         assert!(join.try_grow(1).is_err());
         join.free();
         assert_eq!(pool.reserved(), 0);
+    }
+
+    #[test]
+    fn banks_leave_less_to_sorts_and_never_less_than_half() {
+        use datafusion::execution::memory_pool::FairSpillPool;
+        let banks = BankMemory::new(|| None);
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(8 << 20));
+        let sort = |pool| MemoryConsumer::new("sort").with_can_spill(true).register(pool);
+        banks.hold_in(Arc::clone(&pool), 3 << 20);
+        let spilling = sort(&pool);
+        assert!(spilling.try_grow((5 << 20) + 1).is_err());
+        spilling.try_grow(5 << 20).unwrap();
+        drop(spilling);
+        // larger than all there is: it is not refused, and a sort still has half
+        banks.hold_in(Arc::clone(&pool), 1 << 40);
+        sort(&pool).try_grow(4 << 20).unwrap();
+        assert_eq!(pool.reserved(), 4 << 20);
+        // another limit: what was counted is counted there
+        let other: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(1 << 20));
+        banks.hold_in(Arc::clone(&other), 1000);
+        assert_eq!((pool.reserved(), other.reserved()), (0, 1000));
     }
 }

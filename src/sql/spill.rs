@@ -2,20 +2,17 @@
 //! behind for ever.
 //!
 //! Each session has a folder of its own within, and holds a lock on it; one that nobody holds is removed by the next session.
+//! The folder around them is locked while one is made and while what is left is removed, so that none is seen before it is held.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 
 use crate::error::{Error, Result};
-
-/// A folder that was just made may not be locked yet.
-const JUST_MADE: Duration = Duration::from_secs(60);
 
 /// Keeps a session's folder from being removed, and removes the one around it where it was the last.
 #[derive(Debug)]
@@ -27,8 +24,10 @@ pub(super) struct SpillFolder {
 impl Drop for SpillFolder {
     fn drop(&mut self) {
         self.locks.clear();
-        // not where another session has one
-        let _ = fs::remove_dir(&self.parent);
+        if let Some(_held) = hold(&self.parent) {
+            // not where another session has one
+            let _ = fs::remove_dir(&self.parent);
+        }
     }
 }
 
@@ -36,7 +35,11 @@ impl Drop for SpillFolder {
 /// database is read-only, that is the system's for temporary files. What nobody holds is removed.
 pub(super) fn runtime(database: &Path, pool: Arc<dyn MemoryPool>) -> Result<(Arc<RuntimeEnv>, SpillFolder)> {
     let parent = database.join("spill");
-    remove_left(&parent);
+    let _ = fs::create_dir(&parent);
+    let held = hold(&parent);
+    if held.is_some() {
+        remove_left(&parent);
+    }
     let build = |mode| {
         let disk = DiskManagerBuilder::default().with_mode(mode);
         RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&pool)).with_disk_manager_builder(disk).build_arc()
@@ -53,13 +56,35 @@ pub(super) fn runtime(database: &Path, pool: Arc<dyn MemoryPool>) -> Result<(Arc
     Ok((runtime, SpillFolder { parent, locks }))
 }
 
+/// The folder around all, locked; `None` where it is not there, or cannot be locked.
+fn hold(parent: &Path) -> Option<File> {
+    loop {
+        let folder = File::open(parent).ok()?;
+        // whoever else has it does not have it for long
+        folder.lock().ok()?;
+        if identity(folder.metadata().ok()?) == identity(fs::metadata(parent).ok()?) {
+            return Some(folder);
+        }
+        // it was removed while we waited, and made anew
+    }
+}
+
+/// What tells a folder from another of the same name.
+#[cfg(unix)]
+fn identity(folder: fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (folder.dev(), folder.ino())
+}
+
+/// Elsewhere folders cannot be locked.
+#[cfg(not(unix))]
+fn identity(_: fs::Metadata) {}
+
 /// Remove the folders of processes that are gone.
 fn remove_left(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > JUST_MADE));
-        if old && File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
+        if File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
             // what is in use or not ours stays
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -68,8 +93,6 @@ fn remove_left(parent: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use datafusion::execution::memory_pool::UnboundedMemoryPool;
 
     use super::*;
@@ -82,7 +105,6 @@ mod tests {
         for folder in [&left, &held] {
             fs::create_dir_all(folder).unwrap();
             fs::write(folder.join("rows"), "x").unwrap();
-            File::open(folder).unwrap().set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
         }
         let running = File::open(&held).unwrap();
         running.try_lock_shared().unwrap();
@@ -97,5 +119,25 @@ mod tests {
         drop(running);
         drop(session());
         assert!(!parent.exists());
+    }
+
+    /// Sessions that begin and end at once: none takes another's folder for one that was left.
+    #[test]
+    fn sessions_that_begin_together_keep_their_folders() {
+        let database = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20 {
+                        let session = runtime(database.path(), Arc::new(UnboundedMemoryPool::default())).unwrap();
+                        let [folder] = session.0.disk_manager.temp_dir_paths().try_into().unwrap();
+                        assert!(folder.is_dir(), "{}", folder.display());
+                        std::thread::yield_now();
+                        assert!(folder.is_dir(), "{}", folder.display());
+                    }
+                });
+            }
+        });
+        assert!(!database.path().join("spill").exists());
     }
 }

@@ -1,22 +1,31 @@
 //! An open database: its connections and locks, and what is done to any table of it.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
+use datafusion::execution::SendableRecordBatchStream;
 use futures::{Stream, StreamExt, TryStreamExt};
+use lance::dataset::{WriteMode, WriteParams};
+use lancedb::arrow::SimpleRecordBatchStream;
 use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
+use lancedb::table::WriteOptions;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::lease::Lease;
 use super::lock::{ReadLock, WriteLock};
 use super::native::{dataset, lance};
 use super::{durable, manifest, pictures, provider, rows};
 use crate::error::{Error, Result};
 use crate::schema;
+
+/// Tables at versions that are kept open.
+const KEPT_VERSIONS: usize = 8;
 
 /// An open database.
 #[derive(Clone)]
@@ -24,7 +33,9 @@ pub struct Store {
     folder: PathBuf,
     pub(super) reads: lancedb::Connection,
     pub(super) writes: lancedb::Connection,
-    pub(super) reader: Arc<ReadLock>,
+    lease: Lease,
+    /// Tables at versions that were named, the latest last: versions do not change, and reading one is not cheap.
+    versions: Arc<Mutex<VecDeque<(String, u64, lancedb::Table)>>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -37,12 +48,10 @@ impl Store {
     /// The database in a folder, whatever is in it.
     pub(super) async fn unchecked(folder: &Path) -> Result<Self> {
         let (reads, writes) = (durable::reading(folder).await?, durable::writing(folder).await?);
-        let is_database = folder.join(format!("{}.lance", schema::SCHEMA_MIGRATIONS)).is_dir();
         for table in schema::TABLES {
             manifest::check_latest(table, &folder.join(format!("{table}.lance")))?;
         }
-        let reader = Arc::new(ReadLock::join(folder, is_database).await?);
-        Ok(Self { folder: folder.into(), reads, writes, reader })
+        Ok(Self { folder: folder.into(), reads, writes, lease: Lease::new(folder), versions: Arc::default() })
     }
 
     /// The database's folder.
@@ -65,9 +74,16 @@ impl Store {
         WriteLock::take(&self.folder)
     }
 
-    /// A place of one's own among the readers: versions of tables are not pruned while it is held, by this program either.
+    /// Versions of tables are not pruned while it is held, by this program either. Whoever reads for longer than a command
+    /// takes pins what it reads under it ([`Self::lease`]).
     pub async fn read_lock(&self) -> Result<ReadLock> {
-        ReadLock::join(&self.folder, true).await
+        let is_database = self.table_folder(schema::SCHEMA_MIGRATIONS).is_dir();
+        ReadLock::join(&self.folder, is_database).await
+    }
+
+    /// The versions that this program has pinned.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     pub(super) async fn table(&self, name: &str) -> Result<lancedb::Table> {
@@ -76,11 +92,31 @@ impl Store {
 
     /// A table at a version, or at its latest.
     pub(super) async fn table_at(&self, name: &str, version: Option<u64>) -> Result<lancedb::Table> {
-        let table = self.table(name).await?;
-        if let Some(version) = version {
-            manifest::opened(name, &self.table_folder(name), table.checkout(version)).await?;
+        let Some(version) = version else { return self.table(name).await };
+        let known = |kept: &VecDeque<(String, u64, lancedb::Table)>| {
+            kept.iter().find(|(table, at, _)| table == name && *at == version).map(|(.., table)| table.clone())
+        };
+        if let Some(table) = known(&self.kept_versions()) {
+            return Ok(table);
         }
+        let table = self.table(name).await?;
+        manifest::opened(name, &self.table_folder(name), table.checkout(version)).await?;
+        let mut kept = self.kept_versions();
+        kept.push_back((name.into(), version, table.clone()));
+        if kept.len() > KEPT_VERSIONS {
+            kept.pop_front();
+        }
+        drop(kept);
         Ok(table)
+    }
+
+    fn kept_versions(&self) -> MutexGuard<'_, VecDeque<(String, u64, lancedb::Table)>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Versions may be gone.
+    pub(super) fn forget_versions(&self) {
+        self.kept_versions().clear();
     }
 
     /// A table whose commits reach the disk before they are reported.
@@ -88,15 +124,13 @@ impl Store {
         manifest::opened(name, &self.table_folder(name), self.writes.open_table(name).execute()).await
     }
 
-    /// A table for DataFusion, read-only, pinned to its latest version or the one given.
+    /// A table for DataFusion, read-only, at its latest version or the one given, which is not pruned while the value lives.
     pub async fn provider(&self, table: &str, version: Option<u64>) -> Result<Arc<dyn TableProvider>> {
-        let table = self.table(table).await?;
-        let version = match version {
-            Some(version) => version,
-            None => table.version().await?,
-        };
-        table.checkout(version).await?;
-        provider::read_only(table).await
+        let lock = self.read_lock().await?;
+        // as it is opened it stays: our connection for reading looks for nothing later
+        let opened = self.table_at(table, version).await?;
+        let pin = self.lease.pin(&lock, vec![(table.into(), opened.version().await?)])?;
+        provider::read_only(opened, pin).await
     }
 
     /// The current version of a table.
@@ -144,6 +178,7 @@ impl Store {
         columns: &[&str],
         filter: Option<&str>,
     ) -> Result<Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>> {
+        let lock = self.read_lock().await?;
         let table = self.table_at(table, version).await?;
         let options = QueryExecutionOptions::default();
         if pictures::has_large(&*table.schema().await?, columns) {
@@ -152,22 +187,25 @@ impl Store {
             if let Some(filter) = filter {
                 scanner.filter(filter).map_err(lance)?;
             }
-            return Ok(scanner.try_into_stream().await.map_err(lance)?.map_err(lance).boxed());
+            let batches = scanner.try_into_stream().await.map_err(lance)?.map_err(lance);
+            return Ok(held(batches, lock).boxed());
         }
         let mut query = table.query().select(Select::columns(columns));
         if let Some(filter) = filter {
             query = query.only_if(filter);
         }
-        Ok(query.execute_with_options(options).await?.map_err(Error::from).boxed())
+        Ok(held(query.execute_with_options(options).await?.map_err(Error::from), lock).boxed())
     }
 
     /// Number of rows of a table.
     pub async fn count(&self, table: &str) -> Result<usize> {
+        let _lock = self.read_lock().await?;
         Ok(self.table(table).await?.count_rows(None).await?)
     }
 
     /// Number of rows of a table for which a predicate (SQL) holds.
     pub async fn count_where(&self, table: &str, predicate: &str) -> Result<usize> {
+        let _lock = self.read_lock().await?;
         Ok(self.table(table).await?.count_rows(Some(predicate.into())).await?)
     }
 
@@ -179,6 +217,22 @@ impl Store {
     /// Append rows in one commit.
     pub async fn append(&self, _lock: &WriteLock, table: &str, batch: RecordBatch) -> Result<()> {
         self.writable(table).await?.add(batch).execute().await?;
+        Ok(())
+    }
+
+    /// Append rows as they come, in one commit, in files that are not too large to be read. Where they end in an error nothing is
+    /// there.
+    pub async fn append_rows(&self, _lock: &WriteLock, table: &str, rows: SendableRecordBatchStream) -> Result<()> {
+        let schema = rows.schema();
+        let rows = SimpleRecordBatchStream { schema, stream: rows.map_err(lancedb::Error::from) };
+        let rows: lancedb::arrow::SendableRecordBatchStream = Box::pin(rows);
+        let files = WriteParams {
+            mode: WriteMode::Append,
+            max_bytes_per_file: pictures::FRAGMENT_BYTES as usize,
+            ..WriteParams::default()
+        };
+        let options = WriteOptions { lance_write_params: Some(files) };
+        self.writable(table).await?.add(rows).write_options(options).write_parallelism(1).execute().await?;
         Ok(())
     }
 
@@ -231,4 +285,11 @@ impl Store {
         }
         self.upsert(lock, table, on, batch, true).await
     }
+}
+
+/// Batches that are not taken away while they are read.
+pub(super) fn held<S: Stream>(batches: S, lock: ReadLock) -> impl Stream<Item = S::Item> + use<S> {
+    batches.inspect(move |_| {
+        let _held = &lock;
+    })
 }

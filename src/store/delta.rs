@@ -4,13 +4,17 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use futures::{Stream, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use lance::Dataset;
 use lance::dataset::transaction::Operation;
 
 use super::Store;
+use super::database::held;
 use super::native::{dataset, lance};
 use crate::error::Result;
+
+/// Versions whose makers are read at once.
+const READ_AT_ONCE: usize = 16;
 
 /// Fragments of a version that another version does not have as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +46,21 @@ impl Store {
     /// has written.
     pub async fn is_linear(&self, table: &str, from: u64, to: u64) -> Result<bool> {
         let dataset = self.dataset(table, to).await?;
-        for version in from + 1..=to {
-            match dataset.read_transaction_by_version(version).await {
-                Ok(Some(made))
-                    if !matches!(made.operation, Operation::Restore { .. } | Operation::Overwrite { .. }) => {}
-                _ => return Ok(false),
+        let made_by_writing = |version| {
+            let dataset = Arc::clone(&dataset);
+            async move {
+                match dataset.read_transaction_by_version(version).await {
+                    Ok(Some(made)) => {
+                        !matches!(made.operation, Operation::Restore { .. } | Operation::Overwrite { .. })
+                    }
+                    _ => false,
+                }
+            }
+        };
+        let mut versions = stream::iter(from + 1..=to).map(made_by_writing).buffer_unordered(READ_AT_ONCE);
+        while let Some(is_made_by_writing) = versions.next().await {
+            if !is_made_by_writing {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -59,6 +73,7 @@ impl Store {
         columns: &[&str],
         filter: Option<&str>,
     ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
+        let lock = self.read_lock().await?;
         let dataset = self.dataset(&fragments.table, fragments.version).await?;
         let own = dataset.fragments().iter().filter(|fragment| fragments.ids.contains(&fragment.id)).cloned().collect();
         let mut scanner = dataset.scan();
@@ -66,7 +81,7 @@ impl Store {
         if let Some(filter) = filter {
             scanner.filter(filter).map_err(lance)?;
         }
-        Ok(scanner.try_into_stream().await.map_err(lance)?.map_err(lance))
+        Ok(held(scanner.try_into_stream().await.map_err(lance)?.map_err(lance), lock))
     }
 
     async fn dataset(&self, table: &str, version: u64) -> Result<Arc<Dataset>> {

@@ -125,9 +125,8 @@ impl Store {
     ///
     /// Errors: one that it cannot answer, for want of a column.
     pub async fn count_at(&self, version: u64, predicate: &str) -> Result<usize> {
-        let table = self.table(schema::IMAGES).await?;
-        table.checkout(version).await?;
-        Ok(table.count_rows(Some(predicate.into())).await?)
+        let _lock = self.read_lock().await?;
+        Ok(self.table_at(schema::IMAGES, Some(version)).await?.count_rows(Some(predicate.into())).await?)
     }
 
     /// Datasets and uris of the images that an earlier version has and the current one does not.

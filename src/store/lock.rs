@@ -1,11 +1,11 @@
-//! Who is at work in a database, by advisory locks on two files of its folder: one writer at a time, and readers that
-//! nobody takes files away from.
+//! Who is at work in a database, by advisory locks on two files of its folder: one writer at a time, and those who read while
+//! nothing may be pruned. What is read for longer is [`super::lease`]'s.
 //!
 //! The operating system holds a lock for the open file, so a process that dies gives it back.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::regular;
@@ -54,9 +54,8 @@ fn has_no_locks(error: &std::io::Error) -> bool {
     error.kind() == ErrorKind::Unsupported || matches!(error.raw_os_error(), Some(ENOSYS | ENOLCK))
 }
 
-/// A place among the readers of a database, held as long as the value lives: versions they may be reading are not
-/// pruned meanwhile. Where the folder is read-only, or on a file system without locks, there is none, and nothing can be
-/// pruned either.
+/// Nothing is pruned in a database while the value lives. Where the folder is read-only and holds no such file, or on a file
+/// system without locks, there is none, and nothing can be pruned either.
 #[derive(Debug)]
 pub struct ReadLock {
     file: Option<File>,
@@ -68,29 +67,55 @@ impl Drop for ReadLock {
     }
 }
 
+/// The file that whoever prunes locks alone, and whoever must not be pruned under locks beside others.
+fn readers_file(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join("readers.lock");
+    regular::check_path(&path).map_err(Error::io("open", &path))?;
+    Ok(path)
+}
+
+/// Open it. NFS grants a shared lock to who may read the file, and the exclusive one to who may write it.
+fn open_readers(path: &Path, create: bool) -> std::io::Result<File> {
+    OpenOptions::new().create(create).truncate(false).read(true).write(true).open(path)
+}
+
 impl ReadLock {
-    /// Join the readers of the database in `folder`, after a pruning in progress. Nothing is left in a folder that is
-    /// no database.
+    /// Keep the database in `folder` from being pruned, after a pruning in progress. Nothing is left in a folder that is no
+    /// database.
     pub(super) async fn join(folder: &Path, is_database: bool) -> Result<Self> {
-        let path = folder.join("readers.lock");
-        regular::check_path(&path).map_err(Error::io("open", &path))?;
-        // NFS grants a shared lock to who may read the file, and the exclusive one to who may write it
-        let writing = OpenOptions::new().create(is_database).truncate(false).read(true).write(true).open(&path);
-        let Ok(file) = writing.or_else(|_| File::open(&path)) else { return Ok(Self { file: None }) };
-        let waiting = tokio::task::spawn_blocking(move || file.lock_shared().map(|()| file));
-        match waiting.await.map_err(std::io::Error::other).flatten() {
+        let path = readers_file(folder)?;
+        let opened = open_readers(&path, is_database).or_else(|_| File::open(&path));
+        let Ok(file) = opened else { return Ok(Self { file: None }) };
+        let locked = match file.try_lock_shared() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let waiting = tokio::task::spawn_blocking(move || file.lock_shared().map(|()| file));
+                waiting.await.map_err(std::io::Error::other).flatten()
+            }
+        };
+        match locked {
             Ok(file) => Ok(Self { file: Some(file) }),
             Err(error) if has_no_locks(&error) => Ok(Self { file: None }),
             Err(error) => Err(Error::io("lock", &path)(error)),
         }
     }
 
-    /// Run `work` while nobody else reads and nobody begins to; `None`, without running it, where somebody does.
-    pub(super) async fn alone<T>(&self, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
-        let Some(file) = &self.file else { return Ok(None) };
-        let done = if file.try_lock().is_ok() { Some(work.await) } else { None };
-        file.lock_shared().map_err(Error::io("lock", Path::new("readers.lock")))?;
-        done.transpose()
+    /// The same without waiting; `None` while somebody prunes.
+    pub(super) fn try_join(folder: &Path) -> Option<Self> {
+        let path = readers_file(folder).ok()?;
+        let file = open_readers(&path, true).or_else(|_| File::open(&path)).ok()?;
+        file.try_lock_shared().is_ok().then_some(Self { file: Some(file) })
+    }
+
+    /// Run `work` while nobody holds such a lock and nobody gets one; `None`, without running it, where somebody does.
+    pub(super) async fn alone<T>(folder: &Path, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+        let Ok(file) = open_readers(&readers_file(folder)?, true) else { return Ok(None) };
+        let alone = Self { file: Some(file) };
+        match alone.file.as_ref().map(File::try_lock) {
+            Some(Ok(())) => work.await.map(Some),
+            _ => Ok(None),
+        }
     }
 }
 

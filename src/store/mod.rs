@@ -1,7 +1,7 @@
 //! The database: Lance tables in one local folder, behind one wall. `lancedb` is named in this room alone.
 //!
 //! Promises: a write is one Lance commit, so a crash leaves it whole or absent; one program writes at a time
-//! ([`WriteLock`]); reads pin the version they begin with, and it is not taken away from them; a write that is
+//! ([`WriteLock`]); what is read is not taken away meanwhile, what a session reads ([`Lease`]) as long as it lives; a write that is
 //! reported has reached the disk. Knows tables, columns and versions; not for what
 //! they mean: banks, scores and SQL live elsewhere.
 
@@ -14,6 +14,7 @@ mod durable;
 mod embedding_columns;
 mod files;
 mod history;
+mod lease;
 mod lock;
 mod manifest;
 pub mod memory;
@@ -26,6 +27,7 @@ mod pieces;
 mod predicate;
 mod provider;
 mod rows;
+mod upkeep;
 
 pub use change::CHOSEN_IDS_BELOW;
 pub use database::Store;
@@ -33,9 +35,11 @@ pub use ddl::planned_column;
 pub use delta::Fragments;
 pub use embedding_columns::EmbeddingColumn;
 pub use history::{Change, Restored};
+pub use lease::{Lease, Pin};
 pub use lock::{ReadLock, WriteLock};
 pub use optimize::Footprint;
 pub use pictures::rows_of_scans;
 pub use pieces::{Column, Piece, Pieces};
 pub use predicate::{compared_with_numbers, quote};
 pub use rows::now;
+pub use upkeep::Upkeep;

@@ -1,13 +1,17 @@
 //! Space given back: small files merged, what was deleted left out of them, and versions pruned that nobody needs.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use lance::Dataset;
-use lance::dataset::optimize::{CompactionOptions, compact_files_with_planner};
-use lancedb::table::OptimizeAction;
+use lance::dataset::cleanup::CleanupPolicy;
+use lance::dataset::optimize::{CompactionOptions, CompactionPlanner, compact_files_with_planner};
 
 use super::files::{folder_bytes, remove_unfinished};
+use super::lease;
+use super::lock::ReadLock;
+use super::manifest;
 use super::native::{dataset, lance};
 use super::pictures::{self, BoundedCompaction};
 use super::{Store, WriteLock};
@@ -20,6 +24,9 @@ const COMPACTED_AT_ONCE: usize = 1024;
 /// Rows up to which fragments are merged, into ones of less than twice as many: a column that is written for some rows of
 /// a fragment is written for all of them.
 const FRAGMENT_ROWS: usize = 65_536;
+
+/// Share of a fragment's rows above which deleted ones are worth writing it anew, where nobody asked for that.
+const MOST_DELETED: f32 = 0.1;
 
 /// What a table takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,46 +62,87 @@ impl Store {
         self.compact_within(table, pictures::FRAGMENT_BYTES).await
     }
 
+    /// The same, where that makes the fragments fewer by `past` at least: how many there were, and are. Of fragments that are
+    /// merged with no other, those are written anew of which more than a tenth is deleted.
+    pub async fn compact_past(&self, _lock: &WriteLock, table: &str, past: usize) -> Result<Option<(usize, usize)>> {
+        let before = dataset(&self.table(table).await?).await?.count_fragments();
+        if before <= past {
+            return Ok(None);
+        }
+        let mut dataset = Dataset::clone(&*dataset(&self.writable(table).await?).await?);
+        let planner = planner(&dataset, pictures::FRAGMENT_BYTES, MOST_DELETED);
+        let plan = planner.plan(&dataset).await.map_err(lance)?;
+        let fewer: usize = plan.tasks.iter().map(|task| task.fragments.len().saturating_sub(1)).sum();
+        if fewer < past {
+            return Ok(None);
+        }
+        compact_files_with_planner(&mut dataset, None, &planner).await.map_err(lance)?;
+        Ok(Some((before, dataset.count_fragments())))
+    }
+
     /// The same, into fragments of so many bytes.
     async fn compact_within(&self, table: &str, bytes: u64) -> Result<()> {
         let mut dataset = Dataset::clone(&*dataset(&self.writable(table).await?).await?);
-        let large = dataset.schema().fields.iter().any(|field| pictures::is_large(&field.into()));
-        let options = CompactionOptions {
-            // what was deleted is gone, and not only most of it
-            materialize_deletions_threshold: 0.0,
-            batch_size: Some(pictures::rows_at_once(&dataset, COMPACTED_AT_ONCE)),
-            // pictures are read ahead by every task at once
-            num_threads: large.then_some(1),
-            io_buffer_size: large.then_some(pictures::READ_AHEAD),
-            // for what is taken apart; a merged file may be a little larger than those it is made of
-            max_bytes_per_file: Some((bytes + bytes / 8) as usize),
-            target_rows_per_fragment: FRAGMENT_ROWS,
-            ..CompactionOptions::default()
-        };
-        let planner = BoundedCompaction { options, bytes };
+        // what was deleted is gone, and not only most of it
+        let planner = planner(&dataset, bytes, 0.0);
         compact_files_with_planner(&mut dataset, None, &planner).await.map_err(lance)?;
         Ok(())
     }
 
-    /// Remove the versions of all tables that are older than `keep`, but the latest and tagged ones, and what crashed
-    /// writers left. False, and nothing is done, where others read the database: they may be at one of these versions.
-    pub async fn prune(&self, _lock: &WriteLock, keep: Duration) -> Result<bool> {
-        let older_than = TimeDelta::from_std(keep).unwrap_or(TimeDelta::MAX);
+    /// Remove the versions of all tables that are older than `keep`, but the latest and tagged ones and those that somebody
+    /// has pinned, and what crashed writers left. Gives the number of old versions that are pinned; `None`, and nothing is
+    /// done, where others are reading at the moment.
+    pub async fn prune(&self, _lock: &WriteLock, keep: Duration) -> Result<Option<usize>> {
+        let before = TimeDelta::from_std(keep).ok().and_then(|keep| Utc::now().checked_sub_signed(keep));
         let all = async {
+            let Some(pinned) = lease::pinned(self.folder()) else { return Ok(None) };
+            self.forget_versions();
+            let mut still_read = 0;
             for table in schema::TABLES {
-                let prune = OptimizeAction::Prune {
-                    older_than: Some(older_than),
+                let pinned = pinned.get(table).cloned().unwrap_or_default();
+                let dataset = dataset(&self.writable(table).await?).await?;
+                let tags = dataset.tags().list().await.map_err(lance)?;
+                let (latest, mut removed) = (dataset.version().version, HashSet::new());
+                for version in manifest::versions(&self.table_folder(table))? {
+                    if !pinned.contains(&version) {
+                        removed.insert(version);
+                    } else if version != latest && !tags.values().any(|tag| tag.version == version) {
+                        still_read += 1;
+                    }
+                }
+                let policy = CleanupPolicy {
+                    before_timestamp: Some(before.unwrap_or(DateTime::<Utc>::MIN_UTC)),
+                    versions: Some(removed),
                     // nobody else writes: what no version refers to was left by a crash
-                    delete_unverified: Some(true),
-                    error_if_tagged_old_versions: Some(false),
+                    delete_unverified: true,
+                    error_if_tagged_old_versions: false,
+                    ..CleanupPolicy::default()
                 };
-                self.writable(table).await?.optimize(prune).await?;
-                remove_unfinished(&self.folder().join(format!("{table}.lance")))?;
+                dataset.cleanup(policy).execute().await.map_err(lance)?;
+                remove_unfinished(&self.table_folder(table))?;
             }
-            Ok(())
+            Ok(Some(still_read))
         };
-        Ok(self.reader.alone(all).await?.is_some())
+        Ok(ReadLock::alone(self.folder(), all).await?.flatten())
     }
+}
+
+/// How a table is compacted: into fragments of so many bytes, and without deleted rows in those that have a larger share of
+/// them.
+fn planner(dataset: &Dataset, bytes: u64, deleted: f32) -> BoundedCompaction {
+    let large = dataset.schema().fields.iter().any(|field| pictures::is_large(&field.into()));
+    let options = CompactionOptions {
+        materialize_deletions_threshold: deleted,
+        batch_size: Some(pictures::rows_at_once(dataset, COMPACTED_AT_ONCE)),
+        // pictures are read ahead by every task at once
+        num_threads: large.then_some(1),
+        io_buffer_size: large.then_some(pictures::READ_AHEAD),
+        // for what is taken apart; a merged file may be a little larger than those it is made of
+        max_bytes_per_file: Some((bytes + bytes / 8) as usize),
+        target_rows_per_fragment: FRAGMENT_ROWS,
+        ..CompactionOptions::default()
+    };
+    BoundedCompaction { options, bytes }
 }
 
 #[cfg(test)]

@@ -14,14 +14,16 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use lancedb::table::datafusion::{BaseTableAdapter, MetadataEraserExec};
 
+use super::lease::Pin;
 use super::native::{dataset, lance};
 use super::pictures;
 use crate::error::{Error, Result};
 use crate::schema;
 
-pub(super) async fn read_only(table: lancedb::Table) -> Result<Arc<dyn TableProvider>> {
+/// A table at the version that `pin` keeps.
+pub(super) async fn read_only(table: lancedb::Table, pin: Pin) -> Result<Arc<dyn TableProvider>> {
     let inner = BaseTableAdapter::try_new(table.base_table().clone()).await?;
-    Ok(Arc::new(ReadOnly { table, inner }))
+    Ok(Arc::new(ReadOnly { table, inner, _pin: pin }))
 }
 
 /// Whether Lance can evaluate this part of a filter: it has neither the session's functions nor its settings, so
@@ -45,6 +47,7 @@ fn is_built_in(part: &Expr) -> bool {
 struct ReadOnly {
     table: lancedb::Table,
     inner: BaseTableAdapter,
+    _pin: Pin,
 }
 
 impl ReadOnly {

@@ -39,11 +39,14 @@ mod networks;
 mod pixels;
 mod planner;
 mod queries;
+#[cfg(unix)]
+mod readers;
 #[cfg(feature = "torch")]
 mod reference;
 mod refresh;
 mod refusals;
 mod sanity;
+mod scale;
 mod scores;
 mod server;
 mod shell;

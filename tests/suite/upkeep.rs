@@ -117,3 +117,99 @@ async fn what_is_wrong_is_named() {
     let error = outskirt(db, &["verify", "--repair"]).await.unwrap_err();
     assert!(error.contains("1 problem in the database at") && !error.contains("--repair"), "{error}");
 }
+
+/// So many images of no embedding, each in a commit of its own.
+async fn insert(db: &Path, images: std::ops::Range<u32>) -> String {
+    let row = |image| {
+        format!(
+            "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES ('new', '', '/{image}', 1, 1, '')"
+        )
+    };
+    let statements: Vec<String> = images.map(row).collect();
+    outskirt(db, &["sql", &statements.join("; "), "--format", "csv"]).await.unwrap().1
+}
+
+async fn fragments(db: &Path, table: &str) -> usize {
+    outskirt::store::Store::open(db).await.unwrap().footprint(table).await.unwrap().fragments
+}
+
+#[tokio::test]
+async fn small_files_are_merged_without_being_asked_and_nothing_else_changes() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(calibrated(db, IndexKind::Hnsw(Storage::F32)).await);
+    let (said, _) = outskirt(db, &["optimize", "--automatic", "off"]).await.unwrap();
+    assert_eq!(said, "by itself: files are not merged; every 1000 versions are told, and none is pruned\n");
+    assert_eq!(insert(db, 0..6).await, "");
+    assert_eq!(fragments(db, "images").await, 7);
+    outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    let scores = "SELECT id, knn_ood_score(toy, 'circle') AS s, is_ood(toy, 'circle') AS o FROM images ORDER BY id";
+    let before = csv(db, scores).await;
+    let (said, _) = outskirt(db, &["optimize", "--automatic", "5"]).await.unwrap();
+    assert!(said.starts_with("by itself: files of a table are merged where that leaves 5 fewer; "), "{said}");
+
+    // beside a bank that is current: it stays so
+    let (_, told) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(told.contains("images: its 7 files were merged into 1 ('outskirt optimize --automatic off'"), "{told}");
+    assert_eq!(fragments(db, "images").await, 1);
+    let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();
+    assert!(listed.contains(" current ") && listed.contains(" 0.0 % "), "{listed}");
+    assert_eq!(csv(db, scores).await, before);
+    // and beside one that is behind, in a session, time after time
+    let told = insert(db, 10..22).await;
+    assert!(told.contains("images: its ") && fragments(db, "images").await <= 6, "{told}");
+    assert!(fragments(db, "curation_log").await <= 6);
+    // what was written since is read through the compaction, and no index is made anew
+    csv(db, "DELETE FROM images WHERE id = 3; UPDATE images SET split = 'train' WHERE id = 61").await;
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.starts_with("bank circle: 1 embeddings added, 1 removed, 0 changed; 40 now"), "{said}");
+    assert!(!said.contains("made anew"), "{said}");
+    outskirt(db, &["verify"]).await.unwrap();
+    // every version is kept, and changes are taken back through it
+    let store = outskirt::store::Store::open(db).await.unwrap();
+    let versions = store.versions("images").await.unwrap();
+    assert_eq!(versions.len() as u64, versions[versions.len() - 1]);
+    for gone in ["update", "delete", "insert"] {
+        let (said, _) = outskirt(db, &["undo"]).await.unwrap();
+        assert!(said.starts_with(&format!("undone: {gone}")), "{said}");
+    }
+    assert_eq!(csv(db, "SELECT count(*) AS n FROM images").await, "n\n108\n");
+}
+
+#[tokio::test]
+async fn many_versions_are_told_and_pruned_only_where_the_user_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(calibrated(db, IndexKind::Exact).await);
+    let versions = async || outskirt::store::Store::open(db).await.unwrap().versions("images").await.unwrap().len();
+    let first = versions().await;
+    outskirt(db, &["optimize", "--automatic-versions", "10"]).await.unwrap();
+    let told = insert(db, 0..10).await;
+    assert!(told.starts_with("images has 10 versions that can be restored: ") && told.lines().count() == 1, "{told}");
+    assert_eq!(versions().await, first + 10);
+    let (said, _) = outskirt(db, &["optimize", "--automatic-keep", "1s"]).await.unwrap();
+    assert!(said.contains("with every 10 versions those older than 1s are pruned"), "{said}");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let told = insert(db, 10..20).await;
+    assert!(told.starts_with("older versions were pruned: images has "), "{told}");
+    assert!(versions().await < first + 20);
+    outskirt(db, &["verify"]).await.unwrap();
+    let error = outskirt(db, &["optimize", "--automatic", "1"]).await.unwrap_err();
+    assert!(error.contains("it is a number, 2 or more, or 'off'"), "{error}");
+}
+
+#[tokio::test]
+async fn a_change_is_done_also_where_files_cannot_be_merged() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(calibrated(db, IndexKind::Exact).await);
+    outskirt(db, &["optimize", "--automatic", "2"]).await.unwrap();
+    for k in ["3", "4", "6"] {
+        outskirt(db, &["bank", "calibrate", "circle", "--k", k, "--where", "split = 'val'"]).await.unwrap();
+    }
+    let data = std::fs::read_dir(db.join("calibrations.lance/data")).unwrap().flatten();
+    std::fs::remove_file(data.map(|file| file.path()).min().unwrap()).unwrap();
+    let told = insert(db, 0..1).await;
+    assert!(told.starts_with("small files were not merged: ") && told.lines().count() == 1, "{told}");
+    assert_eq!(csv(db, "SELECT count(*) AS n FROM images").await, "n\n92\n");
+}

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::bank;
 use crate::cli::console::Console;
-use crate::cli::follow::describe;
+use crate::cli::follow::{describe, tidy};
 use crate::error::Result;
+use crate::schema;
 use crate::store::Store;
 
 /// Arguments of `bank refresh`.
@@ -32,6 +33,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = Store::open(db).await?;
+    let before = store.version(schema::IMAGES).await?;
     let done = match &args.name {
         Some(name) => vec![bank::refresh(&store, name).await],
         None => bank::refresh_all(&store).await?.into_iter().map(|(_, refreshed)| refreshed).collect(),
@@ -51,5 +53,5 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
             printed?;
         }
     }
-    Ok(())
+    tidy(&store, before, console).await
 }

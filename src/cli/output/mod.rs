@@ -18,7 +18,7 @@ use futures::TryStreamExt;
 
 use self::writer::RowWriter;
 use super::console::Console;
-use super::format::Format;
+use super::format::{Format, Rows};
 use crate::error::{Error, Result};
 
 /// Rows that a table on a terminal has, unless it is asked for more.
@@ -44,26 +44,6 @@ impl Layout {
             None => console.is_terminal().then_some(ROWS_ON_TERMINAL),
         };
         Self { line: console.line_width(), rows, expanded: false }
-    }
-}
-
-/// How many rows of a table are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
-    /// However many there are.
-    All,
-    /// The first of them.
-    AtMost(usize),
-}
-
-impl std::str::FromStr for Rows {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "all" => Ok(Self::All),
-            number => number.parse().map(Self::AtMost).map_err(|_| "write a number, or 'all'".into()),
-        }
     }
 }
 

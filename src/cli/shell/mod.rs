@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 pub use terminal::Terminal;
 
 use super::console::Console;
-use super::format::Format;
-use super::output::{Layout, Output, Rows};
+use super::format::{Format, Rows};
+use super::output::{Layout, Output};
 use super::statements::{MAX_STATEMENTS_BYTES, watch};
 use super::typed::commands::{self, Command};
 use super::typed::{Line, Lines, Names, statement};

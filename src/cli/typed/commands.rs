@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::format::Format;
-use crate::cli::output::Rows;
+use crate::cli::format::{Format, Rows};
 use crate::error::{Error, Result};
 
 /// A command as `\?` lists it.

@@ -16,9 +16,10 @@ use super::statement::settled;
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::schema;
+use crate::sql::memory::BankMemory;
 use crate::sql::policy::Policy;
 use crate::sql::spill::SpillFolder;
-use crate::store::{ReadLock, Store};
+use crate::store::Store;
 
 /// The catalog and the schema of the database's tables, among those that a session may have.
 pub(super) const SCHEMA: (&str, &str) = ("datafusion", "public");
@@ -33,9 +34,11 @@ pub struct Session {
     pub(super) views: Mutex<Views>,
     pub(super) prepared: Mutex<PreparedStatements>,
     /// Whether a change is past the point at which it can still be given up.
-    committing: AtomicBool,
-    /// What it sees is not pruned, and what it spilled not removed.
-    pub(super) _held: (ReadLock, SpillFolder),
+    committing: Arc<AtomicBool>,
+    /// What its banks hold, counted among what its queries gather.
+    memory: Arc<BankMemory>,
+    /// What it spilled is not removed.
+    pub(super) _spill: SpillFolder,
 }
 
 impl std::fmt::Debug for Session {
@@ -84,11 +87,20 @@ impl Session {
         context: SessionContext,
         banks: Arc<Banks>,
         store: Store,
-        held: (ReadLock, SpillFolder),
+        spill: SpillFolder,
         policy: Policy,
     ) -> Self {
         let (views, prepared, committing) = Default::default();
-        Self { context, banks, store, policy, views, prepared, committing, _held: held }
+        // weak: the context has the functions, and they have the banks
+        let state = context.state_weak_ref();
+        let memory = Arc::new(BankMemory::new(move || {
+            let state = state.upgrade()?;
+            let pool = Arc::clone(&state.read().runtime_env().memory_pool);
+            Some(pool)
+        }));
+        let account = Arc::clone(&memory);
+        banks.account(move |bytes| account.hold(bytes));
+        Self { memory, context, banks, store, policy, views, prepared, committing, _spill: spill }
     }
 
     /// Another session over the database as it is now, with the same policy. Settings, prepared statements and temporary
@@ -114,6 +126,11 @@ impl Session {
         self.committing.store(true, Ordering::Relaxed);
     }
 
+    /// What marks that, for who learns elsewhere that the moment has come.
+    pub(super) fn commit_mark(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.committing)
+    }
+
     /// A statement begins.
     pub(super) fn running(&self) -> Running<'_> {
         Running(self)
@@ -136,10 +153,12 @@ impl Session {
     /// Plan a statement, or say which view of those it reads does not work.
     pub(super) async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         let statement = settled(statement)?;
+        // another pool may be in place
+        self.memory.hold(self.banks.bytes());
         self.refuse_broken_views(&statement)?;
         self.register_versions(&statement).await?;
         let planned = self.context.state().statement_to_plan(statement.clone()).await;
-        let plan = planned.map_err(|error| self.with_hint(&statement, error))?;
+        let plan = planned.map_err(|error| hints::explained(&self.context, &statement, error))?;
         hints::check(&plan)?;
         Ok(plan)
     }

@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::catalog::{Session, in_database};
 use super::statement::{SUPPORTED_CHANGES, expression, parsed};
+use crate::bank;
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{Change, WriteLock};
@@ -28,7 +29,7 @@ impl Session {
     pub async fn count_where(&self, predicate: &str) -> Result<u64> {
         let query = over_images("SELECT count(*) FROM images WHERE true", predicate)?;
         let count = self.columns(self.plan(Statement::Statement(Box::new(query))).await?).await?;
-        Ok(count[0].as_primitive::<Int64Type>().value(0) as u64)
+        Ok(count.columns[0].as_primitive::<Int64Type>().value(0) as u64)
     }
 
     /// Carry out a change of rows of `images`, and count them.
@@ -58,6 +59,11 @@ impl Session {
         };
         if count > 0 {
             self.store.record(&lock, before, Change { row_count: count, ..described(statement) }).await?;
+            match bank::tidy(&self.store, &lock, before).await {
+                Ok(tidied) => tidied.notices().into_iter().for_each(|notice| self.banks.add_notice(notice)),
+                // the change is made
+                Err(error) => self.banks.add_notice(format!("small files were not merged: {error}")),
+            }
             self.reregister(schema::IMAGES).await?;
         }
         Ok(count)
@@ -70,7 +76,8 @@ impl Session {
             columns.push(Expr::Column(Column::from((qualifier, field))));
         }
         let plan = LogicalPlanBuilder::from(rows).project(columns)?.build()?;
-        let mut columns = self.columns(plan).await?.into_iter();
+        let gathered = self.columns(plan).await?;
+        let mut columns = gathered.columns.iter().cloned();
         let mut next = || columns.next().ok_or(Error::EmptyQuery);
         let (ids, images) = (next()?, [next()?, next()?, next()?]);
         self.begin_commit();

@@ -6,57 +6,55 @@ use datafusion::common::utils::datafusion_strsim::levenshtein;
 use datafusion::common::{DFSchema, DataFusionError, SchemaError};
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 
-use super::catalog::Session;
 use crate::error::{Error, Result};
 use crate::store::compared_with_numbers;
 
 /// Columns that are listed where none has a name like the one that is not there.
 const LISTED: usize = 20;
 
-impl Session {
-    /// An error of planning a statement, with a hint where there is one.
-    pub(super) fn with_hint(&self, statement: &Statement, error: DataFusionError) -> Error {
-        if let Some(function) = given_booleans(&error.to_string()) {
-            return Error::NumbersOfBooleans { function: function.into() };
-        }
-        match error.find_root() {
-            DataFusionError::SchemaError(found, _) => match found.as_ref() {
-                SchemaError::FieldNotFound { field, valid_fields } => {
-                    let names: Vec<String> = valid_fields.iter().map(|column| column.name.clone()).collect();
-                    return unknown_column(statement, &field.name, names);
-                }
-                _ => Error::from(error),
-            },
-            DataFusionError::Plan(message) => {
-                if let Some(table) = message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found")) {
-                    let name = table.rsplit('.').next().unwrap_or(table);
-                    return self.unknown_table(name);
-                }
-                if let Some(rest) = message.strip_prefix("Projections require unique expression names")
-                    && let Some(name) = rest.split('"').nth(1)
-                {
-                    return Error::SameColumnName { name: name.into() };
-                }
-                Error::from(error)
+/// An error of planning a statement, with a hint where there is one.
+pub(super) fn explained(context: &SessionContext, statement: &Statement, error: DataFusionError) -> Error {
+    if let Some(function) = given_booleans(&error.to_string()) {
+        return Error::NumbersOfBooleans { function: function.into() };
+    }
+    match error.find_root() {
+        DataFusionError::SchemaError(found, _) => match found.as_ref() {
+            SchemaError::FieldNotFound { field, valid_fields } => {
+                let names: Vec<String> = valid_fields.iter().map(|column| column.name.clone()).collect();
+                return unknown_column(statement, &field.name, names);
             }
             _ => Error::from(error),
+        },
+        DataFusionError::Plan(message) => {
+            if let Some(table) = message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found")) {
+                let name = table.rsplit('.').next().unwrap_or(table);
+                return unknown_table(context, name);
+            }
+            if let Some(rest) = message.strip_prefix("Projections require unique expression names")
+                && let Some(name) = rest.split('"').nth(1)
+            {
+                return Error::SameColumnName { name: name.into() };
+            }
+            Error::from(error)
         }
+        _ => Error::from(error),
     }
+}
 
-    fn unknown_table(&self, name: &str) -> Error {
-        let state = self.context.state();
-        let defaults = &state.config_options().catalog;
-        let provider = state.catalog_list().catalog(&defaults.default_catalog);
-        let schema = provider.and_then(|catalog| catalog.schema(&defaults.default_schema));
-        let mut known = schema.map(|schema| schema.table_names()).unwrap_or_default();
-        known.retain(|known| !known.contains('@'));
-        known.sort();
-        match nearest(name, &known) {
-            Some(meant) => Error::MisspelledTable { name: name.into(), meant },
-            None => Error::UnknownTable { name: name.into(), known },
-        }
+fn unknown_table(context: &SessionContext, name: &str) -> Error {
+    let state = context.state();
+    let defaults = &state.config_options().catalog;
+    let provider = state.catalog_list().catalog(&defaults.default_catalog);
+    let schema = provider.and_then(|catalog| catalog.schema(&defaults.default_schema));
+    let mut known = schema.map(|schema| schema.table_names()).unwrap_or_default();
+    known.retain(|known| !known.contains('@'));
+    known.sort();
+    match nearest(name, &known) {
+        Some(meant) => Error::MisspelledTable { name: name.into(), meant },
+        None => Error::UnknownTable { name: name.into(), known },
     }
 }
 

@@ -1,10 +1,11 @@
 //! INSERT INTO images: the rows of a query, with what is left out filled in.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, TimestampNanosecondArray, UInt64Array, new_null_array};
-use arrow::datatypes::{Field, TimestampNanosecondType, UInt64Type};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampNanosecondArray, UInt64Array, new_null_array};
+use arrow::datatypes::{Field, SchemaRef, TimestampNanosecondType, UInt64Type};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::sql::parser::Statement;
@@ -37,31 +38,31 @@ impl Session {
         let fields = given.iter().map(|name| table.field_with_name(name).cloned());
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
         let Some(source) = &insert.source else { return Err(Error::EmptyQuery) };
-        let values = self.values(ast::Statement::Query(source.clone()), &fields).await?;
-        let count = values.first().map_or(0, |column| column.len());
-        if count == 0 {
-            return Ok(0);
+        let schema = SchemaRef::clone(&table);
+        let mut ids = NewIds::after(self.store.next_id().await?);
+        let make = move |values: RecordBatch| {
+            let count = values.num_rows();
+            let mut columns = Vec::new();
+            for field in table.fields() {
+                let value = given.iter().position(|name| name == field.name()).map(|at| Arc::clone(values.column(at)));
+                columns.push(match (field.name().as_str(), value) {
+                    (schema::ID, value) => ids.take(value, count)?,
+                    (schema::INGESTED_AT, value) => now_where_null(value, count),
+                    (column, Some(value)) => match computed_by(field) {
+                        Some(instead) if value.null_count() < count => {
+                            return Err(Error::KeptColumn { column: column.into(), instead });
+                        }
+                        _ => value,
+                    },
+                    (_, None) => new_null_array(field.data_type(), count),
+                });
+            }
+            rows(table.fields().iter().map(|field| Field::clone(field)).collect(), columns)
+        };
+        match self.incoming(ast::Statement::Query(source.clone()), &fields, schema, make).await? {
+            Some(rows) => rows.written_by(|rows| self.store.append_rows(lock, schema::IMAGES, rows)).await,
+            None => Ok(0),
         }
-        let mut columns = Vec::new();
-        for field in table.fields() {
-            let value = given.iter().position(|name| name == field.name()).map(|at| Arc::clone(&values[at]));
-            columns.push(match (field.name().as_str(), value) {
-                (schema::ID, value) => self.new_ids(value, count).await?,
-                (schema::INGESTED_AT, value) => now_where_null(value, count),
-                (column, Some(value)) => match computed_by(field) {
-                    Some(instead) if value.null_count() < count => {
-                        return Err(Error::KeptColumn { column: column.into(), instead });
-                    }
-                    _ => value,
-                },
-                (_, None) => new_null_array(field.data_type(), count),
-            });
-        }
-        let fields = table.fields().iter().map(|field| Field::clone(field)).collect();
-        let rows = rows(fields, columns)?;
-        self.begin_commit();
-        self.store.append(lock, schema::IMAGES, rows).await?;
-        Ok(count as u64)
     }
 
     /// Refuse what DataFusion's INSERT lacks, and columns that are unknown or named twice. Its plan is not used: it
@@ -77,30 +78,53 @@ impl Session {
             other => Err(Error::UnsupportedChange { what: other.display().to_string(), instead: SUPPORTED_CHANGES }),
         }
     }
+}
 
-    /// The ids that new images get: those given, where they are new, and free ones for the others. An id that an image ever
-    /// had is not given again: banks of earlier versions know it as that image.
-    async fn new_ids(&self, given: Option<ArrayRef>, count: usize) -> Result<ArrayRef> {
-        let first = self.store.next_id().await?;
-        let Some(given) = given else {
-            return Ok(Arc::new(UInt64Array::from_iter_values((first..).take(count))));
-        };
-        let given = given.as_primitive::<UInt64Type>();
-        let mut new = HashSet::new();
-        for id in given.iter().flatten() {
+/// The ids that new images get: those given, where they are new, and free ones for the others. An id that an image ever had is
+/// not given again: banks of earlier versions know it as that image.
+struct NewIds {
+    /// The first that no image ever had.
+    first: u64,
+    given: HashSet<u64>,
+    /// Those that rows without one have got.
+    chosen: Vec<Range<u64>>,
+    /// Above all of both.
+    free: u64,
+}
+
+impl NewIds {
+    fn after(first: u64) -> Self {
+        Self { first, given: HashSet::new(), chosen: Vec::new(), free: first }
+    }
+
+    /// Of so many more rows.
+    fn take(&mut self, given: Option<ArrayRef>, count: usize) -> Result<ArrayRef> {
+        let given = given.as_ref().map(|given| given.as_primitive::<UInt64Type>());
+        for id in given.into_iter().flatten().flatten() {
             let problem = if id >= CHOSEN_IDS_BELOW {
                 format!("is not below {CHOSEN_IDS_BELOW}")
-            } else if id < first {
-                format!("is not new: ids only go up, and the next is {first}")
-            } else if !new.insert(id) {
+            } else if id < self.first {
+                format!("is not new: ids only go up, and the next is {}", self.first)
+            } else if self.chosen.iter().any(|chosen| chosen.contains(&id)) {
+                "was given to a row before it that has none".into()
+            } else if !self.given.insert(id) {
                 "is given twice".into()
             } else {
+                self.free = self.free.max(id + 1);
                 continue;
             };
             return Err(Error::BadId { id, problem });
         }
-        let mut free = new.into_iter().max().map_or(first, |largest| largest + 1)..;
-        Ok(Arc::new(given.iter().map(|id| id.or_else(|| free.next())).collect::<UInt64Array>()))
+        let (begin, mut free) = (self.free, self.free..);
+        let ids: UInt64Array = match given {
+            None => free.by_ref().take(count).collect::<Vec<u64>>().into(),
+            Some(given) => given.iter().map(|id| id.or_else(|| free.next())).collect(),
+        };
+        self.free = free.start;
+        if begin < self.free {
+            self.chosen.push(begin..self.free);
+        }
+        Ok(Arc::new(ids))
     }
 }
 

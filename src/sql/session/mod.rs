@@ -35,6 +35,7 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
 
 pub use catalog::{MovedOn, Session};
 pub(crate) use statement::expression;
@@ -71,7 +72,8 @@ impl Session {
             .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false)
             // … loses a column where one of an unnested struct is all that a query selects of it
             .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
-        let reader = store.read_lock().await?;
+        // what the session finds here is pinned before anybody may prune it
+        let _finding = store.read_lock().await?;
         let banks = Arc::new(Banks::load(store).await?);
         let (runtime, spill) = spill::runtime(store.folder(), Arc::new(QueryMemory::new()))?;
         let state = SessionStateBuilder::new()
@@ -88,7 +90,7 @@ impl Session {
             context.register_table(table, store.provider(table, None).await?)?;
         }
         register_all(&mut context, &banks, &Arc::new(Networks::load(store, policy).await))?;
-        let session = Self::over(context, banks, store.clone(), (reader, spill), policy.clone());
+        let session = Self::over(context, banks, store.clone(), spill, policy.clone());
         session.register_views().await?;
         Ok(session)
     }
@@ -166,12 +168,19 @@ impl Session {
         }
         let plan = self.plan(statement).await?;
         self.guard(&plan)?;
+        // the tables that it reads stay pinned, also where a change moves the session on to other versions
+        let pinned = plan.clone();
         let frame = self.frame(plan);
         // on a task of its own: constants are computed while a query is planned, a picture's embedding among them, and whoever
         // cancels it need not wait for that
         let planning = SpawnedTask::spawn(async move { frame.await?.create_physical_plan().await });
         let plan = planning.join_unwind().await.map_err(|_| Error::WorkerDied)??;
-        Ok(execute_stream(plan, self.context.task_ctx())?)
+        let rows = execute_stream(plan, self.context.task_ctx())?;
+        let schema = rows.schema();
+        let held = rows.inspect(move |_| {
+            let _held = &pinned;
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, held)))
     }
 
     /// A plan to be run. EXPLAIN without ANALYZE computes no constants that take long.

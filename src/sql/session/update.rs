@@ -24,15 +24,15 @@ impl Session {
             refuse_kept(field)?;
             fields.push(field.clone());
         }
-        let columns = self.values(query, &fields).await?;
-        let ids = columns[0].as_primitive::<UInt64Type>();
+        let gathered = self.values(query, &fields).await?;
+        let ids = gathered.columns[0].as_primitive::<UInt64Type>();
         let mut seen = HashSet::with_capacity(ids.len());
         if let Some(&id) = ids.values().iter().find(|&&id| !seen.insert(id)) {
             return Err(Error::UpdatedTwice { id });
         }
         let count = ids.len() as u64;
         if count > 0 {
-            let batch = rows(fields, columns)?;
+            let batch = rows(fields, gathered.columns.clone())?;
             self.begin_commit();
             self.store.update_images(lock, batch).await?;
         }

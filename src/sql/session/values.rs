@@ -1,15 +1,21 @@
 //! Values for columns of `images`: those a query gives, and what a column takes.
 
-use std::sync::Arc;
+use std::future::ready;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::concat;
-use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::Column;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{Column, DataFusionError};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::DataFrame;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::catalog::Session;
 use crate::error::{Error, Result};
@@ -17,7 +23,12 @@ use crate::schema;
 
 impl Session {
     /// The columns of a query, as values of these fields.
-    pub(super) async fn values(&self, query: ast::Statement, fields: &[Field]) -> Result<Vec<ArrayRef>> {
+    pub(super) async fn values(&self, query: ast::Statement, fields: &[Field]) -> Result<Gathered> {
+        self.columns(self.as_fields(query, fields).await?).await
+    }
+
+    /// A query whose columns are values of these fields.
+    async fn as_fields(&self, query: ast::Statement, fields: &[Field]) -> Result<LogicalPlan> {
         let query = self.plan(Statement::Statement(Box::new(query))).await?;
         let (columns, values) = (fields.len(), query.schema().fields().len());
         if columns != values {
@@ -28,20 +39,107 @@ impl Session {
             let value = Expr::Column(Column::from(query.schema().qualified_field(at)));
             cast.push(value.cast_to(field.data_type(), query.schema())?.alias(field.name()));
         }
-        self.columns(LogicalPlanBuilder::from(query).project(cast)?.build()?).await
+        Ok(LogicalPlanBuilder::from(query).project(cast)?.build()?)
     }
 
-    /// Run a plan and gather its columns.
-    pub(super) async fn columns(&self, plan: LogicalPlan) -> Result<Vec<ArrayRef>> {
+    /// Run a plan and gather its columns, within the memory that queries may take.
+    pub(super) async fn columns(&self, plan: LogicalPlan) -> Result<Gathered> {
         let frame = DataFrame::new(self.context.state(), plan);
         let types: Vec<DataType> = frame.schema().fields().iter().map(|field| field.data_type().clone()).collect();
-        let batches = frame.collect().await?;
+        let memory = MemoryConsumer::new("a change, which is one commit,");
+        let memory = memory.register(&self.context.runtime_env().memory_pool);
+        let (mut rows, mut batches) = (frame.execute_stream().await?, Vec::new());
+        while let Some(batch) = rows.try_next().await? {
+            // a batch and its copy in one array
+            memory.try_grow(2 * bytes_of(&batch))?;
+            batches.push(batch);
+        }
         let gather = |(at, data_type): (usize, &DataType)| {
             let parts: Vec<&dyn Array> = batches.iter().map(|batch| batch.column(at).as_ref()).collect();
             if parts.is_empty() { Ok(new_empty_array(data_type)) } else { concat(&parts) }
         };
-        Ok(types.iter().enumerate().map(gather).collect::<Result<_, _>>()?)
+        let columns = types.iter().enumerate().map(gather).collect::<Result<_, _>>()?;
+        Ok(Gathered { columns, _memory: memory })
     }
+
+    /// Rows of `schema` that `make` makes of what a query gives for some of its fields, as they come; `None` where it gives none.
+    pub(super) async fn incoming(
+        &self,
+        query: ast::Statement,
+        fields: &[Field],
+        schema: SchemaRef,
+        mut make: impl FnMut(RecordBatch) -> Result<RecordBatch> + Send + 'static,
+    ) -> Result<Option<Incoming>> {
+        let plan = self.as_fields(query, fields).await?;
+        let mut values = DataFrame::new(self.context.state(), plan).execute_stream().await?;
+        let first = loop {
+            match values.try_next().await? {
+                None => return Ok(None),
+                Some(batch) if batch.num_rows() > 0 => break batch,
+                Some(_) => {}
+            }
+        };
+        let outcome = Arc::new(Outcome::default());
+        let (written, failed) = (Arc::clone(&outcome), Arc::clone(&outcome));
+        let made = stream::iter([Ok(first)]).chain(values).map(move |batch| {
+            let rows = batch.map_err(Error::from).and_then(&mut make).map_err(|error| failed.failed(error))?;
+            written.rows.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
+            Ok(rows)
+        });
+        // only when all are there are they committed
+        let committing = self.commit_mark();
+        let end = stream::once(async move { committing.store(true, Ordering::Relaxed) }).filter_map(|()| ready(None));
+        let rows = Box::pin(RecordBatchStreamAdapter::new(schema, made.chain(end)));
+        Ok(Some(Incoming { rows, outcome }))
+    }
+}
+
+/// Columns that a query gave, and the memory that is counted for them.
+pub(super) struct Gathered {
+    pub(super) columns: Vec<ArrayRef>,
+    _memory: MemoryReservation,
+}
+
+/// Rows on their way into a table.
+pub(super) struct Incoming {
+    pub(super) rows: SendableRecordBatchStream,
+    outcome: Arc<Outcome>,
+}
+
+#[derive(Debug, Default)]
+struct Outcome {
+    rows: AtomicU64,
+    failure: Mutex<Option<Error>>,
+}
+
+impl Incoming {
+    /// Have them written; their number. What was wrong with them is the error, and not what became of it on the way.
+    pub(super) async fn written_by<W: Future<Output = Result<()>>>(
+        self,
+        write: impl FnOnce(SendableRecordBatchStream) -> W,
+    ) -> Result<u64> {
+        let Self { rows, outcome } = self;
+        let written = write(rows).await;
+        let failure = outcome.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failure.map_or(written, Err)?;
+        Ok(outcome.rows.load(Ordering::Relaxed))
+    }
+}
+
+impl Outcome {
+    /// Keep an error, and pass its words on.
+    fn failed(&self, error: Error) -> DataFusionError {
+        let words = DataFusionError::Execution(error.to_string());
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        words
+    }
+}
+
+/// Bytes of a batch's own rows, also where its arrays are parts of larger ones.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let of_column =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
+    batch.columns().iter().map(of_column).sum()
 }
 
 /// Which command fills a column that Outskirt computes; none for any other.
