@@ -154,6 +154,35 @@ async fn any_history_gives_the_scores_of_a_bank_made_from_scratch() {
     }
 }
 
+/// A row that stays in its index as it was, beside what it became, makes one row too many: the index was built again, which is
+/// right, and as slow as making the bank.
+#[tokio::test]
+async fn a_changed_embedding_takes_the_old_one_s_place_in_an_index() {
+    for (kind, search) in [(IndexKind::Exact, "exact"), (IndexKind::Hnsw(Storage::F32), "hnsw")] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = folder.path();
+        let mut random = Random(7);
+        let rows: Vec<Image> = (0..60).map(|_| ("id", "train", Some(random.embedding()))).collect();
+        let store = database(db, D, &rows).await;
+        bank::create(&store, &circle(kind)).await.unwrap();
+        change_embeddings(&store, vec![3, 17], &mut random).await;
+        let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+        assert!(said.contains("0 embeddings added, 0 removed, 2 changed; 60 now"), "{said}");
+        let nearest = |bank: &str| {
+            format!(
+                "SET outskirt.search = '{search}'; \
+                 SELECT id, knn_neighbors(toy, '{bank}', 1)[1]['id'] AS n, knn_ood_score(toy, '{bank}', 1) AS s \
+                 FROM images ORDER BY id"
+            )
+        };
+        let (found, notices) = sql(db, &nearest("circle")).await.unwrap();
+        assert_eq!(notices, "", "{search}");
+        let fresh = BankSpec { name: "fresh".into(), ..circle(kind) };
+        bank::create(&store, &fresh).await.unwrap();
+        assert_eq!(found, sql(db, &nearest("fresh")).await.unwrap().0, "{search}");
+    }
+}
+
 async fn sql(db: &Path, query: &str) -> Result<(String, String), String> {
     outskirt(db, &["sql", query, "--format", "csv"]).await
 }
