@@ -24,6 +24,8 @@ mod follow;
 #[cfg(feature = "torch")]
 mod fuzz;
 mod guards;
+#[cfg(feature = "torch")]
+mod guided;
 mod history;
 #[cfg(all(unix, feature = "torch"))]
 mod identity;
