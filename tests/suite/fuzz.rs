@@ -306,6 +306,8 @@ async fn targets(folder: &Path) -> Vec<Target> {
 /// Files that are mutated further, the seeds first, each with how many times it was.
 struct Corpus {
     files: Vec<(String, Vec<u8>, usize)>,
+    /// How many of them are seeds.
+    whole: usize,
     /// Where those that reached something new are kept.
     folder: PathBuf,
 }
@@ -313,18 +315,21 @@ struct Corpus {
 impl Corpus {
     fn new(target: &Target, folder: PathBuf, is_kept: bool) -> Self {
         let mut files: Vec<_> = target.seeds.iter().map(|(name, bytes)| (name.clone(), bytes.clone(), 0)).collect();
+        let whole = files.len();
         let kept = std::fs::read_dir(&folder).into_iter().flatten().filter(|_| is_kept);
         for path in kept.map(|entry| entry.unwrap().path()) {
             // its number, and the name that says what it is
             let name = path.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
             files.push((name, std::fs::read(&path).unwrap(), 0));
         }
-        Self { files, folder }
+        Self { files, whole, folder }
     }
 
-    /// Of two, the one that was taken less often.
+    /// One that is whole, half of the time: what is kept is mostly damaged, and refused early. Of two, the one that was taken less
+    /// often.
     fn choose(&mut self, random: &mut Random) -> (String, Vec<u8>) {
-        let (one, other) = (random.below(self.files.len()), random.below(self.files.len()));
+        let end = if random.below(2) == 0 { self.whole } else { self.files.len() };
+        let (one, other) = (random.below(end), random.below(end));
         let chosen = if self.files[one].2 <= self.files[other].2 { one } else { other };
         self.files[chosen].2 += 1;
         let (name, bytes, _) = &self.files[chosen];
