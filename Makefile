@@ -41,13 +41,14 @@ test: rooms setup
 rooms:
 	@$(PYTHON) .ci/rooms.py
 
-# the long form of the fault tests: 210 kills at random moments of every command that writes
+# the long form of the fault tests: kills at random moments of the commands that write
 faults: setup
-	OUTSKIRT_KILLS=210 $(CARGO) test --locked --test suite faults:: -- --nocapture
+	OUTSKIRT_KILLS=$(or $(KILLS),1008) $(CARGO) test --locked --test suite faults:: -- --nocapture
 
-# damaged files, SECONDS for each kind; what fails is kept in the target folder
+# damaged files, SECONDS for each kind, guided by what they reach; what fails is kept in the target folder
 fuzz: setup
-	OUTSKIRT_FUZZ_SECONDS=$(or $(SECONDS),60) OUTSKIRT_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) \
+	RUSTC_WORKSPACE_WRAPPER="$(CURDIR)/tests/guided.sh" \
+		OUTSKIRT_FUZZ_SECONDS=$(or $(SECONDS),60) OUTSKIRT_FUZZ_SEED=$(or $(SEED),$(shell date +%s)) \
 		OUTSKIRT_FUZZ_OUT="$(abspath $(TARGET))/fuzz" $(CARGO) test --locked --test suite fuzz::damaged -- --nocapture
 
 # what a power cut leaves of every command that writes, moment by moment (apt install strace)

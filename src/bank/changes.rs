@@ -180,3 +180,15 @@ pub(super) async fn churn_of(store: &Store, bank: &Definition, base: &Definition
         false => Ok(difference(store, base, bank).await?.churn()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_with_another_embedding_is_lost_and_gained() {
+        let (added, removed, changed) = ([1].into(), [2, 3].into(), [4].into());
+        assert_eq!(Difference { added, removed, changed, before: 10, after: 9 }.churn(), 0.5);
+        assert_eq!(Difference::default().churn(), 0.0);
+    }
+}

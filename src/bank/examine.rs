@@ -291,11 +291,13 @@ fn calibration(bank: &Definition, made: &Calibration) -> Result<String> {
     Ok(format!("{} scores at k = {}{older}", made.scores.len(), made.k))
 }
 
+/// Columns of the bank's scores. One without its versions holds no scores: `score` was killed before it had both.
 async fn score_columns(store: &Store, bank: &Definition) -> Result<Vec<String>> {
     let table = store.schema(schema::IMAGES).await?;
     let of_bank = table.fields().iter().filter(|field| {
         field.metadata().get(schema::SCORE_BANK_KEY) == Some(&bank.name)
             && field.data_type() == &arrow::datatypes::DataType::Float32
+            && table.field_with_name(&format!("{}_version", field.name())).is_ok()
     });
     Ok(of_bank.map(|field| field.name().clone()).collect())
 }

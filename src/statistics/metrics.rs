@@ -152,10 +152,20 @@ mod tests {
         assert_eq!(auroc(&[0.5; 3], &[0.5; 4]), Some(0.5));
         assert_eq!(fpr_at_tpr(&low, &high, 0.95), Some(0.0));
         assert_eq!(fpr_at_tpr(&high, &low, 0.95), Some(1.0));
+        // as large as the threshold is not below it
+        assert_eq!(fpr_at_tpr(&[0.1, 0.2], &[0.15, 0.2, 0.3, 0.4], 0.95), Some(0.25));
         assert_eq!(detection_error(&low, &high), Some(0.0));
         assert_eq!(detection_error(&high, &low), Some(0.5));
         // one of four ID images above the lower half of the OOD images
         assert_eq!(detection_error(&[0.1, 0.2, 0.3, 0.6], &[0.5, 0.5, 0.8, 0.9]), Some(0.125));
+    }
+
+    /// The reference's curves end at a precision of 0, where nothing is accepted: one half under the last step.
+    #[test]
+    fn precision_is_0_where_there_is_none() {
+        assert_eq!((aupr_in(&[0.1], &[0.9]), aupr_out(&[0.1], &[0.9])), (Some(0.5), Some(0.5)));
+        let (low, high) = ([0.1, 0.2], [0.8, 0.9]);
+        assert_eq!((aupr_in(&low, &high), aupr_out(&low, &high)), (Some(0.75), Some(0.75)));
     }
 
     #[test]

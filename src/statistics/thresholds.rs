@@ -99,12 +99,16 @@ mod tests {
         assert_eq!(allowed_above(10, 0.95), 0);
         assert_eq!(allowed_above(30, 0.95), 2);
         assert_eq!(allowed_above(1, 0.5), 0);
+        // 3.6 of four, and never all
+        assert_eq!(allowed_above(4, 0.1), 3);
     }
 
     #[test]
     fn a_rate_needs_its_number_of_scores() {
         assert_eq!((rows_for_tpr(0.95), rows_for_tpr(0.999), rows_for_tpr(0.5)), (20, 1000, 2));
         assert_eq!((rows_for_fdr(0.05), rows_for_fdr(0.1), rows_for_fdr(0.001)), (19, 9, 999));
+        // 1 − 0.9 is less than 0.1 in binary, and 1 / (1 / 49) more than 49
+        assert_eq!((rows_for_tpr(0.9), rows_for_fdr(1.0 / 49.0)), (10, 48));
         assert!(supports_fdr(19, 0.05) && !supports_fdr(18, 0.05));
         assert!(supports_tpr(20, 0.95) && !supports_tpr(19, 0.95));
         assert!(!supports_tpr(100, 1.0) && !supports_tpr(100, 0.0) && !supports_tpr(100, f64::NAN));
@@ -139,6 +143,9 @@ mod tests {
         assert_eq!(bh_limit(&[], 0.1), None);
         let twenty: Vec<f64> = (1..=100).map(|i| if i <= 20 { 0.01 } else { 0.5 }).collect();
         assert_eq!(bh_limit(&twenty, 0.05), Some(0.01));
+        // 0.07·50 is more than 0.1·35 in binary
+        let of_fifty: Vec<f64> = (1..=50).map(|i| if i <= 35 { 0.07 } else { 0.5 }).collect();
+        assert_eq!(bh_limit(&of_fifty, 0.1), Some(0.07));
     }
 
     /// Under the null the p-values of one experiment share their calibration; the rate is held all the same.

@@ -97,16 +97,27 @@ impl Store {
         Ok(())
     }
 
-    /// Add columns to a table, NULL everywhere; those that are there already are left alone.
-    pub async fn add_null_columns(&self, lock: &WriteLock, table: &str, fields: &[Field]) -> Result<()> {
+    /// Add columns to a table, NULL everywhere, in one commit; those that are there already are left alone.
+    pub async fn add_null_columns(&self, _lock: &WriteLock, table: &str, fields: &[Field]) -> Result<()> {
         let existing = self.schema(table).await?;
-        for field in fields.iter().filter(|field| existing.field_with_name(field.name()).is_err()) {
-            self.add_column(lock, table, Arc::new(field.clone())).await?;
-            // lance may keep the field's metadata from the transform or not: set it, so that it is there for certain
+        let missing = |field: &&Field| existing.field_with_name(field.name()).is_err();
+        let missing: Vec<Field> = fields.iter().filter(missing).cloned().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(missing.clone())));
+        self.writable(table).await?.add_columns().transform(nulls).execute().await?;
+        // lance keeps a field's metadata, and does not say so: where it has not, it is set
+        let added = self.schema(table).await?;
+        let lacks =
+            |field: &&Field| !added.field_with_name(field.name()).is_ok_and(|is| is.metadata() == field.metadata());
+        let updates = missing.iter().filter(lacks).map(|field| {
             let update = FieldMetadataUpdate::new(field.name().as_str());
-            let metadata = field.metadata().clone();
-            let update = metadata.into_iter().fold(update, |update, (key, value)| update.set(key, value));
-            self.writable(table).await?.update_field_metadata(&[update]).await?;
+            field.metadata().clone().into_iter().fold(update, |update, (key, value)| update.set(key, value))
+        });
+        let updates: Vec<FieldMetadataUpdate> = updates.collect();
+        if !updates.is_empty() {
+            self.writable(table).await?.update_field_metadata(&updates).await?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a crash, a full disk, a damaged file or another program can do to a database: nothing that is committed is lost,
 //! nothing is there twice, and no score is wrong.
 //!
-//! `OUTSKIRT_KILLS=210` runs the long form of the kill test (`make faults`).
+//! `OUTSKIRT_KILLS=1008` runs the long form of the kill test (`make faults`).
 
 #![expect(clippy::print_stdout, reason = "what was done, or could not be done here")]
 
@@ -11,10 +11,11 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
-use arrow::datatypes::Float32Type;
+use arrow::datatypes::{DataType, Field, Float32Type};
 use futures::TryStreamExt;
 use outskirt::bank;
 use outskirt::index::{IndexKind, Storage};
+use outskirt::schema;
 use outskirt::sql::session::Session;
 use outskirt::store::Store;
 use outskirt::verify::{State, verify};
@@ -153,7 +154,8 @@ async fn well(db: &Path, what: &str) {
     }
 }
 
-async fn operations(folder: &Path) -> Vec<Operation> {
+/// All operations; those that take some seconds where `long` asks for them.
+async fn operations(folder: &Path, long: bool) -> Vec<Operation> {
     let (stale, old) = (folder.join("stale.db"), folder.join("old"));
     behind(&stale).await;
     let old = version_1(&old);
@@ -162,7 +164,7 @@ async fn operations(folder: &Path) -> Vec<Operation> {
     outskirt(&refreshed, &["bank", "refresh", "circle"]).await.unwrap();
     let deleted = folder.join("deleted.db");
     copy(&refreshed, &deleted);
-    let version = Store::open(&deleted).await.unwrap().version(outskirt::schema::IMAGES).await.unwrap().to_string();
+    let version = Store::open(&deleted).await.unwrap().version(schema::IMAGES).await.unwrap().to_string();
     outskirt(&deleted, &["delete", "--where", "id % 3 = 1"]).await.unwrap();
     let restored = ["SELECT id, circle_score, array_to_string(toy, ' ') FROM images ORDER BY id"];
     let mut all = vec![
@@ -172,6 +174,8 @@ async fn operations(folder: &Path) -> Vec<Operation> {
         Operation::new("score", &refreshed, &["score", "circle"], &["SELECT id, circle_score FROM images ORDER BY id"]),
         Operation::new("optimize", &refreshed, &["optimize"], &["SELECT id, circle_score FROM images ORDER BY id"]),
         Operation::new("delete", &refreshed, &["delete", "--where", "id % 3 = 1"], &[]),
+        Operation::new("update", &refreshed, &["sql", "UPDATE images SET label = 'x' WHERE id % 5 = 0"], &[]),
+        Operation::new("undo", &deleted, &["undo"], &restored),
         Operation::new(
             "migrate",
             &old,
@@ -180,18 +184,18 @@ async fn operations(folder: &Path) -> Vec<Operation> {
         ),
     ];
     if cfg!(feature = "torch") {
-        all.extend(embedding(folder).await);
+        all.extend(embedding(folder).await.into_iter().filter(|one| long || one.name != "ingest of several commits"));
     }
     all
 }
 
 /// The embeddings of the bank that an operation's database has.
 fn column(operation: &str) -> &'static str {
-    if matches!(operation, "ingest" | "embed") { "demo_shapes" } else { TOY }
+    if matches!(operation, "ingest" | "ingest of several commits" | "embed") { "demo_shapes" } else { TOY }
 }
 
 #[cfg(feature = "torch")]
-async fn embedding(folder: &Path) -> [Operation; 2] {
+async fn embedding(folder: &Path) -> [Operation; 3] {
     use outskirt::demo::{Counts, write_pictures};
     let pictures = folder.join("pictures");
     write_pictures(&pictures, 7, Counts { train: 12, calibration: 6, test: 2, ood: 2 }).unwrap();
@@ -220,34 +224,71 @@ async fn embedding(folder: &Path) -> [Operation; 2] {
         "hnsw",
     ];
     outskirt(&db, &whole).await.unwrap();
+    let archive = folder.join("many.tar");
+    std::fs::write(&archive, several_commits(&pictures.join("id/train"))).unwrap();
+    let many = ["ingest", archive.to_str().unwrap(), "--dataset", "id", "--split", "many", "--backbone", "demo_shapes"];
     let logits = ["SELECT id, demo_shapes_logits[1], demo_shapes_logits[10] FROM images ORDER BY id"];
     [
         Operation::new("ingest", &db, &arguments("id/train").each_ref().map(String::as_str), &[]),
+        Operation::new("ingest of several commits", &db, &many, &[]),
         Operation::new("embed", &db, &["embed", "--backbone", "demo_shapes", "--with-logits"], &logits),
     ]
 }
 
+/// An archive whose pictures are committed in four parts: between them lie as many files that are none as a commit may refuse.
+#[cfg(feature = "torch")]
+fn several_commits(pictures: &Path) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut add = |name: String, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    };
+    let mut found: Vec<PathBuf> = Vec::new();
+    for class in std::fs::read_dir(pictures).unwrap() {
+        found.extend(std::fs::read_dir(class.unwrap().path()).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    found.sort();
+    for (at, picture) in found.iter().take(40).enumerate() {
+        add(format!("class/{at}.png"), &std::fs::read(picture).unwrap());
+        if at % 10 == 9 {
+            (0..8200).for_each(|none| add(format!("class/{at}-{none}.png"), b"none"));
+        }
+    }
+    archive.into_inner().unwrap()
+}
+
 #[cfg(not(feature = "torch"))]
-async fn embedding(_folder: &Path) -> [Operation; 2] {
+async fn embedding(_folder: &Path) -> [Operation; 3] {
     unreachable!("embedding needs libtorch")
 }
 
-#[tokio::test]
-async fn a_process_killed_anywhere_leaves_what_it_found_or_what_it_was_to_do() {
-    let kills = std::env::var("OUTSKIRT_KILLS").map_or(KILLS, |text| text.parse().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let (mut random, mut counts) = (Random(kills as u64), Vec::new());
-    let operations = operations(folder.path()).await;
-    for (at, operation) in operations.iter().enumerate() {
-        // once undisturbed: how long it takes, when its first file appears, and what it leaves
-        let db = folder.path().join(format!("{at}-whole"));
-        copy(&operation.template, &db);
-        let before = if operation.name == "migrate" { Vec::new() } else { ids(&db).await };
-        let (start, untouched) = (Instant::now(), footprint(&db));
-        let mut child = operation.command(&db).stdout(Stdio::null()).spawn().unwrap();
+/// An operation that ran once undisturbed, and what its kills came to.
+struct Killed {
+    operation: Operation,
+    before: Vec<String>,
+    after: Vec<String>,
+    truth: Vec<String>,
+    whole: Duration,
+    /// From its first file on.
+    writing: Duration,
+    kills: usize,
+    running: usize,
+    wrote: usize,
+    /// Some of its rows were there, and not all.
+    between: usize,
+}
+
+impl Killed {
+    async fn new(operation: Operation, db: &Path) -> Self {
+        copy(&operation.template, db);
+        let before = if operation.name == "migrate" { Vec::new() } else { ids(db).await };
+        let (start, untouched) = (Instant::now(), footprint(db));
+        let mut child = operation.command(db).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut first = None;
         while child.try_wait().unwrap().is_none() {
-            if first.is_none() && footprint(&db) != untouched {
+            if first.is_none() && footprint(db) != untouched {
                 first = Some(start.elapsed());
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -255,54 +296,111 @@ async fn a_process_killed_anywhere_leaves_what_it_found_or_what_it_was_to_do() {
         assert!(child.wait().unwrap().success(), "{}", operation.name);
         let whole = start.elapsed();
         let writing = whole - first.unwrap_or(whole);
-        let truth = operation.state(&db).await;
-        let after = ids(&db).await;
-        std::fs::remove_dir_all(&db).unwrap();
-
-        let (mut running, mut wrote) = (0, 0);
-        let rounds = kills / operations.len() + usize::from(at < kills % operations.len());
-        for round in 0..rounds {
-            let what = format!("{} of {}", round, operation.name);
-            let db = folder.path().join(format!("{at}-{round}"));
-            copy(&operation.template, &db);
-            let untouched = footprint(&db);
-            let mut child = operation.command(&db).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            if round % 4 == 3 {
-                std::thread::sleep(whole.mul_f64(1.1 * random.share()));
-            } else {
-                // from the first file on: that is where something can break
-                while child.try_wait().unwrap().is_none() && footprint(&db) == untouched {
-                    std::thread::sleep(Duration::from_micros(200));
-                }
-                std::thread::sleep(writing.mul_f64(1.1 * random.share()));
-            }
-            child.kill().unwrap();
-            running += usize::from(child.wait().unwrap().signal() == Some(9));
-            wrote += usize::from(footprint(&db) != untouched);
-
-            if operation.name != "migrate" {
-                let found = ids(&db).await;
-                match operation.name {
-                    "delete" => assert!(found == before || found == after, "{what}: {} rows", found.len()),
-                    _ => assert!(before.iter().all(|id| found.contains(id)), "{what}: {} rows", found.len()),
-                }
-                // the bank opens, and its index and graph are built where there are none
-                let column = column(operation.name);
-                let score = format!("SELECT sum(knn_ood_score({column}, 'circle')) FROM images");
-                let query =
-                    format!("SET outskirt.stale_bank = 'ignore'; {score}; SET outskirt.search = 'hnsw'; {score}");
-                outskirt(&db, &["sql", &query]).await.unwrap_or_else(|error| panic!("{what}: {error}"));
-                well(&db, &what).await;
-            }
-            let again = operation.command(&db).output().unwrap();
-            assert!(again.status.success(), "{what}: {}", String::from_utf8_lossy(&again.stderr));
-            same(&operation.state(&db).await, &truth, &what);
-            well(&db, &what).await;
-            std::fs::remove_dir_all(&db).unwrap();
-        }
-        counts.push(format!("{} {rounds} ({running} running, {wrote} had written)", operation.name));
+        let (truth, after) = (operation.state(db).await, ids(db).await);
+        std::fs::remove_dir_all(db).unwrap();
+        Self { operation, before, after, truth, whole, writing, kills: 0, running: 0, wrote: 0, between: 0 }
     }
-    println!("kills: {}", counts.join(", "));
+
+    async fn kill(&mut self, db: &Path, random: &mut Random) {
+        let operation = &self.operation;
+        let what = format!("{} of {}", self.kills, operation.name);
+        copy(&operation.template, db);
+        let untouched = footprint(db);
+        let mut child = operation.command(db).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        if self.kills % 4 == 3 {
+            std::thread::sleep(self.whole.mul_f64(1.1 * random.share()));
+        } else {
+            // from the first file on: that is where something can break
+            while child.try_wait().unwrap().is_none() && footprint(db) == untouched {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            std::thread::sleep(self.writing.mul_f64(1.1 * random.share()));
+        }
+        child.kill().unwrap();
+        self.kills += 1;
+        self.running += usize::from(child.wait().unwrap().signal() == Some(9));
+        self.wrote += usize::from(footprint(db) != untouched);
+
+        let mut again = operation.command(db);
+        if operation.name != "migrate" {
+            let found = ids(db).await;
+            let is_one = found == self.before || found == self.after;
+            self.between += usize::from(!is_one);
+            match operation.name {
+                "ingest" | "ingest of several commits" => {
+                    assert!(self.before.iter().all(|id| found.contains(id)), "{what}: {} rows", found.len());
+                }
+                _ => assert!(is_one, "{what}: {} rows", found.len()),
+            }
+            // the bank opens, and its index and graph are built where there are none
+            let column = column(operation.name);
+            let score = format!("SELECT sum(knn_ood_score({column}, 'circle')) FROM images");
+            let query = format!("SET outskirt.stale_bank = 'ignore'; {score}; SET outskirt.search = 'hnsw'; {score}");
+            outskirt(db, &["sql", &query]).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            well(db, &what).await;
+            if operation.name == "undo" && found == self.after {
+                // a second one would take back the change before
+                again = Command::new(PROGRAM);
+                again.arg("--db").arg(db).args(["bank", "refresh", "circle"]);
+            }
+        }
+        let again = again.output().unwrap();
+        assert!(again.status.success(), "{what}: {}", String::from_utf8_lossy(&again.stderr));
+        same(&operation.state(db).await, &self.truth, &what);
+        well(db, &what).await;
+        std::fs::remove_dir_all(db).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_process_killed_anywhere_leaves_what_it_found_or_what_it_was_to_do() {
+    let kills = std::env::var("OUTSKIRT_KILLS").map_or(KILLS, |text| text.parse().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let (db, mut random) = (folder.path().join("killed.db"), Random(kills as u64));
+    let mut all = Vec::new();
+    for operation in operations(folder.path(), kills > KILLS).await {
+        all.push(Killed::new(operation, &db).await);
+    }
+    let start = Instant::now();
+    for round in 0..kills {
+        let which = round % all.len();
+        all[which].kill(&db, &mut random).await;
+        if (round + 1) % 100 == 0 {
+            println!("{} kills in {:.0} s", round + 1, start.elapsed().as_secs_f64());
+        }
+    }
+    for Killed { operation, kills, running, wrote, between, .. } in &all {
+        let name = operation.name;
+        println!("{name}: {kills} kills, {running} while it ran, {wrote} had written, {between} between two commits");
+    }
+}
+
+/// The column of the scores was there without that of their versions: `verify` called the database broken.
+#[tokio::test]
+async fn columns_of_scores_are_added_together_and_one_alone_is_no_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let of_bank = |name: &str, kind| {
+        let metadata = [(schema::SCORE_BANK_KEY, "circle"), (schema::SCORE_K_KEY, "5")];
+        Field::new(name, kind, true).with_metadata(metadata.map(|(key, value)| (key.into(), value.into())).into())
+    };
+    let fields = [of_bank("circle_score", DataType::Float32), of_bank("circle_score_version", DataType::UInt64)];
+    let lock = store.lock().unwrap();
+    store.add_null_columns(&lock, schema::IMAGES, &fields[..1]).await.unwrap();
+    well(folder.path(), "one of two columns").await;
+    store.drop_column(&lock, schema::IMAGES, "circle_score").await.unwrap();
+    let before = store.version(schema::IMAGES).await.unwrap();
+    store.add_null_columns(&lock, schema::IMAGES, &fields).await.unwrap();
+    assert_eq!(store.version(schema::IMAGES).await.unwrap(), before + 1);
+    let table = store.schema(schema::IMAGES).await.unwrap();
+    fields.iter().for_each(|field| assert_eq!(table.field_with_name(field.name()).unwrap(), field));
+    store.drop_column(&lock, schema::IMAGES, "circle_score_version").await.unwrap();
+    drop(lock);
+    outskirt(folder.path(), &["score", "circle"]).await.unwrap();
+    well(folder.path(), "both columns").await;
+    let scored = "SELECT count(circle_score) AS scores, count(circle_score_version) AS versions FROM images";
+    let (scored, _) = outskirt(folder.path(), &["sql", scored, "--format", "csv"]).await.unwrap();
+    assert_eq!(scored, "scores,versions\n90,90\n");
 }
 
 /// What is wrong, how it came about, and what is said of it.
@@ -479,7 +577,7 @@ async fn a_full_disk_loses_nothing_and_the_next_run_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("mounted");
     std::fs::create_dir(&at).unwrap();
-    let operations = operations(folder.path()).await;
+    let operations = operations(folder.path(), false).await;
     for operation in &operations {
         let whole = folder.path().join("whole");
         copy(&operation.template, &whole);

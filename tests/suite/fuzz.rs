@@ -1,9 +1,10 @@
 //! Files as they come from others, damaged at random: each is read or refused, and nothing panics, hangs or grows.
 //!
 //! Seeds are the files of `tests/corpus` and some that are made here; what once was a fault lies among them. `make test`
-//! mutates each a few times with one seed of the random numbers, `make fuzz` goes on for OUTSKIRT_FUZZ_SECONDS per target. An
-//! input that fails is kept under OUTSKIRT_FUZZ_OUT, or the folder of temporary files, and named. Mutations are blind: nothing
-//! measures which lines of the program they reach.
+//! mutates each a few times with one seed of the random numbers, blindly. `make fuzz` goes on for OUTSKIRT_FUZZ_SECONDS per
+//! target, with the program built so that it counts which edges an input reaches (`guided.rs`): what reaches a new one is
+//! mutated further, and kept for the next time under OUTSKIRT_FUZZ_OUT, or the folder of temporary files; so is an input that
+//! fails, and named. OUTSKIRT_FUZZ_TARGET chooses one, OUTSKIRT_FUZZ_BLIND=1 keeps nothing, to compare.
 #![expect(clippy::print_stdout, reason = "what was run")]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,7 @@ use outskirt::index::IndexKind;
 use outskirt::sql::queries::NamedQuery;
 
 use super::fixture::calibrated;
+use super::guided::Reached;
 
 /// No input of some kilobytes takes longer.
 const LONGEST: Duration = Duration::from_secs(20);
@@ -104,6 +106,69 @@ struct Target {
     name: &'static str,
     seeds: Vec<(String, Vec<u8>)>,
     read: Box<dyn Fn(&Path)>,
+    /// What a mutated file becomes: checksums that are right again, so that what lies behind them is read.
+    seal: fn(&str, Vec<u8>) -> Vec<u8>,
+}
+
+/// An archive whose headers have their checksums, packed where its name says so.
+fn sealed_tar(name: &str, mut bytes: Vec<u8>) -> Vec<u8> {
+    for header in bytes.chunks_exact_mut(512).filter(|header| &header[257..262] == b"ustar") {
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
+    if name.ends_with(".gz") { gzipped(&bytes) } else { bytes }
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// A file of the exact index with the checksums of what it says, as far as that lies in the file (`src/exact/file.rs`).
+fn sealed_index(_: &str, mut bytes: Vec<u8>) -> Vec<u8> {
+    const HEADER: usize = 96;
+    const CELL: usize = 24;
+    if bytes.len() < HEADER {
+        return bytes;
+    }
+    let numbers: Vec<usize> =
+        bytes[16..HEADER].chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()) as usize).collect();
+    let [rows, d, head, _, cells, coded, note, index, ..] = numbers[..] else { unreachable!() };
+    // sizes of what is in the file are small numbers
+    if [rows, d, head, cells, note, index].iter().all(|&number| number < 1 << 24) && index < bytes.len() {
+        let row = 64 * d.div_ceil(16);
+        let numbers = if head == 0 { d } else { head };
+        let width = 64 * numbers.div_ceil(16);
+        let entries = index + 4 * head * d + cells * row + (if head == 0 { 0 } else { cells * width }) + width;
+        let checks = entries + cells * CELL + 4 * rows;
+        let first = (HEADER + note).next_multiple_of(4096);
+        let put = |bytes: &mut Vec<u8>, at: usize, from: usize, length: usize| {
+            if at + 4 <= bytes.len() && from + length <= bytes.len() {
+                let check = crc(&bytes[from..from + length]);
+                bytes[at..at + 4].copy_from_slice(&check.to_le_bytes());
+            }
+        };
+        for at in 0..rows.min(bytes.len() / 64) {
+            put(&mut bytes, checks + 4 * at, first + at * row, row);
+        }
+        let mut codes = first + rows * row;
+        for entry in (0..cells.min(bytes.len() / CELL)).map(|cell| entries + CELL * cell) {
+            let Some(rows) = bytes.get(entry..entry + 4) else { break };
+            let rows = u32::from_le_bytes(rows.try_into().unwrap()) as usize;
+            let length = if coded == 0 { 0 } else { rows.div_ceil(16) * (64 * (numbers.div_ceil(4) + 3) + 8) };
+            put(&mut bytes, entry + 20, codes, length);
+            codes += length;
+        }
+        let check = u64::from(crc(&bytes[index..]));
+        bytes[80..88].copy_from_slice(&check.to_le_bytes());
+    }
+    bytes[88..HEADER].fill(0);
+    let end = HEADER + note.min(bytes.len() - HEADER);
+    let check = u64::from(crc(&bytes[..end]));
+    bytes[88..HEADER].copy_from_slice(&check.to_le_bytes());
+    bytes
 }
 
 /// All images of a file, decoded; at most some, since a mutated table may name many.
@@ -176,16 +241,28 @@ async fn targets(folder: &Path) -> Vec<Target> {
     }
     index.retain(|(name, _)| !name.ends_with(".json"));
     assert!(!index.is_empty(), "a bank has an index file");
+    for (name, bytes) in &index {
+        assert!(sealed_index(name, bytes.clone()) == *bytes, "its checksums are where the test puts them");
+    }
     let queries: Vec<_> = outskirt::sql::queries::shipped()
         .unwrap()
         .into_iter()
         .map(|query| (format!("{}.sql", query.name), query.text.into_bytes()))
         .collect();
     let text = |name: &str, text: &str| (name.to_owned(), text.as_bytes().to_vec());
-    let named = |name: &'static str, seeds, read: fn(&Path)| Target { name, seeds, read: Box::new(read) };
+    let named = |name: &'static str, seeds, read: fn(&Path)| Target {
+        name,
+        seeds,
+        read: Box::new(read),
+        seal: match name {
+            "tar" => sealed_tar,
+            "index" => sealed_index,
+            _ => |_, bytes| bytes,
+        },
+    };
     vec![
         named("picture", small.clone(), read_images),
-        named("tar", vec![("a.tar".into(), plain.clone()), ("b.tar.gz".into(), gzipped(&plain))], read_images),
+        named("tar", vec![("a.tar".into(), plain.clone()), ("b.tar.gz".into(), plain.clone())], read_images),
         named("zip", vec![("a.zip".into(), zipped)], read_images),
         named("parquet", vec![("a.parquet".into(), parquet)], read_images),
         named("cifar", corpus(&["data_batch_1", "data_batch_1.bin"]), read_images),
@@ -226,12 +303,56 @@ async fn targets(folder: &Path) -> Vec<Target> {
     ]
 }
 
+/// Files that are mutated further, the seeds first, each with how many times it was.
+struct Corpus {
+    files: Vec<(String, Vec<u8>, usize)>,
+    /// How many of them are seeds.
+    whole: usize,
+    /// Where those that reached something new are kept.
+    folder: PathBuf,
+}
+
+impl Corpus {
+    fn new(target: &Target, folder: PathBuf, is_kept: bool) -> Self {
+        let mut files: Vec<_> = target.seeds.iter().map(|(name, bytes)| (name.clone(), bytes.clone(), 0)).collect();
+        let whole = files.len();
+        let kept = std::fs::read_dir(&folder).into_iter().flatten().filter(|_| is_kept);
+        for path in kept.map(|entry| entry.unwrap().path()) {
+            // its number, and the name that says what it is
+            let name = path.file_name().unwrap().to_str().unwrap().split_once('-').unwrap().1.to_owned();
+            files.push((name, std::fs::read(&path).unwrap(), 0));
+        }
+        Self { files, whole, folder }
+    }
+
+    /// One that is whole, half of the time: what is kept is mostly damaged, and refused early. Of two, the one that was taken less
+    /// often.
+    fn choose(&mut self, random: &mut Random) -> (String, Vec<u8>) {
+        let end = if random.below(2) == 0 { self.whole } else { self.files.len() };
+        let (one, other) = (random.below(end), random.below(end));
+        let chosen = if self.files[one].2 <= self.files[other].2 { one } else { other };
+        self.files[chosen].2 += 1;
+        let (name, bytes, _) = &self.files[chosen];
+        (name.clone(), bytes.clone())
+    }
+
+    fn keep(&mut self, name: &str, bytes: Vec<u8>) {
+        std::fs::create_dir_all(&self.folder).unwrap();
+        std::fs::write(self.folder.join(format!("{:08x}-{name}", crc(&bytes))), &bytes).unwrap();
+        self.files.push((name.to_owned(), bytes, 0));
+    }
+}
+
+/// Larger inputs teach nothing that smaller ones do not.
+const LARGEST: usize = 1 << 20;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn damaged_files_are_read_or_refused() {
     let setting = |name: &str| std::env::var(name).ok();
     let seconds: Option<u64> = setting("OUTSKIRT_FUZZ_SECONDS").and_then(|text| text.parse().ok());
     let start = setting("OUTSKIRT_FUZZ_SEED").and_then(|text| text.parse().ok()).unwrap_or(20_221_128);
     let only = setting("OUTSKIRT_FUZZ_TARGET");
+    let is_kept = seconds.is_some() && setting("OUTSKIRT_FUZZ_BLIND").is_none();
     let folder = tempfile::tempdir().unwrap();
     let findings =
         setting("OUTSKIRT_FUZZ_OUT").map_or_else(|| std::env::temp_dir().join("outskirt-fuzz"), PathBuf::from);
@@ -243,24 +364,34 @@ async fn damaged_files_are_read_or_refused() {
     }
     for target in targets.iter().filter(|target| only.as_ref().is_none_or(|only| only == target.name)) {
         let mut random = Random(start);
-        let (began, mut runs) = (Instant::now(), 0usize);
+        let mut reached = Reached::nothing();
+        let mut corpus = Corpus::new(target, findings.join("corpus").join(target.name), is_kept);
+        let (began, mut runs, known, mut of_seeds) = (Instant::now(), 0usize, corpus.files.len(), 0);
         loop {
-            let seed = runs % target.seeds.len();
-            let (name, bytes) = &target.seeds[seed];
-            let mut bytes = bytes.clone();
-            if runs >= target.seeds.len() {
-                let other = &target.seeds[random.below(target.seeds.len())].1;
-                mutate(&mut bytes, other, &mut random);
+            let (name, mut bytes) = match runs {
+                0.. if runs < known => (corpus.files[runs].0.clone(), corpus.files[runs].1.clone()),
+                _ => corpus.choose(&mut random),
+            };
+            if runs >= known {
+                let other = random.below(corpus.files.len());
+                mutate(&mut bytes, &corpus.files[other].1, &mut random);
             }
-            let path = folder.path().join(name);
-            std::fs::write(&path, &bytes).unwrap();
+            // now and then as it is: what checks is read too
+            let sealed =
+                if runs < known || random.below(8) > 0 { (target.seal)(&name, bytes.clone()) } else { bytes.clone() };
+            let path = folder.path().join(&name);
+            std::fs::write(&path, &sealed).unwrap();
             let at = Instant::now();
+            reached.clear();
             let read = catch_unwind(AssertUnwindSafe(|| tokio::task::block_in_place(|| (target.read)(&path))));
             let took = at.elapsed();
+            if reached.is_new() && runs >= known && is_kept && bytes.len() <= LARGEST {
+                corpus.keep(&name, bytes);
+            }
             if read.is_err() || took > LONGEST {
                 std::fs::create_dir_all(&findings).unwrap();
                 let kept = findings.join(format!("{}-{start}-{runs}-{name}", target.name));
-                std::fs::write(&kept, &bytes).unwrap();
+                std::fs::write(&kept, &sealed).unwrap();
                 let what = read.err().map_or_else(
                     || format!("took {took:?}"),
                     |panic| {
@@ -274,6 +405,9 @@ async fn damaged_files_are_read_or_refused() {
                 }
             }
             runs += 1;
+            if runs == known {
+                of_seeds = reached.edges();
+            }
             let enough = match seconds {
                 Some(seconds) => began.elapsed() >= Duration::from_secs(seconds),
                 None => runs >= 60,
@@ -282,7 +416,12 @@ async fn damaged_files_are_read_or_refused() {
                 break;
             }
         }
-        println!("{}: {runs} inputs in {:.1} s", target.name, began.elapsed().as_secs_f64());
+        print!("{}: {runs} inputs in {:.1} s", target.name, began.elapsed().as_secs_f64());
+        if reached.is_guided() {
+            let (edges, files) = (reached.edges(), corpus.files.len());
+            print!(", {edges} edges ({of_seeds} by the {known} that were there), {} files kept", files - known);
+        }
+        println!();
     }
     assert!(failures.is_empty(), "{} findings:\n{}", failures.len(), failures.join("\n"));
 }

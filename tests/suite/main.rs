@@ -25,6 +25,8 @@ mod follow;
 mod fuzz;
 mod guards;
 mod hints;
+#[cfg(feature = "torch")]
+mod guided;
 mod history;
 #[cfg(all(unix, feature = "torch"))]
 mod identity;

@@ -11,7 +11,7 @@ use outskirt::index::vectors::Rows;
 use outskirt::index::{Hnsw, HnswOptions, IndexKind, Storage};
 use outskirt::schema;
 use outskirt::sql::session::Session;
-use outskirt::store::Store;
+use outskirt::store::{EmbeddingColumn, Store};
 use sha2::{Digest, Sha256};
 
 use super::fixture::{Image, TOY, calibrated, circle, database, outskirt};
@@ -152,6 +152,62 @@ async fn any_history_gives_the_scores_of_a_bank_made_from_scratch() {
     for seed in 1..=4 {
         one_history(seed, 6).await;
     }
+}
+
+/// A row that stays in its index as it was, beside what it became, makes one row too many: the index was built again, which is
+/// right, and as slow as making the bank.
+#[tokio::test]
+async fn a_changed_embedding_takes_the_old_one_s_place_in_an_index() {
+    for (kind, search) in [(IndexKind::Exact, "exact"), (IndexKind::Hnsw(Storage::F32), "hnsw")] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = folder.path();
+        let mut random = Random(7);
+        let rows: Vec<Image> = (0..60).map(|_| ("id", "train", Some(random.embedding()))).collect();
+        let store = database(db, D, &rows).await;
+        bank::create(&store, &circle(kind)).await.unwrap();
+        change_embeddings(&store, vec![3, 17], &mut random).await;
+        let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+        assert!(said.contains("0 embeddings added, 0 removed, 2 changed; 60 now"), "{said}");
+        let nearest = |bank: &str| {
+            format!(
+                "SET outskirt.search = '{search}'; \
+                 SELECT id, knn_neighbors(toy, '{bank}', 1)[1]['id'] AS n, knn_ood_score(toy, '{bank}', 1) AS s \
+                 FROM images ORDER BY id"
+            )
+        };
+        let (found, notices) = sql(db, &nearest("circle")).await.unwrap();
+        assert_eq!(notices, "", "{search}");
+        let fresh = BankSpec { name: "fresh".into(), ..circle(kind) };
+        bank::create(&store, &fresh).await.unwrap();
+        assert_eq!(found, sql(db, &nearest("fresh")).await.unwrap().0, "{search}");
+    }
+}
+
+#[tokio::test]
+async fn an_index_file_that_is_not_there_is_made_by_a_refresh() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(calibrated(db, IndexKind::Exact).await);
+    std::fs::remove_file(db.join("indexes/circle.exact")).unwrap();
+    outskirt(db, &["delete", "--where", "id = 1", "--no-refresh"]).await.unwrap();
+    let (said, _) = outskirt(db, &["bank", "refresh", "circle"]).await.unwrap();
+    assert!(said.contains("1 removed") && said.contains("its index files were made anew"), "{said}");
+    assert!(db.join("indexes/circle.exact").is_file());
+}
+
+#[tokio::test]
+async fn a_bank_does_not_follow_to_the_embeddings_of_another_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, bank) = calibrated(folder.path(), IndexKind::Exact).await;
+    let lock = store.lock().unwrap();
+    store.drop_column(&lock, schema::IMAGES, TOY).await.unwrap();
+    let (backbone, precision) = (TOY.to_owned(), "f32".to_owned());
+    let other = EmbeddingColumn { backbone, sha256: "b".repeat(64), dimension: bank.dimension, precision };
+    store.add_embedding_column(&lock, &other).await.unwrap();
+    drop(lock);
+    let error = outskirt(folder.path(), &["bank", "refresh", "circle"]).await.unwrap_err();
+    assert!(error.starts_with("no images have an embedding of backbone 'toy'"), "{error}");
+    assert_eq!(bank::find(&store, "circle").await.unwrap().table_version, bank.table_version);
 }
 
 async fn sql(db: &Path, query: &str) -> Result<(String, String), String> {

@@ -186,8 +186,17 @@ mod tests {
                 assert_eq!(passes(Bounds::up_to(c), score), wide <= c, "{score} <= {c}");
                 let between = Bounds::from(c).and(Bounds::up_to(c + 0.25));
                 assert_eq!(passes(between, score), wide >= c && wide <= c + 0.25, "{score} between");
+                for both in [Bounds::up_to(c).and(Bounds::under(0.5)), Bounds::under(0.5).and(Bounds::up_to(c))] {
+                    assert_eq!(passes(both, score), wide <= c && wide < 0.5, "{score} <= {c} and < 0.5");
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_score_of_zero_is_not_above_minus_zero() {
+        assert_eq!(Bounds::up_to(-0.0), Bounds::up_to(0.0));
+        assert_eq!(Bounds::above(-0.0), Bounds::above(0.0));
     }
 
     #[test]
