@@ -13,6 +13,8 @@ mod changes;
 mod columns;
 mod commands;
 mod confined;
+#[cfg(unix)]
+mod copy;
 #[cfg(feature = "torch")]
 mod embed;
 #[cfg(unix)]

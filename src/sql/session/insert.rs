@@ -42,9 +42,10 @@ impl Session {
         if count == 0 {
             return Ok(0);
         }
+        let named = |name: &str| given.iter().position(|column| column == name).map(|at| &values[at]);
         let mut columns = Vec::new();
         for field in table.fields() {
-            let value = given.iter().position(|name| name == field.name()).map(|at| Arc::clone(&values[at]));
+            let value = named(field.name()).map(Arc::clone);
             columns.push(match (field.name().as_str(), value) {
                 (schema::ID, value) => self.new_ids(value, count).await?,
                 (schema::INGESTED_AT, value) => now_where_null(value, count),
@@ -59,6 +60,9 @@ impl Session {
         }
         let fields = table.fields().iter().map(|field| Field::clone(field)).collect();
         let rows = rows(fields, columns)?;
+        if let (Some(datasets), Some(uris)) = (named(schema::DATASET), named(schema::URI)) {
+            self.refuse_twins(datasets, uris).await?;
+        }
         self.begin_commit();
         self.store.append(lock, schema::IMAGES, rows).await?;
         Ok(count as u64)

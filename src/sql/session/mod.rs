@@ -1,19 +1,21 @@
 //! A DataFusion session over one database: its tables, views, Outskirt's functions and settings.
 //!
 //! Queries are DataFusion's. What changes the database is not: `change` writes rows of `images` (with `insert` and
-//! `update`), `alter` its columns, `views` keeps views, `files` finds files by path, and `guard` refuses what would
-//! damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
+//! `update`), `alter` its columns, `views` keeps views, `copy` has files written whole or not at all, `files` finds files by
+//! path, and `guard` refuses what would damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
 //! which has the session's tables and views; this file says which of them runs a statement.
 
 mod alter;
 mod catalog;
 mod change;
+mod copy;
 mod files;
 mod guard;
 mod insert;
 mod prepare;
 mod prepared;
 mod statement;
+mod twins;
 mod update;
 mod values;
 mod views;
@@ -163,12 +165,18 @@ impl Session {
         }
         let plan = self.plan(statement).await?;
         self.guard(&plan)?;
+        // EXPLAIN alone writes nothing
+        let (plan, copied) = match plan {
+            LogicalPlan::Explain(_) => (plan, Vec::new()),
+            plan => self.redirected(plan)?,
+        };
         let frame = self.frame(plan);
         // on a task of its own: constants are computed while a query is planned, a picture's embedding among them, and whoever
         // cancels it need not wait for that
         let planning = SpawnedTask::spawn(async move { frame.await?.create_physical_plan().await });
         let plan = planning.join_unwind().await.map_err(|_| Error::WorkerDied)??;
-        Ok(execute_stream(plan, self.context.task_ctx())?)
+        let rows = execute_stream(plan, self.context.task_ctx())?;
+        if copied.is_empty() { Ok(rows) } else { copy::finished(rows, copied).await }
     }
 
     /// A plan to be run. EXPLAIN without ANALYZE computes no constants that take long.

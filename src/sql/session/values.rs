@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
-use arrow::compute::concat;
+use arrow::compute::kernels::cmp::neq;
+use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::{DataType, Field, Schema};
+use arrow::util::display::array_value_to_string;
 use datafusion::common::Column;
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::DataFrame;
@@ -23,12 +25,17 @@ impl Session {
         if columns != values {
             return Err(Error::ValueCount { columns, values });
         }
-        let mut cast = Vec::new();
+        let mut taken = Vec::new();
         for (at, field) in fields.iter().enumerate() {
             let value = Expr::Column(Column::from(query.schema().qualified_field(at)));
-            cast.push(value.cast_to(field.data_type(), query.schema())?.alias(field.name()));
+            let value = match drops_fractions(query.schema().field(at).data_type(), field.data_type()) {
+                true => value,
+                false => value.cast_to(field.data_type(), query.schema())?,
+            };
+            taken.push(value.alias(field.name()));
         }
-        self.columns(LogicalPlanBuilder::from(query).project(cast)?.build()?).await
+        let columns = self.columns(LogicalPlanBuilder::from(query).project(taken)?.build()?).await?;
+        columns.into_iter().zip(fields).map(|(column, field)| whole(column, field)).collect()
     }
 
     /// Run a plan and gather its columns.
@@ -41,6 +48,30 @@ impl Session {
             if parts.is_empty() { Ok(new_empty_array(data_type)) } else { concat(&parts) }
         };
         Ok(types.iter().enumerate().map(gather).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Whether a cast cuts fractions off.
+fn drops_fractions(from: &DataType, to: &DataType) -> bool {
+    to.is_integer() && (from.is_floating() || from.is_decimal())
+}
+
+/// A column as its field has it.
+///
+/// Errors: [`Error::Fraction`] for 7000.5 as a whole number.
+fn whole(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
+    if !drops_fractions(column.data_type(), field.data_type()) {
+        return Ok(column);
+    }
+    let strict = CastOptions { safe: false, ..Default::default() };
+    let taken = cast_with_options(&column, field.data_type(), &strict)?;
+    let back = cast_with_options(&taken, column.data_type(), &strict)?;
+    match neq(&column, &back)?.iter().position(|differs| differs == Some(true)) {
+        Some(row) => {
+            let value = array_value_to_string(&column, row)?;
+            Err(Error::Fraction { column: field.name().clone(), value })
+        }
+        None => Ok(taken),
     }
 }
 
