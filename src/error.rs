@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::foreign::plain;
+
 /// The result of everything in this crate that can fail.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -215,6 +217,8 @@ pub enum Error {
         "table {table} is damaged: its latest manifest {} cannot be read: {reason}. Restore it from a backup; or move that file away, and the table is as before its last change", path.display()
     )]
     DamagedTable { table: String, path: PathBuf, reason: String },
+    #[error("table {table} is missing: there is no folder {}; put it back from a backup of the database", path.display())]
+    MissingTable { table: String, path: PathBuf },
     #[error("table {table}: {reason}")]
     BadRow { table: String, reason: String },
     #[error(
@@ -255,7 +259,7 @@ pub enum Error {
         "the disk is full ({reason}): what was committed is safe; free some space ('outskirt optimize' gives back what old versions take) and run this again"
     )]
     DiskFull { reason: String },
-    #[error("store: {}", without_location(&source.to_string()))]
+    #[error("{}", of_store(source))]
     Store { source: lancedb::Error },
 
     // ---- banks and calibration ----
@@ -401,7 +405,7 @@ pub enum Error {
     },
     #[error("cannot write output: {source}")]
     Output { source: std::io::Error },
-    #[error("arrow: {source}")]
+    #[error("{}", plain(&source.to_string()))]
     Arrow {
         #[from]
         source: arrow::error::ArrowError,
@@ -411,6 +415,11 @@ pub enum Error {
         "table 'images' is changed by INSERT, UPDATE, DELETE or TRUNCATE as a statement of its own through 'outskirt sql', not inside EXPLAIN or another statement"
     )]
     NestedChange,
+    #[error(
+        "SQL reads and writes files of this machine, and {address} is none: copy it here; pictures and tables of them at \
+         addresses are read by 'outskirt ingest'"
+    )]
+    FileAddress { address: String },
     #[error("{what} is not supported: {instead}")]
     UnsupportedChange { what: String, instead: &'static str },
     #[error("column '{column}' of images cannot be set in SQL: {instead}")]
@@ -428,6 +437,15 @@ pub enum Error {
     ValueCount { columns: usize, values: usize },
     #[error("UPDATE has more than one new value for the image with id {id}: let FROM and WHERE match each image once")]
     UpdatedTwice { id: u64 },
+    #[error(
+        "two images would be '{uri}' of dataset '{dataset}', and a dataset has each uri once: give each a uri of its own, or \
+         another dataset"
+    )]
+    SameImage { dataset: String, uri: String },
+    #[error(
+        "{value} for column '{column}' of images has a fraction, and the column holds whole numbers: write round({value})"
+    )]
+    Fraction { column: String, value: String },
     #[error("id {id} {problem}: leave id out, and free ones are chosen")]
     BadId { id: u64, problem: String },
     #[error(
@@ -490,11 +508,15 @@ pub enum Error {
         "view '{view}' does not work: {reason}; DROP VIEW or CREATE OR REPLACE VIEW it, or bring back what it reads"
     )]
     BrokenView { view: String, reason: String },
+    #[error("view '{view}' has no value for {place}: write the value itself, or PREPARE the query instead")]
+    ViewPlaceholder { view: String, place: String },
     #[error("view '{view}' is read by view '{by}': drop that one first")]
     ViewInUse { view: String, by: String },
 
     #[error("there is no prepared statement '{name}': known are {}", list(known))]
     UnknownPrepared { name: String, known: Vec<String> },
+    #[error("prepared statement '{name}' already exists: DEALLOCATE {name} first, or choose another name")]
+    PreparedExists { name: String },
     #[error("prepared statement '{name}' takes {wanted} values ($1, $2, …), and {given} are given")]
     PreparedValues { name: String, wanted: usize, given: usize },
     #[error("{place} stands for no value of a prepared statement: write $1, $2, …")]
@@ -600,30 +622,62 @@ fn first_line(error: &tch::TchError) -> String {
 fn one_line(error: &datafusion::error::DataFusionError) -> String {
     use datafusion::error::DataFusionError as E;
     match error.find_root() {
-        E::External(inner) => inner.to_string(),
-        E::SQL(error, _) => error.to_string(),
-        E::Plan(message) | E::Execution(message) => innermost(message),
-        other => without_location(&innermost(&other.strip_backtrace())),
+        E::External(inner) => match (inner.downcast_ref::<Error>(), inner.downcast_ref::<lance::Error>()) {
+            (Some(own), _) => own.to_string(),
+            (_, Some(error)) => of_lance(error),
+            _ => plain(&inner.to_string()),
+        },
+        E::SQL(error, _) => plain(&error.to_string()),
+        E::Plan(message) | E::Execution(message) => plain(innermost(message)),
+        E::ResourcesExhausted(message) => plain(&format!("Resources exhausted: {message}")),
+        other => plain(innermost(&other.strip_backtrace())),
     }
 }
 
 /// What a message says where it quotes another one, such as our own refusal inside "coercion failed with: …".
-fn innermost(message: &str) -> String {
+fn innermost(message: &str) -> &str {
     let start = message.rfind("Error during planning: ").map_or(0, |at| at + "Error during planning: ".len());
-    let text = message[start..].split(" No function matches").next().unwrap_or_default();
-    text.lines().collect::<Vec<_>>().join(" ").trim().to_string()
+    message[start..].split(" No function matches").next().unwrap_or_default()
 }
 
-/// Lance's messages end in the source file that raised them; that is of no use to whoever reads the line.
-pub(crate) fn without_location(message: &str) -> String {
-    let mut text = message.to_string();
-    while let Some(ending) = text.find(".rs:") {
-        let start = text[..ending].rfind(", ").unwrap_or(ending);
-        let rest = &text[ending + ".rs:".len()..];
-        let length = rest.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(rest.len());
-        text.replace_range(start..ending + ".rs:".len() + length, "");
+/// What Lance says; of a file that it cannot read, with the next step.
+fn of_lance(error: &lance::Error) -> String {
+    use lance::Error as E;
+    let text = plain(&error.to_string());
+    match error {
+        // an expression that failed on some row is of this kind as well
+        E::Arrow { .. } => text,
+        E::NotFound { uri, .. } => unreadable(&format!("there is no {}", as_path(uri))),
+        E::CorruptFile { .. } | E::IO { .. } => unreadable(&text),
+        _ if is_of_a_file(&text) => unreadable(&text),
+        _ => text,
     }
-    text.lines().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether Lance tells of a damaged file, for which it has no kind of error of its own.
+fn is_of_a_file(text: &str) -> bool {
+    ["outside of file", "outside file", "Lance file", "Protobuf"].iter().any(|word| text.contains(word))
+}
+
+/// object_store leaves the first slash out.
+fn as_path(uri: &str) -> String {
+    if uri.starts_with('/') || uri.contains("://") { uri.into() } else { format!("/{uri}") }
+}
+
+fn unreadable(reason: &str) -> String {
+    format!(
+        "a file of the database cannot be read or written ({reason}): 'outskirt verify' says what is damaged; put that file \
+         back from a backup, or 'outskirt restore' a version of images that is before it"
+    )
+}
+
+/// What lancedb says, without the places in its sources.
+fn of_store(error: &lancedb::Error) -> String {
+    match error {
+        lancedb::Error::Lance { source } => of_lance(source),
+        lancedb::Error::InvalidInput { message } if is_of_a_file(message) => unreadable(&plain(message)),
+        other => format!("store: {}", plain(&other.to_string())),
+    }
 }
 
 impl From<Error> for datafusion::error::DataFusionError {

@@ -85,6 +85,7 @@ pub mod curate;
 pub mod demo;
 pub mod error;
 pub mod evaluate;
+mod foreign;
 mod formats;
 pub mod image;
 pub mod index;

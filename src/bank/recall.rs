@@ -1,15 +1,13 @@
 //! How a bank's graph answers beside exact search, on a sample of images.
 
+use super::graph::{hnsw_path, hnsw_sidecar};
 use super::rows::draw;
 use super::{Bank, Definition, find, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
-use crate::index::{IndexKind, Search};
+use crate::index::{IndexKind, Search, Storage, tolerance};
 use crate::statistics::metrics::Metrics;
 use crate::store::Store;
-
-/// Distances that differ by no more are the same neighbour's.
-const SAME: f32 = 1e-5;
 
 /// What a graph gives beside what exact search gives.
 #[derive(Debug, Clone)]
@@ -24,7 +22,9 @@ pub struct Recall {
     pub id_images: usize,
     /// As above.
     pub ood_images: usize,
-    /// Share of the images whose k-th distance is the exact one, to 1e-5.
+    /// How the graph holds its numbers.
+    pub storage: Storage,
+    /// Share of the images whose k-th distance is the exact one, as far as these numbers can tell: the bank's list counts so too.
     pub recall: f64,
     /// Mean and largest difference of a k-th distance.
     pub mean_error: f64,
@@ -59,14 +59,21 @@ pub async fn recall(store: &Store, name: &str, sample: usize, id: Option<&str>, 
         Some(predicate) => draw(store, &bank, None, predicate, sample).await?,
         None => Rows::with_capacity(0, bank.dimension),
     };
-    let both = |rows: &Rows| -> Result<(Vec<f32>, Vec<f32>)> {
+    // it was written, or is whole: the graph has just been opened
+    let built = hnsw_sidecar(&bank)?.beside(&hnsw_path(store, &bank))?;
+    let (mut errors, mut right) = (Vec::new(), 0);
+    let mut both = |rows: &Rows| -> Result<(Vec<f32>, Vec<f32>)> {
         let values = rows.to_values();
         let queries = Vectors::new(&values, bank.dimension);
-        Ok((exact.kth_distances(queries, bank.k)?, graph.kth_distances(queries, bank.k)?))
+        let (exact, graph) = (exact.kth_distances(queries, bank.k)?, graph.kth_distances(queries, bank.k)?);
+        for (query, (exact, graph)) in exact.iter().zip(&graph).enumerate() {
+            let error = (exact - graph).abs();
+            right += usize::from(error <= tolerance(built.options.storage, built.step, queries.row(query)));
+            errors.push(error);
+        }
+        Ok((exact, graph))
     };
     let ((id_exact, id_graph), (ood_exact, ood_graph)) = (both(&id_sample)?, both(&ood_sample)?);
-    let exact_all = id_exact.iter().chain(&ood_exact);
-    let errors: Vec<f32> = exact_all.zip(id_graph.iter().chain(&ood_graph)).map(|(a, b)| (a - b).abs()).collect();
     let wide = |scores: &[f32]| -> Vec<f64> { scores.iter().copied().map(f64::from).collect() };
     let metrics =
         Metrics::of(&wide(&id_exact), &wide(&ood_exact)).zip(Metrics::of(&wide(&id_graph), &wide(&ood_graph)));
@@ -76,7 +83,8 @@ pub async fn recall(store: &Store, name: &str, sample: usize, id: Option<&str>, 
         id_predicate,
         id_images: id_exact.len(),
         ood_images: ood_exact.len(),
-        recall: errors.iter().filter(|&&error| error <= SAME).count() as f64 / count,
+        storage: built.options.storage,
+        recall: right as f64 / count,
         mean_error: errors.iter().copied().map(f64::from).sum::<f64>() / count,
         largest_error: errors.iter().copied().map(f64::from).fold(0.0, f64::max),
         metrics,

@@ -13,7 +13,8 @@ use crate::store::{Change, Store};
 #[command(after_help = "\
 The latest comes first. 'outskirt undo' takes the latest change back, 'outskirt restore --version N'
 makes the images what they were at version N, and FROM \"images@N\" reads that version in SQL.
-Versions are kept until 'outskirt optimize'. The table is curation_log in SQL.
+What an undo or a restore took back is marked as undone; an ingest that was interrupted and the run
+that went on with it are two entries. Versions are kept until 'outskirt optimize'. The table is curation_log in SQL.
 
 Examples:
   outskirt history
@@ -45,7 +46,8 @@ fn row(event: &Event) -> Vec<String> {
         Some(change) => {
             let when = change.changed_at.replace('T', " ");
             let when = when.split('.').next().unwrap_or_default().to_owned();
-            (when, shortened(describe(change)), change.row_count.to_string())
+            let undone = if event.is_undone { " (undone)" } else { "" };
+            (when, format!("{}{undone}", shortened(describe(change))), change.row_count.to_string())
         }
         None => (
             String::new(),

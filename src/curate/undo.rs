@@ -98,7 +98,7 @@ mod tests {
     fn event(verb: &str, before: u64, after: u64, restored_version: Option<u64>) -> Event {
         let change =
             Change { version_before: before, version_after: Some(after), restored_version, ..Change::of(verb) };
-        Event { before, after, change: (!verb.is_empty()).then_some(change), is_kept: true }
+        Event { before, after, change: (!verb.is_empty()).then_some(change), is_kept: true, is_undone: false }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! has not been seen. Rows are committed some thousand at a time, so an ingest that was interrupted goes on where it was.
 //! A file that is refused stops nothing: it is a row of `rejects` until it is embedded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -53,7 +53,7 @@ pub async fn ingest(
     let change = Change {
         detail: Some(detail),
         predicate: Some(of_dataset(options)),
-        row_count: (summary.embedded() + summary.described + summary.labelled) as u64,
+        row_count: (summary.embedded() + summary.amended) as u64,
         ..Change::of("ingest")
     };
     // also of what was committed before it failed
@@ -96,6 +96,7 @@ async fn ingest_files(
         next_id: store.next_id().await?,
         rejects,
         whole: watch.recovered(),
+        filled: HashSet::new(),
         waiting: Waiting::default(),
     };
     let (met, superseded) = (Met::default(), files.superseded());
@@ -116,12 +117,16 @@ async fn ingest_files(
         .map(|(id, new)| (id, new.label))
         .collect();
     summary.labelled = changed.len();
+    let mut amended: HashSet<u64> = changed.iter().map(|(id, _)| *id).collect();
     let later = later_labels.into_iter().filter(|(uri, _)| is_open(uri)).collect();
     changed.extend(labels_of_new(store, options, later).await?);
     write_labels(store, lock, changed).await?;
     if let Some(metadata) = metadata.filter(|_| !rows.is_empty()) {
-        summary.described = metadata.update(store, lock, &of_dataset(options), &rows).await?;
+        let described = metadata.update(store, lock, &of_dataset(options), &rows).await?;
+        summary.described = described.len();
+        amended.extend(described);
     }
+    summary.amended = amended.difference(&writer.filled).count();
     Ok(())
 }
 
@@ -181,6 +186,8 @@ struct Writer<'a> {
     rejects: Rejects<'a>,
     /// What was refused before and is whole.
     whole: Recovered,
+    /// The ids of rows that were there and got this backbone's embedding.
+    filled: HashSet<u64>,
     waiting: Waiting,
 }
 
@@ -254,7 +261,9 @@ impl Sink<Purpose> for Writer<'_> {
         }
         let filled = rows(|purpose| matches!(purpose, Purpose::Fill { .. }));
         if !filled.is_empty() {
-            let batch = self.columns.filled.rows(&self.schema, numbers, &filled, ids_of(&images, &filled))?;
+            let ids = ids_of(&images, &filled);
+            self.filled.extend(&ids);
+            let batch = self.columns.filled.rows(&self.schema, numbers, &filled, ids)?;
             self.store.update_images(self.lock, batch).await?;
             summary.filled += filled.len();
         }

@@ -160,6 +160,32 @@ fn row_of(id: u64, (content, label, split, _, filled): (&Digest, Option<u64>, u6
     Row { id, content: *content, label, split, filled }
 }
 
+/// What new rows are to be called: each image of a dataset is there once.
+pub(crate) struct NewNames {
+    lookup: Lookup,
+    folders: Folders,
+    taken: HashSet<Digest>,
+}
+
+impl NewNames {
+    /// Beside the rows that are there.
+    pub(crate) async fn of(store: &Store, lock: &WriteLock) -> Result<Self> {
+        let lookup = Lookup::current(store, lock).await?;
+        Ok(Self { lookup, folders: Folders::default(), taken: HashSet::new() })
+    }
+
+    /// Take a name.
+    ///
+    /// Errors: [`Error::SameImage`] where it is taken, by whatever spelling of its path.
+    pub(crate) fn take(&mut self, dataset: &str, uri: &str) -> Result<()> {
+        let name = digest(dataset, &self.folders.uri(uri));
+        if !self.taken.insert(name) || !self.lookup.rows(&name)?.is_empty() {
+            return Err(Error::SameImage { dataset: dataset.into(), uri: uri.into() });
+        }
+        Ok(())
+    }
+}
+
 fn missing(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }

@@ -266,23 +266,23 @@ impl Metadata {
     }
 
     /// Bring its columns up to date in those of the rows `seen` (ids), for all of which `predicate` holds, about which it
-    /// says something; how many differed.
+    /// says something; the ids of those that differed.
     pub(crate) async fn update(
         &self,
         store: &Store,
         lock: &WriteLock,
         predicate: &str,
         seen: &HashSet<u64>,
-    ) -> Result<usize> {
+    ) -> Result<Vec<u64>> {
         let names = self.names();
         if names.is_empty() {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let wanted = [&[schema::ID, schema::URI], names.as_slice()].concat();
-        let (Some(first), Some(last)) = (seen.iter().min(), seen.iter().max()) else { return Ok(0) };
+        let (Some(first), Some(last)) = (seen.iter().min(), seen.iter().max()) else { return Ok(Vec::new()) };
         // of a few images of many, the others' columns are not read
         let predicate = &format!("({predicate}) AND {} BETWEEN {first} AND {last}", schema::ID);
-        let mut changed = 0;
+        let mut changed = Vec::new();
         let mut batches = store.scan(schema::IMAGES, None, &wanted, Some(predicate)).await?;
         while let Some(batch) = batches.try_next().await? {
             let uris = batch.column(1).as_string::<i32>();
@@ -300,7 +300,7 @@ impl Metadata {
             differs.iter_mut().zip(ids.values()).for_each(|(differs, id)| *differs &= seen.contains(id));
             let new = filter_record_batch(&new, &differs.into())?;
             if new.num_rows() > 0 {
-                changed += new.num_rows();
+                changed.extend(new.column(0).as_primitive::<UInt64Type>().values());
                 store.update_images(lock, new).await?;
             }
         }

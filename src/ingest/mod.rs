@@ -22,6 +22,7 @@ mod summary;
 
 pub use add::ingest;
 pub use fill::{FillOptions, fill};
+pub(crate) use lookup::NewNames;
 pub use metadata::Metadata;
 pub use options::IngestOptions;
 pub(crate) use pipeline::batch_size;

@@ -23,6 +23,8 @@ pub struct IngestSummary {
     pub described: usize,
     /// Rows that were there and got another label, which a list, a table or the data set says.
     pub labelled: usize,
+    /// Of the rows that were described or labelled: those that were not filled as well, each once.
+    pub amended: usize,
     /// Of the files that were there: those whose rows are in another split, where they stay.
     pub in_other_splits: usize,
     /// Of the rows that were added: those that hold what a file of another uri in the dataset does.

@@ -77,8 +77,22 @@ enum Step {
 pub(super) async fn check(store: &Store) -> Result<()> {
     match version(store).await? {
         found if found < NEWEST => Err(Error::OlderSchema { uri: uri(store), found, known: NEWEST }),
-        _ => Ok(()),
+        // what a command writes into one table, another is to know
+        _ => match schema::TABLES.iter().find(|table| !store.table_folder(table).is_dir()) {
+            Some(table) => Err(Error::MissingTable { table: (*table).into(), path: store.table_folder(table) }),
+            None => Ok(()),
+        },
     }
+}
+
+/// Refuse a folder in which no database can be made.
+pub(super) async fn check_places(store: &Store) -> Result<()> {
+    if version_or_none(store).await? == 0 {
+        for step in steps(0).await? {
+            check_place(store, &step).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The files that a database still needs, in order.
@@ -89,15 +103,9 @@ pub(super) async fn pending(store: &Store) -> Result<Vec<String>> {
 
 /// Apply what a database lacks.
 pub(super) async fn apply(store: &Store, lock: &WriteLock) -> Result<()> {
-    let before = version_or_none(store).await?;
-    let steps = steps(before).await?;
-    if before == 0 {
-        // all of them before anything is written
-        for step in &steps {
-            check_place(store, step).await?;
-        }
-    }
-    for step in steps {
+    // all of them before anything is written
+    check_places(store).await?;
+    for step in steps(version_or_none(store).await?).await? {
         take(store, lock, &step).await?;
     }
     Ok(())

@@ -22,6 +22,8 @@ impl Store {
         std::fs::create_dir_all(local(folder)?).map_err(Error::io("create", folder))?;
         if let Err(Error::NoDatabase { .. }) = Self::open(folder).await {
             let store = Self::existing(folder).await?;
+            // before the lock, whose file would stay in a folder of somebody else's
+            migrate::check_places(&store).await?;
             let lock = store.lock()?;
             // nothing is left to do where another program has made it in the meantime
             migrate::apply(&store, &lock).await?;

@@ -172,6 +172,20 @@ fn tensors_of_64_sides_are_counted_before_they_take_memory() {
 }
 
 /// Opening a pipe waits for whoever writes into it, and reading /dev/zero ends nowhere.
+/// A text without line ends is no table, and reading it as one would fill the memory.
+#[test]
+fn a_table_with_a_line_of_gigabytes_is_refused_in_bounded_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, first) in [("long.csv", "uri,camera\n"), ("long.jsonl", "{\"uri\": \"a.png\"}\n")] {
+        let path = folder.path().join(name);
+        std::fs::write(&path, first).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(2 << 30).unwrap();
+        let (done, said) = ingest(folder.path(), name);
+        assert!(!done && said.contains("line 2 is longer than 64 MiB, the most that is read"), "{name}: {said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+    }
+}
+
 #[tokio::test]
 async fn pipes_and_devices_are_refused_wherever_a_file_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -201,6 +215,15 @@ async fn pipes_and_devices_are_refused_wherever_a_file_is_named() {
     refused(&[&ingest[..], &["demo_shapes", "--weights", &weights]].concat());
     refused(&[&ingest[..], &["demo_shapes", "--metadata", &table]].concat());
     refused(&[&ingest[..], &["demo_shapes", "--metadata", "/dev/zero"]].concat());
+    // within a table of Lance's, which would wait for it
+    let lance = folder.path().join("their.lance");
+    std::fs::create_dir_all(lance.join("_versions")).unwrap();
+    std::fs::create_dir_all(lance.join("data")).unwrap();
+    for name in ["their.lance/_versions/1.manifest", "their.lance/data/1.lance"] {
+        pipe(name);
+        refused(&["ingest", lance.to_str().unwrap(), "--dataset", "d", "--backbone", "demo_shapes"]);
+        std::fs::remove_file(folder.path().join(name)).unwrap();
+    }
     for lock in ["write.lock", "readers.lock"] {
         std::fs::remove_file(db.join(lock)).unwrap();
         assert!(Command::new("mkfifo").arg(db.join(lock)).status().unwrap().success());

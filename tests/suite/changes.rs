@@ -149,7 +149,7 @@ async fn images_are_inserted_with_what_is_left_out_filled_in() {
     assert_eq!(number(&session, "SELECT min(id) + max(id) FROM images WHERE dataset = 'copy'").await, 1001);
     // an id is not given twice, not even after its image is gone
     assert_eq!(number(&session, "DELETE FROM images WHERE id = 501").await, 1);
-    assert_eq!(number(&session, &insert).await, 2);
+    assert_eq!(number(&session, &insert.replace("'new'", "'newer'")).await, 2);
     assert_eq!(number(&session, "SELECT max(id) FROM images").await, 503);
     assert_eq!(number(&session, &format!("{} WHERE false", insert_select(columns))).await, 0);
 
@@ -168,7 +168,10 @@ async fn images_are_inserted_with_what_is_left_out_filled_in() {
         let error = refused(&store, &session, &with_id(ids)).await;
         assert!(error.contains(says), "{error}");
     }
-    let embedding = format!("INSERT INTO images ({columns}, toy) SELECT {columns}, toy FROM images WHERE id = 2");
+    let embedding = format!(
+        "INSERT INTO images ({columns}, toy) SELECT 'copies', split, uri, width, height,
+                             content_hash, toy FROM images WHERE id = 2"
+    );
     let error = refused(&store, &session, &embedding).await;
     assert!(
         error.contains("column 'toy' of images cannot be set in SQL") && error.contains("outskirt ingest"),
@@ -183,6 +186,17 @@ async fn images_are_inserted_with_what_is_left_out_filled_in() {
     assert!(error.contains("row 1"), "{error}");
     let error = refused(&store, &session, &format!("INSERT INTO images ({columns}) SELECT 'a', 'b'")).await;
     assert!(error.contains("is for 6 columns, and its rows have 2 values"), "{error}");
+    let error = refused(&store, &session, &with_id("(7000), (7000.5)")).await;
+    assert!(error.starts_with("7000.5 for column 'id' of images has a fraction"), "{error}");
+    let half = format!("INSERT INTO images ({columns}) VALUES ('d', 's', 'u', 1.5, 1, '')");
+    let error = refused(&store, &session, &half).await;
+    assert!(error.starts_with("1.5 for column 'width' of images has a fraction"), "{error}");
+    let csv = folder.path().join("ids.csv");
+    std::fs::write(&csv, "id\n7000.5\n").unwrap();
+    let of_csv = with_id("(1)").replace("(VALUES (1)) t(i)", &format!("(SELECT id AS i FROM '{}')", csv.display()));
+    let error = refused(&store, &session, &of_csv).await;
+    assert!(error.starts_with("7000.5 for column 'id' of images has a fraction"), "{error}");
+    assert_eq!(number(&session, &with_id("(7000.0)")).await, 1, "a whole number, however it is written");
     for (clause, says) in [("ON CONFLICT DO NOTHING", "Insert-on"), ("RETURNING id", "Insert-returning")] {
         let error = refused(&store, &session, &format!("{insert} {clause}")).await;
         assert!(error.contains(says), "{error}");
@@ -193,6 +207,46 @@ async fn images_are_inserted_with_what_is_left_out_filled_in() {
         refused(&store, &session, &format!("INSERT INTO images ({columns}) VALUES ('d', 's', 'u', 'wide', 1, '')"))
             .await;
     assert!(error.contains("wide"), "{error}");
+}
+
+/// What 'outskirt ingest' knows an image by stays one image's.
+#[tokio::test]
+async fn no_change_makes_two_rows_one_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, session) = toy(folder.path()).await;
+    let columns = "dataset, split, uri, width, height, content_hash";
+    let twice = "two images would be '/pictures/80.png' of dataset 'ood', and a dataset has each uri once";
+    for change in [
+        "UPDATE images SET uri = '/pictures/80.png' WHERE id = 82",
+        "UPDATE images SET dataset = 'ood', uri = '/pictures/80.png' WHERE id = 1",
+        "UPDATE images SET uri = '/pictures/80.png' WHERE dataset = 'ood'",
+        &format!("INSERT INTO images ({columns}) VALUES ('ood', 'new', '/pictures/80.png', 1, 1, '')"),
+        &format!("INSERT INTO images ({columns}) SELECT {columns} FROM images WHERE id = 81"),
+    ] {
+        let error = refused(&store, &session, change).await;
+        assert!(error.starts_with(twice), "{change}: {error}");
+    }
+    let within = format!("INSERT INTO images ({columns}) SELECT 'new', '', 'same', 1, 2, 'x' FROM images WHERE id < 3");
+    let error = refused(&store, &session, &within).await;
+    assert!(error.starts_with("two images would be 'same' of dataset 'new'"), "{error}");
+    // the same uri in another dataset, a change to what it is already, and two that change places
+    assert_eq!(number(&session, "UPDATE images SET uri = '/pictures/80.png' WHERE id = 1").await, 1);
+    assert_eq!(number(&session, "UPDATE images SET dataset = 'ood', split = 'x' WHERE dataset = 'ood'").await, 10);
+    let swap = "UPDATE images SET uri = CASE id WHEN 82 THEN '/pictures/82.png' ELSE '/pictures/81.png' END \
+                WHERE id IN (82, 83)";
+    assert_eq!(number(&session, swap).await, 2);
+    assert_eq!(number(&session, "SELECT count(DISTINCT (dataset, uri)) FROM images").await, 91);
+    // what an earlier version has twice can be told apart, and goes on being changed otherwise
+    let lock = store.lock().unwrap();
+    let rows = arrow::array::RecordBatch::try_from_iter([
+        ("id", std::sync::Arc::new(arrow::array::UInt64Array::from(vec![90])) as arrow::array::ArrayRef),
+        ("uri", std::sync::Arc::new(arrow::array::StringArray::from(vec!["/pictures/80.png"]))),
+    ]);
+    store.update_images(&lock, rows.unwrap()).await.unwrap();
+    drop((lock, session));
+    let session = Session::open(&store).await.unwrap();
+    assert_eq!(number(&session, "UPDATE images SET dataset = 'ood', label = 'y' WHERE dataset = 'ood'").await, 10);
+    assert_eq!(number(&session, "UPDATE images SET uri = uri || '-2' WHERE id = 90").await, 1);
 }
 
 fn insert_select(columns: &str) -> String {
@@ -334,7 +388,8 @@ async fn half_of_a_hundred_thousand_rows() {
     assert_eq!(number(&session, "SELECT count(*) FROM images").await, 50_000);
     let columns = "dataset, split, uri, width, height, content_hash";
     let start = Instant::now();
-    assert_eq!(number(&session, &insert_select(columns)).await, 50_000);
+    let double = insert_select(columns).replace("SELECT dataset", "SELECT 'double'");
+    assert_eq!(number(&session, &double).await, 50_000);
     let inserted = start.elapsed();
     assert!(updated + deleted + inserted < Duration::from_secs(60), "{updated:?} {deleted:?} {inserted:?}");
     // over several files, some rows of which are deleted

@@ -226,6 +226,21 @@ average      10   0.00  100.00  97.50  95.00
     assert!(notice.contains("40 of the 40 ID images are rows of the bank itself"), "{notice}");
 }
 
+/// A graph in fewer bits cannot tell distances exactly, and that is no fault of its search.
+#[tokio::test]
+async fn a_graph_in_fewer_bits_is_judged_alike_by_list_and_verify() {
+    for (storage, named) in [(Storage::I8, "i8"), (Storage::Bf16, "bf16")] {
+        let folder = tempfile::tempdir().unwrap();
+        drop(calibrated(folder.path(), IndexKind::Hnsw(storage)).await);
+        let (verified, _) = outskirt(folder.path(), &["bank", "verify", "circle"]).await.unwrap();
+        let expected =
+            format!("k-th distance equal to the exact one within the rounding of {named}: 100.00 % of the images");
+        assert!(verified.contains(&expected), "{verified}");
+        let (listed, _) = outskirt(folder.path(), &["bank", "list"]).await.unwrap();
+        assert!(listed.contains("100.0 % right but for rounding"), "{listed}");
+    }
+}
+
 #[tokio::test]
 async fn a_damaged_graph_is_rebuilt_with_a_notice_and_the_same_answer() {
     let folder = tempfile::tempdir().unwrap();

@@ -648,13 +648,15 @@ async fn a_read_only_database_is_read() {
 async fn of_two_writers_one_is_told_to_wait() {
     let folder = tempfile::tempdir().unwrap();
     toy_database(folder.path()).await;
-    let insert = "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES ('new', '', '/new.png', 1, 1, '')";
-    let spawn = || {
+    let spawn = |writer: usize| {
+        let insert = format!(
+            "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES ('new', '', '/{writer}.png', 1, 1, '')"
+        );
         let mut command = Command::new(PROGRAM);
-        command.arg("--db").arg(folder.path()).args(["sql", insert]);
+        command.arg("--db").arg(folder.path()).args(["sql", &insert]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let writers: Vec<_> = (0..6).map(|_| spawn()).collect();
+    let writers: Vec<_> = (0..6).map(spawn).collect();
     let mut wrote = 0;
     for writer in writers {
         let output = writer.wait_with_output().unwrap();
@@ -669,6 +671,8 @@ async fn of_two_writers_one_is_told_to_wait() {
     let (counted, _) = outskirt(folder.path(), &["sql", count, "--format", "csv"]).await.unwrap();
     assert_eq!(counted, format!("n,ids\n{wrote},{wrote}\n"));
     // a lock that a killed writer held is free
+    let insert =
+        "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES ('new', '', '/6.png', 1, 1, '')";
     outskirt(folder.path(), &["sql", insert]).await.unwrap();
 }
 

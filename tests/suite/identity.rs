@@ -72,6 +72,31 @@ async fn every_spelling_of_a_path_is_the_same_image() {
     assert!(summary.starts_with("shapes: 0 added, 20 there already in "), "{summary}");
 }
 
+/// `outskirt history` counts rows, and not what was written into them.
+#[tokio::test]
+async fn a_row_that_gets_a_label_and_metadata_is_one_row_of_the_history() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    ingest(&db, &train.join("star"), &[]).await;
+    let (list, table) = (folder.path().join("list.txt"), folder.path().join("cameras.csv"));
+    std::fs::write(&list, "id/train/star/0000.png sun\nid/train/star/0001.png moon\n").unwrap();
+    std::fs::write(&table, "uri,camera\nid/train/star/0001.png,left\n").unwrap();
+    let (summary, _) = ingest(&db, &list, &["--metadata", table.to_str().unwrap()]).await;
+    assert!(summary.contains("0 added, 2 there already"), "{summary}");
+    let rows = "SELECT label, camera FROM images ORDER BY label";
+    assert_eq!(csv(&db, rows).await, "label,camera\nmoon,left\nsun,\n");
+    let counts = "SELECT row_count FROM curation_log WHERE verb = 'ingest' ORDER BY version_before";
+    assert_eq!(csv(&db, counts).await, "row_count\n2\n2\n");
+    // what was undone is marked
+    outskirt(&db, &["undo"]).await.unwrap();
+    let (history, _) = outskirt(&db, &["history"]).await.unwrap();
+    let marked: Vec<bool> = history.lines().map(|line| line.contains("(undone)")).collect();
+    assert_eq!(marked.iter().filter(|marked| **marked).count(), 1, "{history}");
+    let undone = history.lines().find(|line| line.contains("(undone)")).unwrap();
+    assert!(undone.contains("ingest split '', backbone demo_shapes WHERE dataset = 'shapes' (undone)"), "{history}");
+    assert!(history.find("undo to version") < history.find("(undone)"), "{history}");
+}
+
 #[tokio::test]
 async fn files_that_moved_are_told() {
     let folder = tempfile::tempdir().unwrap();

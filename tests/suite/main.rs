@@ -13,6 +13,8 @@ mod changes;
 mod columns;
 mod commands;
 mod confined;
+#[cfg(unix)]
+mod copy;
 #[cfg(feature = "torch")]
 mod embed;
 #[cfg(unix)]
@@ -24,9 +26,9 @@ mod follow;
 #[cfg(feature = "torch")]
 mod fuzz;
 mod guards;
-mod hints;
 #[cfg(feature = "torch")]
 mod guided;
+mod hints;
 mod history;
 #[cfg(all(unix, feature = "torch"))]
 mod identity;

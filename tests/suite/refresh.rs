@@ -114,9 +114,12 @@ async fn one_history(seed: u64, steps: usize) {
                 }
                 3 => change_embeddings(&store, some(&mut random, 20), &mut random).await,
                 4 => {
-                    let insert = "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES \
-                                  ('drawn', 'train', '/new.png', 1, 1, '')";
-                    run(&session, insert).await;
+                    let uri = format!("/new{}.png", random.below(1 << 30));
+                    let insert = format!(
+                        "INSERT INTO images (dataset, split, uri, width, height, content_hash) VALUES \
+                         ('drawn', 'train', '{uri}', 1, 1, '')"
+                    );
+                    run(&session, &insert).await;
                     let new = *ids(&session).await.last().unwrap();
                     change_embeddings(&store, vec![new], &mut random).await;
                 }

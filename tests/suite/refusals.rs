@@ -290,6 +290,116 @@ async fn an_evaluation_cannot_be_talked_out_of_its_parentheses() {
     assert!(error.contains("matches no image with an embedding"), "{error}");
 }
 
+/// What DataFusion, Lance and object_store say is passed on in plain words.
+#[tokio::test]
+async fn errors_of_other_crates_are_one_line_of_facts() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    drop(toy_database(&db).await);
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    };
+    let exhausted = "SET datafusion.runtime.memory_limit = '1M'; \
+                     SELECT count(*) FROM (SELECT DISTINCT value FROM generate_series(1, 3000000))";
+    for (query, says) in [
+        (exhausted.into(), "SET datafusion.runtime.memory_limit higher"),
+        ("SELECT * FROM 'http://me:secret@localhost:1/x.csv?key=secret'".into(), "http://localhost:1/x.csv is none"),
+        ("SELECT * FROM 's3://bucket/x.csv'".into(), "s3://bucket/x.csv is none: copy it here"),
+        ("COPY (SELECT 1) TO 's3://bucket/x.csv'".into(), "s3://bucket/x.csv is none"),
+        ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'gs://bucket/x.csv'".into(), "gs://bucket/x.csv is none"),
+        ("SELECT * FROM 'nothing.csv'".into(), "no such file or folder: nothing.csv"),
+        ("SELECT * FROM imagess".into(), "table 'imagess' not found"),
+        (format!("SELECT * FROM '{}'", file("bad.arrow", b"no arrow")), "Failed to parse Arrow file"),
+        (format!("SELECT * FROM '{}'", file("bad.parquet", &[7; 3000])), "Invalid Parquet file"),
+        ("SELECT id FROM images WHERE row_number() OVER (ORDER BY id) = 1".into(), "write QUALIFY in its place"),
+        ("SELECT count(*) FROM images WHERE uri ~ '('".into(), "regex parse error"),
+        ("SELECT count(*) FROM images WHERE uri = 3".into(), "Cannot cast string '/pictures/0.png'"),
+    ] {
+        let error = refused(&db, &["sql", &query]).await;
+        assert!(error.contains(says), "{query}: {error}");
+        for foreign in [".rs:", ".cargo", "/rustc/", "bug report", "issue tracker", "datafusion.public", "secret"] {
+            assert!(!error.contains(foreign), "{query}: {error}");
+        }
+        assert!(error.chars().count() < 800, "{error}");
+    }
+}
+
+/// Whatever happened to a file of values, the error says that one is damaged, and what to do.
+#[tokio::test]
+async fn a_damaged_data_file_is_one_line_with_the_next_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(toy_database(db).await);
+    let data = db.join("images.lance/data");
+    let path = std::fs::read_dir(&data).unwrap().next().unwrap().unwrap().path();
+    let whole = std::fs::read(&path).unwrap();
+    let end = whole.len();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut damaged = whole.clone();
+        damaged[at..at + bytes.len()].copy_from_slice(bytes);
+        damaged
+    };
+    let damaged = [
+        Some(Vec::new()),
+        Some(whole[..100].to_vec()),
+        Some(whole[..end - 1].to_vec()),
+        Some(with(end - 4, b"XXXX")),
+        Some(with(end - 40, &[0xff; 40])),
+        Some(vec![0; end]),
+        None,
+    ];
+    for (at, bytes) in damaged.iter().enumerate() {
+        match bytes {
+            Some(bytes) => std::fs::write(&path, bytes).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        for command in
+            [&["sql", "SELECT * FROM images", "--format", "json"][..], &["sql", "SELECT min(uri) FROM images"]]
+        {
+            let error = refused(db, command).await;
+            assert!(error.starts_with("a file of the database cannot be read or written ("), "{at}: {error}");
+            assert!(error.contains("'outskirt verify' says what is damaged"), "{at}: {error}");
+            assert!(!error.contains(".rs:"), "{at}: {error}");
+        }
+        let error = refused(db, &["verify"]).await;
+        assert!(error.contains("problems in the database at "), "{at}: {error}");
+    }
+    std::fs::write(&path, &whole).unwrap();
+    outskirt(db, &["verify"]).await.unwrap();
+}
+
+/// A command that writes one table and then finds another missing would leave half of its work.
+#[tokio::test]
+async fn a_missing_table_is_told_before_anything_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    drop(toy_database(&db).await);
+    for table in schema::TABLES.into_iter().filter(|table| *table != schema::SCHEMA_MIGRATIONS) {
+        let (here, away) = (db.join(format!("{table}.lance")), folder.path().join("away"));
+        std::fs::rename(&here, &away).unwrap();
+        let before = std::fs::read_dir(&db).unwrap().count();
+        let error = refused(&db, &["sql", "UPDATE images SET label = 'x'"]).await;
+        assert!(error.starts_with(&format!("table {table} is missing: there is no folder ")), "{error}");
+        assert!(matches!(Store::create(&db).await.unwrap_err(), Error::MissingTable { .. }));
+        assert_eq!(std::fs::read_dir(&db).unwrap().count(), before);
+        std::fs::rename(&away, &here).unwrap();
+    }
+    outskirt(&db, &["sql", "UPDATE images SET label = 'x'"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_of_somebody_elses_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let table = folder.path().join("images.lance/data");
+    std::fs::create_dir_all(&table).unwrap();
+    std::fs::write(table.join("theirs"), "x").unwrap();
+    let error = Store::create(folder.path()).await.unwrap_err();
+    assert!(matches!(error, Error::ForeignTable { .. }), "{error}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no lock of ours is left in it");
+}
+
 #[tokio::test]
 async fn a_damaged_manifest_is_one_line_and_no_panic() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use crate::bank::{self, Recall};
 use crate::cli::console::Console;
 use crate::cli::table;
 use crate::error::Result;
+use crate::index::Storage;
 use crate::store::Store;
 
 /// Arguments of `bank verify`.
@@ -45,8 +46,13 @@ fn print(found: &Recall, console: &mut Console<'_>) -> Result<()> {
         "bank {}: {} embeddings, {}, k = {}; {} ID images ({}), {} OOD images",
         bank.name, bank.row_count, bank.index_kind, bank.k, found.id_images, found.id_predicate, found.ood_images
     ))?;
+    let rounding = match found.storage {
+        Storage::F32 => "",
+        Storage::Bf16 => " within the rounding of bf16",
+        Storage::I8 => " within the rounding of i8",
+    };
     console.line(format!(
-        "k-th distance equal to the exact one: {:.2} % of the images; error {:.6} on average, {:.6} at most",
+        "k-th distance equal to the exact one{rounding}: {:.2} % of the images; error {:.6} on average, {:.6} at most",
         100.0 * found.recall,
         found.mean_error,
         found.largest_error

@@ -11,6 +11,9 @@ use super::images::refused;
 use super::{address, cifar, files, idx, lance, svhn, table};
 use crate::error::{Error, Result};
 
+/// Folders within folders that are gone into: paths have an end, and so has the stack.
+const MOST_DEEP: usize = 256;
+
 /// What lies in a folder of S3, at any depth; `addresses` are all files there.
 pub(super) fn listed(folder: &str, addresses: Vec<String>) -> Result<Vec<Source>> {
     let root = folder.trim_end_matches('/').len() + 1;
@@ -44,9 +47,18 @@ fn folder_of(address: &str) -> &str {
 /// What a folder holds, at any depth.
 pub(super) fn folder(path: &Path) -> Result<Vec<Source>> {
     let mut walk = Walk::default();
-    walk.enter(path, None)?;
+    let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
+    let entries = entries(&real).map_err(Error::io("list", path))?;
+    walk.enter(real, entries, None)?;
     walk.flush();
     Ok(walk.sources)
+}
+
+/// What lies in a folder, by name, bytewise.
+fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+    let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    Ok(entries)
 }
 
 #[derive(Default)]
@@ -59,15 +71,33 @@ struct Walk {
 }
 
 impl Walk {
-    fn enter(&mut self, folder: &Path, label: Option<&str>) -> Result<()> {
-        let real = fs::canonicalize(folder).map_err(Error::io("read", folder))?;
-        if self.above.contains(&real) {
+    /// Go into a folder below the one that was given; one that cannot be listed is an image that cannot be read.
+    fn enter_below(&mut self, folder: &Path, is_link: bool, label: &str) -> Result<()> {
+        if self.above.len() > MOST_DEEP {
+            let reason =
+                format!("it lies {MOST_DEEP} folders below the one that was given, and no deeper ones are read");
+            self.refuse(folder, reason);
             return Ok(());
         }
-        let mut entries =
-            fs::read_dir(&real).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(Error::io("list", folder))?;
+        // only behind a link a folder is another than its name says
+        let real = if is_link { fs::canonicalize(folder) } else { Ok(folder.into()) };
+        match real.and_then(|real| entries(&real).map(|entries| (real, entries))) {
+            Ok((real, _)) if self.above.contains(&real) => Ok(()),
+            Ok((real, entries)) => self.enter(real, entries, Some(label)),
+            Err(error) => {
+                self.refuse(folder, format!("cannot list it: {error}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn refuse(&mut self, folder: &Path, reason: String) {
+        self.flush();
+        self.sources.push(Source::broken(folder, reason));
+    }
+
+    fn enter(&mut self, real: PathBuf, entries: Vec<fs::DirEntry>, label: Option<&str>) -> Result<()> {
         self.above.push(real);
-        entries.sort_by_key(fs::DirEntry::file_name);
         let names: Vec<String> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into()).collect();
         let mut shared: Option<Arc<str>> = None;
         for (entry, name) in entries.iter().zip(&names) {
@@ -76,7 +106,8 @@ impl Walk {
                 continue;
             }
             let mut kind = entry.file_type();
-            if kind.as_ref().is_ok_and(fs::FileType::is_symlink) {
+            let is_link = kind.as_ref().is_ok_and(fs::FileType::is_symlink);
+            if is_link {
                 kind = fs::metadata(&path).map(|target| target.file_type());
             }
             match kind {
@@ -86,7 +117,7 @@ impl Walk {
                         self.sources.push(source);
                     }
                 }
-                Ok(kind) if kind.is_dir() => self.enter(&path, Some(name))?,
+                Ok(kind) if kind.is_dir() => self.enter_below(&path, is_link, name)?,
                 // a dangling link is an image that cannot be read, and reading it says so; pipes and devices are neither
                 Ok(kind) if !kind.is_file() => {}
                 _ if is_image(&os_name) => {

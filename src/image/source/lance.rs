@@ -1,6 +1,7 @@
 //! Lance tables that hold images: folders `x.lance`, as `lance` and `lancedb` write them. The only file here that names
 //! `lance`.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,9 @@ use super::format::{Entry, MAX_FILE_BYTES, Reader, Source};
 use super::place;
 use super::table::{self, Images, ROWS};
 use super::wait::wait;
-use crate::error::{Error, Result, without_location};
+use crate::error::{Error, Result};
+use crate::foreign::without_location;
+use crate::regular;
 
 /// Batches that Lance decodes ahead: pictures may be large.
 const BATCHES_AHEAD: usize = 2;
@@ -74,9 +77,24 @@ fn open(path: &Path) -> Result<Dataset> {
     if !path.join("_versions").is_dir() {
         return Err(bad("it is no Lance table: it has no folder _versions".into()));
     }
+    files_only(path)?;
     let text = path.to_str().ok_or_else(|| Error::NotUtf8 { path: path.into() })?.to_owned();
     let opened = wait(async move { Dataset::open(&text).await.map_err(broken) });
     opened.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))
+}
+
+/// Refuse a table in whose folder a pipe or a device lies: Lance would open it, and wait.
+fn files_only(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io("list", folder))?.flatten() {
+        let path = entry.path();
+        match fs::metadata(&path) {
+            Ok(found) if found.is_dir() => files_only(&path)?,
+            Ok(found) => regular::check(&found).map_err(Error::io("read", &path))?,
+            // a link to nowhere, which Lance says if it needs it
+            Err(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The columns as a scan gives them: blobs, which lie beside the others, as bytes.

@@ -1,7 +1,7 @@
 //! Tables: Parquet files that hold the images, as Hugging Face lays them out; and Parquet, CSV and JSONL files that name
 //! them in a column `uri`.
 
-use std::io::{BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ use super::uris;
 use crate::error::{Error, Result};
 use crate::schema;
 
+/// Of a text: a line of more bytes is no row of a table.
+const MAX_LINE_BYTES: usize = 64 << 20;
 /// Images in memory at a time.
 pub(super) const ROWS: usize = 64;
 /// Columns that name a row's class, the usual first.
@@ -83,7 +85,7 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
             let builder = caught(|| Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
             return rows_of(builder)?.collect();
         }
-        let mut file = BufReader::new(file);
+        let mut file = BufReader::new(Lines::of(file));
         if name.ends_with(".csv") {
             let format = arrow::csv::reader::Format::default().with_header(true);
             let (schema, _) = format.infer_schema(&mut file, None)?;
@@ -94,7 +96,50 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
         file.rewind()?;
         arrow::json::ReaderBuilder::new(Arc::new(schema)).build(file)?.collect()
     };
-    batches().and_then(together).map_err(bad)
+    batches().and_then(together).map_err(|error| match error {
+        // our own word, or the system's
+        ArrowError::IoError(_, error) => Error::io("read", path)(error),
+        error => bad(error),
+    })
+}
+
+/// A text of which no line is so long that reading it would fill the memory.
+struct Lines<R> {
+    from: R,
+    /// The line that is being read, from 1, and what was read of it.
+    line: u64,
+    length: usize,
+}
+
+impl<R> Lines<R> {
+    fn of(from: R) -> Self {
+        Self { from, line: 1, length: 0 }
+    }
+}
+
+impl<R: Read> Read for Lines<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(into)?;
+        for part in into[..count].split_inclusive(|&byte| byte == b'\n') {
+            self.length += part.len();
+            if self.length > MAX_LINE_BYTES {
+                let reason =
+                    format!("line {} is longer than {} MiB, the most that is read", self.line, MAX_LINE_BYTES >> 20);
+                return Err(io::Error::other(reason));
+            }
+            if part.ends_with(b"\n") {
+                (self.line, self.length) = (self.line + 1, 0);
+            }
+        }
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Lines<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        (self.line, self.length) = (1, 0);
+        self.from.seek(to)
+    }
 }
 
 /// Batches as one.

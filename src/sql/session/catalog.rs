@@ -167,9 +167,7 @@ impl Session {
     async fn register_versions(&self, statement: &Statement) -> Result<()> {
         for reference in self.context.state().resolve_table_references(statement)? {
             let Some(name) = self.name_in_database(&reference) else { continue };
-            let Some((table, version)) = name.split_once('@') else { continue };
-            let Some(table) = schema::TABLES.into_iter().find(|known| *known == table) else { continue };
-            let Ok(version) = version.parse() else { continue };
+            let Some((table, version)) = versioned(&name) else { continue };
             self.policy.check_version(&name)?;
             if self.context.table_exist(in_database(&name))? {
                 continue;
@@ -282,6 +280,12 @@ impl Session {
         self.context.execute_logical_plan(plan).await?;
         Ok(())
     }
+}
+
+/// The table and the version that `images@12` means.
+pub(super) fn versioned(name: &str) -> Option<(&'static str, u64)> {
+    let (table, version) = name.split_once('@')?;
+    Some((schema::TABLES.into_iter().find(|known| *known == table)?, version.parse().ok()?))
 }
 
 /// The full name of a table or view of the database.

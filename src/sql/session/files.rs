@@ -1,6 +1,6 @@
 //! Files that queries name by path: `SELECT * FROM 'cameras.csv'`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -27,15 +27,29 @@ pub(super) fn enable(context: SessionContext, policy: &Policy) -> SessionContext
     context
 }
 
-/// Refuse a file that nobody may read, or whose reading would not end.
+/// Refuse a file that nobody may read, that lies elsewhere, or whose reading would not end.
 pub(super) fn check(location: &str, policy: &Policy) -> Result<(), Error> {
     policy.check_read(location)?;
-    let Ok(url) = ListingTableUrl::parse(location) else { return Ok(()) };
-    if url.scheme() != "file" {
-        return Ok(());
-    }
-    let path = Path::new("/").join(url.prefix().as_ref());
+    let Some(path) = local(location)? else { return Ok(()) };
     regular::check_path(&path).map_err(Error::io("read", &path))
+}
+
+/// The path of a file of this machine, up to its wildcards; `None` for what is no location.
+///
+/// Errors: [`Error::FileAddress`] for an address.
+pub(super) fn local(location: &str) -> Result<Option<PathBuf>, Error> {
+    let Ok(url) = ListingTableUrl::parse(location) else { return Ok(None) };
+    if url.scheme() == "file" {
+        return Ok(Some(Path::new("/").join(url.prefix().as_ref())));
+    }
+    // what an address carries besides may give access
+    let address = format!("{}://{}", url.scheme(), location.split("://").nth(1).unwrap_or_default());
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let address = match address.split_once("://").map(|(scheme, rest)| (scheme, rest.rsplit_once('@'))) {
+        Some((scheme, Some((_, rest)))) => format!("{scheme}://{rest}"),
+        _ => address.to_owned(),
+    };
+    Err(Error::FileAddress { address })
 }
 
 #[derive(Debug)]
@@ -53,6 +67,13 @@ impl UrlTableFactory for Checked {
             return Ok(None);
         }
         check(name, &self.policy).map_err(DataFusionError::from)?;
-        self.files.try_new(name).await
+        let found = self.files.try_new(name).await?;
+        // what looks like a path is no table that is missing
+        match local(name) {
+            Ok(Some(path)) if found.is_none() && name.contains(['/', '.']) && !path.exists() => {
+                Err(Error::MissingPath { path: name.into() }.into())
+            }
+            _ => Ok(found),
+        }
     }
 }

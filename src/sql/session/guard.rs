@@ -34,6 +34,7 @@ impl Session {
                     }),
                     _ => {
                         self.policy.check_write(&copy.output_url)?;
+                        files::local(&copy.output_url)?;
                         self.refuse_inside(&copy.output_url)
                     }
                 }
@@ -90,7 +91,7 @@ impl Session {
     }
 
     /// Refuse a place in the database's folder: a file there could be taken for one of Lance's.
-    fn refuse_inside(&self, location: &str) -> Result<()> {
+    pub(super) fn refuse_inside(&self, location: &str) -> Result<()> {
         let url = ListingTableUrl::parse(location)?;
         if url.scheme() != "file" {
             return Ok(());

@@ -15,6 +15,7 @@ use super::catalog::Session;
 use super::statement::{SUPPORTED_CHANGES, column_name, parsed};
 use super::values::{computed_by, rows};
 use crate::error::{Error, Result};
+use crate::ingest::NewNames;
 use crate::schema;
 use crate::store::{CHOSEN_IDS_BELOW, WriteLock};
 
@@ -40,8 +41,17 @@ impl Session {
         let Some(source) = &insert.source else { return Err(Error::EmptyQuery) };
         let schema = SchemaRef::clone(&table);
         let mut ids = NewIds::after(self.store.next_id().await?);
+        let mut names = NewNames::of(&self.store, lock).await?;
         let make = move |values: RecordBatch| {
             let count = values.num_rows();
+            let named = |name: &str| given.iter().position(|given| given == name).map(|at| values.column(at));
+            if let (Some(datasets), Some(uris)) = (named(schema::DATASET), named(schema::URI)) {
+                // NULL is refused with the other columns
+                let pairs = datasets.as_string::<i32>().iter().zip(uris.as_string::<i32>());
+                pairs
+                    .filter_map(|(dataset, uri)| dataset.zip(uri))
+                    .try_for_each(|(dataset, uri)| names.take(dataset, uri))?;
+            }
             let mut columns = Vec::new();
             for field in table.fields() {
                 let value = given.iter().position(|name| name == field.name()).map(|at| Arc::clone(values.column(at)));

@@ -1,13 +1,14 @@
 //! A DataFusion session over one database: its tables, views, Outskirt's functions and settings.
 //!
 //! Queries are DataFusion's. What changes the database is not: `change` writes rows of `images` (with `insert` and
-//! `update`), `alter` its columns, `views` keeps views, `files` finds files by path, and `guard` refuses what would
-//! damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
+//! `update`), `alter` its columns, `views` keeps views, `copy` has files written whole or not at all, `files` finds files by
+//! path, and `guard` refuses what would damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
 //! which has the session's tables and views; this file says which of them runs a statement.
 
 mod alter;
 mod catalog;
 mod change;
+mod copy;
 mod files;
 mod guard;
 mod hints;
@@ -15,6 +16,7 @@ mod insert;
 mod prepare;
 mod prepared;
 mod statement;
+mod twins;
 mod update;
 mod values;
 mod views;
@@ -168,6 +170,11 @@ impl Session {
         }
         let plan = self.plan(statement).await?;
         self.guard(&plan)?;
+        // EXPLAIN alone writes nothing
+        let (plan, copied) = match plan {
+            LogicalPlan::Explain(_) => (plan, Vec::new()),
+            plan => self.redirected(plan)?,
+        };
         // the tables that it reads stay pinned, also where a change moves the session on to other versions
         let pinned = plan.clone();
         let frame = self.frame(plan);
@@ -180,7 +187,8 @@ impl Session {
         let held = rows.inspect(move |_| {
             let _held = &pinned;
         });
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, held)))
+        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, held));
+        if copied.is_empty() { Ok(rows) } else { copy::finished(rows, copied).await }
     }
 
     /// A plan to be run. EXPLAIN without ANALYZE computes no constants that take long.

@@ -3,6 +3,7 @@
 //! DataFusion 54 keeps a plan, optimised before its types are settled and over the tables of that moment: it would give
 //! another table's rows after a change, panic in functions whose arguments were not coerced, and know no bound of a score.
 
+use std::collections::hash_map::Entry;
 use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{ExplainStatement, Statement};
@@ -32,8 +33,13 @@ impl Session {
             return Err(Error::PreparedValues { name: name.value.clone(), wanted: values, given: types.len() });
         }
         let prepared = Prepared { types: types.to_vec(), statement: statement.clone(), values };
-        self.lock_prepared().insert(normalized(name), prepared);
-        Ok(())
+        match self.lock_prepared().entry(normalized(name)) {
+            Entry::Occupied(there) => Err(Error::PreparedExists { name: there.key().clone() }),
+            Entry::Vacant(free) => {
+                free.insert(prepared);
+                Ok(())
+            }
+        }
     }
 
     /// Forget a prepared statement, or ALL.
@@ -53,6 +59,14 @@ impl Session {
     /// What EXECUTE stands for: the prepared statement with the values in their places. Any other statement is itself.
     pub(super) fn executed(&self, statement: Statement) -> Result<Statement> {
         if let Statement::Explain(explain) = statement {
+            if let Statement::Statement(inner) = explain.statement.as_ref()
+                && matches!(inner.as_ref(), ast::Statement::Prepare { .. } | ast::Statement::Deallocate { .. })
+            {
+                return Err(Error::UnsupportedChange {
+                    what: "EXPLAIN of PREPARE or DEALLOCATE".into(),
+                    instead: "PREPARE the statement, then EXPLAIN EXECUTE it",
+                });
+            }
             let inner = Box::new(self.executed(*explain.statement)?);
             return Ok(Statement::Explain(ExplainStatement { statement: inner, ..explain }));
         }

@@ -1,8 +1,8 @@
 //! UPDATE images: new values of some columns, written to the rows that a query finds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray, StringArray};
 use arrow::datatypes::{Field, Schema, UInt64Type};
 use datafusion::sql::sqlparser::ast;
 
@@ -31,6 +31,21 @@ impl Session {
             return Err(Error::UpdatedTwice { id });
         }
         let count = ids.len() as u64;
+        let new =
+            |name: &str| fields.iter().position(|field| field.name() == name).map(|at| columns[at].as_string::<i32>());
+        let (datasets, uris) = (new(schema::DATASET), new(schema::URI));
+        if datasets.is_some() || uris.is_some() {
+            let rows: HashMap<u64, usize> = ids.values().iter().enumerate().map(|(row, &id)| (id, row)).collect();
+            let value = |values: Option<&StringArray>, row: usize, before: &String| match values {
+                Some(values) if values.is_valid(row) => values.value(row).to_owned(),
+                _ => before.clone(),
+            };
+            self.refuse_twins_of(|id, (dataset, uri)| {
+                let &row = rows.get(&id)?;
+                Some((value(datasets, row, dataset), value(uris, row, uri)))
+            })
+            .await?;
+        }
         if count > 0 {
             let batch = rows(fields, gathered.columns.clone())?;
             self.begin_commit();

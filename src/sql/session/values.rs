@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
-use arrow::compute::concat;
+use arrow::compute::kernels::cmp::neq;
+use arrow::compute::{CastOptions, cast_with_options, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::array_value_to_string;
 use datafusion::common::{Column, DataFusionError};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
@@ -24,7 +26,10 @@ use crate::schema;
 impl Session {
     /// The columns of a query, as values of these fields.
     pub(super) async fn values(&self, query: ast::Statement, fields: &[Field]) -> Result<Gathered> {
-        self.columns(self.as_fields(query, fields).await?).await
+        let mut gathered = self.columns(self.as_fields(query, fields).await?).await?;
+        let columns = gathered.columns.into_iter().zip(fields).map(|(column, field)| whole(column, field));
+        gathered.columns = columns.collect::<Result<_>>()?;
+        Ok(gathered)
     }
 
     /// A query whose columns are values of these fields.
@@ -34,12 +39,16 @@ impl Session {
         if columns != values {
             return Err(Error::ValueCount { columns, values });
         }
-        let mut cast = Vec::new();
+        let mut taken = Vec::new();
         for (at, field) in fields.iter().enumerate() {
             let value = Expr::Column(Column::from(query.schema().qualified_field(at)));
-            cast.push(value.cast_to(field.data_type(), query.schema())?.alias(field.name()));
+            let value = match drops_fractions(query.schema().field(at).data_type(), field.data_type()) {
+                true => value,
+                false => value.cast_to(field.data_type(), query.schema())?,
+            };
+            taken.push(value.alias(field.name()));
         }
-        Ok(LogicalPlanBuilder::from(query).project(cast)?.build()?)
+        Ok(LogicalPlanBuilder::from(query).project(taken)?.build()?)
     }
 
     /// Run a plan and gather its columns, within the memory that queries may take.
@@ -81,8 +90,10 @@ impl Session {
         };
         let outcome = Arc::new(Outcome::default());
         let (written, failed) = (Arc::clone(&outcome), Arc::clone(&outcome));
+        let fields = fields.to_vec();
         let made = stream::iter([Ok(first)]).chain(values).map(move |batch| {
-            let rows = batch.map_err(Error::from).and_then(&mut make).map_err(|error| failed.failed(error))?;
+            let given = batch.map_err(Error::from).and_then(|batch| whole_columns(&batch, &fields));
+            let rows = given.and_then(&mut make).map_err(|error| failed.failed(error))?;
             written.rows.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
             Ok(rows)
         });
@@ -140,6 +151,38 @@ fn bytes_of(batch: &RecordBatch) -> usize {
     let of_column =
         |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
     batch.columns().iter().map(of_column).sum()
+}
+
+/// Whether a cast cuts fractions off.
+fn drops_fractions(from: &DataType, to: &DataType) -> bool {
+    to.is_integer() && (from.is_floating() || from.is_decimal())
+}
+
+/// A column as its field has it.
+///
+/// Errors: [`Error::Fraction`] for 7000.5 as a whole number.
+fn whole(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
+    if !drops_fractions(column.data_type(), field.data_type()) {
+        return Ok(column);
+    }
+    let strict = CastOptions { safe: false, ..Default::default() };
+    let taken = cast_with_options(&column, field.data_type(), &strict)?;
+    let back = cast_with_options(&taken, column.data_type(), &strict)?;
+    match neq(&column, &back)?.iter().position(|differs| differs == Some(true)) {
+        Some(row) => {
+            let value = array_value_to_string(&column, row)?;
+            Err(Error::Fraction { column: field.name().clone(), value })
+        }
+        None => Ok(taken),
+    }
+}
+
+/// The columns of a batch as their fields have them; which of them may not be NULL is looked at later.
+fn whole_columns(batch: &RecordBatch, fields: &[Field]) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().zip(fields).map(|(column, field)| whole(Arc::clone(column), field));
+    let columns = columns.collect::<Result<Vec<_>>>()?;
+    let fields = fields.iter().map(|field| field.clone().with_nullable(true)).collect::<Vec<_>>();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 /// Which command fills a column that Outskirt computes; none for any other.

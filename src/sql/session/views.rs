@@ -3,13 +3,14 @@
 //! A view may read tables and views of the database and files by their whole path: what is there tomorrow as well.
 //! One that does not plan any more (its bank was dropped, say) breaks nothing but the statements that read it.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
-use datafusion::sql::sqlparser::ast;
+use datafusion::sql::sqlparser::ast::{self, visit_expressions};
 
-use super::catalog::{Session, StoredView, in_database};
+use super::catalog::{Session, StoredView, in_database, versioned};
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{now, quote};
@@ -20,6 +21,16 @@ impl Session {
         let name = self.view_name(&view.name)?;
         if !schema::is_name(&name) {
             return Err(Error::BadName { what: "view", name });
+        }
+        let placeholder = visit_expressions(&view.query, |part| match part {
+            ast::Expr::Value(value) => match &value.value {
+                ast::Value::Placeholder(place) => ControlFlow::Break(place.clone()),
+                _ => ControlFlow::Continue(()),
+            },
+            _ => ControlFlow::Continue(()),
+        });
+        if let ControlFlow::Break(place) = placeholder {
+            return Err(Error::ViewPlaceholder { view: name, place });
         }
         let lock = self.store.lock()?;
         self.register_views().await?;
@@ -123,6 +134,11 @@ impl Session {
                     if !Path::new(name).is_absolute() && !name.contains("://") {
                         return Err(refused(name, "which depends on the folder one stands in: write the whole path"));
                     }
+                }
+                Some(name) if versioned(&name).is_some() => {
+                    let reason = "an earlier version, which 'outskirt optimize' may remove: let it read the table itself, and name \
+                                  the version in queries";
+                    return Err(refused(&name, reason));
                 }
                 _ => {
                     let reason =

@@ -1,0 +1,209 @@
+//! COPY … TO a file of this machine: what was there stays until the whole result can take its place.
+//!
+//! DataFusion writes where the plan says, so the plan is given another place: a file beside the one that is meant, renamed
+//! once the query has ended. Of a link the target is replaced. A pipe or a device gets its bytes then.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::dml::CopyTo;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::TryStreamExt;
+use url::Url;
+
+use super::catalog::Session;
+use crate::error::{Error, Result};
+
+/// The option of COPY that says whether a file or a folder is written.
+const SINGLE_FILE: &str = "single_file_output";
+
+/// Links that are followed before it is taken for a circle, as Linux has it.
+const MOST_LINKS: usize = 40;
+
+/// What a plan writes, and where that goes once it is whole. What is left of it when this is dropped is removed.
+pub(super) struct Written {
+    part: PathBuf,
+    target: Target,
+}
+
+enum Target {
+    File(PathBuf),
+    /// Its files go there, beside those that are there already.
+    Folder(PathBuf),
+    /// A pipe or a device.
+    Stream(PathBuf),
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        match &self.target {
+            Target::Folder(folder) => {
+                let _ = fs::remove_dir_all(&self.part);
+                // not where anything is in it
+                let _ = fs::remove_dir(folder);
+            }
+            Target::File(_) | Target::Stream(_) => drop(fs::remove_file(&self.part)),
+        }
+    }
+}
+
+impl Session {
+    /// The plan with its COPYs to files of this machine sent elsewhere, and what is to be done when it has run.
+    pub(super) fn redirected(&self, plan: LogicalPlan) -> Result<(LogicalPlan, Vec<Written>)> {
+        let mut all = Vec::new();
+        let plan = plan
+            .transform_down(|node| {
+                let LogicalPlan::Copy(copy) = &node else { return Ok(Transformed::no(node)) };
+                let Some(written) = self.place(copy)? else { return Ok(Transformed::no(node)) };
+                let is_folder = matches!(written.target, Target::Folder(_));
+                let options = copy.options.iter().map(|(name, value)| (name.clone(), value.clone()));
+                let options = options.chain([(SINGLE_FILE.into(), (!is_folder).to_string())]);
+                let copy = CopyTo {
+                    output_url: url(&written.part, is_folder)?,
+                    options: options.collect::<HashMap<_, _>>(),
+                    ..copy.clone()
+                };
+                all.push(written);
+                Ok(Transformed::yes(LogicalPlan::Copy(copy)))
+            })
+            .data()?;
+        Ok((plan, all))
+    }
+
+    /// Where a COPY is written first; `None` for one that goes elsewhere than to this machine's files.
+    fn place(&self, copy: &CopyTo) -> DataFusionResult<Option<Written>> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let Some(named) = local(&copy.output_url)? else { return Ok(None) };
+        let own = format!(".outskirt-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let found = fs::metadata(&named).ok();
+        let is_folder = !copy.partition_by.is_empty()
+            || found.as_ref().is_some_and(fs::Metadata::is_dir)
+            || copy.output_url.ends_with('/')
+            || match copy.options.get(SINGLE_FILE).map(|chosen| chosen.trim()) {
+                Some("true") => false,
+                Some("false") => true,
+                // DataFusion's refusal of it
+                Some(_) => return Ok(None),
+                None => !has_extension(&named) && found.as_ref().is_none_or(fs::Metadata::is_file),
+            };
+        let is_stream =
+            found.as_ref().is_some_and(|found| !found.is_file() && !found.is_dir()) || is_descriptor(&named);
+        if is_stream {
+            let folder = self.context.runtime_env().disk_manager.temp_dir_paths().into_iter().next();
+            let Some(folder) = folder else { return Ok(None) };
+            return Ok(Some(Written { part: folder.join(own), target: Target::Stream(named) }));
+        }
+        if is_folder {
+            self.refuse_inside(&url(&named, true)?)?;
+            return Ok(Some(Written { part: named.join(own), target: Target::Folder(named) }));
+        }
+        let target = followed(named).map_err(DataFusionError::from)?;
+        // the guard saw the link
+        let location = url(&target, false)?;
+        self.policy.check_write(&location)?;
+        self.refuse_inside(&location)?;
+        let part = target.with_file_name(own);
+        Ok(Some(Written { part, target: Target::File(target) }))
+    }
+}
+
+/// Read a plan's rows to their end, then put what it wrote in its place. The rows are few: a count, or a plan's text.
+pub(super) async fn finished(rows: SendableRecordBatchStream, all: Vec<Written>) -> Result<SendableRecordBatchStream> {
+    let schema: SchemaRef = rows.schema();
+    let batches: Vec<RecordBatch> = rows.try_collect().await?;
+    let placed = tokio::task::spawn_blocking(move || all.iter().try_for_each(Written::put));
+    placed.await.map_err(|_| Error::WorkerDied)??;
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok)))))
+}
+
+impl Written {
+    fn put(&self) -> Result<()> {
+        match &self.target {
+            Target::File(target) => {
+                let replaced = || -> io::Result<()> {
+                    if let Ok(before) = fs::metadata(target) {
+                        fs::set_permissions(&self.part, before.permissions())?;
+                    }
+                    // else a power cut may leave an empty file under the name
+                    File::open(&self.part)?.sync_all()?;
+                    fs::rename(&self.part, target)
+                };
+                replaced().map_err(Error::io("write", target))
+            }
+            Target::Folder(target) => merge(&self.part, target).map_err(Error::io("write", target)),
+            Target::Stream(target) => {
+                let copied = || -> io::Result<u64> {
+                    let mut stream = OpenOptions::new().append(true).open(target)?;
+                    io::copy(&mut File::open(&self.part)?, &mut stream)
+                };
+                copied().map(|_| ()).map_err(Error::io("write", target))
+            }
+        }
+    }
+}
+
+/// Move what is in a folder into another, folder by folder.
+fn merge(from: &Path, into: &Path) -> io::Result<()> {
+    fs::create_dir_all(into)?;
+    // a query without rows writes no file
+    if !from.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), into.join(entry.file_name()));
+        if path.is_dir() { merge(&path, &target)? } else { fs::rename(&path, &target)? }
+    }
+    Ok(())
+}
+
+/// The path on this machine that COPY names.
+fn local(location: &str) -> DataFusionResult<Option<PathBuf>> {
+    if Path::new(location).is_absolute() || !location.contains("://") {
+        // `..` as DataFusion has it: by letters
+        let url = Url::from_file_path(std::path::absolute(location)?).ok();
+        return Ok(url.and_then(|url| url.to_file_path().ok()));
+    }
+    let url = ListingTableUrl::parse(location)?;
+    Ok((url.scheme() == "file").then(|| Path::new("/").join(url.prefix().as_ref())))
+}
+
+/// A path as DataFusion takes it: as it is, and no wildcards in it.
+fn url(path: &Path, is_folder: bool) -> DataFusionResult<String> {
+    let url = if is_folder { Url::from_directory_path(path) } else { Url::from_file_path(path) };
+    url.map(String::from).map_err(|()| Error::NotUtf8 { path: path.into() }.into())
+}
+
+/// DataFusion takes a name without one for a folder.
+fn has_extension(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.contains('.') && !name.ends_with('.')
+}
+
+/// Whether a path stands for what this process has open, which a file in its place would not be.
+fn is_descriptor(path: &Path) -> bool {
+    let path = path.to_string_lossy();
+    path == "/dev/stdout" || path == "/dev/stderr" || path.starts_with("/dev/fd/") || path.starts_with("/proc/")
+}
+
+/// The file that a chain of links ends at, there or not.
+fn followed(mut path: PathBuf) -> Result<PathBuf> {
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Err(_) => return Ok(path),
+        }
+    }
+    let circle = io::Error::other("its links lead round in a circle");
+    Err(Error::Io { action: "write", path, source: circle })
+}
