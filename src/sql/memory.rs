@@ -29,8 +29,10 @@ const BANKS_SHARE: usize = 2;
 pub(super) struct BankMemory {
     pool: Box<FindPool>,
     /// The pool, and what is reserved in it.
-    reserved: Mutex<Option<(Arc<dyn MemoryPool>, MemoryReservation)>>,
+    reserved: Mutex<Option<Reserved>>,
 }
+
+type Reserved = (Arc<dyn MemoryPool>, MemoryReservation);
 
 type FindPool = dyn Fn() -> Option<Arc<dyn MemoryPool>> + Send + Sync;
 

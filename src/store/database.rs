@@ -27,6 +27,8 @@ use crate::schema;
 /// Tables at versions that are kept open.
 const KEPT_VERSIONS: usize = 8;
 
+type KeptVersions = VecDeque<(String, u64, lancedb::Table)>;
+
 /// An open database.
 #[derive(Clone)]
 pub struct Store {
@@ -35,7 +37,7 @@ pub struct Store {
     pub(super) writes: lancedb::Connection,
     lease: Lease,
     /// Tables at versions that were named, the latest last: versions do not change, and reading one is not cheap.
-    versions: Arc<Mutex<VecDeque<(String, u64, lancedb::Table)>>>,
+    versions: Arc<Mutex<KeptVersions>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -93,7 +95,7 @@ impl Store {
     /// A table at a version, or at its latest.
     pub(super) async fn table_at(&self, name: &str, version: Option<u64>) -> Result<lancedb::Table> {
         let Some(version) = version else { return self.table(name).await };
-        let known = |kept: &VecDeque<(String, u64, lancedb::Table)>| {
+        let known = |kept: &KeptVersions| {
             kept.iter().find(|(table, at, _)| table == name && *at == version).map(|(.., table)| table.clone())
         };
         if let Some(table) = known(&self.kept_versions()) {
@@ -110,7 +112,7 @@ impl Store {
         Ok(table)
     }
 
-    fn kept_versions(&self) -> MutexGuard<'_, VecDeque<(String, u64, lancedb::Table)>> {
+    fn kept_versions(&self) -> MutexGuard<'_, KeptVersions> {
         self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
