@@ -25,7 +25,8 @@ impl Session {
             fields.push(field.clone());
         }
         let gathered = self.values(query, &fields).await?;
-        let ids = gathered.columns[0].as_primitive::<UInt64Type>();
+        let columns = &gathered.columns;
+        let ids = columns[0].as_primitive::<UInt64Type>();
         let mut seen = HashSet::with_capacity(ids.len());
         if let Some(&id) = ids.values().iter().find(|&&id| !seen.insert(id)) {
             return Err(Error::UpdatedTwice { id });
@@ -47,7 +48,7 @@ impl Session {
             .await?;
         }
         if count > 0 {
-            let batch = rows(fields, gathered.columns.clone())?;
+            let batch = rows(fields, columns.clone())?;
             self.begin_commit();
             self.store.update_images(lock, batch).await?;
         }
