@@ -368,9 +368,10 @@ async fn damaged_files_are_read_or_refused() {
         let mut corpus = Corpus::new(target, findings.join("corpus").join(target.name), is_kept);
         let (began, mut runs, known, mut of_seeds) = (Instant::now(), 0usize, corpus.files.len(), 0);
         loop {
-            let (name, mut bytes) = match runs {
-                0.. if runs < known => (corpus.files[runs].0.clone(), corpus.files[runs].1.clone()),
-                _ => corpus.choose(&mut random),
+            let (name, mut bytes) = if runs < known {
+                (corpus.files[runs].0.clone(), corpus.files[runs].1.clone())
+            } else {
+                corpus.choose(&mut random)
             };
             if runs >= known {
                 let other = random.below(corpus.files.len());

@@ -56,7 +56,7 @@ impl Reached {
             }
             for (chunk, counts) in counts.chunks(64).enumerate() {
                 // most are zero
-                if counts == &[0; 64][..counts.len()] {
+                if *counts == [0; 64][..counts.len()] {
                     continue;
                 }
                 for (at, &count) in counts.iter().enumerate() {
