@@ -200,15 +200,13 @@ async fn caught_up(path: &Path, pieces: &Pieces) -> Result<Database> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE);
-    let database = builder.create(path).map_err(failed(path))?;
+    let database = create(path)?;
     let mut state = State::read(&database).map_err(failed(path))?;
     let database = if state.as_ref().is_some_and(|state| state.folders_moved()) {
         drop(database);
         fs::remove_file(path).map_err(Error::io("remove", path))?;
         state = None;
-        builder.create(path).map_err(failed(path))?
+        create(path)?
     } else {
         database
     };
@@ -233,6 +231,12 @@ async fn caught_up(path: &Path, pieces: &Pieces) -> Result<Database> {
     finish(&write, &folders).map_err(failed(path))?;
     write.commit().map_err(failed(path))?;
     Ok(database)
+}
+
+fn create(path: &Path) -> Result<Database> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    builder.create(path).map_err(failed(path))
 }
 
 /// What the file says of itself.
