@@ -1,5 +1,6 @@
 //! An open database: its connections and locks, and what is done to any table of it.
 
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -158,7 +159,10 @@ impl Store {
         if let Some(filter) = filter {
             query = query.only_if(filter);
         }
-        Ok(query.execute_with_options(options).await?.map_err(Error::from).boxed())
+        // Lance panics over some damaged files
+        let rows = AssertUnwindSafe(query.execute_with_options(options)).catch_unwind().await;
+        let rows = AssertUnwindSafe(rows.map_err(|_| Error::ReadPanicked)??).catch_unwind();
+        Ok(rows.map(|batch| -> Result<RecordBatch> { Ok(batch.map_err(|_| Error::ReadPanicked)??) }).boxed())
     }
 
     /// Number of rows of a table.

@@ -21,6 +21,7 @@ mod values;
 mod views;
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
@@ -36,6 +37,7 @@ use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast;
+use futures::StreamExt;
 
 pub use catalog::Session;
 pub(crate) use statement::expression;
@@ -176,6 +178,11 @@ impl Session {
         let planning = SpawnedTask::spawn(async move { frame.await?.create_physical_plan().await });
         let plan = planning.join_unwind().await.map_err(|_| Error::WorkerDied)??;
         let rows = execute_stream(plan, self.context.task_ctx())?;
+        // Lance panics over some damaged files
+        let schema = rows.schema();
+        let rows = AssertUnwindSafe(rows).catch_unwind();
+        let rows = rows.map(|batch| batch.unwrap_or_else(|_| Err(Error::ReadPanicked.into())));
+        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
         if copied.is_empty() { Ok(rows) } else { copy::finished(rows, copied).await }
     }
 
