@@ -215,7 +215,11 @@ pub(super) fn bmp(bytes: &[u8]) -> Result<Pixels, String> {
         };
         let rows = bytes[file.at..].chunks(row_bytes).take(height as usize);
         let size = usize::from(bits) / 8;
+        let are_bytes = size >= 3 && masks == [0xff_0000, 0xff00, 0xff];
         let pixel = |pixel: &[u8]| {
+            if are_bytes {
+                return [pixel[2], pixel[1], pixel[0]];
+            }
             let value = pixel.iter().rev().fold(0, |value, &byte| value << 8 | u32::from(byte));
             masks.map(|mask| channel(mask, value))
         };
