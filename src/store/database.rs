@@ -153,7 +153,11 @@ impl Store {
             if let Some(filter) = filter {
                 scanner.filter(filter).map_err(lance)?;
             }
-            return Ok(scanner.try_into_stream().await.map_err(lance)?.map_err(lance).boxed());
+            let rows = AssertUnwindSafe(scanner.try_into_stream()).catch_unwind().await;
+            let rows = AssertUnwindSafe(rows.map_err(|_| Error::ReadPanicked)?.map_err(lance)?).catch_unwind();
+            return Ok(rows
+                .map(|batch| -> Result<RecordBatch> { batch.map_err(|_| Error::ReadPanicked)?.map_err(lance) })
+                .boxed());
         }
         let mut query = table.query().select(Select::columns(columns));
         if let Some(filter) = filter {

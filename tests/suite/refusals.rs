@@ -383,6 +383,8 @@ async fn a_panic_over_a_damaged_data_file_is_an_error() {
     std::fs::write(&path, &bytes).unwrap();
     let error = refused(db, &["sql", "SELECT min(uri) FROM images"]).await;
     assert!(error.contains("'outskirt verify' says "), "{error}");
+    let error = refused(db, &["verify"]).await;
+    assert!(error.contains("problems in the database at "), "{error}");
 }
 
 /// A command that writes one table and then finds another missing would leave half of its work.
