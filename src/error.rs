@@ -18,9 +18,10 @@ pub enum Error {
     #[error("no such file or folder: {}", path.display())]
     MissingPath { path: PathBuf },
     #[error(
-        "no images found in {paths}: see docs/ingest.md for what is read, and give files, folders (any depth) or archives of it"
+        "no images found in {paths}{}: see docs/ingest.md for what is read, and give files, folders (any depth) or archives of it",
+        beside.as_ref().map_or(String::new(), |beside| format!(", where there are {beside}"))
     )]
-    NoImages { paths: String },
+    NoImages { paths: String, beside: Option<String> },
     #[error("all {count} images were refused; the first: {first}")]
     AllImagesRefused { count: usize, first: String },
     #[error("no images match ({predicate}): check the predicate, or add images with 'outskirt ingest'")]
@@ -64,7 +65,7 @@ pub enum Error {
     BadPattern { pattern: String, reason: String },
     #[error(
         "{} holds {}: {}", path.display(), parts.join(", "),
-        wanted.as_ref().map_or("say which with --part".into(), |wanted| format!("there is no part '{wanted}', say which with --part"))
+        wanted.as_ref().map_or("say which with --part, or --part all".into(), |wanted| format!("there is no part '{wanted}', say which with --part, or --part all"))
     )]
     DatasetPart { path: PathBuf, wanted: Option<String>, parts: Vec<String> },
     #[error("{} lacks {what}", folder.display())]
@@ -217,6 +218,11 @@ pub enum Error {
         "table {table} is damaged: its latest manifest {} cannot be read: {reason}. Restore it from a backup; or move that file away, and the table is as before its last change", path.display()
     )]
     DamagedTable { table: String, path: PathBuf, reason: String },
+    #[error(
+        "reading a table ended in a panic, whose message is above: a file of the database may be damaged, 'outskirt verify' says which \
+         table's, and a backup has it whole"
+    )]
+    ReadPanicked,
     #[error("table {table} is missing: there is no folder {}; put it back from a backup of the database", path.display())]
     MissingTable { table: String, path: PathBuf },
     #[error("table {table}: {reason}")]

@@ -31,6 +31,8 @@ pub struct NewBackbone {
     pub size: Option<(u32, u32)>,
     /// The shorter side before the centre is cut out; 0: both sides are scaled.
     pub shorter_side: Option<u32>,
+    /// Whether pictures are turned as their EXIF data ask for.
+    pub exif_orientation: bool,
     /// Subtracted per channel.
     pub mean: Option<[f32; 3]>,
     /// Divided by per channel.
@@ -171,7 +173,7 @@ fn input(new: &NewBackbone, usual: Option<Input>) -> Result<Input, String> {
         }
     };
     let shorter_side = new.shorter_side.or(usual.and_then(|usual| usual.shorter_side)).filter(|&side| side > 0);
-    Ok(Input { width: size.0, height: size.1, shorter_side, mean, std })
+    Ok(Input { width: size.0, height: size.1, shorter_side, exif_orientation: new.exif_orientation, mean, std })
 }
 
 /// A file's name as a backbone's: `ResNet-18.best.pth.tar` gives `resnet_18_best`.

@@ -21,15 +21,28 @@ pub struct Architecture {
 pub const TORCHSCRIPT: &str = "torchscript";
 
 /// CIFAR-10, as KNN-OOD and most papers on CIFAR normalise it.
-const CIFAR: Input =
-    Input { width: 32, height: 32, shorter_side: None, mean: [0.4914, 0.4822, 0.4465], std: [0.2023, 0.1994, 0.2010] };
+const CIFAR: Input = Input {
+    width: 32,
+    height: 32,
+    shorter_side: None,
+    exif_orientation: false,
+    mean: [0.4914, 0.4822, 0.4465],
+    std: [0.2023, 0.1994, 0.2010],
+};
 
 /// ImageNet, as torchvision's weights want it.
-const IMAGENET: Input =
-    Input { width: 224, height: 224, shorter_side: Some(256), mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+const IMAGENET: Input = Input {
+    width: 224,
+    height: 224,
+    shorter_side: Some(256),
+    exif_orientation: false,
+    mean: [0.485, 0.456, 0.406],
+    std: [0.229, 0.224, 0.225],
+};
 
 /// ViT at 384 pixels, as its authors trained it.
-const VIT_384: Input = Input { width: 384, height: 384, shorter_side: None, mean: [0.5; 3], std: [0.5; 3] };
+const VIT_384: Input =
+    Input { width: 384, height: 384, shorter_side: None, exif_orientation: false, mean: [0.5; 3], std: [0.5; 3] };
 
 const fn cifar(name: &'static str, about: &'static str, dimension: usize) -> Architecture {
     Architecture { name, about, dimension: Some(dimension), input: Some(CIFAR), pixels: None }

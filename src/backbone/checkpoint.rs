@@ -69,11 +69,14 @@ impl Manifest {
         }
         line("weights", quoted(&self.weights.to_string_lossy()));
         line("sha256", quoted(&self.sha256));
-        let Input { width, height, shorter_side, mean, std } = self.input;
+        let Input { width, height, shorter_side, exif_orientation, mean, std } = self.input;
         line("\n[input]\nwidth", width.to_string());
         line("height", height.to_string());
         if let Some(side) = shorter_side {
             line("shorter_side", side.to_string());
+        }
+        if exif_orientation {
+            line("exif_orientation", "true".into());
         }
         // an f32 prints as the shortest decimal that reads back as itself
         line("mean", format!("{mean:?}"));
@@ -306,6 +309,7 @@ mod tests {
         for mut manifest in built_in().unwrap().into_iter().map(|checkpoint| checkpoint.manifest) {
             manifest.description = "with \"quotes\" and a \\".into();
             manifest.input.shorter_side = Some(256);
+            manifest.input.exif_orientation = true;
             let text = manifest.to_toml();
             assert_eq!(Checkpoint::parse(&text, Path::new("m.toml"), Path::new("/")).unwrap().manifest, manifest);
             assert!(!text.contains("0.48500"), "{text}");

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "torch")]
-use crate::image::{Preprocess, Resize};
+use crate::image::{Orientation, Preprocess, Resize};
 
 /// The network's input: size in pixels, resize rule, and normalisation of RGB in [0, 1].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -17,6 +17,9 @@ pub struct Input {
     /// the aspect ratio is ignored. Bilinear with antialiasing in both cases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shorter_side: Option<u32>,
+    /// Whether pictures are turned as their EXIF data ask for; else they stay as they are stored.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exif_orientation: bool,
     /// Subtracted per channel.
     pub mean: [f32; 3],
     /// Divided by per channel.
@@ -31,5 +34,9 @@ impl Input {
             None => Resize::Exact { width: self.width, height: self.height },
         };
         Preprocess { resize, mean: self.mean, std: self.std }
+    }
+
+    pub(super) fn orientation(&self) -> Orientation {
+        if self.exif_orientation { Orientation::Exif } else { Orientation::Stored }
     }
 }

@@ -12,7 +12,7 @@ use super::layers::{Place, pooled};
 use super::network::Network;
 use super::trusted::Trusted;
 use crate::error::{Error, Result};
-use crate::image::{Pixels, Preprocess, Preprocessor};
+use crate::image::{Orientation, Pixels, Preprocess, Preprocessor};
 
 const CPU_F32: Place = Place { device: Device::Cpu, kind: Kind::Float };
 
@@ -222,6 +222,11 @@ impl Worker {
     /// f32 values per preprocessed image: 3 × height × width.
     pub fn input_len(&self) -> usize {
         3 * self.manifest.input.width as usize * self.manifest.input.height as usize
+    }
+
+    /// How pictures are to be turned when they are decoded.
+    pub fn orientation(&self) -> Orientation {
+        self.manifest.input.orientation()
     }
 
     /// Resize and normalise one picture into `out`, [`Self::input_len`] values, planar RGB.

@@ -29,7 +29,7 @@ already are left alone, so the same command can be run again. Files that cannot 
 counted, and named in the table rejects. S3 is told by AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
 AWS_REGION, AWS_ENDPOINT_URL, …; AWS_SKIP_SIGNATURE=true reads public buckets.")]
 pub struct Args {
-    /// Folders (any depth), PNG, JPEG, PPM and PGM files; .tar, .tar.gz and .zip archives; CIFAR-10/100 (binary or Python
+    /// Folders (any depth), PNG, JPEG, WebP, TIFF, GIF, BMP, TGA, PPM, PGM and PBM files; .tar, .tar.gz and .zip archives; CIFAR-10/100 (binary or Python
     /// version), SVHN .mat and MNIST idx files; .parquet and .lance tables with image bytes, and .csv, .jsonl and .parquet
     /// tables with a column uri, whose other columns become columns of images; .txt lists of paths. All but .lance also at
     /// http://, https:// and s3:// addresses; folders and wildcards of S3
@@ -41,7 +41,7 @@ pub struct Args {
     /// Value of the column split
     #[arg(long, default_value = "")]
     split: String,
-    /// Of data sets that come in parts, the one to take; --split where that is train, test, validation or extra
+    /// Of data sets that come in parts, the one to take, or 'all'; --split where that is train, test, val or another part's name
     #[arg(long, value_name = "PART")]
     part: Option<String>,
     /// Of each label at most N, the first ones: 1000 of SVHN is the reference's rule
@@ -79,7 +79,8 @@ pub struct Args {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let part = args.part.or_else(|| Selection::part_of_split(&args.split));
     let query = KeptQuery::parameters(args.keep_query);
-    let selection = Selection { part, per_class: args.per_class, sample: args.sample, seed: args.seed, query };
+    let (per_class, sample, seed) = (args.per_class, args.sample, args.seed);
+    let selection = Selection { part, or_all_parts: false, per_class, sample, seed, query };
     let mut files = image::open(&args.paths, &selection)?;
     let metadata = Metadata::of(files.table_columns()?, args.metadata.as_deref(), &selection.query)?;
     metadata.left_out().try_for_each(|line| console.notice(line))?;
@@ -89,6 +90,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
             names.iter().take(NAMES_SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ")
         ))?;
     }
+    files.notes().iter().try_for_each(|line| console.notice(line))?;
     let backbone = args.network.load(db, console).await?;
     let store = Store::create(db).await?;
     let before = store.version(schema::IMAGES).await?;

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::{io, mem};
 
 use image::codecs::png::PngDecoder;
-use image::{ImageDecoder, ImageError, ImageFormat, Limits};
+use image::{ImageDecoder, ImageError, Limits};
 use mozjpeg::{ColorSpace, DctMethod, Decompress};
 use mozjpeg_sys::{
     JERR_FILE_READ, JWRN_HIT_MARKER, JWRN_HUFF_BAD_CODE, JWRN_JPEG_EOF, JWRN_MUST_RESYNC, jpeg_common_struct,
@@ -15,10 +15,9 @@ use mozjpeg_sys::{
 };
 use sha2::{Digest, Sha256};
 
+use super::pixels::{MAX_PIXELS, Pixels, check_length, check_size, inverted_cmyk_to_rgb, oriented, to_rgb};
+use super::{compressed, rows};
 use crate::error::{Error, Result};
-
-/// A picture above this many pixels is refused: a few kilobytes of PNG can claim terabytes.
-pub const MAX_PIXELS: u64 = 100_000_000;
 
 /// By the first bytes as many as this [`refusal`] tells what is no picture.
 pub(super) const HEAD: usize = 1 << 16;
@@ -32,57 +31,152 @@ const MAX_SCANS: usize = 100;
 /// What a PNG's profiles and texts may take.
 const MAX_PNG_EXTRAS: u64 = 64 << 20;
 
-/// A decoded picture: 8-bit RGB, height × width × 3, row-major from the top left.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pixels {
-    /// Pixels per row, at least 1.
-    pub width: u32,
-    /// Rows, at least 1.
-    pub height: u32,
-    /// 3 × width × height values: red, green, blue of each pixel.
-    pub rgb: Vec<u8>,
-}
-
-/// Decode a PNG, JPEG or netpbm file (binary PPM or PGM of 8 bits), told apart by content.
+/// Decode a picture: PNG, JPEG, WebP, TIFF, GIF, BMP, TGA or netpbm (PBM, PGM, PPM), told apart by content.
 ///
 /// Grey is repeated in the three channels, palettes are looked up, alpha is dropped and the colour under it kept,
-/// 16-bit channels keep their high byte, CMYK becomes RGB without a profile, of an animated PNG the still picture is
-/// taken. All as PIL does it, and so of 16-bit grey without alpha every value is cut at 255.
+/// 16-bit channels keep their high byte, CMYK becomes RGB without a profile, of an animated picture or one of several
+/// pages the first is taken (of an animated PNG the still one). All as PIL does it, and so of grey of more than 8 bits without
+/// alpha every value is cut at 255.
 /// JPEG leaves the decoder some freedom, so this one is libjpeg with PIL's settings (slow integer transform, halved
 /// colour planes enlarged by interpolation): on 4,524 photographs and 1,248 files made in every colour layout, every
-/// value was PIL's.
-/// The picture stays as stored: EXIF orientation, gamma and colour profiles are not applied.
+/// value was PIL's. What of TIFF is not read (JPEG within, planes apart, Lab, YCbCr) is refused by name.
+/// The picture stays as stored: gamma and colour profiles are not applied, and EXIF orientation where [`Orientation`] says so;
+/// a TIFF is turned as its own says in any case, as PIL does it.
 ///
-/// Errors: [`Error::BadImage`] with `uri` for other formats, broken or cut files, and more than [`MAX_PIXELS`].
+/// Errors: [`Error::BadImage`] with `uri` for other formats, broken or cut files, and more than
+/// [`MAX_PIXELS`](super::MAX_PIXELS).
 /// A JPEG whose data ends early, holds a code that is in no table, or lacks a restart mark is broken too, end mark or
 /// not, where PIL makes up the missing pixels. Stray bytes and odd headers cost no pixels and are passed over, as in
 /// PIL. Damage that breaks no rule of the format goes unseen; PIL's vector code may then clip such pixels otherwise.
-pub fn decode(uri: &str, bytes: &[u8]) -> Result<Pixels> {
+pub fn decode(uri: &str, bytes: &[u8], orientation: Orientation) -> Result<Pixels> {
     let bad = |reason: String| Error::BadImage { uri: uri.into(), reason };
-    let decoded = match image::guess_format(bytes) {
-        Ok(ImageFormat::Png) => {
+    let decoded = match format(bytes) {
+        Ok(Format::Png) => {
             let mut limits = Limits::no_limits();
             // profiles and texts, and two rows of 16-bit RGBA
             limits.max_alloc = Some(MAX_PNG_EXTRAS + 16 * u64::from(png_width(bytes)).min(MAX_PIXELS));
             let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(explain);
             decoder.and_then(|decoder| png(decoder, bytes))
         }
-        Ok(ImageFormat::Jpeg) => {
-            catch_unwind(AssertUnwindSafe(|| jpeg(bytes))).unwrap_or_else(|stop| Err(stopped(stop)))
-        }
-        Ok(ImageFormat::Pnm) => netpbm(bytes),
-        _ => Err(refusal(bytes).unwrap_or_default()),
+        Ok(Format::Jpeg) => catch_unwind(AssertUnwindSafe(|| jpeg(bytes))).unwrap_or_else(|stop| Err(stopped(stop))),
+        Ok(Format::Netpbm) => rows::netpbm(bytes),
+        Ok(Format::Bmp) => rows::bmp(bytes),
+        Ok(Format::Tga) => rows::tga(bytes),
+        Ok(Format::WebP) => compressed::webp(bytes),
+        Ok(Format::Gif) => compressed::gif(bytes),
+        Ok(Format::Tiff) => compressed::tiff(bytes),
+        Err(reason) => Err(reason),
     };
-    decoded.map_err(bad)
+    let pixels = decoded.map_err(bad)?;
+    Ok(match orientation {
+        Orientation::Stored => pixels,
+        Orientation::Exif => oriented(pixels, exif_orientation(bytes).unwrap_or(1)),
+    })
+}
+
+/// Whether a picture is turned as its EXIF data ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Orientation {
+    /// It stays as it is stored, as in the reference pipelines.
+    #[default]
+    Stored,
+    /// It is turned, as PIL's `ImageOps.exif_transpose` does it.
+    Exif,
+}
+
+/// What is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Png,
+    Jpeg,
+    Netpbm,
+    Bmp,
+    Tga,
+    WebP,
+    Gif,
+    Tiff,
+}
+
+/// Formats that are known and not read, by what they begin with (from a byte on).
+const NOT_READ: [(usize, &[u8], &str); 21] = [
+    (4, b"ftypavif", "AVIF"),
+    (4, b"ftypavis", "AVIF"),
+    (4, b"ftyphei", "HEIC"),
+    (4, b"ftyphev", "HEIC"),
+    (4, b"ftypmif1", "HEIC or AVIF"),
+    (4, b"ftypmsf1", "HEIC or AVIF"),
+    (4, b"ftyp", "a video, or of its family"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (0, b"\xff\x0a", "JPEG XL"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (0, b"8BPS", "a Photoshop document"),
+    (0, b"\0\0\x01\0", "an icon (ICO)"),
+    (0, b"#?RADIANCE", "Radiance HDR"),
+    (0, b"\x76\x2f\x31\x01", "OpenEXR"),
+    (0, b"DDS ", "DDS"),
+    (0, b"qoif", "QOI"),
+    (0, b"farbfeld", "farbfeld"),
+    (0, b"<svg", "SVG"),
+    (0, b"%PDF", "PDF"),
+    (0, b"SIMPLE  =", "FITS"),
+];
+
+/// What is read, for messages.
+const READ: &str = "PNG, JPEG, WebP, TIFF, GIF, BMP, TGA, PPM, PGM and PBM";
+
+/// Which format a file begins as, or why it is none that is read.
+fn format(head: &[u8]) -> Result<Format, String> {
+    match head {
+        [] => Err("the file is empty".into()),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', ..] => Ok(Format::Png),
+        [0xff, 0xd8, 0xff, ..] => Ok(Format::Jpeg),
+        [b'P', b'1'..=b'7', blank, ..] if blank.is_ascii_whitespace() || *blank == b'#' => Ok(Format::Netpbm),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Ok(Format::WebP),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Ok(Format::Gif),
+        [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Ok(Format::Tiff),
+        [b'B', b'M', ..] if head.len() >= 26 => Ok(Format::Bmp),
+        _ => match NOT_READ.iter().find(|(at, mark, _)| head.get(*at..).is_some_and(|rest| rest.starts_with(mark))) {
+            Some((_, _, name)) => Err(format!("it is {name}, and only {READ} are read: convert it")),
+            None if rows::may_be_tga(head) => Ok(Format::Tga),
+            None => Err(format!("its contents are none of {READ}")),
+        },
+    }
 }
 
 /// Why a file that begins so is no picture that is read; `None` where it may be one.
 pub(super) fn refusal(head: &[u8]) -> Option<String> {
-    match image::guess_format(head) {
-        Ok(ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Pnm) => None,
-        Ok(other) => Some(format!("it is {other:?}, and only PNG, JPEG, PPM and PGM are read: convert it")),
-        Err(_) if head.is_empty() => Some("the file is empty".into()),
-        Err(_) => Some("its contents are neither PNG nor JPEG, PPM or PGM".into()),
+    format(head).err()
+}
+
+/// The orientation in a picture's EXIF data, 1 to 8.
+fn exif_orientation(bytes: &[u8]) -> Option<u8> {
+    let exif = match format(bytes).ok()? {
+        Format::Jpeg => jpeg_exif(bytes).map(Vec::from),
+        Format::Png => {
+            PngDecoder::with_limits(Cursor::new(bytes), Limits::no_limits()).ok()?.exif_metadata().ok().flatten()
+        }
+        Format::WebP => compressed::webp_exif(bytes),
+        // a TIFF is turned already; the others have none
+        _ => None,
+    };
+    let exif = exif?;
+    let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(&exif);
+    image::metadata::Orientation::from_exif_chunk(exif).map(image::metadata::Orientation::to_exif)
+}
+
+/// The EXIF data of a JPEG: the segment APP1 of that name, before its pixels.
+fn jpeg_exif(bytes: &[u8]) -> Option<&[u8]> {
+    let mut at = 2;
+    loop {
+        let [0xff, marker, high, low] = *bytes.get(at..at + 4)?.first_chunk()? else { return None };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let segment = bytes.get(at + 4..at + 2 + length)?;
+        match marker {
+            0xe1 if segment.starts_with(b"Exif\0\0") => return Some(segment),
+            0xda => return None,
+            _ => at += 2 + length,
+        }
     }
 }
 
@@ -93,24 +187,6 @@ pub fn content_hash(bytes: &[u8]) -> String {
 
 fn explain(error: ImageError) -> String {
     error.to_string().lines().collect::<Vec<_>>().join(" ")
-}
-
-fn check_size(width: u32, height: u32) -> Result<(), String> {
-    if u64::from(width) * u64::from(height) > MAX_PIXELS {
-        return Err(format!("it has {width} x {height} pixels, and at most {MAX_PIXELS} are decoded"));
-    }
-    Ok(())
-}
-
-/// Refuse a picture whose file cannot hold so many pixels, before there is room made for them.
-fn check_length(bytes: &[u8], width: u32, height: u32, needed: u64) -> Result<(), String> {
-    if (bytes.len() as u64) < needed {
-        let length = bytes.len();
-        return Err(format!(
-            "it is cut: its {length} bytes cannot hold the {width} x {height} pixels that it promises"
-        ));
-    }
-    Ok(())
 }
 
 /// As its header has it, which comes first.
@@ -137,59 +213,19 @@ fn png(decoder: PngDecoder<Cursor<&[u8]>>, bytes: &[u8]) -> Result<Pixels, Strin
     let color = decoder.color_type();
     let channels = usize::from(color.channel_count());
     let wide = usize::from(color.bytes_per_pixel()) == 2 * channels;
+    // grey, or grey with a transparent one, which the decoder makes a channel of its own
+    let is_grey = bytes.get(25) == Some(&0);
     let mut values = vec![0; decoder.total_bytes() as usize];
     decoder.read_image(&mut values).map_err(explain)?;
     if wide {
         let value = |pair: &[u8]| u16::from_ne_bytes([pair[0], pair[1]]);
-        let narrow = |value: u16| if channels == 1 { value.min(255) as u8 } else { (value >> 8) as u8 };
+        let narrow = |value: u16| if is_grey { value.min(255) as u8 } else { (value >> 8) as u8 };
         // in place, as below: a picture at the limit has hundreds of megabytes
         let count = values.len() / 2;
         (0..count).for_each(|at| values[at] = narrow(value(&values[2 * at..][..2])));
         values.truncate(count);
     }
-    let rgb = match channels {
-        3 => values,
-        4 => {
-            let count = values.len() / 4;
-            (0..count).for_each(|at| values.copy_within(4 * at..4 * at + 3, 3 * at));
-            values.truncate(3 * count);
-            values
-        }
-        _ => values.chunks_exact(channels).flat_map(|pixel| [pixel[0]; 3]).collect(),
-    };
-    Ok(Pixels { width, height, rgb })
-}
-
-/// Magic number, width, height and largest value, separated by blanks and comments; one blank; then the values.
-fn netpbm(bytes: &[u8]) -> Result<Pixels, String> {
-    let channels = match bytes.first_chunk() {
-        Some(b"P5") => 1,
-        Some(b"P6") => 3,
-        _ => return Err("it is a netpbm file, of which binary PPM and PGM (P5, P6) are read: convert it".into()),
-    };
-    let mut at = 2;
-    let mut number = || -> Option<u32> {
-        while let Some(byte) = bytes.get(at).filter(|byte| byte.is_ascii_whitespace() || **byte == b'#') {
-            let rest = &bytes[at..];
-            at += if *byte == b'#' { rest.iter().position(|&byte| byte == b'\n')? } else { 1 };
-        }
-        let digits = bytes.get(at..)?.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let number = std::str::from_utf8(&bytes[at..at + digits]).ok()?.parse().ok();
-        at += digits;
-        number
-    };
-    let header = number().zip(number()).zip(number());
-    let Some(((width, height), most)) = header else { return Err("its header is broken".into()) };
-    if width == 0 || height == 0 {
-        return Err("it has no pixels".into());
-    }
-    check_size(width, height)?;
-    if most != 255 {
-        return Err(format!("its values go up to {most}, and netpbm files of 8 bits (255) are read"));
-    }
-    let needed = channels * width as usize * height as usize;
-    let Some(values) = bytes.get(at + 1..at + 1 + needed) else { return Err("it is cut".into()) };
-    let rgb = if channels == 3 { values.to_vec() } else { values.iter().flat_map(|&value| [value; 3]).collect() };
+    let rgb = to_rgb(values, channels);
     Ok(Pixels { width, height, rgb })
 }
 
@@ -248,13 +284,6 @@ fn scans(bytes: &[u8]) -> usize {
         }
     }
     scans
-}
-
-/// One channel, from values that count paper instead of ink, as Adobe stores them and PIL takes every CMYK JPEG to;
-/// with PIL's rounding.
-fn inverted_cmyk_to_rgb(ink: u8, black: u8) -> u8 {
-    let product = u32::from(255 - ink) * u32::from(black) + 128;
-    black - (((product >> 8) + product) >> 8) as u8
 }
 
 /// What unwinds through libjpeg, which knows no other way to stop: the reason.
@@ -344,6 +373,103 @@ mod tests {
         digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
     }
 
+    fn decode(uri: &str, bytes: &[u8]) -> Result<Pixels> {
+        super::decode(uri, bytes, Orientation::Stored)
+    }
+
+    /// What PIL gave of pictures of every format, and of every kind of each (`tests/goldens/formats.py`).
+    #[test]
+    fn every_format_becomes_rgb_as_in_pil() {
+        let packed = include_bytes!("../../tests/goldens/formats.tar.gz");
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&packed[..]));
+        let mut files: std::collections::BTreeMap<String, Vec<u8>> = Default::default();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            files.insert(entry.path().unwrap().to_str().unwrap().into(), bytes);
+        }
+        let expected = files.remove("expected.json").unwrap();
+        let expected: std::collections::HashMap<String, (u32, u32, String)> =
+            serde_json::from_slice(&expected).unwrap();
+        assert!(expected.len() == files.len() && files.len() > 100, "{}", files.len());
+        for (name, bytes) in &files {
+            let is_turned = name.starts_with("exif");
+            let orientation = if is_turned { Orientation::Exif } else { Orientation::Stored };
+            let pixels = super::decode(name, bytes, orientation).unwrap();
+            assert_eq!((pixels.width, pixels.height, content_hash(&pixels.rgb)), expected[name], "{name}");
+            // cut anywhere it is an error or a picture, and no more than that
+            for kept in [bytes.len() / 3, bytes.len() / 2, bytes.len() - 1] {
+                if let Ok(pixels) = decode(name, &bytes[..kept]) {
+                    assert_eq!(
+                        pixels.rgb.len() as u64,
+                        3 * u64::from(pixels.width) * u64::from(pixels.height),
+                        "{name}"
+                    );
+                }
+            }
+        }
+        // a transparent colour changes no grey of 16 bits
+        assert_eq!(expected["grey-16.png"], expected["grey-16-transparent.png"]);
+        let stored = decode("x", &files["exif-6.jpe"]).unwrap();
+        assert_eq!((stored.width, stored.height, expected["exif-6.jpe"].0), (29, 23, 23));
+    }
+
+    /// A few bytes that claim a hundred million pixels would cost their room in every thread.
+    #[test]
+    fn small_files_of_any_format_that_claim_large_pictures_are_refused() {
+        let le = |value: u32| value.to_le_bytes();
+        let side = |side: u16| side.to_le_bytes();
+        let frame = [&[b','][..], &[0; 4], &side(1), &side(1), &[0, 2, 0, b';']].concat();
+        let palette = [&[0x80, 0, 0][..], &[9; 6]].concat();
+        let gif = [&b"GIF89a"[..], &side(10_000), &side(10_000), &palette, &frame].concat();
+        let mut tga = vec![0; 40];
+        (tga[2], tga[16]) = (10, 24);
+        tga[12..14].copy_from_slice(&side(10_000));
+        tga[14..16].copy_from_slice(&side(10_000));
+        let bmp = |compression: u32| {
+            let head = [
+                &b"BM"[..],
+                &le(0),
+                &le(0),
+                &le(54),
+                &le(40),
+                &le(10_000),
+                &le(10_000),
+                &[1, 0, 8, 0],
+                &le(compression),
+            ];
+            [&head.concat()[..], &[0; 20], &[0; 1024]].concat()
+        };
+        let entry = |tag: u16, value: u32| [&tag.to_le_bytes()[..], &[4, 0], &le(1), &le(value)].concat();
+        let tiff = [
+            &b"II*\0"[..],
+            &le(8),
+            &[7, 0],
+            &entry(256, 10_000),
+            &entry(257, 10_000),
+            &entry(258, 8),
+            &entry(259, 32773),
+            &entry(262, 1),
+            &entry(273, 8),
+            &entry(279, 8),
+            &le(0),
+        ]
+        .concat();
+        // 2 f: a chunk of lossless data, its sides less one in 14 bits each
+        let sides = 9_999u32 | 9_999 << 14;
+        let webp = [&b"RIFF"[..], &le(22), b"WEBPVP8L", &le(10), &[0x2f], &le(sides), &[0; 5]].concat();
+        for (name, bytes) in
+            [("gif", &gif), ("tga", &tga), ("bmp", &bmp(0)), ("runs", &bmp(1)), ("tiff", &tiff), ("webp", &webp)]
+        {
+            let reason = reason(bytes);
+            assert!(reason.contains("bytes cannot hold the 10000 x 10000 pixels"), "{name}: {reason}");
+        }
+        let mut huge = bmp(0);
+        huge[18..22].copy_from_slice(&le(60_000));
+        assert!(reason(&huge).contains("it has 60000 x 10000 pixels, and at most 100000000"), "{}", reason(&huge));
+    }
+
     fn reason(bytes: &[u8]) -> String {
         match decode("here.png", bytes) {
             Err(Error::BadImage { uri, reason }) if uri == "here.png" => reason,
@@ -371,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn netpbm_files_of_eight_bits_are_read_and_others_say_why_not() {
+    fn netpbm_files_are_read_and_others_say_why_not() {
         let pixels = decode("x", b"P6\n# by hand\n2 1\n255\n\x01\x02\x03\x04\x05\x06").unwrap();
         assert_eq!(pixels, Pixels { width: 2, height: 1, rgb: vec![1, 2, 3, 4, 5, 6] });
         assert_eq!(decode("x", b"P5 1 2 255\n\x0a\x09").unwrap().rgb, [10, 10, 10, 9, 9, 9]);
@@ -379,8 +505,13 @@ mod tests {
             (&b"P5 1 2 255\n\x0a"[..], "cut"),
             (b"P5 1 2", "header"),
             (b"P5 0 2 255\n", "no pixels"),
-            (b"P5 1 1 65535\n\0\0", "65535"),
-            (b"P3 1 1 255\n1 2 3", "P5, P6"),
+            (b"P5 1 1 65536\n\0\0", "65536"),
+            (b"P5 1 1 0\n\0\0", "up to 0"),
+            (b"P5 2 1 65535\n\0\0\0", "cut"),
+            (b"P3 1 1 255\n1 2", "cut"),
+            (b"P3 1 1 255\n1 2 256", "is 256"),
+            (b"P1 2 1\n1 2", "neither 0 nor 1"),
+            (b"P7\nWIDTH 1\n", "P1 to P6"),
             (b"P5 99999 99999 255\n", "at most"),
             (b"P5 #", "header"),
         ] {
@@ -524,8 +655,18 @@ mod tests {
     #[test]
     fn what_is_no_picture_is_refused_with_what_it_is() {
         assert!(reason(b"").contains("empty"));
-        assert!(reason(b"<html>").contains("neither"));
-        assert!(reason(b"GIF89a\x01\0\x01\0\0\0\0;").contains("Gif"));
+        assert!(reason(b"<html>").contains("its contents are none of PNG, JPEG, WebP"));
+        for (head, name) in [
+            (&b"\0\0\0\x1cftypavif\0\0\0\0"[..], "it is AVIF, and only PNG"),
+            (b"\0\0\0\x18ftypheic\0\0\0\0", "it is HEIC"),
+            (b"\0\0\0\x0cJXL \r\n\x87\n", "it is JPEG XL"),
+            (b"\xff\x0a\0\0", "it is JPEG XL"),
+            (b"\0\0\0\x0cjP  \r\n", "it is JPEG 2000"),
+            (b"8BPS\0\x01", "it is a Photoshop document"),
+            (b"<svg xmlns=", "it is SVG"),
+        ] {
+            assert!(reason(head).contains(name), "{}", reason(head));
+        }
     }
 
     #[test]

@@ -14,14 +14,18 @@
 //! Everything here is a plain function on the calling thread, without global state but the network's: its connections,
 //! two threads that wait for them (and for Lance), and what the environment says of S3 (`AWS_*`).
 //!
-//! Not for: augmentation, formats other than PNG, JPEG and netpbm, and colour
-//! management (ICC profiles, gamma and EXIF orientation are left unread, as in the reference pipelines).
+//! Not for: augmentation, formats other than those that [`decode`] names, and colour
+//! management (ICC profiles and gamma are left unread, as in the reference pipelines, and EXIF orientation unless it is asked for).
 
+mod compressed;
 mod decode;
+mod pixels;
 mod preprocess;
+mod rows;
 mod source;
 
-pub use decode::{MAX_PIXELS, Pixels, content_hash, decode};
+pub use decode::{Orientation, content_hash, decode};
+pub use pixels::{MAX_PIXELS, Pixels};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 #[cfg(feature = "torch")]
 pub(crate) use source::is_address;

@@ -311,7 +311,7 @@ fn run<T>(worker: &mut Worker, job: Job<T>, keep: bool, clocks: &Clocks) -> Resu
     let input_len = worker.input_len();
     let mut input = Vec::with_capacity(files.len() * input_len);
     for Pending { purpose, file, content_hash, held } in files {
-        let decoded = timed(&clocks.decode, || decode(&file.uri, &file.bytes));
+        let decoded = timed(&clocks.decode, || decode(&file.uri, &file.bytes, worker.orientation()));
         let start = input.len();
         input.resize(start + input_len, 0.0);
         let ready = decoded.and_then(|pixels| {

@@ -1,6 +1,7 @@
 //! An open database: its connections and locks, and what is done to any table of it.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
 use datafusion::execution::SendableRecordBatchStream;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use lance::dataset::{WriteMode, WriteParams};
 use lancedb::arrow::SimpleRecordBatchStream;
 use lancedb::query::{ExecutableQuery, QueryBase, QueryExecutionOptions, Select};
@@ -189,14 +190,21 @@ impl Store {
             if let Some(filter) = filter {
                 scanner.filter(filter).map_err(lance)?;
             }
-            let batches = scanner.try_into_stream().await.map_err(lance)?.map_err(lance);
-            return Ok(held(batches, lock).boxed());
+            let rows = AssertUnwindSafe(scanner.try_into_stream()).catch_unwind().await;
+            let rows = AssertUnwindSafe(rows.map_err(|_| Error::ReadPanicked)?.map_err(lance)?).catch_unwind();
+            let rows =
+                rows.map(|batch| -> Result<RecordBatch> { batch.map_err(|_| Error::ReadPanicked)?.map_err(lance) });
+            return Ok(held(rows, lock).boxed());
         }
         let mut query = table.query().select(Select::columns(columns));
         if let Some(filter) = filter {
             query = query.only_if(filter);
         }
-        Ok(held(query.execute_with_options(options).await?.map_err(Error::from), lock).boxed())
+        // Lance panics over some damaged files
+        let rows = AssertUnwindSafe(query.execute_with_options(options)).catch_unwind().await;
+        let rows = AssertUnwindSafe(rows.map_err(|_| Error::ReadPanicked)??).catch_unwind();
+        let rows = rows.map(|batch| -> Result<RecordBatch> { Ok(batch.map_err(|_| Error::ReadPanicked)??) });
+        Ok(held(rows, lock).boxed())
     }
 
     /// Number of rows of a table.

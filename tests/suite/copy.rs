@@ -39,6 +39,10 @@ async fn a_copy_that_fails_leaves_what_was_there() {
         let new = out.join(format!("new.{ending}"));
         copied(&db, FAILS, &new).await.unwrap_err();
     }
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    let error = outskirt(&db, &["sql", &format!("COPY ({FAILS}) TO '{}' STORED AS CSV", empty.display())]).await;
+    assert!(error.is_err() && names(&empty).is_empty(), "an empty folder stays one");
     let parted = out.join("parted");
     let error = outskirt(&db, &["sql", &format!("COPY ({FAILS}) TO '{}' STORED AS CSV", parted.display())]).await;
     assert!(error.unwrap_err().contains("Divide by zero"));

@@ -176,7 +176,7 @@ fn read_images(path: &Path) {
     let Ok(mut files) = image::open(&[path.to_path_buf()], &Selection::default()) else { return };
     let _ = files.table_columns();
     for file in files.take(64).flatten() {
-        let _ = image::decode(&file.uri, &file.bytes);
+        let _ = image::decode(&file.uri, &file.bytes, image::Orientation::Exif);
     }
 }
 

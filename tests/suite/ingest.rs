@@ -409,3 +409,34 @@ async fn stored_pictures_are_committed_by_bytes_as_well_as_by_rows() {
     let lengths = "SELECT count(*) AS n, min(length(encode(bytes, 'hex'))) / 2 AS bytes FROM images";
     assert_eq!(csv(&stored, lengths).await, "n,bytes\n3,72030017\n");
 }
+
+/// How a network was trained is its backbone's: so later runs and SQL turn pictures as the first run did.
+#[tokio::test]
+async fn pictures_are_turned_where_the_backbone_was_trained_so_and_formats_are_embedded_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, pictures) = (folder.path().join("db"), folder.path().join("pictures"));
+    let packed = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/formats.tar.gz");
+    let packed = flate2::read::GzDecoder::new(std::fs::File::open(packed).unwrap());
+    tar::Archive::new(packed).unpack(&pictures).unwrap();
+    let weights = folder.path().join("turned.safetensors");
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/checkpoints/demo_shapes.safetensors"), &weights).unwrap();
+    let add =
+        ["backbone", "add", weights.to_str().unwrap(), "--arch", "resnet8-cifar", "--mean", "0.5", "--std", "0.25"];
+    outskirt(&db, &[&add[..], &["--exif-orientation"]].concat()).await.unwrap();
+    let manifest = folder.path().join("turned.toml");
+    assert!(std::fs::read_to_string(&manifest).unwrap().contains("exif_orientation = true"));
+    for (dataset, backbone) in [("stored", "demo_shapes"), ("turned", manifest.to_str().unwrap())] {
+        let ingest = ["ingest", pictures.to_str().unwrap(), "--dataset", dataset, "--backbone", backbone];
+        let (summary, notices) = outskirt(&db, &ingest).await.unwrap();
+        assert!(summary.starts_with(&format!("{dataset}: 101 added in ")), "{summary} {notices}");
+        assert!(notices.contains("left alone beside the pictures: 1 .json"), "{notices}");
+    }
+    let sides =
+        "SELECT dataset, width, height, count(*) AS n FROM images WHERE uri LIKE '%exif-6.jpe' GROUP BY ALL ORDER BY 1";
+    assert_eq!(csv(&db, sides).await, "dataset,width,height,n\nstored,29,23,1\nturned,23,29,1\n");
+    // the same pixels in any format give the same embedding
+    let alike = "SELECT count(DISTINCT array_to_string(demo_shapes, ' ')) AS n FROM images WHERE dataset = 'stored' AND \
+                 (uri LIKE '%/rgb%.bmp' OR uri LIKE '%/rgb-%.tif' OR uri LIKE '%/rgb%.tga' OR uri LIKE '%/lossless.webp' OR \
+                 uri LIKE '%/rgb.pnm') AND uri NOT LIKE '%rgba%'";
+    assert_eq!(csv(&db, alike).await, "n\n1\n");
+}

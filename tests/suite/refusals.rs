@@ -370,6 +370,23 @@ async fn a_damaged_data_file_is_one_line_with_the_next_step() {
     outskirt(db, &["verify"]).await.unwrap();
 }
 
+/// Lance panics where a data file says that a column begins beyond its end: a query says so, and the session lives.
+#[tokio::test]
+async fn a_panic_over_a_damaged_data_file_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    drop(toy_database(db).await);
+    let path = std::fs::read_dir(db.join("images.lance/data")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let end = bytes.len();
+    bytes[end - 40..end - 24].fill(0x55);
+    std::fs::write(&path, &bytes).unwrap();
+    let error = refused(db, &["sql", "SELECT min(uri) FROM images"]).await;
+    assert!(error.contains("'outskirt verify' says "), "{error}");
+    let error = refused(db, &["verify"]).await;
+    assert!(error.contains("problems in the database at "), "{error}");
+}
+
 /// A command that writes one table and then finds another missing would leave half of its work.
 #[tokio::test]
 async fn a_missing_table_is_told_before_anything_is_written() {

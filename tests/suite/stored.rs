@@ -109,7 +109,9 @@ async fn what_does_not_fit_into_a_query_s_memory_is_spilled() {
     // metrics keep all scores, and cannot spill: a clear error, and no process as large as its rows
     let error =
         run("SELECT auroc(value, value % 2 = 0) FROM generate_series(1, 20000000) AS s(value)").await.unwrap_err();
-    assert!(error.to_string().contains("Resources exhausted"), "{error}");
+    let error = error.to_string();
+    assert!(error.starts_with("not enough memory for this query: "), "{error}");
+    assert!(error.contains("SET datafusion.runtime.memory_limit higher"), "{error}");
     run("SET datafusion.runtime.memory_limit = '2G'").await.unwrap();
     let auroc = run("SELECT auroc(value, value % 2 = 0) FROM generate_series(1, 100000) AS s(value)").await.unwrap();
     assert_eq!(auroc[0].num_rows(), 1);

@@ -39,6 +39,9 @@ pub struct Args {
     /// Scale the shorter side to this, then cut out the centre; 0: scale both sides
     #[arg(long, value_name = "N")]
     shorter_side: Option<u32>,
+    /// Turn pictures as their EXIF data ask for, where it was trained so; without it they stay as they are stored
+    #[arg(long)]
+    exif_orientation: bool,
     /// Mean of red, green and blue in [0, 1], separated by commas; or one number for all
     #[arg(long, value_name = "R,G,B", value_parser = channels)]
     mean: Option<[f32; 3]>,
@@ -92,6 +95,7 @@ pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Re
         output: args.output.unwrap_or_default(),
         size: args.input_size,
         shorter_side: args.shorter_side,
+        exif_orientation: args.exif_orientation,
         mean: args.mean,
         std: args.std,
         manifest: args.out,
@@ -103,7 +107,7 @@ pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Re
     }
     console.line(format!("wrote {}: {}", path.display(), describe(&manifest.architecture, &checked)))?;
     if is_usual {
-        let backbone::Input { width, height, shorter_side, mean, std } = manifest.input;
+        let backbone::Input { width, height, shorter_side, mean, std, .. } = manifest.input;
         let cut = shorter_side.map_or_else(String::new, |side| format!(" cut out of a shorter side of {side}"));
         console.notice(format!(
             "its input: {width}×{height}{cut}, mean {mean:?}, std {std:?}; what was not given is as usual for {}, check that \

@@ -142,7 +142,7 @@ pub fn plan(experiment: Experiment, folder: &Path, seed: u64) -> Result<Plan> {
         };
         let per_class = (set.dataset == "svhn").then_some(SVHN_PER_DIGIT);
         let (part, sample) = (Some("test".into()), Some(OOD_IMAGES));
-        let selection = Selection { part, per_class, sample, seed, ..Selection::default() };
+        let selection = Selection { part, or_all_parts: true, per_class, sample, seed, ..Selection::default() };
         ood.push(Part { dataset: set.dataset.into(), split: "test", paths: vec![path.clone()], selection });
     }
     if ood.is_empty() {

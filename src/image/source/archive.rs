@@ -5,11 +5,16 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::Entry;
+use super::format::{Entry, Source};
+use super::parts;
+
+/// What the name of a picture ends in.
+const IMAGES: [&str; 15] =
+    ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "tif", "tiff", "gif", "bmp", "tga", "ppm", "pgm", "pbm", "pnm"];
 
 pub(super) fn is_image(name: &OsStr) -> bool {
     let extension = Path::new(name).extension().unwrap_or_default();
-    ["png", "jpg", "jpeg", "ppm", "pgm"].iter().any(|known| extension.eq_ignore_ascii_case(known))
+    IMAGES.iter().any(|known| extension.eq_ignore_ascii_case(known))
 }
 
 pub(super) fn is_hidden(name: &OsStr) -> bool {
@@ -44,6 +49,35 @@ pub(super) fn label(members: &mut [Entry]) {
         let label = member.name[below..].rsplit('/').nth(1);
         member.label = label.map(|label| share(&mut last, label));
     }
+}
+
+/// An archive's images, apart by the parts of the data set that its folders stand for, each in the archive's order.
+pub(super) fn by_part(archive: Source) -> Vec<Source> {
+    let parts = parts::of_members(&archive.entries);
+    let mut found: Vec<Option<&'static str>> = Vec::new();
+    parts.iter().for_each(|part| {
+        if !found.contains(part) {
+            found.push(*part)
+        }
+    });
+    if found.len() < 2 {
+        return vec![archive.with_part(found.first().copied().flatten())];
+    }
+    let Source { path, root, asked, entries, superseded, by_folder, beside, cut, open, .. } = archive;
+    let mut sources: Vec<Source> = found
+        .iter()
+        .map(|part| {
+            let of_part = entries.iter().zip(&parts).filter(|(_, of)| *of == part).map(|(entry, _)| entry.clone());
+            let open = Arc::clone(&open);
+            let source = Source::inside(&path, of_part.collect(), move || open());
+            let (root, asked, cut) = (root.clone(), Arc::clone(&asked), cut.clone());
+            Source { root, asked, by_folder, cut, ..source }.with_part(*part)
+        })
+        .collect();
+    // what is said of all of it is of no part
+    let whole = Source::inside(&path, Vec::new(), move || open());
+    sources.push(Source { superseded, beside, ..whole });
+    sources
 }
 
 /// `label`, kept once where the next is the same as the last.

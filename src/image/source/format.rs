@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::beside::Beside;
 use crate::error::{Error, Result};
 use crate::image::decode::{HEAD, refusal};
 
@@ -49,6 +50,10 @@ pub(super) struct Source {
     pub(super) by_folder: bool,
     /// `train`, `test`, …, where it is a part of a data set.
     pub(super) part: Option<String>,
+    /// What lies beside its entries and is left alone.
+    pub(super) beside: Beside,
+    /// What else there is to say of it.
+    pub(super) note: Option<String>,
     /// Why it could not be listed to its end.
     pub(super) cut: Option<String>,
     /// It was found in a folder: where it breaks, the rest of the folder goes on.
@@ -133,6 +138,8 @@ impl Source {
             superseded: 0,
             by_folder: false,
             part: None,
+            beside: Beside::default(),
+            note: None,
             cut: None,
             in_folder: false,
             table: None,

@@ -10,11 +10,16 @@ use super::format::{Entry, Fault, Reader, Source, check_rows};
 use super::forward;
 use super::forward::Forward;
 use super::netpbm::pgm;
+use super::parts;
 use super::place::{self, Seekable};
 use crate::error::{Error, Result};
 
 const IMAGES: u32 = 2051;
 const LABELS: u32 = 2049;
+/// Of QMNIST: rows of numbers of 32 bits, of which the first is the class.
+const LABEL_ROWS: u32 = 3074;
+/// Numbers in such a row.
+const MOST_COLUMNS: u32 = 64;
 const HEADER: u64 = 16;
 
 pub(super) fn is_images(name: &str) -> bool {
@@ -22,7 +27,7 @@ pub(super) fn is_images(name: &str) -> bool {
 }
 
 pub(super) fn is_labels(name: &str) -> bool {
-    name.contains("-labels") && name.contains("idx1")
+    name.contains("-labels") && (name.contains("idx1") || name.contains("idx2-int"))
 }
 
 pub(super) fn plan(path: &Path) -> Result<Source> {
@@ -57,21 +62,15 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
         ..Entry::row(row)
     };
     let entries = (0..count as usize).map(entry).collect();
+    let note = labels.is_none().then(|| format!("{}: no file of labels lies beside it, label is NULL", path.display()));
     let file = path.to_path_buf();
     let read = move || Ok(Box::new(Pictures { body: Forward::new(open(&file)?), rows, columns }) as Box<dyn Reader>);
-    Ok(Source::inside(path, entries, read).with_part(part(path)))
+    Ok(Source { note, ..Source::inside(path, entries, read).with_part(part(path)) })
 }
 
 /// The part of a data set that a file is by its name.
 pub(super) fn part(path: &Path) -> Option<&'static str> {
-    let name = place::name(path).to_lowercase();
-    if name.starts_with("train") {
-        Some("train")
-    } else if name.starts_with("t10k") || name.starts_with("test") {
-        Some("test")
-    } else {
-        None
-    }
+    parts::of_file(&place::name(path))
 }
 
 fn open(path: &Path) -> Result<Box<dyn Read + Send>> {
@@ -90,9 +89,10 @@ fn numbers<const N: usize>(body: &mut impl Read) -> io::Result<[u32; N]> {
 
 /// The labels file, compressed or not, whichever the pictures are.
 fn beside(path: &Path) -> Option<PathBuf> {
-    let name = place::name(path).replace("-images", "-labels").replace("idx3", "idx1");
+    let name = place::name(path).replace("-images", "-labels");
     let plain = name.strip_suffix(".gz").unwrap_or(&name);
-    [name.clone(), plain.to_owned(), format!("{plain}.gz")]
+    let (bytes, rows) = (plain.replace("idx3", "idx1"), plain.replace("idx3-ubyte", "idx2-int"));
+    [bytes.clone(), format!("{bytes}.gz"), rows.clone(), format!("{rows}.gz")]
         .iter()
         .map(|name| path.with_file_name(name))
         .find(|labels| place::exists(labels))
@@ -102,13 +102,25 @@ fn beside(path: &Path) -> Option<PathBuf> {
 fn read_labels(path: &Path, check: impl Fn(u32) -> Result<()>) -> Result<Vec<u8>> {
     let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
     let mut body = open(path)?;
-    let header = numbers::<2>(&mut body).map_err(|error| bad(error.to_string()))?;
-    let [LABELS, count] = header else {
-        return Err(bad(format!("it begins with {}, and labels in idx format with {LABELS}", header[0])));
+    let [kind, count] = numbers::<2>(&mut body).map_err(|error| bad(error.to_string()))?;
+    // bytes of a row, and which of them is the class: the low one of a number
+    let (row, at) = match kind {
+        LABELS => (1, 0),
+        LABEL_ROWS => {
+            let [columns] = numbers::<1>(&mut body).map_err(|error| bad(error.to_string()))?;
+            if !(1..=MOST_COLUMNS).contains(&columns) {
+                return Err(bad(format!("its rows have {columns} numbers")));
+            }
+            (4 * columns as usize, 3)
+        }
+        other => {
+            return Err(bad(format!("it begins with {other}, and labels in idx format with {LABELS} or {LABEL_ROWS}")));
+        }
     };
     check(count)?;
-    let mut labels = Vec::new(); // grown while reading, whatever the header promises
-    body.take(u64::from(count)).read_to_end(&mut labels).map_err(|error| bad(error.to_string()))?;
+    let mut bytes = Vec::new(); // grown while reading, whatever the header promises
+    body.take(u64::from(count) * row as u64).read_to_end(&mut bytes).map_err(|error| bad(error.to_string()))?;
+    let labels: Vec<u8> = bytes.chunks_exact(row).map(|row| row[at]).collect();
     if labels.len() == count as usize {
         Ok(labels)
     } else {

@@ -21,6 +21,7 @@ pub struct ImageFiles {
     current: Option<Current>,
     total: usize,
     left_out: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// The source being read.
@@ -37,12 +38,23 @@ struct Current {
 impl ImageFiles {
     pub(super) fn new(sources: Vec<Source>) -> Self {
         let total = total(&sources);
-        Self { sources: sources.into_iter(), current: None, total, left_out: Vec::new() }
+        Self { sources: sources.into_iter(), current: None, total, left_out: Vec::new(), notes: Vec::new() }
     }
 
     /// With the names of the parameters that are not kept.
     pub(super) fn leaving_out(self, left_out: Vec<String>) -> Self {
         Self { left_out, ..self }
+    }
+
+    /// With lines for whoever reads them.
+    pub(super) fn noting(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// What there is to say of what was found, a line each: what lies beside the pictures and is left alone, counted by what
+    /// its names end in, and labels that are missing.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The parameters of addresses' queries that their uris do not keep, by name: addresses that differ in these alone

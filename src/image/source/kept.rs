@@ -129,6 +129,8 @@ impl Part {
             superseded: 0,
             by_folder,
             part: None,
+            beside: Default::default(),
+            note: None,
             cut,
             in_folder: false,
             table: None,

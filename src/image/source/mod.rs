@@ -9,6 +9,7 @@
 
 mod address;
 mod archive;
+mod beside;
 mod cifar;
 mod files;
 mod folder;
@@ -20,6 +21,7 @@ mod kept;
 mod lance;
 mod list;
 mod netpbm;
+mod parts;
 mod place;
 mod plan;
 mod real;

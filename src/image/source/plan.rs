@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::address::{KeptQuery, differing, shown};
+use super::beside::Beside;
 use super::format::Source;
 use super::images::ImageFiles;
 use super::kept::Opened;
@@ -16,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::regular;
 
 /// What a name may end in, for messages.
-const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.gz, .tgz and .zip archives; the CIFAR, SVHN \
+const READ: &str = "folders; .png, .jpg (.jpeg, .jpe, .jfif), .webp, .tif, .gif, .bmp, .tga, .ppm, .pgm, .pbm and .pnm files; .tar, .tar.gz, .tgz and .zip archives; the CIFAR, SVHN \
                     (.mat) and MNIST (idx) files; .parquet, .csv and .jsonl tables; .lance tables with image bytes; and .txt \
                     lists of paths; on this machine or at http://, https:// and s3:// addresses";
 
@@ -24,7 +25,7 @@ const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.
 ///
 /// | path | images | label |
 /// | --- | --- | --- |
-/// | folder | `.png`, `.jpg`, `.jpeg`, `.ppm`, `.pgm` at any depth, and the data set files below | the folder that directly holds it, if that lies below the folder given |
+/// | folder | `.png`, `.jpg`, `.jpeg`, `.jpe`, `.jfif`, `.webp`, `.tif`, `.tiff`, `.gif`, `.bmp`, `.tga`, `.ppm`, `.pgm`, `.pbm`, `.pnm` at any depth, and the data set files below | the folder that directly holds it, if that lies below the folder given |
 /// | image file | itself | none |
 /// | `.tar`, `.tar.gz`, `.tgz`, `.zip` | members with these extensions, or the CIFAR batches in it | the member's folder; see below |
 /// | CIFAR-10 and CIFAR-100, binary or Python version, a batch, the folder or the archive | all rows | the class's name, or its number where the file of names is not beside it; of CIFAR-100 the fine one |
@@ -43,8 +44,8 @@ const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.
 ///
 /// **Order**: the paths as given; inside a folder by name, bytewise, files and folders alike; an archive's own order.
 ///
-/// **Skipped without a word**: other files, hidden ones (`.x`, so also macOS's `._x`), `__MACOSX`, archives inside
-/// folders, and folders that a symbolic link turns into a circle. Other symbolic links are followed.
+/// **Skipped without a word**: hidden files (`.x`, so also macOS's `._x`), `__MACOSX`, and folders that a symbolic link turns
+/// into a circle. Other symbolic links are followed. Other files are counted ([`ImageFiles::notes`]).
 ///
 /// **Broken**: a data set's file in a folder that cannot be listed or read on is one image that cannot be read, with the
 /// file's uri, and the rest goes on; one that is given by itself is an error.
@@ -54,7 +55,9 @@ const READ: &str = "folders; .png, .jpg, .jpeg, .ppm and .pgm files; .tar, .tar.
 ///
 /// **More of them**: what tables say of images beside, [`ImageFiles::table_columns`] gives.
 ///
-/// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names.
+/// **Parts**: of a folder or archive that holds several parts of a data set, the one that [`Selection::part`] names. Files are
+/// parts by a word of their names (`mnist-train.parquet`), folders where two of them side by side are different parts (`train`,
+/// `val2017`).
 ///
 /// Errors: [`Error::MissingPath`], [`Error::UnknownFile`] for other files, [`Error::Io`] and [`Error::BadArchive`] for
 /// what cannot be listed, [`Error::Unreachable`] where no host answers, [`Error::SameUri`] for two addresses of one uri,
@@ -73,11 +76,16 @@ pub fn open(paths: &[PathBuf], selection: &Selection) -> Result<ImageFiles> {
     let single = sources.iter().filter(|source| source.root.is_empty()).flat_map(|source| &source.entries);
     remote::probe(single.map(|entry| &*entry.name).filter(|name| address::is_address(name)))?;
     let left_out = left_out_of_uris(&sources)?;
-    let files = ImageFiles::new(sources).leaving_out(left_out);
+    let mut beside = Beside::default();
+    sources.iter().for_each(|source| beside.add(&source.beside));
+    let mut notes: Vec<String> = sources.iter().filter_map(|source| source.note.clone()).collect();
+    let beside = beside.describe();
+    notes.extend(beside.iter().map(|beside| format!("left alone beside the pictures: {beside}")));
+    let files = ImageFiles::new(sources).leaving_out(left_out).noting(notes);
     // an archive that is cut before its first image is a broken one, which the iterator says, and not an empty one
     if files.total() == 0 && !files.are_cut() {
         let paths = paths.iter().map(|path| shown(&path.to_string_lossy())).collect::<Vec<_>>().join(", ");
-        return Err(Error::NoImages { paths });
+        return Err(Error::NoImages { paths, beside });
     }
     Ok(files)
 }
@@ -196,7 +204,7 @@ fn plan_file(path: &Path, query: &KeptQuery) -> Result<Vec<Source>> {
     } else if tarball::is_tar(&text) {
         tarball::plan(path)
     } else if zipped::is_zip(&text) {
-        Ok(vec![zipped::plan(path)?])
+        zipped::plan(path)
     } else if idx::is_images(&text) {
         Ok(vec![idx::plan(path)?])
     } else if idx::is_labels(&text) {

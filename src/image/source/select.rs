@@ -5,15 +5,18 @@ use std::path::Path;
 
 use super::address::KeptQuery;
 use super::format::Source;
+use super::parts;
 use crate::error::{Error, Result};
 use crate::statistics::sampling;
 
 /// Which of the images that are found are read, by default all; and how those at addresses are called.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Of a folder or archive that holds several parts of a data set, the one to take: `train`, `test`, `extra`
-    /// (SVHN), `validation` (Hugging Face). Files given by themselves, and what comes in no parts, are not touched.
+    /// Of a folder or archive that holds several parts of a data set, the one to take: `train`, `test`, `validation`, `extra`
+    /// (SVHN), or `all`. Files given by themselves, and what comes in no parts, are not touched.
     pub part: Option<String>,
+    /// Where the part is not among them, all of them are taken.
+    pub or_all_parts: bool,
     /// Of each label at most this many, the first ones: 1,000 of SVHN, as in KNN-OOD's code.
     pub per_class: Option<usize>,
     /// This many, drawn without replacement.
@@ -24,29 +27,31 @@ pub struct Selection {
     pub query: KeptQuery,
 }
 
-/// The names of parts that data sets come in.
-const PARTS: [&str; 4] = ["train", "test", "validation", "extra"];
+/// Asks for all parts.
+const ALL_PARTS: &str = "all";
 
 impl Selection {
     /// The part that the name of a split says to take; none for a name of one's own.
     pub fn part_of_split(split: &str) -> Option<String> {
-        PARTS.contains(&split).then(|| split.to_owned())
+        parts::named(split).map(String::from)
     }
 
     /// The part that is asked for, of what a folder or archive holds.
     pub(super) fn of_parts(&self, path: &Path, mut sources: Vec<Source>) -> Result<Vec<Source>> {
-        let mut parts: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for source in &sources {
             if let Some(part) = &source.part {
-                *parts.entry(part).or_default() += source.entries.len();
+                *counts.entry(part).or_default() += source.entries.len();
             }
         }
         let wanted = match &self.part {
-            Some(wanted) if parts.contains_key(wanted.as_str()) => Some(wanted),
-            None if parts.len() < 2 => None,
-            Some(_) if parts.is_empty() => None,
+            Some(all) if all == ALL_PARTS => None,
+            Some(wanted) if counts.contains_key(wanted.as_str()) => Some(wanted.as_str()),
+            Some(wanted) if parts::named(wanted).is_some_and(|part| counts.contains_key(part)) => parts::named(wanted),
+            None if counts.len() < 2 => None,
+            Some(_) if counts.is_empty() || self.or_all_parts => None,
             other => {
-                let parts = parts.iter().map(|(part, images)| format!("{part} ({images} images)")).collect();
+                let parts = counts.iter().map(|(part, images)| format!("{part} ({images} images)")).collect();
                 return Err(Error::DatasetPart { path: path.into(), wanted: other.clone(), parts });
             }
         };

@@ -19,6 +19,7 @@ use datafusion::parquet::file::reader::{ChunkReader, Length};
 use super::archive::share;
 use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, Table, check_rows, too_large};
 use super::kept::Opened;
+use super::parts;
 use super::place::{self, Seekable};
 use super::real::Folders;
 use super::uris;
@@ -195,12 +196,10 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     Ok(Some(Source::inside(path, entries, read).with_part(part(path)).with_table(has_further.then_some(tell))))
 }
 
-/// The part of a data set that a table is by its name: Hugging Face calls them train-00000-of-00002.parquet.
+/// The part of a data set that a table is by its name: Hugging Face calls them train-00000-of-00002.parquet, others
+/// mnist-train.parquet.
 pub(super) fn part(path: &Path) -> Option<&'static str> {
-    let name = place::name(path).to_ascii_lowercase();
-    let is_part =
-        |part: &&str| name.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_', '.']));
-    ["train", "test", "validation"].into_iter().find(is_part)
+    parts::of_file(&place::name(path))
 }
 
 /// The columns of plain types of a table that holds images, but for the one that names a row's class.

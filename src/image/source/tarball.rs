@@ -6,7 +6,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::rc::Rc;
 
-use super::archive::{is_image, label, member_name, superseded};
+use super::archive::{by_part, is_image, label, member_name, superseded};
+use super::beside::Beside;
 use super::format::{Entry, Fault, MAX_FILE_BYTES, NOT_UTF8, Reader, Source, too_large};
 use super::forward::Forward;
 use super::{address, cifar, forward};
@@ -39,7 +40,7 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
         let reason = format!("while it was listed, {}", deepest(error));
         return Err(Error::BadArchive { path: path.into(), reason });
     }
-    let Listing { mut images, others } = listing;
+    let Listing { mut images, others, mut beside } = listing;
     if images.is_empty() && ended.is_ok() {
         let sources = cifar::archive(path, &others, || forward::open(path, gzip))?;
         if !sources.is_empty() {
@@ -54,7 +55,9 @@ pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
         Ok(Box::new(Members { body, gzip }) as Box<dyn Reader>)
     };
     let cut = ended.err().map(|error| error.to_string());
-    Ok(vec![Source { superseded, by_folder: true, cut, ..Source::inside(path, images, read) }])
+    // batches without the names that make them some
+    others.iter().for_each(|member| beside.see(&member.name));
+    Ok(by_part(Source { superseded, by_folder: true, cut, beside, ..Source::inside(path, images, read) }))
 }
 
 /// What an error began with: the archive's reader puts words of its own before it.
@@ -111,6 +114,7 @@ impl<R: Seek> Seek for Budgeted<R> {
 struct Listing {
     images: Vec<Entry>,
     others: Vec<Entry>,
+    beside: Beside,
 }
 
 impl Listing {
@@ -140,6 +144,8 @@ impl Listing {
             if !is_image(OsStr::new(&*member.name)) {
                 if is_plain && cifar::is_part_of_distribution(&member.name) {
                     self.others.push(member);
+                } else if is_plain {
+                    self.beside.see(&member.name);
                 }
                 continue;
             }

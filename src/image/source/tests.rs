@@ -97,6 +97,170 @@ fn links_are_followed_but_not_in_circles_and_a_dangling_one_is_one_bad_image() {
     assert_eq!(items.len(), 6);
 }
 
+fn part_of(path: &Path, part: Option<&str>) -> Result<Vec<String>> {
+    let selection = Selection { part: part.map(String::from), ..Selection::default() };
+    let names = open(&[path.into()], &selection)?.map(|image| image.map(|image| image.uri));
+    let root = format!("{}/", path.display());
+    names.map(|uri| uri.map(|uri| uri.replace(&root, "").rsplit("!/").next().unwrap_or_default().to_owned())).collect()
+}
+
+/// Pictures of a test in a bank would be near everything that is tested.
+#[test]
+fn of_folders_and_archives_of_plain_pictures_a_part_is_taken_or_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    let names = ["train/cat/1.png", "train/dog/2.png", "val2017/cat/3.png", "Test/cat/4.png"];
+    let (folder, tar, zip) = (dir.join("pets"), dir.join("pets.tgz"), dir.join("pets.zip"));
+    let mut packed = zip::ZipWriter::new(fs::File::create(&zip).unwrap());
+    for name in names {
+        write(&folder.join("data").join(name), b"x");
+        packed.start_file(format!("data/{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        packed.write_all(b"x").unwrap();
+    }
+    packed.finish().unwrap();
+    write(&tar, &gzip(&tar_of(&names.map(|name| format!("data/{name}")).each_ref().map(String::as_str))));
+    for path in [&folder, &tar, &zip] {
+        let asked = part_of(path, None).unwrap_err().to_string();
+        let parts =
+            "holds test (1 images), train (2 images), validation (1 images): say which with --part, or --part all";
+        assert!(asked.ends_with(parts), "{asked}");
+        assert_eq!(part_of(path, Some("train")).unwrap(), ["data/train/cat/1.png", "data/train/dog/2.png"]);
+        assert_eq!(part_of(path, Some("val")).unwrap(), ["data/val2017/cat/3.png"]);
+        assert_eq!(part_of(path, Some("test")).unwrap(), ["data/Test/cat/4.png"]);
+        assert_eq!(part_of(path, Some("all")).unwrap().len(), 4);
+        let none = part_of(path, Some("extra")).unwrap_err().to_string();
+        assert!(none.contains("there is no part 'extra'"), "{none}");
+    }
+    // an image is found again by its uri, whichever part it is of
+    let uri = format!("{}!/data/Test/cat/4.png", zip.display());
+    assert_eq!(
+        Opened::default().some(&zip, &mut [(uri, None)].into()).unwrap().iter().map(|s| s.entries.len()).sum::<usize>(),
+        1
+    );
+
+    // a class that is called so is a class
+    let vehicles = dir.join("vehicles");
+    for name in ["bus/1.png", "car/2.png", "train/3.png"] {
+        write(&vehicles.join(name), b"x");
+    }
+    assert_eq!(part_of(&vehicles, None).unwrap().len(), 3);
+    assert_eq!(part_of(&vehicles, Some("test")).unwrap().len(), 3);
+}
+
+/// `count` pictures of one pixel in idx format.
+fn idx_pictures(count: u32) -> Vec<u8> {
+    let header = [2051, count, 1, 1].map(u32::to_be_bytes).concat();
+    [header, (0..count as u8).collect()].concat()
+}
+
+#[test]
+fn idx_files_are_parts_by_their_words_once_and_labelled_by_rows_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().canonicalize().unwrap();
+    // torchvision leaves each file twice
+    let raw = dir.join("MNIST/raw");
+    for part in ["train", "t10k"] {
+        let labels = [2049, 2].map(u32::to_be_bytes).concat();
+        for (name, bytes) in
+            [("images-idx3-ubyte", idx_pictures(2)), ("labels-idx1-ubyte", [labels, vec![7, 1]].concat())]
+        {
+            write(&raw.join(format!("{part}-{name}")), &bytes);
+            write(&raw.join(format!("{part}-{name}.gz")), &gzip(&bytes));
+        }
+    }
+    let train = Selection { part: Some("train".into()), ..Selection::default() };
+    let files = open(&[raw.clone()], &train).unwrap();
+    assert!(files.notes().is_empty(), "{:?}", files.notes());
+    let labels: Vec<_> = files.map(|image| image.unwrap().label.unwrap()).collect();
+    assert_eq!(labels, ["7", "1"]);
+    // names of other collections
+    let emnist = dir.join("emnist");
+    for part in ["train", "test"] {
+        write(&emnist.join(format!("emnist-letters-{part}-images-idx3-ubyte")), &idx_pictures(3));
+    }
+    assert_eq!(part_of(&emnist, Some("test")).unwrap().len(), 3);
+    let files = open(&[emnist.clone()], &train).unwrap();
+    assert!(
+        files.notes()[0].ends_with("train-images-idx3-ubyte: no file of labels lies beside it, label is NULL"),
+        "{:?}",
+        files.notes()
+    );
+    assert!(files.notes().len() == 1, "of the part that is taken: {:?}", files.notes());
+    // QMNIST's labels are rows of eight numbers
+    let qmnist = dir.join("qmnist/qmnist-test-images-idx3-ubyte");
+    write(&qmnist, &idx_pictures(2));
+    let header = [3074u32, 2, 8].map(u32::to_be_bytes).concat();
+    let rows = [[5u32, 9, 9, 9, 9, 9, 9, 9], [3, 9, 9, 9, 9, 9, 9, 9]].concat();
+    let rows: Vec<u8> = rows.into_iter().flat_map(u32::to_be_bytes).collect();
+    write(&qmnist.with_file_name("qmnist-test-labels-idx2-int.gz"), &gzip(&[header, rows].concat()));
+    let labels: Vec<_> = open_all(&[qmnist]).unwrap().map(|image| image.unwrap().label.unwrap()).collect();
+    assert_eq!(labels, ["5", "3"]);
+}
+
+#[test]
+fn what_lies_beside_pictures_is_said_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("of_everything");
+    for name in
+        ["a/1.png", "a/2.webp", "a/3.JFIF", "a/4.heic", "notes.txt", "b/more.txt", "inner.zip", "README", ".hidden.txt"]
+    {
+        write(&root.join(name), b"x");
+    }
+    let files = open_all(std::slice::from_ref(&root)).unwrap();
+    let said = "left alone beside the pictures: 2 .txt, 1 without an ending, 1 .heic (pictures that are not read: convert \
+                them), 1 .zip (archives inside: give them by themselves)";
+    assert_eq!(files.notes(), [said]);
+    assert_eq!(files.count(), 3);
+    let tar = dir.path().join("a.tar");
+    write(&tar, &tar_of(&["x/1.gif", "x/labels.json", "x/.hidden.json"]));
+    assert_eq!(open_all(&[tar]).unwrap().notes(), ["left alone beside the pictures: 1 .json"]);
+    // and where there are no others
+    fs::remove_dir_all(root.join("a")).unwrap();
+    let none = open_all(&[root]).unwrap_err().to_string();
+    assert!(none.contains("of_everything, where there are 2 .txt, 1 without an ending, 1 .zip"), "{none}");
+}
+
+/// Finding out where each of them really is takes time in proportion to its depth, and so all of them its square.
+#[test]
+fn folders_within_folders_are_read_to_a_depth_and_what_is_deeper_is_one_bad_image() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("top.png"), b"x");
+    let mut deep = dir.path().to_path_buf();
+    for level in 1..=1000 {
+        deep.push("d");
+        fs::create_dir(&deep).unwrap();
+        if [1, 256, 257, 1000].contains(&level) {
+            write(&deep.join("a.png"), b"x");
+        }
+    }
+    let start = std::time::Instant::now();
+    let items: Vec<_> = open_all(&[dir.path().into()]).unwrap().collect();
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+    let errors: Vec<_> = items.iter().filter_map(|item| item.as_ref().err().map(Error::to_string)).collect();
+    assert_eq!(items.len() - errors.len(), 3, "top.png, and a.png of the folders 1 and 256");
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("it lies 256 folders below the one that was given"), "{errors:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_listed_is_one_bad_image() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("a/1.png"), b"x");
+    write(&dir.path().join("b/2.png"), b"x");
+    write(&dir.path().join("c/3.png"), b"x");
+    fs::set_permissions(dir.path().join("b"), fs::Permissions::from_mode(0o000)).unwrap();
+    let may_all = fs::read_dir(dir.path().join("b")).is_ok();
+    let items: Vec<_> = open_all(&[dir.path().into()]).unwrap().collect();
+    fs::set_permissions(dir.path().join("b"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(items.len(), 3);
+    match &items[1] {
+        Ok(_) => assert!(may_all, "root may list all"),
+        Err(error) => assert!(error.to_string().contains("cannot list it: "), "{error}"),
+    }
+}
+
 #[test]
 fn an_archive_with_one_top_folder_starts_below_it_and_others_at_their_top() {
     let dir = tempfile::tempdir().unwrap();
@@ -210,7 +374,7 @@ fn wrong_paths_are_refused_before_anything_is_read() {
 fn decoded(root: &Path, paths: &[PathBuf], selection: &Selection) -> Vec<(String, String, Vec<u8>)> {
     let root = format!("{}/", root.to_str().unwrap());
     let image = |image: ImageFile| {
-        let pixels = crate::image::decode(&image.uri, &image.bytes).unwrap();
+        let pixels = crate::image::decode(&image.uri, &image.bytes, Default::default()).unwrap();
         (image.uri.strip_prefix(&root).unwrap().to_string(), image.label.unwrap_or_default(), pixels.rgb)
     };
     open(paths, selection).unwrap().map(|item| image(item.unwrap())).collect()
@@ -273,7 +437,10 @@ fn cifar_10_in_its_binary_version_as_folder_archive_and_batch() {
     let batch = folder.join("data_batch_2.bin");
     assert_eq!(labels(&decoded(root, &[batch], &part("test"))), ["bird"], "a file by itself is what it is");
     let which = open(std::slice::from_ref(&archive), &Selection::default()).unwrap_err().to_string();
-    assert!(which.ends_with("holds test (1 images), train (3 images): say which with --part"), "{which}");
+    assert!(
+        which.ends_with("holds test (1 images), train (3 images): say which with --part, or --part all"),
+        "{which}"
+    );
     let none = open(&[folder], &part("val")).unwrap_err().to_string();
     assert!(none.contains("there is no part 'val'"), "{none}");
 

@@ -7,7 +7,8 @@ use std::path::Path;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::archive::{is_image, label, member_name, superseded};
+use super::archive::{by_part, is_image, label, member_name, superseded};
+use super::beside::Beside;
 use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, picture, too_large};
 use super::place::Seekable;
 use crate::error::{Error, Result};
@@ -18,14 +19,18 @@ pub(super) fn is_zip(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".zip")
 }
 
-pub(super) fn plan(path: &Path) -> Result<Source> {
+pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
     let mut archive = open(path)?;
-    let mut entries = Vec::new();
+    let (mut entries, mut beside) = (Vec::new(), Beside::default());
     for index in 0..archive.len() {
         let member = archive.by_index_raw(index).map_err(|error| broken(path, &error))?;
         let raw = String::from_utf8_lossy(member.name_raw());
         let Some(name) = member_name(&raw) else { continue };
-        if !member.is_file() || !is_image(OsStr::new(&name)) {
+        if !member.is_file() {
+            continue;
+        }
+        if !is_image(OsStr::new(&name)) {
+            beside.see(&name);
             continue;
         }
         let refused = if member.encrypted() {
@@ -39,7 +44,7 @@ pub(super) fn plan(path: &Path) -> Result<Source> {
     label(&mut entries);
     let file = path.to_path_buf();
     let read = move || Ok(Box::new(Members { archive: open(&file)? }) as Box<dyn Reader>);
-    Ok(Source { superseded, by_folder: true, ..Source::inside(path, entries, read) })
+    Ok(by_part(Source { superseded, by_folder: true, beside, ..Source::inside(path, entries, read) }))
 }
 
 fn open(path: &Path) -> Result<Archive> {

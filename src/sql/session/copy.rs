@@ -39,7 +39,10 @@ pub(super) struct Written {
 enum Target {
     File(PathBuf),
     /// Its files go there, beside those that are there already.
-    Folder(PathBuf),
+    Folder {
+        path: PathBuf,
+        is_new: bool,
+    },
     /// A pipe or a device.
     Stream(PathBuf),
 }
@@ -47,10 +50,12 @@ enum Target {
 impl Drop for Written {
     fn drop(&mut self) {
         match &self.target {
-            Target::Folder(folder) => {
+            Target::Folder { path, is_new } => {
                 let _ = fs::remove_dir_all(&self.part);
-                // not where anything is in it
-                let _ = fs::remove_dir(folder);
+                if *is_new {
+                    // not where anything is in it
+                    let _ = fs::remove_dir(path);
+                }
             }
             Target::File(_) | Target::Stream(_) => drop(fs::remove_file(&self.part)),
         }
@@ -65,7 +70,7 @@ impl Session {
             .transform_down(|node| {
                 let LogicalPlan::Copy(copy) = &node else { return Ok(Transformed::no(node)) };
                 let Some(written) = self.place(copy)? else { return Ok(Transformed::no(node)) };
-                let is_folder = matches!(written.target, Target::Folder(_));
+                let is_folder = matches!(written.target, Target::Folder { .. });
                 let options = copy.options.iter().map(|(name, value)| (name.clone(), value.clone()));
                 let options = options.chain([(SINGLE_FILE.into(), (!is_folder).to_string())]);
                 let copy = CopyTo {
@@ -105,7 +110,8 @@ impl Session {
         }
         if is_folder {
             self.refuse_inside(&url(&named, true)?)?;
-            return Ok(Some(Written { part: named.join(own), target: Target::Folder(named) }));
+            let target = Target::Folder { path: named.clone(), is_new: found.is_none() };
+            return Ok(Some(Written { part: named.join(own), target }));
         }
         let target = followed(named).map_err(DataFusionError::from)?;
         // the guard saw the link
@@ -140,7 +146,7 @@ impl Written {
                 };
                 replaced().map_err(Error::io("write", target))
             }
-            Target::Folder(target) => merge(&self.part, target).map_err(Error::io("write", target)),
+            Target::Folder { path: target, .. } => merge(&self.part, target).map_err(Error::io("write", target)),
             Target::Stream(target) => {
                 let copied = || -> io::Result<u64> {
                     let mut stream = OpenOptions::new().append(true).open(target)?;

@@ -22,6 +22,7 @@ mod values;
 mod views;
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt64Array};
@@ -184,10 +185,13 @@ impl Session {
         let plan = planning.join_unwind().await.map_err(|_| Error::WorkerDied)??;
         let rows = execute_stream(plan, self.context.task_ctx())?;
         let schema = rows.schema();
-        let held = rows.inspect(move |_| {
+        // Lance panics over some damaged files
+        let rows = AssertUnwindSafe(rows).catch_unwind();
+        let rows = rows.map(move |batch| {
             let _held = &pinned;
+            batch.unwrap_or_else(|_| Err(Error::ReadPanicked.into()))
         });
-        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, held));
+        let rows: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(schema, rows));
         if copied.is_empty() { Ok(rows) } else { copy::finished(rows, copied).await }
     }
 
