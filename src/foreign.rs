@@ -70,9 +70,6 @@ fn unplanned(text: &str) -> Option<String> {
     let what = text.split("Physical plan does not support logical expression ").nth(1)?;
     let kind = what.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
     Some(match kind {
-        "WindowFunction" => {
-            "a window function cannot stand in WHERE: write QUALIFY in its place, or WHERE around a subquery".into()
-        }
         "ScalarSubquery" | "OuterReferenceColumn" | "Exists" | "InSubquery" | "SetComparison" => {
             "a subquery that names columns of the query around it cannot stand here: write it as a JOIN".into()
         }
@@ -121,7 +118,6 @@ mod tests {
         let text = |kind: &str| {
             format!("This feature is not implemented: Physical plan does not support logical expression {kind}")
         };
-        assert!(plain(&text("WindowFunction(WindowFunction { fun: …")).contains("write QUALIFY"));
         assert!(plain(&text("OuterReferenceColumn(Field { name")).contains("write it as a JOIN"));
         assert_eq!(plain(&text("GroupingSet(…)")), "GroupingSet cannot stand here in a query");
         assert_eq!(plain(&"x".repeat(30_000)).chars().count(), LONGEST + 1);

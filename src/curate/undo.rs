@@ -24,6 +24,7 @@ pub struct Undone {
 /// version does not have.
 pub async fn restore(store: &Store, version: u64) -> Result<Restored> {
     let lock = store.lock()?;
+    store.finish_restore(&lock).await?;
     let found = restored(store, version).await?;
     if found.from == version {
         return Ok(found);
@@ -47,11 +48,21 @@ pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
     Ok(restored)
 }
 
-/// Take the latest change of `images` back that is not taken back already. A second time, it is the one before that.
+/// Take the latest change of `images` back that is not taken back already. A second time, it is the one before that; but where
+/// the first was interrupted after its commit, it is finished.
 ///
 /// Errors: as [`restore`]; [`Error::NothingToUndo`]; [`Error::NotRecorded`] where nobody knows which versions belong to it.
 pub async fn undo(store: &Store) -> Result<Undone> {
     let lock = store.lock()?;
+    if let Some((verb, restored)) = store.finish_restore(&lock).await?
+        && verb == UNDO
+    {
+        let events = history(store).await?;
+        let mut changes = events.into_iter().rev().filter_map(|event| event.change);
+        let of_it = |change: &Change| change.version_before == restored.version && !change.is_of_storage();
+        let change = changes.find(of_it).ok_or(Error::NothingToUndo)?;
+        return Ok(Undone { change, restored });
+    }
     let Undone { change, restored } = undone(store).await?;
     let restored = store.restore(&lock, restored.version, UNDO).await?;
     Ok(Undone { change, restored })

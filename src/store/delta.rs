@@ -66,6 +66,18 @@ impl Store {
         Ok(true)
     }
 
+    /// The version whose rows a version of a table brought back; none where it came about otherwise, or nobody knows.
+    pub(super) async fn restored_by(&self, table: &str, version: u64) -> Result<Option<u64>> {
+        let dataset = dataset(&self.table(table).await?).await?;
+        Ok(match dataset.read_transaction_by_version(version).await {
+            Ok(Some(made)) => match made.operation {
+                Operation::Restore { version } => Some(version),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Stream columns of the rows of some fragments for which `filter` (SQL) holds.
     pub async fn scan_fragments(
         &self,

@@ -154,6 +154,27 @@ impl Store {
         Ok(ids)
     }
 
+    /// Record a restore that was committed and then interrupted: its verb, and what it did, where nothing was done since.
+    pub async fn finish_restore(&self, lock: &WriteLock) -> Result<Option<(String, Restored)>> {
+        let begun: Vec<Change> = self.read_rows(schema::CURATION_LOG).await?;
+        let begun = begun.into_iter().filter(|change| change.version_after.is_none());
+        let Some(mut change) = begun.max_by_key(|change| change.version_before) else { return Ok(None) };
+        let (from, made) = (change.version_before, change.version_before + 1);
+        let Some(version) = change.restored_version else { return Ok(None) };
+        let latest = self.version(schema::IMAGES).await?;
+        if latest < made || self.restored_by(schema::IMAGES, made).await? != Some(version) {
+            return Ok(None);
+        }
+        let (now, then) = self.different(schema::IMAGES, from, version).await?;
+        let (now, then) = (self.ids(&now).await?, self.ids(&then).await?);
+        let (back, gone) = (then.difference(&now).count(), now.difference(&then).count());
+        self.forget_deleted(lock, self.images_back(from, version).await?).await?;
+        change.version_after = Some(made);
+        let verb = change.verb.clone();
+        self.write_rows(lock, schema::CURATION_LOG, &["changed_at", "version_before"], &[change]).await?;
+        Ok((latest == made).then_some((verb, Restored { from, version, made: Some(made), back, gone })))
+    }
+
     /// Make `images` what it was at an earlier version, in one commit: rows with their ids, and columns. Versions in
     /// between stay. Ids that were given since are not given again.
     ///

@@ -85,6 +85,7 @@ async fn what_the_hints_say_works() {
     let (summary, _) = outskirt(folder.path(), &["delete", "--where", twins, "--dry-run"]).await.unwrap();
     assert!(summary.contains("88"), "{summary}");
     // a condition that begins with a minus sign
-    let (summary, _) = outskirt(folder.path(), &["delete", "--where", "-id > -2", "--dry-run"]).await.unwrap();
-    assert!(summary.contains('1'), "{summary}");
+    let (summary, _) =
+        outskirt(folder.path(), &["delete", "--where", "-1 < id AND id < 3", "--dry-run"]).await.unwrap();
+    assert!(summary.contains('2'), "{summary}");
 }

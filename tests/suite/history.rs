@@ -195,3 +195,27 @@ async fn deletions_go_with_the_images_that_come_back() {
     let both = "DELETE FROM images WHERE dataset = 'ood'; SELECT count(*) AS n FROM deletions JOIN curation_log ON verb = 'delete'";
     assert!(csv(db, both).await.ends_with("n\n40\n"));
 }
+
+#[tokio::test]
+async fn an_undo_that_was_interrupted_is_finished_and_not_done_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let (store, _) = calibrated(db, IndexKind::Exact).await;
+    outskirt(db, &["sql", "UPDATE images SET label = 'seen' WHERE id < 50"]).await.unwrap();
+    let rows = csv(db, ALL).await;
+    outskirt(db, &["delete", "--where", "id > 20"]).await.unwrap();
+    outskirt(db, &["undo", "--no-refresh"]).await.unwrap();
+    let version = store.version(schema::IMAGES).await.unwrap();
+    // as a full disk leaves it: the restore is committed, its record is not
+    let mut change = store.changes().await.unwrap().pop().unwrap();
+    change.version_after = None;
+    let lock = store.lock().unwrap();
+    store.write_rows(&lock, schema::CURATION_LOG, &["changed_at", "version_before"], &[change]).await.unwrap();
+    drop(lock);
+    let (done, _) = outskirt(db, &["undo"]).await.unwrap();
+    assert!(done.starts_with("undone: delete WHERE id > 20 (71 rows, 2"), "{done}");
+    assert!(done.contains("71 images came back, 0 went"), "{done}");
+    assert_eq!((store.version(schema::IMAGES).await.unwrap(), csv(db, ALL).await), (version, rows));
+    let (done, _) = outskirt(db, &["undo"]).await.unwrap();
+    assert!(done.starts_with("undone: update SET label = 'seen'"), "{done}");
+}

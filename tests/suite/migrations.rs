@@ -61,6 +61,11 @@ async fn a_database_of_an_earlier_schema_is_as_good_as_a_new_one() {
     }
 }
 
+/// Rows, and notices without the versions that they name: how many commits a command takes is not always the same.
+fn without_versions((rows, notices): (String, String)) -> (String, String) {
+    (rows, notices.chars().filter(|c| !c.is_ascii_digit()).collect())
+}
+
 async fn is_as_good_as_a_new_one(name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let db = unpacked(folder.path(), name);
@@ -72,14 +77,14 @@ async fn is_as_good_as_a_new_one(name: &str) {
         "SELECT id, camera, circle_score, knn_ood_score(toy, 'circle'), is_ood(toy, 'circle') FROM images ORDER BY id",
         "SET outskirt.search = 'hnsw'; SELECT id, knn_ood_score(toy, 'circle') FROM images ORDER BY id",
         "SELECT * FROM far ORDER BY id",
-        "SELECT name, k, row_count, table_version FROM banks",
+        "SELECT name, k, row_count, table_version > 0 FROM banks",
         "SELECT version, name, checksum FROM schema_migrations ORDER BY version",
         "SELECT count(*) FROM rejects",
     ] {
         let ask = ["sql", query, "--format", "csv"];
         let old = outskirt(&db, &ask).await.unwrap();
         assert!(old.0.lines().count() > 1, "{query}");
-        assert_eq!(old, outskirt(&fresh, &ask).await.unwrap(), "{query}");
+        assert_eq!(without_versions(old), without_versions(outskirt(&fresh, &ask).await.unwrap()), "{query}");
     }
     // and it goes on living
     for command in [&["bank", "refresh", "circle", "--calibrate"][..], &["score", "circle"], &["optimize"], &["verify"]]
@@ -122,14 +127,14 @@ async fn an_older_database_is_migrated_and_scores_as_before() {
         format!("SELECT id, dataset, knn_ood_score({TOY}, 'circle'), is_ood({TOY}, 'circle') FROM images ORDER BY id"),
         format!("SET outskirt.search = 'hnsw'; SELECT id, knn_ood_score({TOY}, 'circle') FROM images ORDER BY id"),
         "SELECT knn_ood_threshold('circle')".into(),
-        "SELECT name, k, row_count, table_version FROM banks".into(),
+        "SELECT name, k, row_count, table_version > 0 FROM banks".into(),
         "SELECT version, name, checksum FROM schema_migrations ORDER BY version".into(),
         "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY table_name".into(),
     ] {
         let ask = ["sql", &query, "--format", "csv"];
         let old = outskirt(&db, &ask).await.unwrap();
         assert!(old.0.lines().count() > 1, "{query}");
-        assert_eq!(old, outskirt(fresh.path(), &ask).await.unwrap(), "{query}");
+        assert_eq!(without_versions(old), without_versions(outskirt(fresh.path(), &ask).await.unwrap()), "{query}");
     }
     // and it goes on living
     outskirt(&db, &["sql", "CREATE VIEW ood AS SELECT * FROM images WHERE is_ood(toy, 'circle')"]).await.unwrap();

@@ -111,7 +111,7 @@ async fn columns_that_are_something_else_are_refused() {
     assert!(error.contains("scores come from the embedding, 'outskirt score circle' writes them"), "{error}");
     outskirt(db, &["sql", "ALTER TABLE images DROP COLUMN s"]).await.unwrap();
     let error = refused(&["sql", "SELECT s FROM images"]).await;
-    assert!(error.contains("No field named s"), "{error}");
+    assert!(error.contains("there is no column 's'"), "{error}");
     let held = store.lock().unwrap();
     let error = refused(&["score", "circle"]).await;
     assert!(error.starts_with("another program is writing to "), "{error}");

@@ -44,14 +44,6 @@ impl Session {
         let mut names = NewNames::of(&self.store, lock).await?;
         let make = move |values: RecordBatch| {
             let count = values.num_rows();
-            let named = |name: &str| given.iter().position(|given| given == name).map(|at| values.column(at));
-            if let (Some(datasets), Some(uris)) = (named(schema::DATASET), named(schema::URI)) {
-                // NULL is refused with the other columns
-                let pairs = datasets.as_string::<i32>().iter().zip(uris.as_string::<i32>());
-                pairs
-                    .filter_map(|(dataset, uri)| dataset.zip(uri))
-                    .try_for_each(|(dataset, uri)| names.take(dataset, uri))?;
-            }
             let mut columns = Vec::new();
             for field in table.fields() {
                 let value = given.iter().position(|name| name == field.name()).map(|at| Arc::clone(values.column(at)));
@@ -67,7 +59,13 @@ impl Session {
                     (_, None) => new_null_array(field.data_type(), count),
                 });
             }
-            rows(table.fields().iter().map(|field| Field::clone(field)).collect(), columns)
+            let rows = rows(table.fields().iter().map(|field| Field::clone(field)).collect(), columns)?;
+            let text = |name: &str| rows.column_by_name(name).map(|column| column.as_string::<i32>());
+            if let (Some(datasets), Some(uris)) = (text(schema::DATASET), text(schema::URI)) {
+                let pairs = datasets.iter().zip(uris).filter_map(|(dataset, uri)| dataset.zip(uri));
+                pairs.into_iter().try_for_each(|(dataset, uri)| names.take(dataset, uri))?;
+            }
+            Ok(rows)
         };
         match self.incoming(ast::Statement::Query(source.clone()), &fields, schema, make).await? {
             Some(rows) => rows.written_by(|rows| self.store.append_rows(lock, schema::IMAGES, rows)).await,
