@@ -87,6 +87,7 @@ pub mod error;
 pub mod evaluate;
 mod foreign;
 mod formats;
+pub mod identity;
 pub mod image;
 pub mod index;
 #[cfg(feature = "torch")]

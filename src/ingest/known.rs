@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::AsArray;
 use futures::TryStreamExt;
 
-use super::lookup::{Digest, Lookup, Row, digest, short_digest};
 use super::options::IngestOptions;
 use super::rejects::RecoveryWatch;
 use crate::error::Result;
+use crate::identity::{Digest, Lookup, Row, digest, short_digest};
 use crate::image::{Folders, ImageFile};
 use crate::schema;
 use crate::store::{Store, WriteLock, quote};

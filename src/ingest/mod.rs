@@ -1,7 +1,7 @@
 //! Pictures to rows of `images`: found files are embedded on all cores and committed some thousand at a time.
 //!
 //! `pipeline` reads, decodes and embeds with bounded queues (`budget` counts the bytes in them); `drive` takes its batches to commits; `known` decides what each
-//! file is for (new, changed, known to another backbone, deleted before) with what `lookup` finds of it, `add` writes it, and `columns` makes rows of it;
+//! file is for (new, changed, known to another backbone, deleted before) with what [`crate::identity`] finds of it, `add` writes it, and `columns` makes rows of it;
 //! `fill` embeds rows that are there with another backbone, and finds their files again with `reread`. `metadata` are the columns that tables give beside pictures, `rejects` the table of what was refused, `compared`
 //! the images that are embedded in f32 beside bf16. Not for banks: they follow afterwards ([`crate::bank::refresh_all`]).
 
@@ -12,7 +12,6 @@ mod compared;
 mod drive;
 mod fill;
 mod known;
-mod lookup;
 mod metadata;
 mod options;
 mod pipeline;
@@ -22,7 +21,6 @@ mod summary;
 
 pub use add::ingest;
 pub use fill::{FillOptions, fill};
-pub(crate) use lookup::NewNames;
 pub use metadata::Metadata;
 pub use options::IngestOptions;
 pub(crate) use pipeline::batch_size;

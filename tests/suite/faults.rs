@@ -591,7 +591,7 @@ async fn a_full_disk_loses_nothing_and_the_next_run_goes_on() {
             let run = format!("\"$PROGRAM\" --db \"$AT/db\" {}", quoted.join(" "));
             // an undo that was done is not done again: what it could not do is to bring the bank up to date
             let next = match operation.name {
-                "undo" => "\"$PROGRAM\" --db \"$AT/db\" bank refresh".to_owned(),
+                "undo" => "\"$PROGRAM\" --db \"$AT/db\" bank refresh circle".to_owned(),
                 _ => run.clone(),
             };
             let script = format!(

@@ -169,7 +169,7 @@ fn idx_files_are_parts_by_their_words_once_and_labelled_by_rows_too() {
         }
     }
     let train = Selection { part: Some("train".into()), ..Selection::default() };
-    let files = open(&[raw.clone()], &train).unwrap();
+    let files = open(std::slice::from_ref(&raw), &train).unwrap();
     assert!(files.notes().is_empty(), "{:?}", files.notes());
     let labels: Vec<_> = files.map(|image| image.unwrap().label.unwrap()).collect();
     assert_eq!(labels, ["7", "1"]);
@@ -179,7 +179,7 @@ fn idx_files_are_parts_by_their_words_once_and_labelled_by_rows_too() {
         write(&emnist.join(format!("emnist-letters-{part}-images-idx3-ubyte")), &idx_pictures(3));
     }
     assert_eq!(part_of(&emnist, Some("test")).unwrap().len(), 3);
-    let files = open(&[emnist.clone()], &train).unwrap();
+    let files = open(std::slice::from_ref(&emnist), &train).unwrap();
     assert!(
         files.notes()[0].ends_with("train-images-idx3-ubyte: no file of labels lies beside it, label is NULL"),
         "{:?}",

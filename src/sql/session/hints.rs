@@ -24,7 +24,7 @@ pub(super) fn explained(context: &SessionContext, statement: &Statement, error: 
         DataFusionError::SchemaError(found, _) => match found.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let names: Vec<String> = valid_fields.iter().map(|column| column.name.clone()).collect();
-                return unknown_column(statement, &field.name, names);
+                unknown_column(statement, &field.name, names)
             }
             _ => Error::from(error),
         },

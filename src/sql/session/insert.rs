@@ -15,7 +15,7 @@ use super::catalog::Session;
 use super::statement::{SUPPORTED_CHANGES, column_name, parsed};
 use super::values::{computed_by, rows};
 use crate::error::{Error, Result};
-use crate::ingest::NewNames;
+use crate::identity::NewNames;
 use crate::schema;
 use crate::store::{CHOSEN_IDS_BELOW, WriteLock};
 

@@ -1,4 +1,4 @@
-//! Rows of `images` by what they are known by: a derived file, `indexes/ingest/known.redb`, so that an ingest of a few files
+//! Which images there are: rows of `images` by dataset and uri, which is where the file really is. A derived file, `indexes/ingest/known.redb`, so that an ingest of a few files
 //! reads what changed since the last one, and not a million uris.
 //!
 //! The file says which fragments of the table it has seen, and how each was. What is new or otherwise is read, what is gone is
@@ -20,10 +20,10 @@ use crate::schema;
 use crate::store::{Column, Piece, Pieces, Store, WriteLock};
 
 /// Stands for a text: half of its SHA-256. No two of a million texts have the same.
-pub(super) type Digest = [u8; 16];
+pub type Digest = [u8; 16];
 
 /// Of a text that means something within a dataset, as a uri does.
-pub(super) fn digest(dataset: &str, text: &str) -> Digest {
+pub fn digest(dataset: &str, text: &str) -> Digest {
     let mut digest = [0; 16];
     let both = Sha256::new().chain_update(dataset).chain_update([0]).chain_update(text).finalize();
     digest.copy_from_slice(&both[..16]);
@@ -31,7 +31,7 @@ pub(super) fn digest(dataset: &str, text: &str) -> Digest {
 }
 
 /// Of a text that is only compared with another one.
-pub(super) fn short_digest(text: &str) -> u64 {
+pub fn short_digest(text: &str) -> u64 {
     let mut digest = [0; 8];
     digest.copy_from_slice(&Sha256::digest(text)[..8]);
     u64::from_le_bytes(digest)
@@ -78,13 +78,17 @@ const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
 /// A row that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Row {
-    pub(super) id: u64,
-    pub(super) content: Digest,
-    pub(super) label: Option<u64>,
-    pub(super) split: u64,
+pub struct Row {
+    /// Its id.
+    pub id: u64,
+    /// What its file holds, as [`digest`] of its dataset and content hash.
+    pub content: Digest,
+    /// Its label, as [`short_digest`].
+    pub label: Option<u64>,
+    /// Its split, as [`short_digest`].
+    pub split: u64,
     /// Numbers of the columns of vectors that have a value.
-    pub(super) filled: Vec<i32>,
+    pub filled: Vec<i32>,
 }
 
 /// A row as it goes into the file.
@@ -95,7 +99,7 @@ struct Entry {
 }
 
 /// What is known of the rows of `images`.
-pub(super) struct Lookup {
+pub struct Lookup {
     rows: ReadOnlyTable<(&'static Digest, u64), Value>,
     contents: ReadOnlyTable<(&'static Digest, u64), ()>,
     columns: HashMap<String, Column>,
@@ -104,11 +108,17 @@ pub(super) struct Lookup {
     _database: Database,
 }
 
+impl std::fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lookup").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl Lookup {
     /// Of the current version.
     ///
     /// Errors: a file that cannot be written or read, [`Error::Lookup`].
-    pub(super) async fn current(store: &Store, _lock: &WriteLock) -> Result<Self> {
+    pub async fn current(store: &Store, _lock: &WriteLock) -> Result<Self> {
         let path = store.index_folder().join("ingest").join("known.redb");
         let pieces = store.pieces(schema::IMAGES).await?;
         let database = match caught_up(&path, &pieces).await {
@@ -125,7 +135,7 @@ impl Lookup {
     }
 
     /// The rows of an image, by ascending ids.
-    pub(super) fn rows(&self, uri: &Digest) -> Result<Vec<Row>> {
+    pub fn rows(&self, uri: &Digest) -> Result<Vec<Row>> {
         let failed = failed(&self.path);
         let mut rows = Vec::new();
         for found in self.rows.range((uri, 0)..=(uri, u64::MAX)).map_err(&failed)? {
@@ -136,14 +146,14 @@ impl Lookup {
     }
 
     /// Whether a row of the dataset has this content.
-    pub(super) fn holds(&self, content: &Digest) -> Result<bool> {
+    pub fn holds(&self, content: &Digest) -> Result<bool> {
         let failed = failed(&self.path);
         let mut found = self.contents.range((content, 0)..=(content, u64::MAX)).map_err(&failed)?;
         Ok(found.next().transpose().map_err(&failed)?.is_some())
     }
 
     /// Numbers of columns, as [`Row::filled`] has them.
-    pub(super) fn columns<'c>(&self, names: impl Iterator<Item = &'c str>) -> Vec<Option<i32>> {
+    pub fn columns<'c>(&self, names: impl Iterator<Item = &'c str>) -> Vec<Option<i32>> {
         names.map(|name| self.columns.get(name).map(|column| column.id)).collect()
     }
 }
@@ -161,7 +171,8 @@ fn row_of(id: u64, (content, label, split, _, filled): (&Digest, Option<u64>, u6
 }
 
 /// What new rows are to be called: each image of a dataset is there once.
-pub(crate) struct NewNames {
+#[derive(Debug)]
+pub struct NewNames {
     lookup: Lookup,
     folders: Folders,
     taken: HashSet<Digest>,
@@ -169,7 +180,7 @@ pub(crate) struct NewNames {
 
 impl NewNames {
     /// Beside the rows that are there.
-    pub(crate) async fn of(store: &Store, lock: &WriteLock) -> Result<Self> {
+    pub async fn of(store: &Store, lock: &WriteLock) -> Result<Self> {
         let lookup = Lookup::current(store, lock).await?;
         Ok(Self { lookup, folders: Folders::default(), taken: HashSet::new() })
     }
@@ -177,7 +188,7 @@ impl NewNames {
     /// Take a name.
     ///
     /// Errors: [`Error::SameImage`] where it is taken, by whatever spelling of its path.
-    pub(crate) fn take(&mut self, dataset: &str, uri: &str) -> Result<()> {
+    pub fn take(&mut self, dataset: &str, uri: &str) -> Result<()> {
         let name = digest(dataset, &self.folders.uri(uri));
         if !self.taken.insert(name) || !self.lookup.rows(&name)?.is_empty() {
             return Err(Error::SameImage { dataset: dataset.into(), uri: uri.into() });
@@ -192,7 +203,14 @@ fn missing(error: std::io::Error) -> std::io::Result<()> {
 
 /// Whatever redb says of the file.
 fn failed<E: Into<redb::Error>>(path: &Path) -> impl Fn(E) -> Error {
-    move |error| Error::Lookup { path: path.into(), reason: error.into().to_string() }
+    let lookup = |reason| Error::Lookup { path: path.into(), reason };
+    move |error| match error.into() {
+        redb::Error::Io(source) => match Error::io("write", path)(source) {
+            full @ Error::DiskFull { .. } => full,
+            other => lookup(other.to_string()),
+        },
+        other => lookup(other.to_string()),
+    }
 }
 
 /// The file, with all rows of the table's version in it.
@@ -437,7 +455,10 @@ fn put_in(
 /// What the next ingest compares.
 fn finish(write: &WriteTransaction, folders: &Folders) -> Result<(), redb::Error> {
     // a table that was never opened is not there
-    (write.open_table(ROWS)?, write.open_table(CONTENTS)?, write.open_table(MEMBERS)?, write.open_table(FRAGMENTS)?);
+    write.open_table(ROWS)?;
+    write.open_table(CONTENTS)?;
+    write.open_table(MEMBERS)?;
+    write.open_table(FRAGMENTS)?;
     let mut table = write.open_table(FOLDERS)?;
     for (folder, real) in folders.known() {
         if let (Some(folder), Some(real)) = (folder.to_str(), real.to_str()) {
