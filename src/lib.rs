@@ -16,11 +16,12 @@
 //!
 //! | room | what it does | the crate it hides |
 //! | --- | --- | --- |
-//! | [`error`], [`schema`], `regular` | every way of saying no; names of tables and columns; files that end | |
-//! | [`image`] | finds, decodes, resizes and normalises pictures, here and at addresses | `image`, `mozjpeg`, `tar`, `zip`; `object_store` and `lance` for reading |
+//! | [`error`], `foreign`, [`schema`], `regular` | every way of saying no, and what other crates say in plain words; names of tables and columns; files that end | |
+//! | [`image`] | finds, decodes, resizes and normalises pictures, here and at addresses | `image`, `mozjpeg`, `gif`, `image-webp`, `tiff`, `tar`, `zip`; `object_store` and `lance` for reading |
 //! | `formats` | reads files of arrays (pickles) without executing anything | |
 //! | [`backbone`] | manifests, weights files, networks, the table `backbones` | `tch` (feature `torch`) |
 //! | [`store`] | the database: tables, versions, migrations, locks, how much memory there is | `lancedb`, `lance`, `object_store` |
+//! | [`identity`] | which images there are, by dataset and uri, in a derived file | `redb` |
 //! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph; embeddings as vectors, normalised in one place | `usearch` |
 //! | [`outskirt_exact`], [`outskirt_kernels`] | packages of their own: exact search on the processor; convolutions and resampling | `rayon` |
 //! | [`statistics`] | thresholds, p-values, AUROC, FPR, sampling, deviation: plain functions on slices | |
