@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed sanitize deny clean
+.PHONY: demo test rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -80,6 +80,10 @@ bench:
 # ingest beside PyTorch on the same files; fills its table of BENCHMARKS.md
 bench-embed: build
 	$(PYTHON) benches/embed.py --data "$(OUTSKIRT_DATA)" --program "$(TARGET)/debug/outskirt"
+
+# what a small change costs in a table of ROWS rows (10,000,000: 5 GB of disk, half an hour)
+bench-changes: build
+	$(PYTHON) benches/changes.py --program "$(TARGET)/debug/outskirt" --rows $(or $(ROWS),10000000)
 
 # the exact search's tests and the kernels under AddressSanitizer: unsafe lines are in those packages
 sanitize:

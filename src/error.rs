@@ -364,12 +364,16 @@ pub enum Error {
     SecondResult { format: &'static str },
     #[error("the shell prints {}, not '{name}': run 'outskirt sql QUERY --format' for files", list(known))]
     ShellFormat { name: String, known: Vec<String> },
+    #[error("{} is there already, and \\o writes over nothing: name another file, or COPY (query) TO '…'", path.display())]
+    OutputExists { path: PathBuf },
     #[error("unknown command '{name}': \\? lists the commands, and a statement of SQL ends with ';'")]
     UnknownCommand { name: String },
     #[error("'{typed}' is not a command: write {usage}")]
     CommandUsage { typed: String, usage: String },
     #[error("unknown table '{name}': did you mean {meant}?")]
     MisspelledTable { name: String, meant: String },
+    #[error("there is no table '{name}' in this query: did you mean {meant}?")]
+    NoTableInQuery { name: String, meant: String },
     #[error("there is no column '{name}': did you mean {meant}?")]
     MisspelledColumn { name: String, meant: String },
     #[error(

@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use sha2::{Digest as _, Sha256};
 
@@ -121,8 +122,10 @@ impl Lookup {
     pub async fn current(store: &Store, _lock: &WriteLock) -> Result<Self> {
         let path = store.index_folder().join("ingest").join("known.redb");
         let pieces = store.pieces(schema::IMAGES).await?;
-        let database = match caught_up(&path, &pieces).await {
-            Ok(database) => database,
+        // redb panics over some damaged pages
+        let found = AssertUnwindSafe(caught_up(&path, &pieces)).catch_unwind().await;
+        let (database, (rows, contents)) = match found.unwrap_or_else(|_| Err(damaged(&path))) {
+            Ok(found) => found,
             // it is derived: whatever is wrong with it, another one is made
             Err(Error::Lookup { .. }) => {
                 fs::remove_file(&path).or_else(missing).map_err(Error::io("remove", &path))?;
@@ -130,12 +133,26 @@ impl Lookup {
             }
             Err(other) => return Err(other),
         };
-        let (rows, contents) = open(&database).map_err(failed(&path))?;
         Ok(Self { rows, contents, columns: pieces.columns(), path, _database: database })
     }
 
     /// The rows of an image, by ascending ids.
+    ///
+    /// Errors: [`Error::Lookup`] of a damaged file, which is removed: the next one is made anew.
     pub fn rows(&self, uri: &Digest) -> Result<Vec<Row>> {
+        self.read(|| self.rows_of(uri))
+    }
+
+    /// Read the file; one that cannot be read is removed.
+    fn read<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(&self.path)));
+        if let Err(Error::Lookup { .. }) = &found {
+            fs::remove_file(&self.path).or_else(missing).map_err(Error::io("remove", &self.path))?;
+        }
+        found
+    }
+
+    fn rows_of(&self, uri: &Digest) -> Result<Vec<Row>> {
         let failed = failed(&self.path);
         let mut rows = Vec::new();
         for found in self.rows.range((uri, 0)..=(uri, u64::MAX)).map_err(&failed)? {
@@ -147,9 +164,11 @@ impl Lookup {
 
     /// Whether a row of the dataset has this content.
     pub fn holds(&self, content: &Digest) -> Result<bool> {
-        let failed = failed(&self.path);
-        let mut found = self.contents.range((content, 0)..=(content, u64::MAX)).map_err(&failed)?;
-        Ok(found.next().transpose().map_err(&failed)?.is_some())
+        self.read(|| {
+            let failed = failed(&self.path);
+            let mut found = self.contents.range((content, 0)..=(content, u64::MAX)).map_err(&failed)?;
+            Ok(found.next().transpose().map_err(&failed)?.is_some())
+        })
     }
 
     /// Numbers of columns, as [`Row::filled`] has them.
@@ -158,10 +177,10 @@ impl Lookup {
     }
 }
 
-#[expect(clippy::type_complexity, reason = "what a row is known by, and what is known of it")]
-fn open(
-    database: &Database,
-) -> Result<(ReadOnlyTable<(&'static Digest, u64), Value>, ReadOnlyTable<(&'static Digest, u64), ()>), redb::Error> {
+/// The tables that are read.
+type Tables = (ReadOnlyTable<(&'static Digest, u64), Value>, ReadOnlyTable<(&'static Digest, u64), ()>);
+
+fn open(database: &Database) -> Result<Tables, redb::Error> {
     let read = database.begin_read()?;
     Ok((read.open_table(ROWS)?, read.open_table(CONTENTS)?))
 }
@@ -197,6 +216,11 @@ impl NewNames {
     }
 }
 
+/// The error of a file over which redb panics.
+fn damaged(path: &Path) -> Error {
+    Error::Lookup { path: path.into(), reason: "it is damaged".into() }
+}
+
 fn missing(error: std::io::Error) -> std::io::Result<()> {
     if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
@@ -214,7 +238,7 @@ fn failed<E: Into<redb::Error>>(path: &Path) -> impl Fn(E) -> Error {
 }
 
 /// The file, with all rows of the table's version in it.
-async fn caught_up(path: &Path, pieces: &Pieces) -> Result<Database> {
+async fn caught_up(path: &Path, pieces: &Pieces) -> Result<(Database, Tables)> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
     }
@@ -235,7 +259,8 @@ async fn caught_up(path: &Path, pieces: &Pieces) -> Result<Database> {
     // changed ones have smaller numbers than new ones: a row is taken from where it was before it is put where it is
     let new: Vec<Piece> = now.into_iter().filter(|piece| seen.get(&piece.id) != Some(&piece.state)).collect();
     if gone.is_empty() && new.is_empty() && !seen.is_empty() {
-        return Ok(database);
+        let tables = open(&database).map_err(failed(path))?;
+        return Ok((database, tables));
     }
     let write = database.begin_write().map_err(failed(path))?;
     for fragment in gone {
@@ -248,7 +273,8 @@ async fn caught_up(path: &Path, pieces: &Pieces) -> Result<Database> {
     }
     finish(&write, &folders).map_err(failed(path))?;
     write.commit().map_err(failed(path))?;
-    Ok(database)
+    let tables = open(&database).map_err(failed(path))?;
+    Ok((database, tables))
 }
 
 fn create(path: &Path) -> Result<Database> {
@@ -629,6 +655,21 @@ mod tests {
             fs::write(&file, damaged).unwrap();
             compare(&store, &lock).await;
         }
+        // a page of it, over some of which redb panics: once whatever is wrong is seen, the next one is whole
+        let whole = fs::read(&file).unwrap();
+        for page in (0..whole.len() / 4096).step_by(7) {
+            let mut damaged = whole.clone();
+            damaged[page * 4096..][..4096].fill(0xa7);
+            fs::write(&file, damaged).unwrap();
+            let lookup = Lookup::current(&store, &lock).await.unwrap();
+            let all = || (1..100).try_for_each(|id| lookup.rows(&digest("a", &uri(id))).map(|_| ()));
+            if all().is_err() {
+                drop(lookup);
+                assert!(!file.exists(), "page {page}");
+                compare(&store, &lock).await;
+            }
+        }
+        fs::write(&file, whole).unwrap();
         // of another form
         let other = Database::open(&file).unwrap();
         let write = other.begin_write().unwrap();

@@ -16,7 +16,7 @@ pub struct Tidied {
     pub merged: Vec<(&'static str, usize, usize)>,
     /// Versions of `images` that are kept, where they have become many.
     pub many_versions: Option<usize>,
-    /// Whether those were pruned that are older than the user's limit.
+    /// Whether some were pruned, as older than the user's limit.
     pub pruned: bool,
 }
 
@@ -62,9 +62,10 @@ pub async fn tidy(store: &Store, lock: &WriteLock, before: u64) -> Result<Tidied
     if upkeep.many_versions.is_some_and(|many| kept / many > kept.saturating_sub(made) / many) {
         if let Some(keep) = upkeep.keep {
             set_tags(store).await?;
-            tidied.pruned = store.prune(lock, keep).await?.is_some();
+            store.prune(lock, keep).await?;
         }
-        tidied.many_versions = Some(store.versions(schema::IMAGES).await?.len());
+        let left = store.versions(schema::IMAGES).await?.len();
+        (tidied.pruned, tidied.many_versions) = (left < kept, Some(left));
     }
     Ok(tidied)
 }

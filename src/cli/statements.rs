@@ -71,8 +71,11 @@ pub(super) async fn execute_input(
 async fn statements(session: &Session, text: &str, output: &mut Output, console: &mut Console<'_>) -> Result<()> {
     for statement in session.parse(text)? {
         let printed = output.print(session.run(statement).await?, console).await?;
-        if !printed.left_out.is_empty() {
-            console.notice(format!("{}: --rows all, or another --format, prints all", printed.left_out.join(", ")))?;
+        let (rows, columns) = printed.left_out;
+        for (left_out, instead) in [(rows, "--rows all"), (columns, "--format json")] {
+            if let Some(left_out) = left_out {
+                console.notice(format!("{left_out}: {instead} prints all"))?;
+            }
         }
     }
     Ok(())

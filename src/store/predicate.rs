@@ -54,6 +54,9 @@ pub fn compared_with_numbers(part: &Expr, columns: &DFSchema) -> Option<(String,
         Expr::BinaryExpr(both) if both.op.supports_propagation() => (&both.left, vec![&both.right]),
         Expr::InList(list) => (&list.expr, list.list.iter().collect()),
         Expr::Between(between) => (&between.expr, vec![&between.low, &between.high]),
+        Expr::Case(case) => {
+            (case.expr.as_deref()?, case.when_then_expr.iter().map(|(when, _)| when.as_ref()).collect())
+        }
         _ => return None,
     };
     let pair = |other: &&Expr| {

@@ -114,7 +114,14 @@ async fn pipes_and_devices_are_written_to_and_stay() {
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
     let (status, out, _) = run("COPY (SELECT 5 AS five) TO '/dev/stdout' STORED AS CSV");
-    assert_eq!((status, out.as_str()), (Some(0), "five\n5\ncount\n1\n"));
+    assert_eq!((status, out.as_str()), (Some(0), "five\n5\n"), "rows, and no count among them");
+    // where that is a file, nothing is written over the rows, nor over what is there
+    let file = folder.path().join("out.csv");
+    let rows = "COPY (SELECT value FROM range(3)) TO '/dev/stdout' STORED AS CSV; SELECT 7 AS n";
+    let mut program = Command::new(PROGRAM);
+    program.arg("--db").arg(&db).args(["sql", rows, "--format", "csv"]).stdout(fs::File::create(&file).unwrap());
+    assert!(program.status().unwrap().success());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "value\n0\n1\n2\nn\n7\n");
     let (status, _, _) = run("COPY (SELECT 5 AS five) TO '/dev/null' STORED AS PARQUET");
     assert_eq!(status, Some(0));
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());

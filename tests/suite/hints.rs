@@ -26,6 +26,9 @@ async fn an_error_says_what_to_write() {
         ("SELECT id FROM images WHERE uri BETWEEN 1 AND 2", "uri is text and 1 is a number"),
         ("SELECT a.id FROM images a JOIN images b ON a.label = b.width", "is text and"),
         ("SELECT CASE WHEN label = 3 THEN 1 END FROM images", "label is text and 3 is a number"),
+        ("SELECT CASE label WHEN 3 THEN 1 END FROM images", "label is text and 3 is a number"),
+        ("SELECT imagse.id FROM images", "there is no table 'imagse' in this query: did you mean images?"),
+        ("SELECT lable FROM images", "there is no column 'lable': did you mean label?"),
         ("DELETE FROM images WHERE label = 3", "label is text and 3 is a number"),
         ("UPDATE images SET split = 'x' WHERE label <> 3", "label is text and 3 is a number"),
         (

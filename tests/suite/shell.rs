@@ -252,7 +252,7 @@ async fn tables_fit_the_terminal_and_say_what_they_leave_out() {
     calibrated(db, IndexKind::Exact).await;
     let (out, err) = wide(db, 80, "SELECT * FROM images;").await;
     assert!(out.lines().all(|line| line.chars().count() <= 80), "{out}");
-    assert!(err.contains(" columns fit the line: \\rows all, \\x or \\pager shows more"), "{err}");
+    assert!(err.contains(" columns fit the line: \\x shows all, and so does \\pager on"), "{err}");
     let (out, err) = wide(db, 80, "SELECT * FROM range(250) AS r(n);\n\\rows 3\nSELECT * FROM range(250) AS r(n);\n\\rows all\nSELECT * FROM range(250) AS r(n);").await;
     assert_eq!(out.lines().filter(|line| line.starts_with("| ")).count(), 100 + 3 + 250 + 3, "{out}");
     assert!(err.contains("100 of 250 rows are printed: ") && err.contains("3 of 250 rows are printed: "), "{err}");
@@ -272,7 +272,7 @@ async fn rows_go_into_a_file_where_they_are_wanted_there() {
     let (out, err) = plain(&db, &text).await;
     assert_eq!(out, "n\n1\n");
     assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 201);
-    assert!(err.contains("error: cannot create") && err.contains("exists"), "an old file is not written over: {err}");
+    assert!(err.contains("is there already, and \\o writes over nothing"), "an old file is not written over: {err}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

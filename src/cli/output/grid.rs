@@ -2,7 +2,7 @@
 //!
 //! Widths come from the first block. A later block that needs more goes on under a new rule, at its own widths. Numbers stand
 //! to the right; NULL is written, so that it is told from an empty text. Of embeddings the first numbers and their count are
-//! shown. Where a line has only so many columns, texts are cut, which `…` shows, and if that is not enough columns are left out.
+//! shown. Where a line has only so many columns, texts are cut, of paths the beginning, which `…` shows, and if that is not enough columns are left out.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl Grid {
     }
 }
 
-/// A text that is no wider than this.
+/// A text that is no wider than this: its beginning, or, of a path, its end.
 fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
     if text.width() <= width {
         return text.into();
@@ -145,6 +145,11 @@ fn cut(text: &str, width: usize) -> std::borrow::Cow<'_, str> {
         left = left.saturating_sub(needed);
         fits
     };
+    let is_path = text.contains('/') && !text.contains(char::is_whitespace);
+    if is_path {
+        let end: Vec<char> = text.chars().rev().take_while(fits).collect();
+        return CUT.chars().chain(end.into_iter().rev()).collect::<String>().into();
+    }
     let mut short: String = text.chars().take_while(fits).collect();
     short.push_str(CUT);
     short.into()
@@ -276,11 +281,11 @@ mod tests {
         let (text, left_out) = of(40);
         assert_eq!(left_out, None);
         assert!(text.lines().all(|line| line.width() == 40), "{text}");
-        assert!(text.contains("| /a/long/path/of/a/pictu… |") && text.contains("| 日本日本日本日本日本日… "), "{text}");
+        assert!(text.contains("| …ture/that/lies/deep.png |") && text.contains("| 日本日本日本日本日本日… "), "{text}");
         // numbers are never cut
         let (text, left_out) = of(24);
         assert_eq!(left_out.as_deref(), Some("2 of 3 columns fit the line"));
-        assert!(text.contains("| 0 | /a/long/pat… | … |") && text.lines().all(|line| line.width() <= 24), "{text}");
+        assert!(text.contains("| 0 | …es/deep.png | … |") && text.lines().all(|line| line.width() <= 24), "{text}");
     }
 
     #[test]

@@ -63,8 +63,8 @@ fn writer(format: Format, layout: Layout, schema: &SchemaRef) -> Result<Box<dyn 
 pub(super) struct Printed {
     /// Its rows; `None` of a statement that gives none, such as SET.
     pub(super) rows: Option<usize>,
-    /// What was not printed of them, for people.
-    pub(super) left_out: Vec<String>,
+    /// What was not printed of them, for people: rows, columns.
+    pub(super) left_out: (Option<String>, Option<String>),
 }
 
 /// Prints the results of statements, one after another, in one format.
@@ -120,7 +120,7 @@ impl Output {
         }
         out.write_all(&writer.end()?).and_then(|()| out.flush()).map_err(failed)?;
         let more = (count > most).then(|| format!("{most} of {count} rows are printed"));
-        Ok(Printed { rows: Some(count), left_out: more.into_iter().chain(writer.left_out()).collect() })
+        Ok(Printed { rows: Some(count), left_out: (more, writer.left_out()) })
     }
 }
 

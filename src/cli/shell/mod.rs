@@ -8,6 +8,7 @@ mod pager;
 mod terminal;
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -200,7 +201,10 @@ impl Shell {
     fn redirect(&mut self, file: Option<PathBuf>, console: &mut Console<'_>) -> Result<()> {
         self.file = match file {
             Some(path) => {
-                let file = File::create_new(&path).map_err(Error::io("create", &path))?;
+                let file = File::create_new(&path).map_err(|error| match error.kind() {
+                    ErrorKind::AlreadyExists => Error::OutputExists { path: path.clone() },
+                    _ => Error::io("create", &path)(error),
+                })?;
                 console.notice(format!("rows go into {}, until \\o", path.display()))?;
                 Some((path, file))
             }
@@ -236,8 +240,11 @@ impl Shell {
                 let layout = Layout { expanded: self.expanded, ..Layout::of(console, self.rows) };
                 Output::new(self.format, layout).print(rows, console).await?
             };
-            if !printed.left_out.is_empty() {
-                console.notice(format!("{}: \\rows all, \\x or \\pager shows more", printed.left_out.join(", ")))?;
+            let (rows, columns) = printed.left_out;
+            for (left_out, instead) in [(rows, "\\rows all"), (columns, "\\x")] {
+                if let Some(left_out) = left_out {
+                    console.notice(format!("{left_out}: {instead} shows all, and so does \\pager on"))?;
+                }
             }
             if self.timing {
                 console.notice(footer(printed.rows, start.elapsed()))?;

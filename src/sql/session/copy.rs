@@ -6,10 +6,12 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
@@ -17,6 +19,7 @@ use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::CopyTo;
+use datafusion::physical_plan::EmptyRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
 use url::Url;
@@ -127,8 +130,13 @@ impl Session {
 pub(super) async fn finished(rows: SendableRecordBatchStream, all: Vec<Written>) -> Result<SendableRecordBatchStream> {
     let schema: SchemaRef = rows.schema();
     let batches: Vec<RecordBatch> = rows.try_collect().await?;
+    let to_stdout = all.iter().any(|written| matches!(&written.target, Target::Stream(path) if is_stdout(path)));
     let placed = tokio::task::spawn_blocking(move || all.iter().try_for_each(Written::put));
     placed.await.map_err(|_| Error::WorkerDied)??;
+    if to_stdout {
+        // the count would be printed among the rows
+        return Ok(Box::pin(EmptyRecordBatchStream::new(Arc::new(Schema::empty()))));
+    }
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter(batches.into_iter().map(Ok)))))
 }
 
@@ -149,7 +157,11 @@ impl Written {
             Target::Folder { path: target, .. } => merge(&self.part, target).map_err(Error::io("write", target)),
             Target::Stream(target) => {
                 let copied = || -> io::Result<u64> {
-                    let mut stream = OpenOptions::new().append(true).open(target)?;
+                    let mut stream = match is_stdout(target) {
+                        // its own place in the file that it leads to: another one's bytes would be written over
+                        true => File::from(io::stdout().as_fd().try_clone_to_owned()?),
+                        false => OpenOptions::new().append(true).open(target)?,
+                    };
                     io::copy(&mut File::open(&self.part)?, &mut stream)
                 };
                 copied().map(|_| ()).map_err(Error::io("write", target))
@@ -200,6 +212,10 @@ fn has_extension(path: &Path) -> bool {
 fn is_descriptor(path: &Path) -> bool {
     let path = path.to_string_lossy();
     path == "/dev/stdout" || path == "/dev/stderr" || path.starts_with("/dev/fd/") || path.starts_with("/proc/")
+}
+
+fn is_stdout(path: &Path) -> bool {
+    ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"].iter().any(|own| path == Path::new(own))
 }
 
 /// The file that a chain of links ends at, there or not.

@@ -24,6 +24,11 @@ pub(super) fn explained(context: &SessionContext, statement: &Statement, error: 
         DataFusionError::SchemaError(found, _) => match found.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
                 let names: Vec<String> = valid_fields.iter().map(|column| column.name.clone()).collect();
+                if let Some(table) = field.relation.as_ref().filter(|_| names.contains(&field.name)) {
+                    let tables =
+                        valid_fields.iter().filter_map(|column| Some(column.relation.as_ref()?.table().into()));
+                    return no_table(table.table(), tables.collect());
+                }
                 unknown_column(statement, &field.name, names)
             }
             _ => Error::from(error),
@@ -42,6 +47,14 @@ pub(super) fn explained(context: &SessionContext, statement: &Statement, error: 
         }
         _ => Error::from(error),
     }
+}
+
+/// A column is said to be of a table that the query does not read.
+fn no_table(name: &str, mut tables: Vec<String>) -> Error {
+    tables.sort();
+    tables.dedup();
+    let meant = nearest(name, &tables).map_or_else(|| tables.join(" or "), |meant| meant);
+    Error::NoTableInQuery { name: name.into(), meant }
 }
 
 fn unknown_table(context: &SessionContext, name: &str) -> Error {
@@ -87,7 +100,8 @@ fn unknown_column(statement: &Statement, name: &str, mut names: Vec<String>) -> 
 fn nearest(name: &str, known: &[String]) -> Option<String> {
     let name = name.to_lowercase();
     let distance = |known: &String| levenshtein(&name, &known.to_lowercase());
-    let most = (name.chars().count() / 3).clamp(1, 3);
+    // two letters in the wrong order are two changes
+    let most = ((name.chars().count() + 1) / 3).clamp(1, 3);
     let nearest = known.iter().map(|known| (distance(known), known)).filter(|(distance, _)| *distance <= most).min();
     nearest.map(|(_, known)| known.clone())
 }
