@@ -53,7 +53,7 @@ pub(super) fn explained(context: &SessionContext, statement: &Statement, error: 
 fn no_table(name: &str, mut tables: Vec<String>) -> Error {
     tables.sort();
     tables.dedup();
-    let meant = nearest(name, &tables).map_or_else(|| tables.join(" or "), |meant| meant);
+    let meant = nearest(name, &tables).unwrap_or_else(|| tables.join(" or "));
     Error::NoTableInQuery { name: name.into(), meant }
 }
 
