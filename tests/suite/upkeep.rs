@@ -191,7 +191,7 @@ async fn many_versions_are_told_and_pruned_only_where_the_user_says_so() {
     assert!(said.contains("with every 10 versions those older than 1s are pruned"), "{said}");
     std::thread::sleep(std::time::Duration::from_millis(1100));
     let told = insert(db, 10..20).await;
-    assert!(told.starts_with("older versions were pruned: images has "), "{told}");
+    assert!(told.lines().any(|line| line.starts_with("older versions were pruned: images has ")), "{told}");
     assert!(versions().await < first + 20);
     outskirt(db, &["verify"]).await.unwrap();
     let error = outskirt(db, &["optimize", "--automatic", "1"]).await.unwrap_err();
