@@ -81,7 +81,7 @@ bench:
 bench-embed: build
 	$(PYTHON) benches/embed.py --data "$(OUTSKIRT_DATA)" --program "$(TARGET)/debug/outskirt"
 
-# what a small change costs in a table of ROWS rows (10,000,000: 5 GB of disk, half an hour)
+# what a small change costs in a table of ROWS rows (10,000,000: 5 GB of disk without the bank)
 bench-changes: build
 	$(PYTHON) benches/changes.py --program "$(TARGET)/debug/outskirt" --rows $(or $(ROWS),10000000)
 

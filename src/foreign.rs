@@ -87,7 +87,7 @@ mod tests {
                      /rustc/59807616/library/core/src/ops/function.rs:250:5";
         assert_eq!(plain(lance), "failed to fill whole buffer");
         let cast = "Query Execution error: Error applying filter expression to batch: Arrow error: Cast error: Cannot cast \
-                    string 'a' to value of Int64 type, /root/.cargo/registry/src/x/lance-14.0.2/src/io/exec/a.rs:1666:33";
+                    string 'a' to value of Int64 type, /home/me/.cargo/registry/src/x/lance-14.0.2/src/io/exec/a.rs:1666:33";
         assert_eq!(plain(cast), "Cast error: Cannot cast string 'a' to value of Int64 type");
         let bug = "Internal error: Failed to parse Arrow file. File format error: no footer.\nThis issue was likely caused by \
                    a bug in DataFusion's code. Please help us to resolve this by filing a bug report in our issue tracker";

@@ -32,9 +32,7 @@ pub(super) async fn execute(
     rows: Option<Rows>,
     console: &mut Console<'_>,
 ) -> Result<()> {
-    format.check(console.is_terminal())?;
-    let mut output = Output::new(format, Layout::of(console, rows));
-    watch(session, console);
+    let mut output = begin(session, format, rows, console)?;
     statements(session, text, &mut output, console).await?;
     notices(session, console)
 }
@@ -46,9 +44,7 @@ pub(super) async fn execute_input(
     rows: Option<Rows>,
     console: &mut Console<'_>,
 ) -> Result<()> {
-    format.check(console.is_terminal())?;
-    let mut output = Output::new(format, Layout::of(console, rows));
-    watch(session, console);
+    let mut output = begin(session, format, rows, console)?;
     let (mut text, mut count) = (String::new(), 0);
     while let Some(line) = console.read_line()? {
         text.push_str(if count == 0 && text.is_empty() { line.trim_start_matches('\u{feff}') } else { &line });
@@ -66,6 +62,12 @@ pub(super) async fn execute_input(
         statements(session, &text, &mut output, console).await?;
     }
     notices(session, console)
+}
+
+fn begin(session: &Session, format: Format, rows: Option<Rows>, console: &Console<'_>) -> Result<Output> {
+    format.check(console.is_terminal())?;
+    watch(session, console);
+    Ok(Output::new(format, Layout::of(console, rows)))
 }
 
 async fn statements(session: &Session, text: &str, output: &mut Output, console: &mut Console<'_>) -> Result<()> {

@@ -17,8 +17,15 @@ pub(super) async fn ingest_with_progress(
     metadata: Option<&Metadata>,
     console: &Console<'_>,
 ) -> Result<IngestSummary> {
+    // the first time in a large table this is most of it
+    let looking = console.spinner("looking up which images are there");
     let bar = console.progress("embedding images", files.total() as u64);
-    let summary = ingest(store, backbone, files, options, metadata, |done| bar.set_position(done as u64)).await;
+    let progress = |done| {
+        looking.finish_and_clear();
+        bar.set_position(done as u64);
+    };
+    let summary = ingest(store, backbone, files, options, metadata, progress).await;
+    looking.finish_and_clear();
     bar.finish_and_clear();
     summary
 }

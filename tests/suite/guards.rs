@@ -75,6 +75,14 @@ async fn distinct_over_sorted_rows_with_a_limit_is_an_internal_error() {
 }
 
 #[tokio::test]
+async fn a_column_beside_an_unnested_struct_is_lost() {
+    let query = "SELECT t.l, b.label FROM (SELECT a.label AS l, unnest(make_array(named_struct('id', a.id, 'd', 1.0))) AS n
+                 FROM pictures a WHERE a.id < 3) t JOIN pictures b ON b.id = t.n['id'] WHERE t.n['d'] > 0 ORDER BY b.id";
+    let guard = "enable_leaf_expression_pushdown = false in sql/session";
+    is_still_wrong(query, "No field named t.l", "a a; b b", guard).await;
+}
+
+#[tokio::test]
 async fn a_function_inside_a_key_is_taken_for_no_order() {
     let query =
         "SELECT id, row_number() OVER (ORDER BY length(label) > 0, id) AS r FROM pictures WHERE id < 3 ORDER BY id";

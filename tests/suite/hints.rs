@@ -80,6 +80,12 @@ async fn what_the_hints_say_works() {
              JOIN images i ON i.id = t.n['id']",
             "split\ntrain\ntrain\n",
         ),
+        // the optimiser lost t.own
+        (
+            "SELECT t.own, i.split FROM (SELECT split AS own, unnest(knn_neighbors(toy, 'circle', 2)) AS n FROM images \
+             WHERE id = 61) t JOIN images i ON i.id = t.n['id'] WHERE t.n['distance'] >= 0",
+            "own,split\ntest,train\ntest,train\n",
+        ),
     ] {
         assert_eq!(csv(text).await.as_deref(), Ok(rows), "{text}");
     }

@@ -2,7 +2,8 @@
 //!
 //! Widths come from the first block. A later block that needs more goes on under a new rule, at its own widths. Numbers stand
 //! to the right; NULL is written, so that it is told from an empty text. Of embeddings the first numbers and their count are
-//! shown. Where a line has only so many columns, texts are cut, of paths the beginning, which `…` shows, and if that is not enough columns are left out.
+//! shown. Where a line has only so many columns, texts are cut, of paths the beginning, which `…` shows, and if that is not
+//! enough columns are left out.
 
 use std::fmt::Write;
 use std::sync::Arc;

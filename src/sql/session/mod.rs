@@ -73,7 +73,7 @@ impl Session {
             .set_bool("datafusion.optimizer.enable_topk_aggregation", false)
             // … takes DISTINCT over sorted rows with LIMIT for such a group (#25350)
             .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false)
-            // … loses a column where one of an unnested struct is all that a query selects of it
+            // … loses a column beside an unnested struct whose fields a join and a filter read
             .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
         // what the session finds here is pinned before anybody may prune it
         let _finding = store.read_lock().await?;
