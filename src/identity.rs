@@ -6,15 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::UInt64Type;
-use futures::{FutureExt, TryStreamExt};
+use futures::TryStreamExt;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition, WriteTransaction};
 use sha2::{Digest as _, Sha256};
 
+use crate::caught::{caught, caught_while};
 use crate::error::{Error, Result};
 use crate::image::Folders;
 use crate::schema;
@@ -123,8 +123,8 @@ impl Lookup {
         let path = store.index_folder().join("ingest").join("known.redb");
         let pieces = store.pieces(schema::IMAGES).await?;
         // redb panics over some damaged pages
-        let found = AssertUnwindSafe(caught_up(&path, &pieces)).catch_unwind().await;
-        let (database, (rows, contents)) = match found.unwrap_or_else(|_| Err(damaged(&path))) {
+        let found = caught_while(caught_up(&path, &pieces)).await;
+        let (database, (rows, contents)) = match found.unwrap_or_else(|| Err(damaged(&path))) {
             Ok(found) => found,
             // it is derived: whatever is wrong with it, another one is made
             Err(Error::Lookup { .. }) => {
@@ -145,7 +145,7 @@ impl Lookup {
 
     /// Read the file; one that cannot be read is removed.
     fn read<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
-        let found = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(damaged(&self.path)));
+        let found = caught(read).unwrap_or_else(|| Err(damaged(&self.path)));
         if let Err(Error::Lookup { .. }) = &found {
             fs::remove_file(&self.path).or_else(missing).map_err(Error::io("remove", &self.path))?;
         }

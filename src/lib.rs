@@ -81,6 +81,7 @@
 
 pub mod backbone;
 pub mod bank;
+mod caught;
 pub mod cli;
 pub mod curate;
 pub mod demo;

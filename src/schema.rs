@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
+use datafusion::sql::sqlparser::ast::{Expr, SelectItem, SetExpr, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::ALL_KEYWORDS;
+use datafusion::sql::sqlparser::parser::Parser;
 
 /// One row per image.
 pub const IMAGES: &str = "images";
@@ -135,6 +138,17 @@ pub fn is_users(field: &Field) -> bool {
 /// Whether SQL gives a meaning of its own to `name`, so that a column of that name would need quotes.
 pub fn is_sql_word(name: &str) -> bool {
     ALL_KEYWORDS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok()
+}
+
+/// Whether a column of this name, which is one by [`is_name`], must stand in quotes: `from`, `where`; not `date`, `year`.
+pub fn needs_quotes(name: &str) -> bool {
+    let query = format!(
+        "SELECT {name}, t.{name} FROM t WHERE {name} = 1 AND {name} IS NOT NULL GROUP BY {name} ORDER BY {name}"
+    );
+    let parsed = Parser::parse_sql(&GenericDialect {}, &query);
+    let Some(Statement::Query(query)) = parsed.ok().and_then(|mut parsed| parsed.pop()) else { return true };
+    let SetExpr::Select(select) = *query.body else { return true };
+    !matches!(select.projection.first(), Some(SelectItem::UnnamedExpr(Expr::Identifier(_))))
 }
 
 /// Whether `name` may name a backbone, a bank, a view or a column: an identifier that needs no quotes, and a file name.

@@ -1,20 +1,26 @@
 //! Calibration: the scores of held-out ID images, from which thresholds come.
 
-use std::collections::HashSet;
+use std::collections::{BinaryHeap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::find;
 use super::open::open_exact;
-use super::rows::{for_each_embedding, for_each_id};
+use super::rows::{for_each_embedding, for_each_id, rows_of};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::schema;
+use crate::statistics::sampling::mixed;
 use crate::statistics::thresholds;
 use crate::store::{Store, now};
 
 /// Images per search: the block that is held in memory.
 const SCORED_AT_ONCE: usize = 8192;
+
+/// Rows of a bank that are scored by the others.
+const OWN_ROWS: usize = 1_000;
+/// Where a calibration's scores are compared with those of the bank's own rows.
+pub const LIKENESS_TPR: f64 = 0.95;
 
 /// One row of `calibrations`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -48,6 +54,40 @@ impl Calibration {
         }
         Ok(thresholds::threshold(&self.scores, tpr))
     }
+
+    /// Whether most of the images are further from the bank than nearly all of its own rows are from one another (`own`, of
+    /// [`own_threshold`]): then they are hardly in-distribution images, and nothing will be OOD beside them.
+    ///
+    /// Held-out images are further away than those that a network was trained with, so half of them may be.
+    pub fn is_unlike(&self, own: f32) -> bool {
+        let further = self.scores.len() - self.scores.partition_point(|&score| score <= own);
+        2 * further > self.scores.len()
+    }
+}
+
+/// The threshold at [`LIKENESS_TPR`] of a bank's own rows, or of up to 1,000 of them, each scored by the others; `None` where
+/// the bank has too few.
+///
+/// That of a calibration is near it where its images are such as the bank's: see [`Calibration::is_unlike`].
+pub async fn own_threshold(store: &Store, bank: &str, k: usize) -> Result<Option<f32>> {
+    let bank = find(store, bank).await?;
+    let mut drawn = BinaryHeap::new();
+    for_each_id(store, &bank, |id| {
+        drawn.push((mixed(id, 0), id));
+        if drawn.len() > OWN_ROWS {
+            drawn.pop();
+        }
+    })
+    .await?;
+    if k >= bank.row_count || !thresholds::supports_tpr(drawn.len(), LIKENESS_TPR) {
+        return Ok(None);
+    }
+    let ids: Vec<u64> = drawn.into_iter().map(|(_, id)| id).collect();
+    let rows = rows_of(store, &bank, &ids).await?.to_values();
+    // the nearest row of each is itself
+    let mut scores = open_exact(store, &bank)?.kth_distances(Vectors::new(&rows, bank.dimension), k + 1)?;
+    scores.sort_unstable_by(f32::total_cmp);
+    Ok(Some(thresholds::threshold(&scores, LIKENESS_TPR)))
 }
 
 /// All calibrations.

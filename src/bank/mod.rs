@@ -32,7 +32,7 @@ mod tidy;
 
 pub use banks::Banks;
 pub use build::{BankSpec, create, drop_bank};
-pub use calibrate::{Calibration, calibrate, list_calibrations};
+pub use calibrate::{Calibration, LIKENESS_TPR, calibrate, list_calibrations, own_threshold};
 pub use definition::{Definition, find, list};
 pub use ensure::ensure;
 pub use examine::{Finding, State, examine, leftovers};

@@ -83,7 +83,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let selection = Selection { part, or_all_parts: false, per_class, sample, seed, query };
     let mut files = image::open(&args.paths, &selection)?;
     let metadata = Metadata::of(files.table_columns()?, args.metadata.as_deref(), &selection.query)?;
-    metadata.left_out().try_for_each(|line| console.notice(line))?;
+    metadata.renamed().try_for_each(|line| console.notice(line))?;
     if let names @ [_, ..] = files.left_out_of_uris() {
         console.notice(format!(
             "of queries uri does not keep {}: addresses that differ in that alone are one image (--keep-query NAME keeps it)",
@@ -105,6 +105,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let summary = ingest_with_progress(&store, &backbone, files, &options, Some(&metadata), console).await?;
     console.line(describe_ingest(&options, &summary))?;
     report_ingest(&options, &summary, console)?;
+    metadata.unmatched().into_iter().try_for_each(|line| console.notice(line))?;
     args.network.report(&backbone, &summary, console)?;
     if !args.no_refresh {
         follow(&store, console).await?;

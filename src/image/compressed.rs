@@ -1,7 +1,6 @@
 //! Formats that crates of their own decode: WebP, GIF and TIFF, each as PIL gives it.
 
 use std::io::Cursor;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use gif::{ColorOutput, DecodeOptions, MemoryLimit};
 use image_webp::WebPDecoder;
@@ -193,9 +192,9 @@ fn divided(mut rgba: Vec<u8>) -> Vec<u8> {
     rgba
 }
 
-/// These decoders are safe, and one that panics on damage says so on stderr; that the picture is damaged is our error.
+/// These decoders are safe, and may panic on damage.
 fn caught(decode: impl FnOnce() -> Result<Pixels, String>) -> Result<Pixels, String> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| Err("it is damaged".into()))
+    crate::caught::caught(decode).unwrap_or_else(|| Err("it is damaged".into()))
 }
 
 fn text(error: impl std::fmt::Display) -> String {

@@ -31,5 +31,5 @@ pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub(crate) use source::is_address;
 pub use source::{
     Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, absolute, held_row,
-    open, read_table, shown,
+    open, read_table, shown, table_column,
 };

@@ -6,17 +6,21 @@
 //! row is about those that end in it (`cat/1.png` for `photos.tar!/train/cat/1.png`). Where several tables say something
 //! about a column of an image, the last of them counts, and that beside them is the last.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{cast, filter_record_batch, interleave, kernels::cmp::distinct, take};
 use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use futures::TryStreamExt;
+use unicode_normalization::UnicodeNormalization;
 
+use super::column_names;
 use crate::error::{Error, Result};
-use crate::image::{Folders, KeptQuery, TableColumns, absolute, held_row, read_table, shown};
+use crate::image::{Folders, KeptQuery, TableColumns, absolute, held_row, read_table, shown, table_column};
 use crate::schema;
 use crate::store::{Store, WriteLock};
 
@@ -30,9 +34,11 @@ pub struct Metadata {
     named: HashMap<String, Vec<Place>>,
     /// The table beside them, which is the last one: its rows by uri, whole and as given.
     beside: HashMap<String, u32>,
-    /// Columns of tables that hold images which cannot be columns of `images`: the first such table, how many more there
-    /// are, and why.
-    left_out: BTreeMap<String, (PathBuf, usize, String)>,
+    /// Rows of the table beside them that were about an image so far, and the first image that was asked about.
+    met: Vec<AtomicBool>,
+    asked: OnceLock<String>,
+    /// Columns that have other names in `images` (and those names): the first such table, how many more there are, and why.
+    renamed: BTreeMap<(String, String), (PathBuf, usize, String)>,
 }
 
 /// The columns that a table gives.
@@ -58,9 +64,11 @@ impl Metadata {
 
     /// What tables of images say, and one that lies beside them; of addresses in them uris keep what `query` says.
     ///
-    /// Errors: [`Error::BadMetadata`] for a table that names images or lies beside them and has no column `uri`, a uri
-    /// twice, a column twice, or one that `images` has of itself; [`Error::BadName`] for a column's name. What is wrong
-    /// with a column of a table that holds images leaves that column out: see [`Self::left_out`].
+    /// A column that cannot be called so in `images` gets another name: see [`Self::renamed`]. Names of files are the same
+    /// however their accents are encoded (NFC, NFD).
+    ///
+    /// Errors: [`Error::BadMetadata`] for a table that names images or lies beside them and has no column `uri`, or a uri
+    /// twice with different values.
     pub fn of(told: Vec<TableColumns>, beside: Option<&Path>, query: &KeptQuery) -> Result<Self> {
         let (mut metadata, mut folders) = (Self::default(), Folders::default());
         for told in told {
@@ -74,41 +82,44 @@ impl Metadata {
             let named = PathBuf::from(shown(&path.to_string_lossy()));
             let rows = read_table(path).map_err(|error| error.at(&named))?;
             for (uri, row) in uris(&named, &rows)? {
-                if metadata.beside.insert(query.uri(&absolute(path, &uri, &mut folders)), row).is_some() {
-                    return Err(twice(&named, &uri));
+                let whole = normal(&query.uri(&absolute(path, &uri, &mut folders))).into_owned();
+                match metadata.beside.insert(whole, row) {
+                    Some(before) => check_same(&named, &rows, &uri, [before, row])?,
+                    None => {}
                 }
-                metadata.beside.entry(uri.trim_start_matches("./").to_owned()).or_insert(row);
+                metadata.beside.entry(normal(uri.trim_start_matches("./")).into_owned()).or_insert(row);
             }
-            let columns = columns_of(&named, &rows, true)?;
-            metadata.tables.push(Table { path: named, columns });
+            metadata.met.resize_with(rows.num_rows(), AtomicBool::default);
+            metadata.add_table(named, &rows, |name| name == schema::URI)?;
         }
         Ok(metadata)
     }
 
     /// A table of images, row by row.
     fn hold(&mut self, path: PathBuf, rows: &RecordBatch) -> Result<()> {
-        let mut taken: Vec<(String, ArrayRef)> = Vec::new();
-        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-            let name =
-                name_of(&path, field.name()).and_then(|name| match taken.iter().any(|(taken, _)| *taken == name) {
-                    true => Err(there_twice(&path, &name)),
-                    false => Ok(name),
-                });
-            let reason = match name {
-                Ok(name) => {
-                    taken.push((name, plain(column)?));
-                    continue;
-                }
-                Err(Error::BadMetadata { reason, .. }) => reason,
-                Err(other) => other.to_string(),
-            };
-            let left_out = self.left_out.entry(field.name().clone());
-            left_out.and_modify(|(_, more, _)| *more += 1).or_insert((path.clone(), 0, reason));
+        let table = self.tables.len();
+        self.add_table(path.clone(), rows, |_| false)?;
+        if self.tables[table].columns.num_columns() > 0 {
+            self.held.insert(path.display().to_string(), table);
         }
-        if !taken.is_empty() {
-            self.held.insert(path.display().to_string(), self.tables.len());
-            self.tables.push(Table { path, columns: batch_of(taken)? });
+        Ok(())
+    }
+
+    /// The columns of a table, but for those that are none of one's own.
+    fn add_table(&mut self, path: PathBuf, rows: &RecordBatch, is_other: impl Fn(&str) -> bool) -> Result<()> {
+        let schema = rows.schema();
+        let own = schema.fields().iter().zip(rows.columns());
+        let own: Vec<_> = own.filter(|(field, _)| !is_other(&field.name().trim().to_ascii_lowercase())).collect();
+        let names = column_names::taken(own.iter().map(|(field, _)| field.name().as_str()));
+        let mut columns = Vec::with_capacity(own.len());
+        for ((field, column), taken) in own.iter().zip(names) {
+            if let Some(because) = taken.because {
+                let renamed = self.renamed.entry((field.name().clone(), taken.name.clone()));
+                renamed.and_modify(|(_, more, _)| *more += 1).or_insert((path.clone(), 0, because));
+            }
+            columns.push((taken.name, plain(column)?));
         }
+        self.tables.push(Table { path, columns: batch_of(columns)? });
         Ok(())
     }
 
@@ -117,23 +128,34 @@ impl Metadata {
         let named = PathBuf::from(shown(&path.to_string_lossy()));
         let table = self.tables.len();
         for (uri, row) in uris(&named, rows)? {
-            let places = self.named.entry(query.uri(&absolute(path, &uri, folders))).or_default();
-            if places.last().is_some_and(|place| place.table == table) {
-                return Err(twice(&named, &uri));
+            let whole = normal(&query.uri(&absolute(path, &uri, folders))).into_owned();
+            let places = self.named.entry(whole).or_default();
+            match places.last().filter(|place| place.table == table) {
+                Some(before) => check_same(&named, rows, &uri, [before.row, row])?,
+                None => places.push(Place { table, row }),
             }
-            places.push(Place { table, row });
         }
-        let columns = columns_of(&named, rows, false)?;
-        self.tables.push(Table { path: named, columns });
-        Ok(())
+        self.add_table(named, rows, |name| name == schema::URI || name == schema::LABEL)
     }
 
-    /// For people: columns of tables that hold images which cannot be columns of `images`.
-    pub fn left_out(&self) -> impl Iterator<Item = String> {
-        self.left_out.iter().map(|(column, (path, more, reason))| {
+    /// For people: columns that have other names in `images` than in their tables.
+    pub fn renamed(&self) -> impl Iterator<Item = String> {
+        self.renamed.iter().map(|((column, name), (path, more, because))| {
             let more = if *more > 0 { format!(" and of {more} more") } else { String::new() };
-            format!("column '{column}' of {}{more} is left out: {reason}", path.display())
+            format!("column '{column}' of {}{more} is taken as {name}: {because}", path.display())
         })
+    }
+
+    /// For people, when all images were looked at: that no row of the table beside them was about one, where that is so.
+    pub fn unmatched(&self) -> Option<String> {
+        let (table, asked) = (self.tables.last()?, self.asked.get()?);
+        let is_met = self.met.iter().any(|met| met.load(Ordering::Relaxed));
+        let first = self.beside.iter().min_by_key(|(uri, row)| (**row, uri.len())).filter(|_| !is_met)?;
+        let (rows, path) = (self.met.len(), table.path.display());
+        Some(format!(
+            "0 of {rows} rows of {path} are about an image that was looked at: the first says uri '{}', and an image is '{asked}'",
+            first.0
+        ))
     }
 
     /// Whether a table says something about this column.
@@ -156,7 +178,7 @@ impl Metadata {
         let has = |place: &Place| says(place, &self.tables[place.table]);
         let last = self.tables.len().wrapping_sub(1);
         let beside = || self.beside_row(uri).map(|row| Place { table: last, row }).filter(has);
-        let named = || self.named.get(uri).and_then(|places| places.iter().rev().copied().find(has));
+        let named = || self.named.get(&*normal(uri)).and_then(|places| places.iter().rev().copied().find(has));
         beside().or_else(named).or_else(|| self.held_place(uri).filter(has))
     }
 
@@ -174,8 +196,12 @@ impl Metadata {
         if self.beside.is_empty() {
             return None;
         }
+        self.asked.get_or_init(|| uri.into());
+        let uri = &*normal(uri);
         let ends = uri.match_indices('/').map(|(at, _)| &uri[at + 1..]);
-        std::iter::once(uri).chain(ends).find_map(|end| self.beside.get(end).copied())
+        let row = std::iter::once(uri).chain(ends).find_map(|end| self.beside.get(end).copied())?;
+        self.met[row as usize].store(true, Ordering::Relaxed);
+        Some(row)
     }
 
     /// Add the columns to `images`; those that are there are kept.
@@ -316,8 +342,12 @@ impl Table {
 
 /// The uris of a table as it has them, and their rows.
 fn uris(table: &Path, rows: &RecordBatch) -> Result<Vec<(String, u32)>> {
-    let Some(uris) = rows.column_by_name(schema::URI) else {
-        let reason = "it has no column 'uri', which says which image a row is about".into();
+    let Some(uris) = table_column(rows, schema::URI) else {
+        let columns: Vec<String> = rows.schema().fields().iter().map(|field| format!("'{}'", field.name())).collect();
+        let reason = format!(
+            "it has no column 'uri', which says which image a row is about: rename the one that does, of {}",
+            columns.join(", ")
+        );
         return Err(Error::BadMetadata { path: table.into(), reason });
     };
     let uris = cast(uris, &DataType::Utf8)?;
@@ -325,43 +355,22 @@ fn uris(table: &Path, rows: &RecordBatch) -> Result<Vec<(String, u32)>> {
     Ok(uris.filter(|(uri, _)| !uri.is_empty()).collect())
 }
 
-fn twice(table: &Path, uri: &str) -> Error {
-    Error::BadMetadata { path: table.into(), reason: format!("uri '{}' is there twice", shown(uri)) }
-}
-
-fn there_twice(table: &Path, name: &str) -> Error {
-    let reason = format!("column '{name}' is there twice, upper and lower case being the same");
-    Error::BadMetadata { path: table.into(), reason }
-}
-
-/// All columns of a table but its uris, and its labels where whoever reads the images has them already.
-fn columns_of(table: &Path, rows: &RecordBatch, with_labels: bool) -> Result<RecordBatch> {
-    let mut taken: Vec<(String, ArrayRef)> = Vec::new();
-    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
-        let is = |name: &str| field.name().eq_ignore_ascii_case(name);
-        if is(schema::URI) || is(schema::LABEL) && !with_labels {
-            continue;
+/// Refuse two rows of a table about the same image that say different things.
+fn check_same(table: &Path, rows: &RecordBatch, uri: &str, [one, other]: [u32; 2]) -> Result<()> {
+    let columns = rows.schema_ref().fields().iter().zip(rows.columns());
+    for (field, column) in columns.filter(|(field, _)| !field.name().trim().eq_ignore_ascii_case(schema::URI)) {
+        if *column.slice(one as usize, 1) != *column.slice(other as usize, 1) {
+            let reason =
+                format!("uri '{}' is there twice, with different values in column '{}'", shown(uri), field.name());
+            return Err(Error::BadMetadata { path: table.into(), reason });
         }
-        let name = if is(schema::LABEL) { schema::LABEL.into() } else { name_of(table, field.name())? };
-        if taken.iter().any(|(taken, _)| *taken == name) {
-            return Err(there_twice(table, &name));
-        }
-        taken.push((name, plain(column)?));
     }
-    batch_of(taken)
+    Ok(())
 }
 
-/// What a table's column is called in `images`.
-fn name_of(table: &Path, column: &str) -> Result<String> {
-    let name = column.to_ascii_lowercase();
-    if schema::IMAGE_COLUMNS.contains(&name.as_str()) {
-        let reason = format!("images has a column '{name}' of its own: name this one otherwise");
-        return Err(Error::BadMetadata { path: table.into(), reason });
-    }
-    if !schema::is_name(&name) || schema::is_sql_word(&name) {
-        return Err(Error::BadName { what: "column", name: column.into() });
-    }
-    Ok(name)
+/// A name however its accents are encoded.
+fn normal(uri: &str) -> Cow<'_, str> {
+    if uri.is_ascii() { uri.into() } else { uri.nfc().collect::<String>().into() }
 }
 
 /// Values as a table of the store has them.
@@ -440,18 +449,40 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_do_not_say_which_image_or_name_columns_badly_are_refused() {
+    fn tables_that_do_not_say_which_image_or_two_things_are_refused() {
         for (text, why) in [
             ("path\n1\n", "no column 'uri'"),
-            ("uri,a\nx,1\nx,2\n", "'x' is there twice"),
-            ("uri,a,A\nx,1,2\n", "column 'a' is there twice"),
-            ("uri,width\nx,1\n", "images has a column 'width' of its own"),
-            ("uri,a b\nx,1\n", "'a b'"),
-            ("uri,select\nx,1\n", "'select'"),
+            ("uri,a\nx,1\nx,2\n", "'x' is there twice, with different values in column 'a'"),
+            ("uri,a\nx,1\n./x,2\n", "'./x' is there twice"),
         ] {
             let error = table(text).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn columns_and_rows_as_people_write_them_are_taken() {
+        let text = "\u{feff}URI,date,Größe (cm),,label\nx/1.png,3,5,0,a\nx/1.png,3,5,0,a\ncafe\u{301}.png,4,6,1,b\n";
+        let metadata = table(text).unwrap();
+        let uris = ["/d/x/1.png", "/d/caf\u{e9}.png", "/d/cafe\u{301}.png"];
+        assert_eq!(metadata.names(), ["date", "grosse_cm", "column_3", "label"]);
+        assert_eq!(numbers(&metadata, "date", &uris), [Some(3), Some(4), Some(4)]);
+        assert_eq!(numbers(&metadata, "grosse_cm", &uris), [Some(5), Some(6), Some(6)]);
+        assert_eq!(metadata.unmatched(), None);
+        // a table without rows says nothing
+        assert_eq!(table("uri,date\n").unwrap().names(), ["date"]);
+    }
+
+    #[test]
+    fn that_no_row_is_about_an_image_is_told_with_an_example() {
+        let metadata = table("uri,a\ncat/1.jpeg,1\ncat/2.jpeg,2\n").unwrap();
+        assert_eq!(metadata.unmatched(), None, "nothing was asked");
+        assert_eq!(numbers(&metadata, "a", &["/d/cat/1.jpg"]), [None]);
+        let said = metadata.unmatched().unwrap();
+        assert!(
+            said.starts_with("0 of 2 rows of ") && said.contains("uri 'cat/1.jpeg', and an image is '/d/cat/1.jpg'"),
+            "{said}"
+        );
     }
 
     fn rows<const N: usize>(columns: [(&str, ArrayRef); N]) -> RecordBatch {
@@ -489,10 +520,11 @@ mod tests {
         assert_eq!(numbers(&metadata, "camera", &uris), cameras, "a table that names images knows no ends of uris");
         assert_eq!(numbers(&metadata, "lens", &uris), [None, None, None, None, Some(2), Some(1), None]);
         assert!(metadata.gives("camera", uris[0]) && !metadata.gives("lens", uris[0]));
-        let left_out: Vec<_> = metadata.left_out().collect();
-        assert_eq!(left_out.len(), 2);
-        assert!(left_out[0].starts_with("column 'a b' of /d/a.parquet and of 1 more is left out: 'a b' cannot name"));
-        assert!(left_out[1].ends_with("images has a column 'width' of its own: name this one otherwise"));
+        let renamed: Vec<_> = metadata.renamed().collect();
+        assert_eq!(renamed.len(), 2);
+        assert!(renamed[0].starts_with("column 'a b' of /d/a.parquet and of 1 more is taken as a_b: names here"));
+        assert!(renamed[1].ends_with("is taken as width_: images has a column of that name itself"), "{}", renamed[1]);
+        assert_eq!(numbers(&metadata, "width_", &uris[..2]), [Some(1), Some(2)]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod add;
 mod budget;
+mod column_names;
 mod columns;
 mod compared;
 mod drive;

@@ -6,11 +6,9 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 
-use futures::FutureExt;
-
+use crate::caught::caught_while;
 use crate::error::{Error, Result};
 
 /// What ends the file, and how many bytes that takes: where the manifest begins, Lance's version, four letters.
@@ -34,9 +32,9 @@ pub(super) async fn opened<T>(
     folder: &Path,
     opening: impl Future<Output = Result<T, lancedb::Error>>,
 ) -> Result<T> {
-    match AssertUnwindSafe(opening).catch_unwind().await {
-        Ok(opened) => Ok(opened?),
-        Err(_) => {
+    match caught_while(opening).await {
+        Some(opened) => Ok(opened?),
+        None => {
             let reason = "what it holds is not what Lance writes".into();
             let path = latest(&folder.join("_versions")).unwrap_or_else(|| folder.into());
             Err(Error::DamagedTable { table: table.into(), path, reason })

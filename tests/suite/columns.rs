@@ -94,7 +94,7 @@ async fn tables_that_hold_images_give_their_other_columns() {
         let (summary, notices) = ingest(&db, path, dataset, &[]).await.unwrap();
         assert!(summary.starts_with(&format!("{dataset}: 4 added in ")), "{summary}");
         assert!(
-            notices.contains("column 'id' of ") && notices.contains(" is left out: images has a column"),
+            notices.contains("column 'id' of ") && notices.contains(" is taken as id_: images has a column"),
             "{notices}"
         );
         let rows = format!(
@@ -168,4 +168,63 @@ async fn a_wildcard_of_tables_gives_their_columns() {
     let (summary, _) = ingest(&db, all.to_str().unwrap(), "stars", &[]).await.unwrap();
     assert!(summary.contains(", 1 with other metadata"), "{summary}");
     assert_eq!(csv(&db, rows).await, three.replace("wide", "long"));
+}
+
+#[tokio::test]
+async fn tables_as_people_write_them_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    four(folder.path());
+    let list = folder.path().join("id/train/star/list.csv");
+    let text = "\u{feff}URI;date;Größe (cm);;id;label;serial;share;flag;from\n\
+                0000.png;2024-05-01;3;0;9;3;007;3;True;a\n\
+                0001.png;2024-05-02;5;1;8;3.5;12345678901234567890;3.5;False;b\n\
+                0001.png;2024-05-02;5;1;8;3.5;12345678901234567890;3.5;False;b\n";
+    std::fs::write(&list, text).unwrap();
+    let (summary, said) = ingest(&db, list.to_str().unwrap(), "stars", &[]).await.unwrap();
+    assert!(summary.starts_with("stars: 2 added"), "{summary}");
+    for (column, name) in [("Größe (cm)", "grosse_cm"), ("", "column_3"), ("id", "id_"), ("from", "from_")] {
+        assert!(said.contains(&format!("column '{column}' of {} is taken as {name}: ", list.display())), "{said}");
+    }
+    assert!(!said.contains("'date'"), "a word of SQL that needs no quotes is no reason: {said}");
+    let columns = "SELECT date, grosse_cm, column_3, id_, label, serial, share, flag, from_ FROM images ORDER BY uri";
+    assert_eq!(
+        csv(&db, columns).await,
+        "date,grosse_cm,column_3,id_,label,serial,share,flag,from_\n\
+         2024-05-01,3,0,9,3,007,3.0,true,a\n2024-05-02,5,1,8,3.5,12345678901234567890,3.5,false,b\n"
+    );
+
+    // JSON lines: numbers stay as they are written there
+    let lines = folder.path().join("id/train/star/list.jsonl");
+    let text = "\u{feff}{\"Uri\": \"0002.png\", \"label\": 3, \"code\": \"007\", \"long\": 12345678901234567890}\n\
+                {\"Uri\": \"0003.png\", \"label\": 3.5, \"code\": \"8\", \"long\": 1}\n";
+    std::fs::write(&lines, text).unwrap();
+    ingest(&db, lines.to_str().unwrap(), "json", &[]).await.unwrap();
+    let columns = "SELECT label, code, long FROM images WHERE dataset = 'json' ORDER BY uri";
+    assert_eq!(csv(&db, columns).await, "label,code,long\n3,007,12345678901234567890\n3.5,8,1\n");
+}
+
+#[tokio::test]
+async fn metadata_about_no_image_says_so_and_an_empty_table_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    four(folder.path());
+    let (pictures, beside) = (folder.path().join("id/train/star"), folder.path().join("m.csv"));
+    let more = ["--metadata", beside.to_str().unwrap()];
+    std::fs::write(&beside, "uri,camera\nstar/0000.jpeg,1\nstar/0001.jpeg,2\n").unwrap();
+    let (_, said) = ingest(&db, pictures.to_str().unwrap(), "stars", &more).await.unwrap();
+    assert!(
+        said.contains("0 of 2 rows of ") && said.contains("the first says uri 'star/0000.jpeg', and an image is '"),
+        "{said}"
+    );
+    std::fs::write(&beside, "uri,lens\n").unwrap();
+    let (_, said) = ingest(&db, pictures.to_str().unwrap(), "stars", &more).await.unwrap();
+    assert!(!said.contains("0 of 0"), "{said}");
+    assert_eq!(csv(&db, "SELECT count(*), count(lens) FROM images").await, "count(*),count(images.lens)\n4,0\n");
+    std::fs::write(&beside, b"\xff\xfeu\0r\0i\0").unwrap();
+    let error = ingest(&db, pictures.to_str().unwrap(), "stars", &more).await.unwrap_err();
+    assert!(error.contains("it is UTF-16 text: save it as UTF-8"), "{error}");
+    std::fs::write(&beside, "uri,lens\nM\u{fc}ller.png,1\n".chars().map(|c| c as u8).collect::<Vec<_>>()).unwrap();
+    let error = ingest(&db, pictures.to_str().unwrap(), "stars", &more).await.unwrap_err();
+    assert!(error.contains("UTF-8"), "{error}");
 }

@@ -14,6 +14,20 @@ use outskirt::sql::session::Session;
 
 use super::fixture::{calibrated, outskirt, toy_database};
 
+/// Of its 40 rows, half a degree apart, those at the ends have their fifth neighbour at 2.5°, those beside them at 2°.
+#[tokio::test]
+async fn a_calibration_with_images_unlike_the_bank_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let line = ["bank", "calibrate", "circle", "--where", "dataset = 'ood'"];
+    let (_, notices) = outskirt(folder.path(), &line).await.unwrap();
+    let own = 2.0 * f64::to_radians(1.0).sin();
+    let said = format!(
+        "10 of these 10 images are further from the bank than 95 % of its own rows are from the others ({own:.6}): "
+    );
+    assert!(notices.starts_with(&said), "{notices}");
+}
+
 #[tokio::test]
 async fn a_bank_is_made_calibrated_listed_and_dropped() {
     let folder = tempfile::tempdir().unwrap();
@@ -31,7 +45,8 @@ async fn a_bank_is_made_calibrated_listed_and_dropped() {
     let (calibrated, _) = outskirt(db, &["bank", "calibrate", "circle", "--where", val]).await.unwrap();
     assert_eq!(calibrated, "bank circle: calibrated with 20 images at k = 5, threshold at 95 % TPR 0.021008\n");
     // once more replaces the first
-    outskirt(db, &["bank", "calibrate", "circle", "--where", val]).await.unwrap();
+    let (_, notices) = outskirt(db, &["bank", "calibrate", "circle", "--where", val]).await.unwrap();
+    assert_eq!(notices, "");
     let (count, _) = outskirt(db, &["sql", "SELECT count(*) AS n FROM calibrations", "--format", "csv"]).await.unwrap();
     assert_eq!(count, "n\n1\n");
     let (listed, _) = outskirt(db, &["bank", "list"]).await.unwrap();

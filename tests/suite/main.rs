@@ -2,6 +2,7 @@
 #![recursion_limit = "256"] // futures of whole commands, one inside the other
 
 mod addresses;
+mod archives;
 #[cfg(feature = "torch")]
 mod benchmark;
 #[cfg(all(target_os = "linux", feature = "torch"))]

@@ -27,6 +27,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let store = Store::open(db).await?;
     let bar = console.spinner("scoring held-out images");
     let made = bank::calibrate(&store, &args.name, &args.predicate, args.k).await;
+    let own = match &made {
+        Ok(made) => bank::own_threshold(&store, &args.name, made.k).await,
+        Err(_) => Ok(None),
+    };
     bar.finish_and_clear();
     let made = made?;
     let threshold = match made.threshold(0.95) {
@@ -34,5 +38,13 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         Err(reason) => reason.to_string(),
     };
     let images = made.scores.len();
-    console.line(format!("bank {}: calibrated with {images} images at k = {}, {threshold}", made.bank, made.k))
+    console.line(format!("bank {}: calibrated with {images} images at k = {}, {threshold}", made.bank, made.k))?;
+    if let Some(own) = own?.filter(|own| made.is_unlike(*own)) {
+        let further = made.scores.iter().filter(|score| **score > own).count();
+        console.notice(format!(
+            "{further} of these {images} images are further from the bank than 95 % of its own rows are from the others ({own:.6}): \
+             are they such as the bank's? what is as far away as they are will not be OOD"
+        ))?;
+    }
+    Ok(())
 }

@@ -192,7 +192,7 @@ impl Walk {
 }
 
 /// Whether a file is read with another, or is one that is there already.
-fn is_known(name: &str, siblings: &[String]) -> bool {
+pub(super) fn is_known(name: &str, siblings: &[String]) -> bool {
     idx::is_labels(name)
         || is_twice(name, siblings)
         || (cifar::is_part_of_distribution(name)
@@ -206,7 +206,7 @@ fn is_twice(name: &str, siblings: &[String]) -> bool {
 }
 
 /// A file of a data set, among the files of its folder.
-fn dataset(path: &Path, name: &str, siblings: &[String]) -> Result<Option<Source>> {
+pub(super) fn dataset(path: &Path, name: &str, siblings: &[String]) -> Result<Option<Source>> {
     if is_twice(name, siblings) {
         Ok(None)
     } else if idx::is_images(name) {

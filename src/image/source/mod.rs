@@ -32,8 +32,10 @@ mod table;
 mod tarball;
 #[cfg(test)]
 mod tests;
+mod text_table;
 mod uris;
 mod wait;
+mod zip_members;
 mod zipped;
 
 #[cfg(feature = "torch")]
@@ -45,5 +47,5 @@ pub use kept::Opened;
 pub use plan::open;
 pub use real::Folders;
 pub use select::Selection;
-pub use table::read as read_table;
+pub use table::{column as table_column, read as read_table};
 pub use uris::absolute;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::address::{KeptQuery, differing, shown};
@@ -169,14 +169,16 @@ fn plan_address(address: &str, query: &KeptQuery) -> Result<Vec<Source>> {
     let sources = plan_file(&path, query).map_err(|error| error.at(&shown))?;
     let uri = query.uri(address);
     let as_shown = |source: Source| {
-        if source.path != path || path == shown {
-            return source;
-        }
-        let (open, root, named) = (source.open, format!("{uri}!/"), shown.clone());
-        let table = source.table.map(|table| table.at(&shown));
+        // the file there, or one in the archive that it is
+        let inside = source.path.to_str().and_then(|of| of.strip_prefix(address)).map(String::from);
+        let Some(inside) = inside.filter(|_| path != shown) else { return source };
+        let named = PathBuf::from(format!("{}{inside}", shown.display()));
+        let (open, root, shown) = (source.open, format!("{uri}{inside}!/"), named.clone());
+        let table = source.table.map(|table| table.at(&named));
+        let note = source.note.map(|note| note.replace(address, &shown.to_string_lossy()));
         let open = Arc::new(move || open().map_err(|error| error.at(&named)));
         let asked = if uri == address { Arc::default() } else { Arc::from([address.to_owned()]) };
-        Source { path: shown.clone(), root, asked, table, open, ..source }
+        Source { path: shown, root, asked, table, note, open, ..source }
     };
     Ok(sources.into_iter().map(as_shown).collect())
 }
@@ -244,7 +246,17 @@ fn expand(given: &Path) -> Result<Vec<PathBuf>> {
     }
     let bad = |reason: String| Error::BadPattern { pattern: text.into(), reason };
     let matches = glob::glob(text).map_err(|error| bad(error.to_string()))?;
-    let found = matches.collect::<Result<Vec<_>, _>>().map_err(|error| bad(error.to_string()))?;
+    let mut found = matches.collect::<Result<Vec<_>, _>>().map_err(|error| bad(error.to_string()))?;
+    // hidden files and folders are found where the pattern says so itself
+    let named = text.split('/').filter(|part| archive::is_hidden(part.as_ref()));
+    let named: Vec<glob::Pattern> = named.filter_map(|part| glob::Pattern::new(part).ok()).collect();
+    let is_named = |part: Component<'_>| match part {
+        Component::Normal(part) if archive::is_hidden(part) => {
+            part.to_str().is_some_and(|part| named.iter().any(|pattern| pattern.matches(part)))
+        }
+        _ => true,
+    };
+    found.retain(|path| path.components().all(is_named));
     if found.is_empty() { Err(bad("nothing there matches it".into())) } else { Ok(found) }
 }
 

@@ -1,14 +1,13 @@
 //! Tables: Parquet files that hold the images, as Hugging Face lays them out; and Parquet, CSV and JSONL files that name
 //! them in a column `uri`.
 
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::parquet::arrow::ProjectionMask;
@@ -22,12 +21,10 @@ use super::kept::Opened;
 use super::parts;
 use super::place::{self, Seekable};
 use super::real::Folders;
-use super::uris;
+use super::{text_table, uris};
 use crate::error::{Error, Result};
 use crate::schema;
 
-/// Of a text: a line of more bytes is no row of a table.
-const MAX_LINE_BYTES: usize = 64 << 20;
 /// Images in memory at a time.
 pub(super) const ROWS: usize = 64;
 /// Columns that name a row's class, the usual first.
@@ -39,7 +36,7 @@ pub(super) fn is_parquet(name: &str) -> bool {
 
 pub(super) fn is_table(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    [".parquet", ".csv", ".jsonl", ".ndjson"].iter().any(|end| name.ends_with(end))
+    is_parquet(&name) || text_table::ENDINGS.iter().any(|end| name.ends_with(end))
 }
 
 /// What a table given by itself holds or names.
@@ -49,15 +46,12 @@ pub(super) fn plan(path: &Path, opened: &Opened) -> Result<Vec<Source>> {
         return Ok(vec![source]);
     }
     let table = read(path)?;
-    let Some(uris) = table.column_by_name(schema::URI) else {
-        let columns: Vec<_> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
-        let images = if is_parquet { " nor of image bytes" } else { "" };
-        let reason = format!("it has no column 'uri'{images}: its columns are {}", columns.join(", "));
-        return Err(Error::BadArchive { path: path.into(), reason });
+    let Some(uris) = column(&table, schema::URI) else {
+        return Err(Error::BadArchive { path: path.into(), reason: without_uri(&table, is_parquet) });
     };
     let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
     let uris = cast(uris, &DataType::Utf8).map_err(bad)?;
-    let labels = match table.column_by_name(schema::LABEL) {
+    let labels = match column(&table, schema::LABEL) {
         Some(labels) => Some(cast(labels, &DataType::Utf8).map_err(bad)?),
         None => None,
     };
@@ -76,71 +70,33 @@ pub(super) fn plan(path: &Path, opened: &Opened) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// A whole table: Parquet, CSV or JSONL. Types of CSV and JSONL are those that all of their rows agree with.
+/// A whole table: Parquet, CSV or JSONL.
 pub fn read(path: &Path) -> Result<RecordBatch> {
-    let name = place::name(path).to_ascii_lowercase();
-    let file = Seekable::open(path).map_err(Error::io("open", path))?;
-    let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
-    let batches = || -> Result<Vec<RecordBatch>, ArrowError> {
-        if is_parquet(&name) {
-            let builder = caught(|| Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
-            return rows_of(builder)?.collect();
-        }
-        let mut file = BufReader::new(Lines::of(file));
-        if name.ends_with(".csv") {
-            let format = arrow::csv::reader::Format::default().with_header(true);
-            let (schema, _) = format.infer_schema(&mut file, None)?;
-            file.rewind()?;
-            return arrow::csv::ReaderBuilder::new(Arc::new(schema)).with_format(format).build(file)?.collect();
-        }
-        let (schema, _) = arrow::json::reader::infer_json_schema(&mut file, None)?;
-        file.rewind()?;
-        arrow::json::ReaderBuilder::new(Arc::new(schema)).build(file)?.collect()
-    };
-    batches().and_then(together).map_err(|error| match error {
-        // our own word, or the system's
-        ArrowError::IoError(_, error) => Error::io("read", path)(error),
-        error => bad(error),
-    })
-}
-
-/// A text of which no line is so long that reading it would fill the memory.
-struct Lines<R> {
-    from: R,
-    /// The line that is being read, from 1, and what was read of it.
-    line: u64,
-    length: usize,
-}
-
-impl<R> Lines<R> {
-    fn of(from: R) -> Self {
-        Self { from, line: 1, length: 0 }
+    if !is_parquet(&place::name(path)) {
+        return text_table::read(path);
     }
+    let builder = open(path)?;
+    let schema = Arc::clone(builder.schema());
+    let rows = rows_of(builder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let rows = rows.and_then(|batches| arrow::compute::concat_batches(&schema, &batches));
+    rows.map_err(|error| Error::BadArchive { path: path.into(), reason: error.to_string() })
 }
 
-impl<R: Read> Read for Lines<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let count = self.from.read(into)?;
-        for part in into[..count].split_inclusive(|&byte| byte == b'\n') {
-            self.length += part.len();
-            if self.length > MAX_LINE_BYTES {
-                let reason =
-                    format!("line {} is longer than {} MiB, the most that is read", self.line, MAX_LINE_BYTES >> 20);
-                return Err(io::Error::other(reason));
-            }
-            if part.ends_with(b"\n") {
-                (self.line, self.length) = (self.line + 1, 0);
-            }
-        }
-        Ok(count)
-    }
+/// Why a table that has no column `uri` names no images.
+pub(super) fn without_uri(table: &RecordBatch, may_hold_images: bool) -> String {
+    let columns: Vec<_> = table.schema().fields().iter().map(|field| format!("'{}'", field.name())).collect();
+    let images = if may_hold_images { " nor of image bytes" } else { "" };
+    let columns =
+        if columns.is_empty() { "it has none".into() } else { format!("its columns are {}", columns.join(", ")) };
+    format!("it has no column 'uri'{images}, which says where each picture is: {columns}")
 }
 
-impl<R: Seek> Seek for Lines<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        (self.line, self.length) = (1, 0);
-        self.from.seek(to)
-    }
+/// A column by its name, upper and lower case being the same.
+pub fn column<'t>(table: &'t RecordBatch, name: &str) -> Option<&'t ArrayRef> {
+    let fields = table.schema_ref().fields();
+    let is = |field: &Arc<Field>| field.name().trim().eq_ignore_ascii_case(name);
+    let at = fields.iter().position(|field| field.name() == name).or_else(|| fields.iter().position(is))?;
+    Some(table.column(at))
 }
 
 /// Batches as one.
@@ -254,6 +210,7 @@ impl ChunkReader for Seekable {
         Ok(match self {
             Self::Here(file) => Box::new(file.get_read(start)?),
             Self::There(blocks) => Box::new(BufReader::new(blocks.from(start))),
+            Self::Held(bytes) => Box::new(bytes.get_ref().get_read(start)?),
         })
     }
 
@@ -261,6 +218,7 @@ impl ChunkReader for Seekable {
         match self {
             Self::Here(file) => file.get_bytes(start, length),
             Self::There(blocks) => Ok(blocks.part(start, length)?),
+            Self::Held(bytes) => bytes.get_ref().get_bytes(start, length),
         }
     }
 }
@@ -271,10 +229,9 @@ fn open(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<Seekable>> {
         .map_err(|error| Error::BadArchive { path: path.into(), reason: error.to_string() })
 }
 
-/// A damaged Parquet file may make its reader panic, which says its word on stderr; that it is damaged is our error.
+/// A damaged Parquet file may make its reader panic.
 fn caught<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowError> {
-    let damaged = |_| Err(ArrowError::ParquetError("it is damaged".into()));
-    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(damaged)
+    crate::caught::caught(read).unwrap_or_else(|| Err(ArrowError::ParquetError("it is damaged".into())))
 }
 
 /// The rows of a Parquet file.

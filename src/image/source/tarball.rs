@@ -1,5 +1,6 @@
 //! Tar archives, compressed or not.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -132,7 +133,8 @@ impl Listing {
                 io::copy(&mut entry, &mut io::sink())?;
             }
             let kind = entry.header().entry_type();
-            let raw = entry.path_bytes();
+            let sparse = sparse_name(&mut entry)?;
+            let raw = sparse.as_deref().map_or_else(|| entry.path_bytes(), Cow::from);
             let name = member_name(&String::from_utf8_lossy(&raw));
             let is_plain = kind.is_file() || kind.is_contiguous();
             if is_plain && start.saturating_add(size) > length {
@@ -154,7 +156,7 @@ impl Listing {
                     "it is a link inside the archive, and those are not followed: pack with 'tar -h --hard-dereference'"
                         .into(),
                 )
-            } else if kind.is_gnu_sparse() {
+            } else if kind.is_gnu_sparse() || sparse.is_some() {
                 Some("it is stored as a sparse file: pack without --sparse".into())
             } else if !is_plain {
                 continue;
@@ -167,6 +169,13 @@ impl Listing {
         }
         Ok(())
     }
+}
+
+/// The name of a member that is stored as a sparse file by way of PAX records: its own is made up.
+fn sparse_name<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Option<Vec<u8>>> {
+    let Some(records) = entry.pax_extensions()? else { return Ok(None) };
+    let name = records.flatten().find(|record| record.key_bytes() == b"GNU.sparse.name");
+    Ok(name.map(|record| record.value_bytes().to_vec()))
 }
 
 /// The second pass over an archive: contents in the order of the listing.

@@ -622,7 +622,7 @@ fn lists_and_tables_name_files_relative_to_their_folder() {
     assert!(matches!(&items[1], Err(Error::BadImage { uri, .. }) if uri.ends_with("x/gone.png")));
     write(&root.join("x/list.csv"), b"path\n1.png\n");
     let error = open_all(&[root.join("x/list.csv")]).unwrap_err().to_string();
-    assert!(error.contains("no column 'uri': its columns are path"), "{error}");
+    assert!(error.contains("no column 'uri', which says where each picture is: its columns are 'path'"), "{error}");
     let gone = Opened::default().images([format!("{}!/t/6.png", root.join("x/a.tar").display())]).last().unwrap();
     assert!(
         matches!(&gone, Err(Error::BadImage { uri, reason }) if uri.ends_with("t/6.png") && reason.contains("not in"))

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use unicode_normalization::UnicodeNormalization;
+
 use super::format::{Entry, Label, Source};
 use super::images::ImageFiles;
 use super::kept::Opened;
@@ -27,7 +29,16 @@ pub fn absolute(list: &Path, name: &str, folders: &mut Folders) -> String {
     if address::is_address(name) {
         return name.into();
     }
-    folders.uri(&list.parent().unwrap_or(list).join(name).to_string_lossy())
+    let folder = list.parent().unwrap_or(list);
+    let is_there = |name: &String| folder.join(name).exists();
+    if !name.is_ascii() && !folder.join(name).exists() {
+        // a file is the same however the accents of its name are encoded
+        let forms = [name.nfc().collect::<String>(), name.nfd().collect()];
+        if let Some(form) = forms.iter().find(|form| is_there(form)) {
+            return folders.uri(&folder.join(form).to_string_lossy());
+        }
+    }
+    folders.uri(&folder.join(name).to_string_lossy())
 }
 
 /// Sources of these uris: files in the order given, then what lies inside other files, together for each of those.

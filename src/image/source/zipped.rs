@@ -2,15 +2,17 @@
 
 use std::ffi::OsStr;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::archive::{by_part, is_image, label, member_name, superseded};
+use super::archive::{by_part, is_image, label, superseded};
 use super::beside::Beside;
+use super::folder::{dataset, is_known};
 use super::format::{Entry, Fault, MAX_FILE_BYTES, Reader, Source, picture, too_large};
 use super::place::Seekable;
+use super::{parts, zip_members};
 use crate::error::{Error, Result};
 
 type Archive = ZipArchive<BufReader<Seekable>>;
@@ -19,32 +21,65 @@ pub(super) fn is_zip(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".zip")
 }
 
+/// The pictures of an archive, and the files of data sets in it.
 pub(super) fn plan(path: &Path) -> Result<Vec<Source>> {
-    let mut archive = open(path)?;
-    let (mut entries, mut beside) = (Vec::new(), Beside::default());
-    for index in 0..archive.len() {
-        let member = archive.by_index_raw(index).map_err(|error| broken(path, &error))?;
-        let raw = String::from_utf8_lossy(member.name_raw());
-        let Some(name) = member_name(&raw) else { continue };
-        if !member.is_file() {
+    let (members, note) = zip_members::list(&open(path)?).map_err(|error| broken(path, &error))?;
+    let (mut entries, mut others) = (Vec::new(), Vec::new());
+    for member in members {
+        let entry = Entry::new(member.name, member.index as u64, member.size);
+        if !is_image(OsStr::new(&*entry.name)) {
+            others.push(entry);
             continue;
         }
-        if !is_image(OsStr::new(&name)) {
-            beside.see(&name);
-            continue;
-        }
-        let refused = if member.encrypted() {
+        let refused = if member.is_encrypted {
             Some("it is encrypted: unpack the archive with its password".to_owned())
         } else {
-            (member.size() > MAX_FILE_BYTES).then(|| too_large(member.size()))
+            (member.size > MAX_FILE_BYTES).then(|| too_large(member.size))
         };
-        entries.push(Entry { refused, ..Entry::new(name, index as u64, member.size()) });
+        entries.push(Entry { refused, ..entry });
     }
     let superseded = superseded(&mut entries);
     label(&mut entries);
+    let (mut sets, beside) = data_sets(path, &others)?;
     let file = path.to_path_buf();
     let read = move || Ok(Box::new(Members { archive: open(&file)? }) as Box<dyn Reader>);
-    Ok(by_part(Source { superseded, by_folder: true, beside, ..Source::inside(path, entries, read) }))
+    let note = note.map(|note| format!("{}: {note}", path.display()));
+    let mut sources =
+        by_part(Source { superseded, by_folder: true, beside, note, ..Source::inside(path, entries, read) });
+    sources.append(&mut sets);
+    Ok(sources)
+}
+
+/// The files of data sets among the members that are no pictures, each as it is read where it lies by itself; and the rest.
+fn data_sets(path: &Path, members: &[Entry]) -> Result<(Vec<Source>, Beside)> {
+    let (mut sources, mut beside) = (Vec::new(), Beside::default());
+    let split = |member: &Entry| match member.name.rsplit_once('/') {
+        Some((folder, name)) => (folder.to_owned(), name.to_owned()),
+        None => (String::new(), member.name.to_string()),
+    };
+    let split: Vec<(String, String)> = members.iter().map(split).collect();
+    let parts = parts::of_members(members);
+    for (at, (folder, name)) in split.iter().enumerate() {
+        let siblings: Vec<String> =
+            split.iter().filter(|(other, _)| other == folder).map(|(_, name)| name.clone()).collect();
+        match dataset(&member_path(path, &members[at].name), name, &siblings)? {
+            Some(source) => {
+                let part = source.part.clone().or(parts[at].map(String::from));
+                sources.push(Source { part, ..source });
+            }
+            None if !is_known(name, &siblings) => beside.see(name),
+            None => {}
+        }
+    }
+    Ok((sources, beside))
+}
+
+/// A member as a file of its own: `photos.zip!/MNIST/raw/t10k-images-idx3-ubyte`.
+fn member_path(archive: &Path, member: &str) -> PathBuf {
+    let mut path = archive.as_os_str().to_owned();
+    path.push("!/");
+    path.push(member);
+    path.into()
 }
 
 fn open(path: &Path) -> Result<Archive> {
