@@ -255,6 +255,22 @@ pub enum Error {
         "'{name}' cannot name a {what}: use lower-case letters, digits and '_', beginning with a letter, at most 63"
     )]
     BadName { what: &'static str, name: String },
+    #[error(
+        "'{name}' is an external backbone: another program makes its embeddings, and they come in by 'outskirt ingest FILE --embedding-column COLUMN --backbone {name}'"
+    )]
+    ExternalBackbone { name: String },
+    #[error(
+        "what version of the model {name} made these embeddings? Say it once: --model-version 'ViT-B-32/openai', or a commit, so that those of another version are told apart"
+    )]
+    NoModelVersion { name: String },
+    #[error("no row of these files has numbers in '{column}'")]
+    NoNumbers { column: String },
+    #[error("external backbone {name}: {reason}")]
+    BadExternal { name: String, reason: String },
+    #[error(
+        "the column {name} holds embeddings of version '{stored}', and these are of '{given}': give that --model-version, or another --backbone name"
+    )]
+    OtherVersion { name: String, stored: String, given: String },
     #[error("'{name}' is a column of the table images already: name the backbone otherwise")]
     ColumnTaken { name: String },
     #[error(

@@ -82,7 +82,7 @@ const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 pub struct Row {
     /// Its id.
     pub id: u64,
-    /// What its file holds, as [`digest`] of its dataset and content hash.
+    /// What its file holds, as [`digest`] of its dataset and content hash; of '' where it came as numbers.
     pub content: Digest,
     /// Its label, as [`short_digest`].
     pub label: Option<u64>,

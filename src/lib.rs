@@ -92,7 +92,6 @@ mod formats;
 pub mod identity;
 pub mod image;
 pub mod index;
-#[cfg(feature = "torch")]
 pub mod ingest;
 mod regular;
 pub mod schema;

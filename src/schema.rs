@@ -73,6 +73,9 @@ pub const BYTES: &str = "bytes";
 /// The columns that `images` has from its beginning. Besides them: embeddings, and the user's own.
 pub const IMAGE_COLUMNS: [&str; 10] = [ID, DATASET, SPLIT, URI, LABEL, WIDTH, HEIGHT, CONTENT_HASH, INGESTED_AT, BYTES];
 
+/// Columns of `images` that a row has of its picture: NULL where it came as numbers.
+pub const OF_PICTURES: [&str; 3] = [WIDTH, HEIGHT, CONTENT_HASH];
+
 /// Metadata key of an embedding column: the backbone's name.
 pub const BACKBONE_KEY: &str = "outskirt.backbone";
 /// Metadata key of an embedding column: the SHA-256 of the weights that filled it.

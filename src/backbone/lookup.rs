@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use super::checkpoint::{Checkpoint, built_in, find};
+use super::external::{External, external_backbones};
 use super::registry::registered_backbones;
 use crate::error::{Error, Result};
 use crate::store::Store;
 
-/// The backbones that the database in `folder` knows; none where there is no database.
-async fn registered_in(folder: &Path) -> Result<Vec<Checkpoint>> {
+/// The networks and external backbones that the database in `folder` knows; none where there is no database.
+async fn registered_in(folder: &Path) -> Result<(Vec<Checkpoint>, Vec<External>)> {
     match Store::open(folder).await {
-        Ok(store) => registered_backbones(&store).await,
-        Err(Error::NoDatabase { .. }) => Ok(Vec::new()),
+        Ok(store) => Ok((registered_backbones(&store).await?, external_backbones(&store).await?)),
+        Err(Error::NoDatabase { .. }) => Ok((Vec::new(), Vec::new())),
         Err(error) => Err(error),
     }
 }
@@ -19,14 +20,23 @@ async fn registered_in(folder: &Path) -> Result<Vec<Checkpoint>> {
 /// Find a backbone by name among the built-in ones and those of the database in `folder`, where there is one; or by its
 /// manifest's path.
 ///
-/// Errors: an unknown name (the known ones are listed), a manifest that cannot be read.
+/// Errors: an unknown name (the known ones are listed), a manifest that cannot be read, an external backbone, which is no network.
 pub async fn find_in(folder: &Path, name_or_path: &str) -> Result<Checkpoint> {
-    find(name_or_path, registered_in(folder).await?)
+    let (networks, external) = registered_in(folder).await?;
+    if external.iter().any(|external| external.name == name_or_path) {
+        return Err(Error::ExternalBackbone { name: name_or_path.into() });
+    }
+    find(name_or_path, networks)
+}
+
+/// The external backbones that the database in `folder` knows.
+pub async fn external_in(folder: &Path) -> Result<Vec<External>> {
+    Ok(registered_in(folder).await?.1)
 }
 
 /// The built-in backbones, then those that the database in `folder` knows by other names.
 pub async fn list_in(folder: &Path) -> Result<Vec<Checkpoint>> {
-    let registered = registered_in(folder).await?;
+    let (registered, _) = registered_in(folder).await?;
     let mut all = built_in()?;
     let names: Vec<String> = all.iter().map(|checkpoint| checkpoint.manifest.name.clone()).collect();
     all.extend(registered.into_iter().filter(|checkpoint| !names.contains(&checkpoint.manifest.name)));

@@ -23,6 +23,7 @@ mod body;
 mod checkpoint;
 #[cfg(feature = "torch")]
 mod densenet;
+mod external;
 #[cfg(feature = "torch")]
 mod fused;
 #[cfg(all(test, feature = "torch"))]
@@ -52,10 +53,11 @@ pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Manifest, Output, built_in, find};
 pub(crate) use checkpoint::{is_path, names};
+pub use external::{External, external_backbones, register_external};
 pub use input::Input;
 #[cfg(feature = "torch")]
 pub use load::{LoadOptions, load_in};
-pub use lookup::{find_in, list_in};
+pub use lookup::{external_in, find_in, list_in};
 pub use outskirt_kernels::Precision;
 pub use registry::{register_backbone, register_logits, registered_backbones};
 #[cfg(feature = "torch")]

@@ -10,26 +10,63 @@ use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{EmbeddingColumn, Store, WriteLock, now};
 
+/// What `backbones.architecture` says of one that is run elsewhere.
+pub(super) const EXTERNAL: &str = "external";
+
 /// One row of `backbones`.
 #[derive(Debug, Serialize, Deserialize)]
-struct Registered {
-    name: String,
-    architecture: String,
-    dimension: usize,
-    sha256: String,
+pub(super) struct Registered {
+    pub(super) name: String,
+    pub(super) architecture: String,
+    pub(super) dimension: usize,
+    /// Of an external one the text of its version.
+    pub(super) sha256: String,
     manifest: String,
     folder: String,
     registered_at: String,
 }
 
-/// The backbones of a database, as checkpoints that can be loaded again.
+impl Registered {
+    /// One that is run elsewhere: it has no manifest.
+    pub(super) fn external(name: String, dimension: usize, version: String) -> Self {
+        let (architecture, sha256) = (EXTERNAL.into(), version);
+        Self {
+            name,
+            architecture,
+            dimension,
+            sha256,
+            manifest: String::new(),
+            folder: String::new(),
+            registered_at: now(),
+        }
+    }
+}
+
+/// All rows.
+pub(super) async fn registered_rows(store: &Store) -> Result<Vec<Registered>> {
+    store.read_rows(schema::BACKBONES).await
+}
+
+/// Write a row, unless it is there as it is.
+pub(super) async fn register_row(store: &Store, lock: &WriteLock, row: Registered) -> Result<()> {
+    let same = |known: &Registered| {
+        (&known.name, &known.architecture, &known.manifest, &known.folder)
+            == (&row.name, &row.architecture, &row.manifest, &row.folder)
+    };
+    if registered_rows(store).await?.iter().any(same) {
+        return Ok(());
+    }
+    store.write_rows(lock, schema::BACKBONES, &["name"], &[row]).await
+}
+
+/// The networks of a database, as checkpoints that can be loaded again; external backbones are none.
 pub async fn registered_backbones(store: &Store) -> Result<Vec<Checkpoint>> {
-    let rows: Vec<Registered> = store.read_rows(schema::BACKBONES).await?;
+    let rows = registered_rows(store).await?;
     let read = |row: &Registered| {
         let folder = PathBuf::from(&row.folder);
         Checkpoint::parse(&row.manifest, &folder.join(format!("{} (as registered)", row.name)), &folder)
     };
-    rows.iter().map(read).collect()
+    rows.iter().filter(|row| row.architecture != EXTERNAL).map(read).collect()
 }
 
 /// Add a backbone's column to `images` and its row to `backbones`; nothing happens where both are there.
@@ -42,6 +79,9 @@ pub async fn register_backbone(
     precision: Precision,
 ) -> Result<()> {
     let manifest = &checkpoint.manifest;
+    if registered_rows(store).await?.iter().any(|row| row.name == manifest.name && row.architecture == EXTERNAL) {
+        return Err(Error::ExternalBackbone { name: manifest.name.clone() });
+    }
     let sha256 = manifest.sha256.to_ascii_lowercase();
     let (backbone, dimension) = (manifest.name.clone(), manifest.dimension);
     let column = EmbeddingColumn { backbone, sha256: sha256.clone(), dimension, precision: precision.name().into() };
@@ -55,21 +95,16 @@ pub async fn register_backbone(
             return Err(Error::OtherManifest { name: known.name });
         }
     }
-    let rows: Vec<Registered> = store.read_rows(schema::BACKBONES).await?;
-    let folder = checkpoint.folder.display().to_string();
-    if rows.iter().any(|row| row.name == manifest.name && row.manifest == checkpoint.text && row.folder == folder) {
-        return Ok(());
-    }
     let row = Registered {
         name: manifest.name.clone(),
         architecture: manifest.architecture.clone(),
         dimension,
         sha256,
         manifest: checkpoint.text.clone(),
-        folder,
+        folder: checkpoint.folder.display().to_string(),
         registered_at: now(),
     };
-    store.write_rows(lock, schema::BACKBONES, &["name"], &[row]).await
+    register_row(store, lock, row).await
 }
 
 /// Add the column of a backbone's class logits to `images`; nothing happens where it is there.

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 
 use super::console::Console;
+use super::counts::report_rejects;
 use super::evaluation::{Labels, print};
 use super::format::Format;
 use super::statements;
-use super::summary::{describe_ingest, ingest_with_progress, report_rejects};
+use super::summary::{describe_ingest, ingest_with_progress};
 use crate::backbone::Backbone;
 use crate::bank::{self, Definition};
 use crate::error::Result;

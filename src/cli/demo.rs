@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::console::Console;
+use super::counts::report_rejects;
 use super::evaluation::{Labels, print};
 use super::format::Format;
 use super::stages::Stages;
 use super::statements;
-use super::summary::{ingest_with_progress, report_rejects};
+use super::summary::ingest_with_progress;
 use crate::backbone::{self, Backbone, Trusted};
 use crate::bank;
 use crate::demo::{self, CLASSES, DataSet, Folder, OOD};

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::console::{Console, advance};
+use super::counts::describe_rate;
 use super::follow::{follow, tidy};
 use super::network::Network;
-use super::summary::describe_rate;
 use crate::error::Result;
 use crate::ingest::{FillOptions, IngestSummary, fill};
 use crate::schema;
@@ -58,5 +58,5 @@ fn describe(backbone: &str, summary: &IngestSummary) -> String {
             parts.push(format!("{count} {what}"));
         }
     }
-    format!("{} in {}", parts.join(", "), describe_rate(summary))
+    format!("{} in {}", parts.join(", "), describe_rate(summary, "images"))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::console::Console;
 use super::follow::{follow, tidy};
 use super::network::Network;
+use super::own::{self, Numbers};
 use super::summary::{describe_ingest, ingest_with_progress, report_ingest};
 use crate::error::Result;
 use crate::image::{self, KeptQuery, Selection};
@@ -36,11 +37,11 @@ pub struct Args {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Value of the column dataset
+    #[arg(long, required_unless_present = "embedding_column")]
+    dataset: Option<String>,
+    /// Value of the column split; '' where it is not given
     #[arg(long)]
-    dataset: String,
-    /// Value of the column split
-    #[arg(long, default_value = "")]
-    split: String,
+    split: Option<String>,
     /// Of data sets that come in parts, the one to take, or 'all'; --split where that is train, test, val or another part's name
     #[arg(long, value_name = "PART")]
     part: Option<String>,
@@ -74,10 +75,19 @@ pub struct Args {
     /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
     #[arg(long)]
     no_refresh: bool,
+    #[command(flatten)]
+    numbers: Numbers,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let part = args.part.or_else(|| Selection::part_of_split(&args.split));
+    let (dataset, split) = (args.dataset.clone().unwrap_or_default(), args.split.clone().unwrap_or_default());
+    if args.numbers.embedding_column.is_some() {
+        let backbone = args.network.name().to_owned();
+        let Args { paths, dataset, split, metadata, strict, again, no_refresh, numbers, .. } = args;
+        let given = own::Given { paths, dataset, split, backbone, metadata, strict, again, no_refresh };
+        return own::run(given, numbers, db, console).await;
+    }
+    let part = args.part.or_else(|| Selection::part_of_split(&split));
     let query = KeptQuery::parameters(args.keep_query);
     let (per_class, sample, seed) = (args.per_class, args.sample, args.seed);
     let selection = Selection { part, or_all_parts: false, per_class, sample, seed, query };
@@ -95,8 +105,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let store = Store::create(db).await?;
     let before = store.version(schema::IMAGES).await?;
     let options = IngestOptions {
-        dataset: args.dataset,
-        split: args.split,
+        dataset,
+        split,
         store_images: args.store_images,
         workers: args.network.workers(),
         strict: args.strict,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::console::Console;
+use crate::bank::{self, Followed};
 use crate::error::Result;
 use crate::store::Store;
 
@@ -22,6 +23,14 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     for file in &files {
         console.line(format_args!("{verb} {file}"))?;
+    }
+    if !args.dry_run && !files.is_empty() {
+        // of what the tables are now, banks need only know that they have it all
+        for Followed { bank, refreshed } in bank::follow(&Store::open(db).await?).await? {
+            if let Err(error) = refreshed {
+                console.notice(format!("bank {bank} was not refreshed: {error}"))?;
+            }
+        }
     }
     if files.is_empty() {
         console.line(format_args!("the database at {} is up to date", db.display()))?;

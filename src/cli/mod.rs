@@ -13,6 +13,7 @@ mod bank;
 mod benchmark;
 mod completions;
 mod console;
+mod counts;
 mod delete;
 #[cfg(feature = "torch")]
 mod demo;
@@ -30,6 +31,7 @@ mod migrate;
 mod network;
 mod optimize;
 mod output;
+mod own;
 mod query;
 mod restore;
 mod score;
@@ -83,9 +85,9 @@ pub enum Command {
     /// Embed image files and add them to the database
     #[cfg(feature = "torch")]
     Ingest(ingest::Args),
-    /// Embed image files (this outskirt was built without libtorch)
+    /// Add embeddings that another program made (this outskirt was built without libtorch, and embeds no pictures)
     #[cfg(not(feature = "torch"))]
-    Ingest(NeedsTorch),
+    Ingest(own::Args),
     /// Embed the images of the database with another backbone
     #[cfg(feature = "torch")]
     Embed(embed::Args),
@@ -150,7 +152,7 @@ pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
         #[cfg(feature = "torch")]
         Command::Ingest(args) => ingest::run(args, &cli.db, console).await,
         #[cfg(not(feature = "torch"))]
-        Command::Ingest(_) => Err(crate::Error::NoTorch { what: "outskirt ingest".into() }),
+        Command::Ingest(args) => own::run_args(args, &cli.db, console).await,
         #[cfg(feature = "torch")]
         Command::Embed(args) => embed::run(args, &cli.db, console).await,
         #[cfg(not(feature = "torch"))]

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::console::Console;
-use super::summary::{describe_deviation, describe_times, report_rejects};
+use super::counts::report_rejects;
+use super::summary::{describe_deviation, describe_times};
 use crate::backbone::{self, Backbone, LoadOptions};
 use crate::error::Result;
 use crate::index;
@@ -65,6 +66,11 @@ impl Network {
             trusted: console.trusted()?,
         };
         backbone::load_in(db, &self.backbone, &options).await
+    }
+
+    /// What it is called.
+    pub(super) fn name(&self) -> &str {
+        &self.backbone
     }
 
     /// Threads that decode and embed.

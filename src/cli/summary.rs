@@ -1,6 +1,7 @@
 //! Ingesting under a progress bar, and what is printed of it afterwards.
 
 use super::console::Console;
+use super::counts::describe_counts;
 use crate::backbone::Backbone;
 use crate::error::Result;
 use crate::image::ImageFiles;
@@ -32,24 +33,7 @@ pub(super) async fn ingest_with_progress(
 
 /// What became of the files of an ingest, in a line.
 pub(super) fn describe_ingest(options: &IngestOptions, summary: &IngestSummary) -> String {
-    let mut parts = vec![format!("{} added", summary.added)];
-    for (count, what) in [
-        (summary.replaced, "replaced (the file had changed)"),
-        (summary.filled, "embedded by this backbone too"),
-        (summary.unchanged, "there already"),
-        (summary.labelled, "with another label"),
-        (summary.described, "with other metadata"),
-        (summary.deleted, "deleted earlier, left out (--again brings them back)"),
-        (summary.repeated, "given twice"),
-        (summary.clashed, "left out"),
-        (summary.refused, "refused"),
-    ] {
-        if count > 0 {
-            parts.push(format!("{count} {what}"));
-        }
-    }
-    let split = if options.split.is_empty() { String::new() } else { format!("/{}", options.split) };
-    format!("{}{split}: {} in {}", options.dataset, parts.join(", "), describe_rate(summary))
+    describe_counts(&options.dataset, &options.split, summary, "images")
 }
 
 /// What the user should know beside the counts.
@@ -77,19 +61,6 @@ pub(super) fn report_ingest(options: &IngestOptions, summary: &IngestSummary, co
     Ok(())
 }
 
-/// How long it took, and how many images went through the network in that time.
-pub(super) fn describe_rate(summary: &IngestSummary) -> String {
-    let seconds = summary.wall.as_secs_f64();
-    match summary.embedded() {
-        0 => format!("{seconds:.1} s"),
-        images => {
-            let rate = images as f64 / seconds;
-            let digits = usize::from(rate < 100.0);
-            format!("{seconds:.1} s, {rate:.digits$} images/s")
-        }
-    }
-}
-
 /// What a precision does to embeddings and to the distances between them.
 pub(super) fn describe_deviation(precision: &str, deviation: &Deviation) -> String {
     let Deviation { images, embedding, k, score } = deviation;
@@ -110,16 +81,4 @@ pub(super) fn describe_times(summary: &IngestSummary) -> String {
     let stages = stages.into_iter().chain([("write", summary.write)]);
     let parts: Vec<String> = stages.map(|(stage, time)| format!("{stage} {:.2} s", time.as_secs_f64())).collect();
     format!("busy: {}", parts.join(", "))
-}
-
-/// Name the first images that were refused, and count the others.
-pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>) -> Result<()> {
-    for reject in &summary.first_rejects {
-        console.notice(format!("refused {}: {}", reject.uri, reject.reason))?;
-    }
-    let unnamed = summary.refused - summary.first_rejects.len();
-    if unnamed > 0 {
-        console.notice(format!("… and {unnamed} more: SELECT * FROM rejects"))?;
-    }
-    Ok(())
 }

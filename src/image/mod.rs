@@ -27,9 +27,8 @@ mod source;
 pub use decode::{Orientation, content_hash, decode};
 pub use pixels::{MAX_PIXELS, Pixels};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
-#[cfg(feature = "torch")]
 pub(crate) use source::is_address;
 pub use source::{
-    Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, absolute, held_row,
-    open, read_table, shown, table_column,
+    ARRAY, Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, TableRows,
+    absolute, held_row, is_plain, open, read_table, row_uri, shown, table_column, table_columns, table_rows,
 };

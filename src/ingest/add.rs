@@ -20,8 +20,8 @@ use super::drive::{Sink, drive};
 use super::known::{Found, Known, Met, Purpose, of_dataset};
 use super::metadata::Metadata;
 use super::options::IngestOptions;
-use super::pipeline::{Batch, EmbeddedImage, Reject, embed};
-use super::rejects::{Recovered, Rejects};
+use super::pipeline::{Batch, EmbeddedImage, embed};
+use super::rejects::{Recovered, Reject, Rejects};
 use super::summary::IngestSummary;
 use crate::backbone::Backbone;
 use crate::error::{Error, Result};
@@ -267,6 +267,22 @@ impl Sink<Purpose> for Writer<'_> {
             self.store.update_images(self.lock, batch).await?;
             summary.filled += filled.len();
         }
+        let met = rows(|purpose| matches!(purpose, Purpose::Meet { .. }));
+        if !met.is_empty() {
+            let ids = ids_of(&images, &met);
+            self.filled.extend(&ids);
+            let own = self.columns.filled.columns().map(String::from).collect::<Vec<_>>();
+            let is_met = |name: &str| {
+                name == schema::ID
+                    || schema::OF_PICTURES.contains(&name)
+                    || name == schema::BYTES && self.columns.store_images
+                    || own.iter().any(|column| column == name)
+            };
+            let fields: Vec<_> = self.schema.fields().iter().filter(|field| is_met(field.name())).cloned().collect();
+            let batch = self.columns.rows(&images, numbers, &met, ids, Arc::new(Schema::new(fields)))?;
+            self.store.update_images(self.lock, batch).await?;
+            summary.filled += met.len();
+        }
         let whole = self.whole.take();
         self.rejects
             .mend(images.iter().map(|image| image.uri.as_str()).chain(whole.iter().map(String::as_str)))
@@ -279,7 +295,7 @@ impl Sink<Purpose> for Writer<'_> {
 
 fn ids_of(images: &[EmbeddedImage<Purpose>], rows: &[usize]) -> Vec<u64> {
     let id = |row: &usize| match images[*row].purpose {
-        Purpose::Replace { id, .. } | Purpose::Fill { id } => id,
+        Purpose::Replace { id, .. } | Purpose::Fill { id } | Purpose::Meet { id } => id,
         Purpose::Add => unreachable!("rows to add have no id yet"),
     };
     rows.iter().map(id).collect()

@@ -15,8 +15,8 @@ use tokio::sync::mpsc;
 
 use super::columns::{Filled, Numbers};
 use super::drive::{COMMIT_BYTES, COMMIT_ROWS, Sink, drive};
-use super::pipeline::{Batch, Reject};
-use super::rejects::Rejects;
+use super::pipeline::Batch;
+use super::rejects::{Reject, Rejects};
 use super::reread::{For, embed_for, reread};
 use super::summary::IngestSummary;
 use crate::backbone::Backbone;
@@ -94,7 +94,8 @@ pub async fn fill(
         move |rows: &mut Vec<Row>, uri, hash| {
             let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
             rows.retain(|row| {
-                let same = row.content_hash == hash;
+                // one that came as numbers has none
+                let same = row.content_hash == hash || row.content_hash.is_empty();
                 if !same {
                     let reason = if row.stored { DAMAGED } else { CHANGED };
                     changed.push(Reject { uri: uri.into(), reason: reason.into() });

@@ -28,6 +28,10 @@ pub(super) enum Purpose {
     Fill {
         id: u64,
     },
+    /// The row came as numbers: its picture is new to it.
+    Meet {
+        id: u64,
+    },
 }
 
 /// What is known of the files of a dataset before it is read.
@@ -122,6 +126,12 @@ impl Known {
                 return Ok(Some(Purpose::Add));
             };
             met.in_other_splits += usize::from(row.split != self.split);
+            if row.content == self.digest("") {
+                if let Some(label) = label {
+                    met.label(&row, &file.uri, label);
+                }
+                return Ok(Some(Purpose::Meet { id: row.id }));
+            }
             if row.content != content {
                 return Ok(Some(Purpose::Replace { id: row.id, keeps_label: label.is_none() }));
             }

@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use super::budget::{Budget, Held};
+use super::rejects::Reject;
+use super::summary::StageTimes;
 use crate::backbone::{Backbone, Outputs, Worker};
 use crate::error::{Error, Result};
 use crate::image::{ImageFile, content_hash, decode};
@@ -49,15 +51,6 @@ pub struct EmbeddedImage<T> {
     held: Option<Held>,
 }
 
-/// An image that could not be read, decoded or embedded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reject {
-    /// Absolute path, or archive path!/entry.
-    pub uri: String,
-    /// Why.
-    pub reason: String,
-}
-
 /// Up to 64 images in file order.
 #[derive(Debug)]
 pub struct Batch<T> {
@@ -73,19 +66,6 @@ pub struct Batch<T> {
     pub skipped: usize,
     /// Rows × dimension, the first images in f32 as well, where the run is in another precision.
     pub in_f32: Option<Vec<f32>>,
-}
-
-/// Busy time per stage, summed over threads.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StageTimes {
-    /// Reading and hashing files.
-    pub read: Duration,
-    /// Decoding.
-    pub decode: Duration,
-    /// Resizing and normalising.
-    pub preprocess: Duration,
-    /// The network's forward pass.
-    pub forward: Duration,
 }
 
 /// What the threads tell the consumer beside the batches.

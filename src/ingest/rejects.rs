@@ -7,10 +7,18 @@ use arrow::array::AsArray;
 use futures::TryStreamExt;
 use serde::Serialize;
 
-use super::pipeline::Reject;
 use crate::error::Result;
 use crate::schema;
 use crate::store::{Store, WriteLock, now, quote};
+
+/// What could not be read, decoded, embedded or taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Absolute path, or archive path!/entry.
+    pub uri: String,
+    /// Why.
+    pub reason: String,
+}
 
 /// The rejects within a scope, kept up to date.
 pub(crate) struct Rejects<'a> {

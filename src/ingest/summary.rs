@@ -2,12 +2,25 @@
 
 use std::time::Duration;
 
-use super::pipeline::{Reject, StageTimes};
+use super::rejects::Reject;
 use crate::error::{Error, Result};
 use crate::statistics::deviation::Deviation;
 
 /// Rejects that an [`IngestSummary`] names.
 const FIRST_REJECTS: usize = 10;
+/// Busy time per stage, summed over threads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StageTimes {
+    /// Reading and hashing files.
+    pub read: Duration,
+    /// Decoding.
+    pub decode: Duration,
+    /// Resizing and normalising.
+    pub preprocess: Duration,
+    /// The network's forward pass.
+    pub forward: Duration,
+}
+
 /// What an ingest did.
 #[derive(Debug, Clone, Default)]
 pub struct IngestSummary {

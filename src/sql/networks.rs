@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::backbone::registered_backbones;
 use crate::backbone::{self, Checkpoint};
+use crate::backbone::{external_backbones, registered_backbones};
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::sql::policy::Policy;
@@ -17,6 +17,8 @@ pub struct Networks {
     /// The database's own, or why they cannot be read: a query that names none of them need not know.
     registered: Result<Vec<Checkpoint>, String>,
     found: Mutex<HashMap<String, Arc<Checkpoint>>>,
+    /// Names of those that are run elsewhere.
+    external: Vec<String>,
     policy: Policy,
     #[cfg(feature = "torch")]
     loaded: Mutex<HashMap<String, backbone::Backbone>>,
@@ -29,13 +31,16 @@ impl Networks {
     /// Read which backbones a database knows; no network is loaded yet.
     pub async fn load(store: &Store, policy: &Policy) -> Self {
         let registered = registered_backbones(store).await.map_err(|error| error.to_string());
-        Self { registered, policy: policy.clone(), ..Self::built_in() }
+        let external = external_backbones(store).await.unwrap_or_default();
+        let external = external.into_iter().map(|external| external.name).collect();
+        Self { registered, external, policy: policy.clone(), ..Self::built_in() }
     }
 
     /// The built-in ones alone.
     pub(crate) fn built_in() -> Self {
         Self {
             registered: Ok(Vec::new()),
+            external: Vec::new(),
             found: Mutex::default(),
             policy: Policy::default(),
             #[cfg(feature = "torch")]
@@ -53,6 +58,9 @@ impl Networks {
         let mut found = lock(&self.found);
         if let Some(known) = found.get(name) {
             return Ok(Arc::clone(known));
+        }
+        if self.external.iter().any(|external| external == name) {
+            return Err(Error::ExternalBackbone { name: name.into() });
         }
         let bad = |reason: &String| Error::BadRow { table: schema::BACKBONES.into(), reason: reason.clone() };
         let registered = self.registered.as_ref().map_err(bad)?.clone();

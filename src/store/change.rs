@@ -9,7 +9,7 @@ use datafusion::logical_expr::{ColumnarValue, Expr, Volatility, create_udf};
 use datafusion::prelude::col;
 use futures::{StreamExt, TryStreamExt};
 use lance::dataset::{MergeInsertBuilder, MergeInsertWriteMode, WhenMatched, WhenNotMatched};
-use lancedb::table::{FieldMetadataUpdate, NewColumnTransform};
+use lancedb::table::{ColumnAlteration, FieldMetadataUpdate, NewColumnTransform};
 
 use super::native::{dataset, lance};
 use super::{Store, WriteLock};
@@ -88,6 +88,21 @@ impl Store {
     pub async fn add_column(&self, _lock: &WriteLock, table: &str, field: FieldRef) -> Result<()> {
         let nulls = NewColumnTransform::AllNulls(Arc::new(Schema::new(vec![field])));
         self.writable(table).await?.add_columns().transform(nulls).execute().await?;
+        Ok(())
+    }
+
+    /// Let columns of a table be NULL, in one commit; nothing happens where they may be.
+    pub async fn let_be_null(&self, _lock: &WriteLock, table: &str, columns: &[&str]) -> Result<()> {
+        let schema = self.schema(table).await?;
+        let never = |column: &&&str| schema.field_with_name(column).is_ok_and(|field| !field.is_nullable());
+        let alterations: Vec<ColumnAlteration> = columns
+            .iter()
+            .filter(never)
+            .map(|column| ColumnAlteration::new((*column).into()).set_nullable(true))
+            .collect();
+        if !alterations.is_empty() {
+            self.writable(table).await?.alter_columns(&alterations).await?;
+        }
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampNanosecondArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, TimestampNanosecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::DataType;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
@@ -14,9 +14,18 @@ use crate::error::Result;
 use crate::schema;
 
 impl Store {
-    /// Remember images that are about to be deleted: their datasets, uris and content hashes.
+    /// Remember images that are about to be deleted: their datasets, uris and content hashes. What has none came as numbers, and
+    /// is remembered whatever they are by then.
     pub async fn remember_deleted(&self, lock: &WriteLock, images: [ArrayRef; 3]) -> Result<()> {
         let rows = images[0].len();
+        let [datasets, uris, hashes] = images;
+        let hashes: ArrayRef = match hashes.null_count() {
+            0 => hashes,
+            _ => {
+                Arc::new(StringArray::from_iter_values(hashes.as_string::<i32>().iter().map(Option::unwrap_or_default)))
+            }
+        };
+        let images = [datasets, uris, hashes];
         if rows == 0 {
             return Ok(());
         }

@@ -16,7 +16,7 @@ use crate::schema;
 pub struct Change {
     /// When it was done, UTC.
     pub changed_at: String,
-    /// `ingest`, `embed`, `score`, `insert`, `update`, `delete`, `alter`, `optimize`, `undo` or `restore`.
+    /// `ingest`, `embed`, `score`, `insert`, `update`, `delete`, `alter`, `optimize`, `migrate`, `undo` or `restore`.
     pub verb: String,
     /// What was written.
     pub detail: Option<String>,
@@ -42,7 +42,7 @@ impl Change {
 
     /// Whether the rows are the same before and after.
     pub fn is_of_storage(&self) -> bool {
-        self.verb == "optimize"
+        ["optimize", "migrate"].contains(&self.verb.as_str())
     }
 }
 
@@ -195,6 +195,8 @@ impl Store {
         let table = self.writable(schema::IMAGES).await?;
         table.checkout(version).await?;
         table.restore().await?;
+        // where it was made before they could be
+        self.let_be_null(lock, schema::IMAGES, &schema::OF_PICTURES).await?;
         let made = self.version(schema::IMAGES).await?;
         self.forget_deleted(lock, back).await?;
         change.version_after = Some(made);

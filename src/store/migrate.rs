@@ -1,10 +1,11 @@
 //! Migrations: `migrations/NNNN_name.sql`, run once, in order, recorded in `schema_migrations` with a checksum.
 //!
-//! A migration is CREATE TABLE and ALTER TABLE … ADD COLUMN statements. They become [`Step`]s: each is one commit and
+//! A migration is CREATE TABLE and ALTER TABLE … ADD COLUMN or ALTER COLUMN … DROP NOT NULL statements. They become [`Step`]s: each is one commit and
 //! does nothing where it is done already. The record is the last step and one commit for all migrations of a run, so
 //! a run that was interrupted anywhere is simply run again.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::parser::{DFParser, Statement};
@@ -12,10 +13,11 @@ use datafusion::sql::sqlparser::ast;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use arrow::datatypes::{Field, FieldRef, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use super::ddl::{planned_column, planned_table};
 use super::files::{each_file, is_unfinished};
+use super::history::Change;
 use super::{Store, WriteLock, rows};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -29,7 +31,7 @@ struct Migration {
 }
 
 /// Every migration, ascending.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { version: 1, name: "first_tables", sql: include_str!("../../migrations/0001_first_tables.sql") },
     Migration {
         version: 2,
@@ -38,6 +40,7 @@ const MIGRATIONS: [Migration; 4] = [
     },
     Migration { version: 3, name: "rejects", sql: include_str!("../../migrations/0003_rejects.sql") },
     Migration { version: 4, name: "history", sql: include_str!("../../migrations/0004_history.sql") },
+    Migration { version: 5, name: "own_embeddings", sql: include_str!("../../migrations/0005_own_embeddings.sql") },
 ];
 
 /// The schema that this version of the program reads and writes.
@@ -70,6 +73,7 @@ struct Applied {
 enum Step {
     Create { table: String, schema: SchemaRef },
     AddColumn { table: String, field: FieldRef },
+    MayBeNull { table: String, columns: Vec<String> },
     Record { after: u32 },
 }
 
@@ -169,13 +173,35 @@ async fn steps(after: u32) -> Result<Vec<Step>> {
             reason: Error::from(error).to_string(),
         };
         for statement in DFParser::parse_sql(migration.sql).map_err(failed)? {
-            steps.push(step(statement).await.map_err(failed)?);
+            match step(statement).await.map_err(failed)? {
+                // a table that is created is so from the beginning
+                Step::MayBeNull { table, columns } if is_created(&mut steps, &table, &columns) => {}
+                step => steps.push(step),
+            }
         }
     }
     if !steps.is_empty() {
         steps.push(Step::Record { after });
     }
     Ok(steps)
+}
+
+/// Whether a table is created by these steps: with columns that may be NULL, then.
+fn is_created(steps: &mut [Step], table: &str, columns: &[String]) -> bool {
+    for step in steps {
+        if let Step::Create { table: created, schema } = step
+            && created == table
+        {
+            let freed = |field: &FieldRef| match columns.contains(field.name()) {
+                true => Arc::new(field.as_ref().clone().with_nullable(true)),
+                false => Arc::clone(field),
+            };
+            let fields = schema.fields().iter().map(freed).collect::<Vec<_>>();
+            *schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+            return true;
+        }
+    }
+    false
 }
 
 async fn step(statement: Statement) -> Result<Step, DataFusionError> {
@@ -185,8 +211,24 @@ async fn step(statement: Statement) -> Result<Step, DataFusionError> {
     {
         return Ok(Step::AddColumn { table: alter.name.to_string(), field: planned_column(column_def).await? });
     }
+    if let Statement::Statement(parsed) = &statement
+        && let ast::Statement::AlterTable(alter) = parsed.as_ref()
+        && let Some(columns) = alter.operations.iter().map(freed_column).collect::<Option<Vec<_>>>()
+    {
+        return Ok(Step::MayBeNull { table: alter.name.to_string(), columns });
+    }
     let (table, schema) = planned_table(statement).await?;
     Ok(Step::Create { table, schema })
+}
+
+/// The column of `ALTER COLUMN … DROP NOT NULL`.
+fn freed_column(operation: &ast::AlterTableOperation) -> Option<String> {
+    match operation {
+        ast::AlterTableOperation::AlterColumn { column_name, op: ast::AlterColumnOperation::DropNotNull } => {
+            Some(column_name.value.clone())
+        }
+        _ => None,
+    }
 }
 
 async fn take(store: &Store, lock: &WriteLock, step: &Step) -> Result<()> {
@@ -204,6 +246,13 @@ async fn take(store: &Store, lock: &WriteLock, step: &Step) -> Result<()> {
             Ok(_) => Ok(()),
             Err(_) => store.add_column(lock, table, FieldRef::clone(field)).await,
         },
+        Step::MayBeNull { table, columns } => {
+            let (before, names) = (store.version(table).await?, columns.join(", "));
+            let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
+            store.let_be_null(lock, table, &columns).await?;
+            let detail = Some(format!("{names} may be NULL"));
+            store.record(lock, before, Change { detail, ..Change::of("migrate") }).await
+        }
         Step::Record { after } => record(store, lock, *after).await,
     }
 }
@@ -312,7 +361,10 @@ mod tests {
     #[test]
     fn applied_files_are_never_edited() {
         let known = MIGRATIONS.each_ref().map(|migration| migration.checksum()[..16].to_string());
-        assert_eq!(known, ["959615b5b228390a", "fa145f4186e9e249", "e3bac608ab428939", "1d3a089f36b9d48a"]);
+        assert_eq!(
+            known,
+            ["959615b5b228390a", "fa145f4186e9e249", "e3bac608ab428939", "1d3a089f36b9d48a", "c6bd2c44bc733f4b"]
+        );
         let windows = Migration { sql: "a\r\nb", ..MIGRATIONS[0] };
         assert_eq!(windows.checksum(), Migration { sql: "a\nb", ..MIGRATIONS[0] }.checksum());
     }

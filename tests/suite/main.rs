@@ -40,6 +40,7 @@ mod memory;
 mod migrations;
 #[cfg(feature = "torch")]
 mod networks;
+mod own;
 #[cfg(feature = "torch")]
 mod pixels;
 mod planner;

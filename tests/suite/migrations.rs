@@ -42,21 +42,21 @@ async fn lived_in(db: &Path) {
 }
 
 #[tokio::test]
-#[ignore = "writes tests/fixtures/v4.tar.gz, once per schema"]
+#[ignore = "writes tests/fixtures/v5.tar.gz, once per schema"]
 async fn pack_the_newest_schema() {
     let folder = tempfile::tempdir().unwrap();
-    let db = folder.path().join("v4.db");
+    let db = folder.path().join("v5.db");
     lived_in(&db).await;
-    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v4.tar.gz");
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v5.tar.gz");
     let packed = flate2::write::GzEncoder::new(std::fs::File::create(packed).unwrap(), flate2::Compression::best());
     let mut archive = tar::Builder::new(packed);
-    archive.append_dir_all("v4.db", &db).unwrap();
+    archive.append_dir_all("v5.db", &db).unwrap();
     archive.into_inner().unwrap().finish().unwrap();
 }
 
 #[tokio::test]
 async fn a_database_of_an_earlier_schema_is_as_good_as_a_new_one() {
-    for name in ["v2", "v3"] {
+    for name in ["v2", "v3", "v4"] {
         is_as_good_as_a_new_one(name).await;
     }
 }
@@ -105,19 +105,17 @@ async fn an_older_database_is_migrated_and_scores_as_before() {
     let db = version_1(folder.path());
     for command in [&["sql", "SELECT 1"][..], &["bank", "list"], &["bank", "drop", "circle"], &["backbone", "list"]] {
         let error = refused(&db, command).await;
-        let hint = format!("has schema 1, this outskirt needs 4: run 'outskirt --db {} migrate'", db.display());
+        let hint = format!("has schema 1, this outskirt needs 5: run 'outskirt --db {} migrate'", db.display());
         assert!(error.contains(&hint), "{error}");
     }
     assert!(Store::create(&db).await.is_err(), "ingest does not migrate by the way");
 
     let (dry, _) = outskirt(&db, &["migrate", "--dry-run"]).await.unwrap();
-    assert_eq!(
-        dry,
-        "would apply 0002_views_and_refresh.sql\nwould apply 0003_rejects.sql\nwould apply 0004_history.sql\n"
-    );
+    let files = ["0002_views_and_refresh.sql", "0003_rejects.sql", "0004_history.sql", "0005_own_embeddings.sql"];
+    assert_eq!(dry, files.map(|file| format!("would apply {file}\n")).concat());
     refused(&db, &["sql", "SELECT 1"]).await;
     let (applied, _) = outskirt(&db, &["migrate"]).await.unwrap();
-    assert_eq!(applied, "applied 0002_views_and_refresh.sql\napplied 0003_rejects.sql\napplied 0004_history.sql\n");
+    assert_eq!(applied, files.map(|file| format!("applied {file}\n")).concat());
     let (again, _) = outskirt(&db, &["migrate"]).await.unwrap();
     assert!(again.ends_with("is up to date\n"), "{again}");
 

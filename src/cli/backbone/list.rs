@@ -12,7 +12,11 @@ use crate::error::Result;
 pub struct Args {}
 
 pub(super) async fn run(_: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let rows: Vec<Vec<String>> = backbone::list_in(db).await?.into_iter().map(row).collect();
+    let mut rows: Vec<Vec<String>> = backbone::list_in(db).await?.into_iter().map(row).collect();
+    rows.extend(backbone::external_in(db).await?.into_iter().map(|known| {
+        let version = format!("version {}: embeddings come from files", known.version);
+        vec![known.name, "external".into(), known.dimension.to_string(), version, String::new()]
+    }));
     console.line(table::render(&["name", "architecture", "d", "weights", "description"], &rows, &[2]))?;
     console.notice("architectures for a manifest of your own:")?;
     for known in ARCHITECTURES {

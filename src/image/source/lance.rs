@@ -9,13 +9,13 @@ use ::lance::Dataset;
 use ::lance::dataset::scanner::{DatasetRecordBatchStream, Scanner};
 use ::lance::datatypes::BlobHandling;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use futures::StreamExt;
 
 use super::format::{Entry, MAX_FILE_BYTES, Reader, Source};
 use super::place;
-use super::table::{self, Images, ROWS};
+use super::table::{self, Images, ROWS, reason};
 use super::wait::wait;
 use crate::error::{Error, Result};
 use crate::foreign::without_location;
@@ -111,18 +111,33 @@ fn broken(error: ::lance::Error) -> ArrowError {
     ArrowError::ExternalError(without_location(&error.to_string()).into())
 }
 
-fn reason(error: &ArrowError) -> String {
-    match error {
-        ArrowError::ExternalError(error) => error.to_string(),
-        error => error.to_string(),
-    }
+/// The rows of a table, `batch` at a time, of the columns that are wanted.
+pub(super) fn rows(
+    path: &Path,
+    batch: usize,
+    wanted: &dyn Fn(&Field) -> bool,
+) -> Result<(SchemaRef, u64, impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static)> {
+    let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: reason(&error) };
+    let table = open(path)?;
+    let schema = schema_of(&table);
+    let chosen: Vec<FieldRef> = schema.fields().iter().filter(|field| wanted(field)).cloned().collect();
+    let counted = table.clone();
+    let rows = wait(async move { counted.count_rows(None).await.map_err(broken) });
+    let rows = rows.map_err(ArrowError::from).flatten().map_err(bad)?;
+    let names: Vec<&String> = chosen.iter().map(|field| field.name()).collect();
+    let batches = scan_by(&table, &names, batch).map_err(bad)?;
+    Ok((Arc::new(Schema::new(chosen)), rows as u64, batches))
 }
 
 /// Some columns, row by row.
 fn scan(table: &Dataset, columns: &[impl AsRef<str>]) -> Result<Batches, ArrowError> {
+    scan_by(table, columns, ROWS)
+}
+
+fn scan_by(table: &Dataset, columns: &[impl AsRef<str>], batch: usize) -> Result<Batches, ArrowError> {
     let mut scanner: Scanner = table.scan();
     scanner.project(columns).map_err(broken)?;
-    scanner.blob_handling(BlobHandling::AllBinary).batch_size(ROWS).batch_readahead(BATCHES_AHEAD);
+    scanner.blob_handling(BlobHandling::AllBinary).batch_size(batch).batch_readahead(BATCHES_AHEAD);
     scanner.batch_size_bytes(MAX_FILE_BYTES);
     let stream = wait(async move { scanner.try_into_stream().await.map_err(broken) })??;
     Ok(Batches { stream: Some(stream) })

@@ -9,6 +9,7 @@
 
 mod address;
 mod archive;
+mod batches;
 mod beside;
 mod cifar;
 mod files;
@@ -38,14 +39,14 @@ mod wait;
 mod zip_members;
 mod zipped;
 
-#[cfg(feature = "torch")]
 pub(crate) use address::is_address;
 pub use address::{KeptQuery, shown};
+pub use batches::{ARRAY, TableRows, table_columns, table_rows};
 pub use format::{ImageFile, MAX_FILE_BYTES, TableColumns, held_row};
 pub use images::ImageFiles;
 pub use kept::Opened;
 pub use plan::open;
 pub use real::Folders;
 pub use select::Selection;
-pub use table::{column as table_column, read as read_table};
-pub use uris::absolute;
+pub use table::{column as table_column, is_plain, read as read_table};
+pub use uris::{absolute, row_uri};

@@ -37,9 +37,10 @@ impl Folders {
         self.real.iter().map(|(folder, real)| (folder.as_path(), real.as_path()))
     }
 
-    /// The same of the uri of an image, which may lie inside a file; addresses are as they are.
+    /// The same of the uri of an image, which may lie inside a file. Addresses, and names of the user's own that are no
+    /// absolute paths, are as they are.
     pub fn uri(&mut self, uri: &str) -> String {
-        if address::is_address(uri) {
+        if address::is_address(uri) || !uri.starts_with('/') {
             return uri.into();
         }
         let (file, inside) = uri.find("!/").map_or((uri, ""), |at| uri.split_at(at));
@@ -69,5 +70,6 @@ mod tests {
         assert_eq!(folders.uri(&inside), format!("{root}/real/cat/a.tar!/x/../1.png"));
         assert_eq!(folders.uri("https://host/link/../1.png"), "https://host/link/../1.png");
         assert_eq!(folders.uri("/gone/folder/1.png"), "/gone/folder/1.png");
+        assert_eq!(folders.uri("img_001"), "img_001", "a name is the same from every folder");
     }
 }

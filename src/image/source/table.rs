@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, UInt64Type};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 use datafusion::parquet::arrow::ProjectionMask;
@@ -152,23 +152,50 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     Ok(Some(Source::inside(path, entries, read).with_part(part(path)).with_table(has_further.then_some(tell))))
 }
 
+/// Rows of a Parquet file, `batch` at a time, of the columns that are chosen when it was opened.
+pub(super) fn rows(
+    path: &Path,
+    batch: usize,
+    chosen: impl FnOnce(&Schema) -> Vec<usize>,
+) -> Result<(SchemaRef, u64, impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static)> {
+    let builder = open(path)?;
+    let count = builder.metadata().file_metadata().num_rows().max(0) as u64;
+    let columns = chosen(builder.schema());
+    let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: error.to_string() };
+    let schema = Arc::new(builder.schema().project(&columns).map_err(bad)?);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), columns);
+    let batches = rows_of(builder.with_projection(mask).with_batch_size(batch)).map_err(bad)?;
+    Ok((schema, count, batches))
+}
+
+/// What an error says.
+pub(super) fn reason(error: &ArrowError) -> String {
+    match error {
+        ArrowError::ExternalError(error) => error.to_string(),
+        ArrowError::ParseError(reason) => reason.clone(),
+        error => error.to_string(),
+    }
+}
+
 /// The part of a data set that a table is by its name: Hugging Face calls them train-00000-of-00002.parquet, others
 /// mnist-train.parquet.
 pub(super) fn part(path: &Path) -> Option<&'static str> {
     parts::of_file(&place::name(path))
 }
 
+/// Whether a column of this type can be one of the user's own.
+pub fn is_plain(kind: &DataType) -> bool {
+    use DataType as D;
+    match kind {
+        D::Null | D::Boolean | D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Decimal128(..) => true,
+        D::Date32 | D::Date64 | D::Time32(_) | D::Time64(_) | D::Timestamp(..) => true,
+        D::Dictionary(_, values) => is_plain(values),
+        kind => kind.is_integer() || kind.is_floating(),
+    }
+}
+
 /// The columns of plain types of a table that holds images, but for the one that names a row's class.
 pub(super) fn further_columns(schema: &Schema) -> Vec<usize> {
-    fn is_plain(kind: &DataType) -> bool {
-        use DataType as D;
-        match kind {
-            D::Null | D::Boolean | D::Utf8 | D::LargeUtf8 | D::Utf8View | D::Decimal128(..) => true,
-            D::Date32 | D::Date64 | D::Time32(_) | D::Time64(_) | D::Timestamp(..) => true,
-            D::Dictionary(_, values) => is_plain(values),
-            kind => kind.is_integer() || kind.is_floating(),
-        }
-    }
     let label = label_column(schema);
     let is_further = |&column: &usize| Some(column) != label && is_plain(schema.field(column).data_type());
     (0..schema.fields().len()).filter(is_further).collect()
@@ -237,7 +264,7 @@ fn caught<T>(read: impl FnOnce() -> Result<T, ArrowError>) -> Result<T, ArrowErr
 /// The rows of a Parquet file.
 fn rows_of(
     builder: ParquetRecordBatchReaderBuilder<Seekable>,
-) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send, ArrowError> {
+) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static, ArrowError> {
     let mut reader = Some(caught(|| Ok(builder.build()?))?);
     Ok(std::iter::from_fn(move || {
         let next = caught(|| reader.as_mut().and_then(Iterator::next).transpose()).transpose();

@@ -30,15 +30,27 @@ pub fn absolute(list: &Path, name: &str, folders: &mut Folders) -> String {
         return name.into();
     }
     let folder = list.parent().unwrap_or(list);
-    let is_there = |name: &String| folder.join(name).exists();
-    if !name.is_ascii() && !folder.join(name).exists() {
+    let beside = |name: &str| std::path::absolute(folder.join(name)).unwrap_or_else(|_| folder.join(name));
+    let is_there = |name: &&String| beside(name).exists();
+    if !name.is_ascii() && !beside(name).exists() {
         // a file is the same however the accents of its name are encoded
         let forms = [name.nfc().collect::<String>(), name.nfd().collect()];
-        if let Some(form) = forms.iter().find(|form| is_there(form)) {
-            return folders.uri(&folder.join(form).to_string_lossy());
+        if let Some(form) = forms.iter().find(is_there) {
+            return folders.uri(&beside(form).to_string_lossy());
         }
     }
-    folders.uri(&folder.join(name).to_string_lossy())
+    folders.uri(&beside(name).to_string_lossy())
+}
+
+/// The uri that a table gives a row of numbers: of a file that is there, where that really is; any other text is a name of the
+/// user's, and stays.
+pub fn row_uri(table: &Path, name: &str, folders: &mut Folders) -> String {
+    if address::is_address(name) || name.starts_with('/') {
+        return folders.uri(name);
+    }
+    let found = absolute(table, name, folders);
+    let is_there = |path: &str| Path::new(path).exists() || container(path).is_some_and(|path| path.is_file());
+    if !address::is_address(&found) && is_there(&found) { found } else { name.into() }
 }
 
 /// Sources of these uris: files in the order given, then what lies inside other files, together for each of those.

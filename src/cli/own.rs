@@ -1,0 +1,136 @@
+//! `outskirt ingest --embedding-column`: rows that came as numbers.
+
+use std::path::{Path, PathBuf};
+
+use super::console::Console;
+use super::counts::{describe_counts, report_rejects};
+use super::follow::{follow, tidy};
+use crate::backbone::external_in;
+use crate::error::{Error, Result};
+use crate::ingest::{OwnOptions, ingest_embeddings};
+use crate::schema;
+use crate::store::Store;
+
+/// The arguments about embeddings that another program made.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Own embeddings")]
+pub struct Numbers {
+    /// The paths are no pictures but embeddings, in this column: of .parquet, .arrow, .feather, .lance, .csv and .jsonl
+    /// tables, or the array of this name of .npz and .safetensors files, or a .npy file's. Columns dataset, split, uri and
+    /// label say that of each row, others become columns of images. --backbone is a name of your own for the model
+    #[arg(long, value_name = "COLUMN")]
+    pub embedding_column: Option<String>,
+    /// The version of the model: a text such as 'ViT-B-32/openai', by which embeddings of another one are told apart
+    #[arg(long, value_name = "TEXT", requires = "embedding_column")]
+    pub model_version: Option<String>,
+    /// Class logits as well, in this column, for msp_score and energy_score
+    #[arg(long, value_name = "COLUMN", requires = "embedding_column")]
+    pub logits_column: Option<String>,
+}
+
+/// What is said of an ingest beside those.
+#[derive(Debug)]
+pub struct Given {
+    /// Files.
+    pub paths: Vec<PathBuf>,
+    /// Of all rows, where it is said.
+    pub dataset: Option<String>,
+    /// Of all rows, where it is said.
+    pub split: Option<String>,
+    /// The external backbone.
+    pub backbone: String,
+    /// A table whose rows belong to those of the files.
+    pub metadata: Option<PathBuf>,
+    /// Stop at the first row that is refused.
+    pub strict: bool,
+    /// Take rows again that were deleted.
+    pub again: bool,
+    /// Leave banks as they are.
+    pub no_refresh: bool,
+}
+
+pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let Given { paths, dataset, split, backbone, metadata, strict, again, no_refresh } = given;
+    let known = external_in(db).await?.into_iter().find(|known| known.name == backbone);
+    // the text need be given once
+    let version = match (numbers.model_version, known) {
+        (Some(version), _) => version,
+        (None, Some(known)) => known.version,
+        (None, None) => return Err(Error::NoModelVersion { name: backbone }),
+    };
+    let options = OwnOptions {
+        column: numbers.embedding_column.unwrap_or_default(),
+        logits: numbers.logits_column,
+        backbone,
+        version,
+        dataset,
+        split,
+        metadata,
+        strict,
+        again,
+    };
+    let store = Store::create(db).await?;
+    let before = store.version(schema::IMAGES).await?;
+    let bar = console.progress("ingesting embeddings", 0);
+    let mut said = Vec::new();
+    let progress = |done, total: Option<u64>| {
+        bar.set_length(total.unwrap_or(done));
+        bar.set_position(done);
+    };
+    let tell = |line: String| {
+        said.push(line);
+        Ok(())
+    };
+    let summary = ingest_embeddings(&store, &paths, &options, tell, progress).await;
+    bar.finish_and_clear();
+    said.into_iter().try_for_each(|line| console.notice(line))?;
+    let summary = summary?;
+    let dataset = options.dataset.as_deref().unwrap_or("all datasets");
+    console.line(describe_counts(dataset, options.split.as_deref().unwrap_or(""), &summary, "rows"))?;
+    report_rejects(&summary, console)?;
+    if !no_refresh {
+        follow(&store, console).await?;
+    }
+    tidy(&store, before, console).await
+}
+
+/// Arguments of `ingest` where pictures cannot be embedded.
+#[cfg(not(feature = "torch"))]
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Tables or arrays of embeddings (pictures need an outskirt with libtorch)
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Value of the column dataset
+    #[arg(long)]
+    dataset: Option<String>,
+    /// Value of the column split
+    #[arg(long)]
+    split: Option<String>,
+    /// A name for the model
+    #[arg(long)]
+    backbone: String,
+    /// A table whose rows belong to those of the files, in their order
+    #[arg(long, value_name = "FILE")]
+    metadata: Option<PathBuf>,
+    /// Stop at the first row that is refused
+    #[arg(long)]
+    strict: bool,
+    /// Take rows again that were deleted: without it they stay out
+    #[arg(long)]
+    again: bool,
+    /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
+    #[arg(long)]
+    no_refresh: bool,
+    #[command(flatten)]
+    numbers: Numbers,
+}
+
+#[cfg(not(feature = "torch"))]
+pub(super) async fn run_args(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    if args.numbers.embedding_column.is_none() {
+        return Err(Error::NoTorch { what: "outskirt ingest of pictures".into() });
+    }
+    let Args { paths, dataset, split, backbone, metadata, strict, again, no_refresh, numbers } = args;
+    run(Given { paths, dataset, split, backbone, metadata, strict, again, no_refresh }, numbers, db, console).await
+}
