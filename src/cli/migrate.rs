@@ -18,7 +18,7 @@ pub struct Args {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let (verb, files) = match args.dry_run {
         true => ("would apply", Store::pending_migrations(db).await?),
-        false => ("applied", Store::migrate(db).await?),
+        false => ("applied", Store::migrate_in_turn(db, console.patience()).await?),
     };
     for file in &files {
         console.line(format_args!("{verb} {file}"))?;

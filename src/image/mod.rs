@@ -33,3 +33,4 @@ pub use source::{
     Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, absolute, held_row,
     open, read_table, shown,
 };
+pub(crate) use source::{bare, file, here, is_lance_table, lance_table, scheme};

@@ -24,6 +24,7 @@ use super::place::{self, Seekable};
 use super::real::Folders;
 use super::uris;
 use crate::error::{Error, Result};
+use crate::regular::Text;
 use crate::schema;
 
 /// Of a text: a line of more bytes is no row of a table.
@@ -86,7 +87,7 @@ pub fn read(path: &Path) -> Result<RecordBatch> {
             let builder = caught(|| Ok(ParquetRecordBatchReaderBuilder::try_new(file)?))?;
             return rows_of(builder)?.collect();
         }
-        let mut file = BufReader::new(Lines::of(file));
+        let mut file = BufReader::new(Lines::of(Text::of(file)?));
         if name.ends_with(".csv") {
             let format = arrow::csv::reader::Format::default().with_header(true);
             let (schema, _) = format.infer_schema(&mut file, None)?;

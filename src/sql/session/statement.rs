@@ -1,12 +1,14 @@
 //! SQL as it is parsed: statements and expressions from text, and what they name.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, DFParser, Statement};
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::{self, Value, VisitMut, VisitorMut};
 
 use crate::error::{Error, Result};
+use crate::image;
 
 /// What an error offers in place of a change that there is not.
 pub(super) const SUPPORTED_CHANGES: &str = "INSERT INTO adds images, UPDATE changes them, DELETE FROM removes them";
@@ -66,10 +68,48 @@ pub(super) fn settled(mut statement: Statement) -> Result<Statement> {
 fn visit(statement: &mut Statement) -> ControlFlow<Error> {
     match statement {
         Statement::Statement(parsed) => parsed.visit(&mut Settle),
-        Statement::CopyTo(CopyToStatement { source: CopyToSource::Query(query), .. }) => query.visit(&mut Settle),
+        Statement::CopyTo(copy) => {
+            if let Err(refused) = settle(copy) {
+                return ControlFlow::Break(refused);
+            }
+            match &mut copy.source {
+                CopyToSource::Query(query) => query.visit(&mut Settle),
+                CopyToSource::Relation(_) => ControlFlow::Continue(()),
+            }
+        }
         Statement::Explain(explained) => visit(&mut explained.statement),
         _ => ControlFlow::Continue(()),
     }
+}
+
+/// Formats that COPY writes, by what names end in; DataFusion knows the others.
+const WRITTEN: [(&str, &str); 5] =
+    [("jsonl", "JSON"), ("ndjson", "JSON"), ("feather", "ARROW"), ("ipc", "ARROW"), ("tsv", "CSV")];
+const KNOWN: [&str; 4] = ["csv", "json", "parquet", "arrow"];
+
+/// A COPY whose format its target's name says, as far as DataFusion does not know that itself.
+///
+/// Errors: [`Error::UnknownCopyFormat`].
+fn settle(copy: &mut CopyToStatement) -> Result<()> {
+    if copy.stored_as.is_some() {
+        return Ok(());
+    }
+    if image::scheme(&copy.target).is_some() && image::file(&copy.target).is_none() {
+        return Err(Error::FileAddress { address: image::bare(&copy.target) });
+    }
+    let ending = Path::new(&copy.target).extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if KNOWN.contains(&ending.as_str()) {
+        return Ok(());
+    }
+    let Some((_, format)) = WRITTEN.iter().find(|(known, _)| *known == ending) else {
+        return Err(Error::UnknownCopyFormat { target: copy.target.clone() });
+    };
+    copy.stored_as = Some((*format).into());
+    let names_delimiter = copy.options.iter().any(|(name, _)| name.to_ascii_lowercase().ends_with("delimiter"));
+    if ending == "tsv" && !names_delimiter {
+        copy.options.push(("format.delimiter".into(), Value::SingleQuotedString("\t".into())));
+    }
+    Ok(())
 }
 
 struct Settle;

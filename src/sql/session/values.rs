@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::kernels::cmp::neq;
-use arrow::compute::{CastOptions, cast_with_options, concat};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use datafusion::common::{Column, DataFusionError};
@@ -34,7 +34,11 @@ impl Session {
 
     /// A query whose columns are values of these fields.
     async fn as_fields(&self, query: ast::Statement, fields: &[Field]) -> Result<LogicalPlan> {
-        let query = self.plan(Statement::Statement(Box::new(query))).await?;
+        let query = match self.plan(Statement::Statement(Box::new(query.clone()))).await {
+            // values go by their places, and what they are called means nothing
+            Err(Error::SameColumnName { .. }) => self.plan(Statement::Statement(Box::new(numbered(query)))).await?,
+            planned => planned?,
+        };
         let (columns, values) = (fields.len(), query.schema().fields().len());
         if columns != values {
             return Err(Error::ValueCount { columns, values });
@@ -42,7 +46,7 @@ impl Session {
         let mut taken = Vec::new();
         for (at, field) in fields.iter().enumerate() {
             let value = Expr::Column(Column::from(query.schema().qualified_field(at)));
-            let value = match drops_fractions(query.schema().field(at).data_type(), field.data_type()) {
+            let value = match is_looked_at(query.schema().field(at).data_type(), field.data_type()) {
                 true => value,
                 false => value.cast_to(field.data_type(), query.schema())?,
             };
@@ -158,15 +162,56 @@ fn drops_fractions(from: &DataType, to: &DataType) -> bool {
     to.is_integer() && (from.is_floating() || from.is_decimal())
 }
 
+/// Whether a cast is made here, value by value, so that one that fails can be named.
+fn is_looked_at(from: &DataType, to: &DataType) -> bool {
+    let is_plain = |kind: &DataType| kind.is_primitive() || kind.is_string() || *kind == DataType::Boolean;
+    from != to && is_plain(from) && is_plain(to) && can_cast_types(from, to)
+}
+
+/// The values of a SELECT with names of their own: `SELECT 'a', 'a'` would have one twice.
+fn numbered(mut query: ast::Statement) -> ast::Statement {
+    fn number(body: &mut ast::SetExpr) {
+        match body {
+            ast::SetExpr::Select(select) => {
+                for (at, item) in select.projection.iter_mut().enumerate() {
+                    if let ast::SelectItem::UnnamedExpr(value) = item {
+                        let alias = ast::Ident::with_quote('"', format!("value {}", at + 1));
+                        *item = ast::SelectItem::ExprWithAlias { expr: value.clone(), alias };
+                    }
+                }
+            }
+            ast::SetExpr::SetOperation { left, right, .. } => {
+                number(left);
+                number(right);
+            }
+            ast::SetExpr::Query(query) => number(&mut query.body),
+            _ => {}
+        }
+    }
+    if let ast::Statement::Query(query) = &mut query {
+        number(&mut query.body);
+    }
+    query
+}
+
 /// A column as its field has it.
 ///
-/// Errors: [`Error::Fraction`] for 7000.5 as a whole number.
+/// Errors: [`Error::Fraction`] for 7000.5 as a whole number, [`Error::DoesNotFit`] for -1 as one without a sign.
 fn whole(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
-    if !drops_fractions(column.data_type(), field.data_type()) {
+    if !is_looked_at(column.data_type(), field.data_type()) {
         return Ok(column);
     }
+    let lenient = CastOptions { safe: true, ..Default::default() };
+    let taken = cast_with_options(&column, field.data_type(), &lenient)?;
+    if let Some(row) = (0..column.len()).find(|&row| column.is_valid(row) && taken.is_null(row)) {
+        let value = array_value_to_string(&column, row)?;
+        let data_type = sql_name(field.data_type());
+        return Err(Error::DoesNotFit { column: field.name().clone(), value, data_type });
+    }
+    if !drops_fractions(column.data_type(), field.data_type()) {
+        return Ok(taken);
+    }
     let strict = CastOptions { safe: false, ..Default::default() };
-    let taken = cast_with_options(&column, field.data_type(), &strict)?;
     let back = cast_with_options(&taken, column.data_type(), &strict)?;
     match neq(&column, &back)?.iter().position(|differs| differs == Some(true)) {
         Some(row) => {
@@ -174,6 +219,22 @@ fn whole(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
             Err(Error::Fraction { column: field.name().clone(), value })
         }
         None => Ok(taken),
+    }
+}
+
+/// A type for people.
+fn sql_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::UInt64 => format!("whole numbers from 0 to {}", u64::MAX),
+        DataType::UInt32 => format!("whole numbers from 0 to {}", u32::MAX),
+        DataType::Int32 => format!("whole numbers from {} to {}", i32::MIN, i32::MAX),
+        DataType::Int64 => format!("whole numbers from {} to {}", i64::MIN, i64::MAX),
+        kind if kind.is_integer() => "whole numbers".into(),
+        kind if kind.is_floating() || kind.is_decimal() => "numbers".into(),
+        DataType::Timestamp(..) => "times, such as '2026-01-31 12:00:00'".into(),
+        DataType::Date32 | DataType::Date64 => "dates, such as '2026-01-31'".into(),
+        DataType::Boolean => "true and false".into(),
+        other => other.to_string(),
     }
 }
 
