@@ -51,6 +51,8 @@ async fn sql_reads_what_the_name_says() {
         ("x.tsv.gz", gz(tsv)),
         ("x.jsonl.gz", gz(lines)),
         ("array.json.gz", gz(array)),
+        ("x.csv.zst", zstd::encode_all(csv.as_bytes(), 1).unwrap()),
+        ("x.jsonl.zst", zstd::encode_all(lines.as_bytes(), 1).unwrap()),
         ("cameras [v2].csv", csv.into()),
         ("st*r.csv", csv.into()),
         ("what?.csv", csv.into()),

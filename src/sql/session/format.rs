@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// What a name may end in, for messages.
-pub(super) const READ: &str = ".csv, .tsv, .json, .jsonl and .ndjson files (with .gz behind it as well), .parquet, .arrow and \
+pub(super) const READ: &str = ".csv, .tsv, .json, .jsonl and .ndjson files (with .gz or .zst behind it as well), .parquet, .arrow and \
                                .feather files, folders of files of one of these kinds, and .lance tables";
 
 /// A file's format.
@@ -31,10 +31,10 @@ const ENDINGS: [(&str, Format); 9] = [
 ];
 
 impl Format {
-    /// What a name says, and whether the file is compressed (`.gz`).
+    /// What a name says, and whether the file is compressed (`.gz`, `.zst`).
     pub(super) fn of(path: &Path) -> Option<(Self, bool)> {
         let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-        let (name, is_compressed) = match name.strip_suffix(".gz") {
+        let (name, is_compressed) = match [".gz", ".zst"].iter().find_map(|end| name.strip_suffix(end)) {
             Some(name) => (name, true),
             None => (name.as_str(), false),
         };

@@ -172,7 +172,12 @@ impl Session {
                 }
             }
         }
-        let plan = self.plan(statement).await?;
+        let plan = match &statement {
+            Statement::Statement(parsed) if matches!(parsed.as_ref(), ast::Statement::Insert(_)) => {
+                self.plan_values(statement).await?
+            }
+            _ => self.plan(statement).await?,
+        };
         self.guard(&plan)?;
         // EXPLAIN alone writes nothing
         let (plan, copied) = match plan {

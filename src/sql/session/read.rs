@@ -53,7 +53,7 @@ async fn of_files(state: &SessionState, name: &str, files: &[PathBuf]) -> Result
         let reason = format!("it names files of several formats, such as {}", shown(found.values()));
         return Err(Error::UnknownTableFile { path: name.into(), reason, read: READ });
     };
-    let streams = files.iter().any(|file| is_gz(file) || format == Format::Json && !is_of_lines(file));
+    let streams = files.iter().any(|file| is_compressed(file) || format == Format::Json && !is_of_lines(file));
     if streams {
         return streamed::table(format, files);
     }
@@ -66,7 +66,7 @@ fn shown<'p>(files: impl Iterator<Item = &'p &'p PathBuf>) -> String {
     names.collect::<Vec<_>>().join(" and ")
 }
 
-fn is_gz(file: &Path) -> bool {
+fn is_compressed(file: &Path) -> bool {
     Format::of(file).is_some_and(|(_, is_compressed)| is_compressed)
 }
 
@@ -116,7 +116,7 @@ fn of_folder(name: &str, folder: &Path) -> Result<(Format, String, PathBuf)> {
     let mut endings = found.into_iter();
     match (endings.next(), endings.next()) {
         (None, _) => Err(refused("it is a folder without files of these".into())),
-        (Some((ending, first)), None) if ending != "gz" => match Format::of(&first) {
+        (Some((ending, first)), None) if !["gz", "zst"].contains(&ending.as_str()) => match Format::of(&first) {
             Some((Format::Json, _)) if !is_of_lines(&first) => {
                 Err(refused(format!("in a folder, JSON is one object a line, which {} is not", first.display())))
             }
@@ -124,7 +124,7 @@ fn of_folder(name: &str, folder: &Path) -> Result<(Format, String, PathBuf)> {
             None => Err(refused("it is a folder without files of these".into())),
         },
         (Some(_), None) => {
-            Err(refused("it is a folder of .gz files: name them by wildcards, as in 'folder/*.csv.gz'".into()))
+            Err(refused("it is a folder of compressed files: name them by wildcards, as in 'folder/*.csv.gz'".into()))
         }
         (Some((one, _)), Some((other, _))) => Err(refused(format!(
             "it is a folder of .{one} and .{other} files: name those that are meant by wildcards, as in 'folder/*.{one}'"

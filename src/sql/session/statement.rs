@@ -57,7 +57,7 @@ pub(super) fn parsed(text: &str) -> Result<ast::Statement> {
 }
 
 /// A statement without what DataFusion would read over or take otherwise than it is meant: TABLESAMPLE is refused, and
-/// -0.0, which Arrow orders before 0.0, is 0.0; and IS DISTINCT FROM ends before AND and OR.
+/// -0.0, which Arrow orders before 0.0, is 0.0; IS DISTINCT FROM ends before AND and OR; and FROM without SELECT has all columns.
 pub(super) fn settled(mut statement: Statement) -> Result<Statement> {
     match visit(&mut statement) {
         ControlFlow::Break(error) => Err(error),
@@ -112,6 +112,34 @@ fn settle(copy: &mut CopyToStatement) -> Result<()> {
     Ok(())
 }
 
+/// The query of a statement, or what INSERT takes, its values with names of their own: `SELECT 'a', 'a'` would have one twice.
+pub(super) fn numbered(mut statement: ast::Statement) -> ast::Statement {
+    fn number(body: &mut ast::SetExpr) {
+        match body {
+            ast::SetExpr::Select(select) => {
+                for (at, item) in select.projection.iter_mut().enumerate() {
+                    if let ast::SelectItem::UnnamedExpr(value) = item {
+                        let alias = ast::Ident::with_quote('"', format!("value {}", at + 1));
+                        *item = ast::SelectItem::ExprWithAlias { expr: value.clone(), alias };
+                    }
+                }
+            }
+            ast::SetExpr::SetOperation { left, right, .. } => {
+                number(left);
+                number(right);
+            }
+            ast::SetExpr::Query(query) => number(&mut query.body),
+            _ => {}
+        }
+    }
+    match &mut statement {
+        ast::Statement::Query(query) => number(&mut query.body),
+        ast::Statement::Insert(ast::Insert { source: Some(query), .. }) => number(&mut query.body),
+        _ => {}
+    }
+    statement
+}
+
 struct Settle;
 
 impl VisitorMut for Settle {
@@ -128,6 +156,18 @@ impl VisitorMut for Settle {
             return ControlFlow::Continue(());
         };
         ControlFlow::Break(Error::TableSample { clause: sample.to_string().trim().to_owned() })
+    }
+
+    /// `FROM t` alone is all of it.
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+        if let ast::SetExpr::Select(select) = query.body.as_mut()
+            && select.flavor == ast::SelectFlavor::FromFirstNoSelect
+            && select.projection.is_empty()
+        {
+            select.flavor = ast::SelectFlavor::Standard;
+            select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
+        }
+        ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, part: &mut ast::Expr) -> ControlFlow<Error> {

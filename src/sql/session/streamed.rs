@@ -84,10 +84,13 @@ impl PartitionStream for Part {
 
 /// The text of a file, without a byte-order mark.
 fn opened(file: &Path) -> io::Result<Box<dyn BufRead + Send>> {
-    let is_gz = file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+    let ending = file.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     let file = BufReader::new(regular::open(file)?);
-    let mut text: Box<dyn BufRead + Send> =
-        if is_gz { Box::new(BufReader::new(MultiGzDecoder::new(file))) } else { Box::new(file) };
+    let mut text: Box<dyn BufRead + Send> = match ending.as_str() {
+        "gz" => Box::new(BufReader::new(MultiGzDecoder::new(file))),
+        "zst" => Box::new(BufReader::new(zstd::Decoder::with_buffer(file)?)),
+        _ => Box::new(file),
+    };
     let begins = text.fill_buf()?;
     regular::check_encoding(begins)?;
     if begins.starts_with("\u{feff}".as_bytes()) {

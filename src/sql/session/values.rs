@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::catalog::Session;
+use super::statement::numbered;
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -34,11 +35,7 @@ impl Session {
 
     /// A query whose columns are values of these fields.
     async fn as_fields(&self, query: ast::Statement, fields: &[Field]) -> Result<LogicalPlan> {
-        let query = match self.plan(Statement::Statement(Box::new(query.clone()))).await {
-            // values go by their places, and what they are called means nothing
-            Err(Error::SameColumnName { .. }) => self.plan(Statement::Statement(Box::new(numbered(query)))).await?,
-            planned => planned?,
-        };
+        let query = self.plan_values(Statement::Statement(Box::new(query))).await?;
         let (columns, values) = (fields.len(), query.schema().fields().len());
         if columns != values {
             return Err(Error::ValueCount { columns, values });
@@ -53,6 +50,16 @@ impl Session {
             taken.push(value.alias(field.name()));
         }
         Ok(LogicalPlanBuilder::from(query).project(taken)?.build()?)
+    }
+
+    /// Plan a statement whose values go by their places: what they are called means nothing, and may be the same.
+    pub(super) async fn plan_values(&self, statement: Statement) -> Result<LogicalPlan> {
+        match (self.plan(statement.clone()).await, statement) {
+            (Err(Error::SameColumnName { .. }), Statement::Statement(parsed)) => {
+                self.plan(Statement::Statement(Box::new(numbered(*parsed)))).await
+            }
+            (planned, _) => planned,
+        }
     }
 
     /// Run a plan and gather its columns, within the memory that queries may take.
@@ -166,32 +173,6 @@ fn drops_fractions(from: &DataType, to: &DataType) -> bool {
 fn is_looked_at(from: &DataType, to: &DataType) -> bool {
     let is_plain = |kind: &DataType| kind.is_primitive() || kind.is_string() || *kind == DataType::Boolean;
     from != to && is_plain(from) && is_plain(to) && can_cast_types(from, to)
-}
-
-/// The values of a SELECT with names of their own: `SELECT 'a', 'a'` would have one twice.
-fn numbered(mut query: ast::Statement) -> ast::Statement {
-    fn number(body: &mut ast::SetExpr) {
-        match body {
-            ast::SetExpr::Select(select) => {
-                for (at, item) in select.projection.iter_mut().enumerate() {
-                    if let ast::SelectItem::UnnamedExpr(value) = item {
-                        let alias = ast::Ident::with_quote('"', format!("value {}", at + 1));
-                        *item = ast::SelectItem::ExprWithAlias { expr: value.clone(), alias };
-                    }
-                }
-            }
-            ast::SetExpr::SetOperation { left, right, .. } => {
-                number(left);
-                number(right);
-            }
-            ast::SetExpr::Query(query) => number(&mut query.body),
-            _ => {}
-        }
-    }
-    if let ast::Statement::Query(query) = &mut query {
-        number(&mut query.body);
-    }
-    query
 }
 
 /// A column as its field has it.
