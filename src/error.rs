@@ -30,7 +30,7 @@ pub enum Error {
     NotEmbedded { image: String, reason: String },
     #[error("cannot read image {uri}: {reason}")]
     BadImage { uri: String, reason: String },
-    #[error("cannot read archive {}: {reason}", path.display())]
+    #[error("cannot read {}{}: {reason}", if is_archive(path) { "archive " } else { "" }, path.display())]
     BadArchive { path: PathBuf, reason: String },
     #[error(
         "cannot use {}: {reason}; it is derived from the table images, so remove it: the next ingest makes it anew", path.display()
@@ -40,6 +40,21 @@ pub enum Error {
     UnknownFile { path: PathBuf, read: &'static str },
     #[error("cannot read {address}: {reason}; what was read before it is kept, run this again to go on")]
     Unreachable { address: String, reason: String },
+    #[error("cannot read {address}: {reason}")]
+    UnknownAddress { address: String, reason: String },
+    #[error(
+        "cannot read {address}: it names a file of another machine, or none; of this one, write file:///folder/name"
+    )]
+    ForeignFile { address: String },
+    #[error("no such file or folder: {}: did you mean {meant}?", path.display())]
+    MisspelledPath { path: PathBuf, meant: String },
+    #[error(
+        "cannot tell from '{target}' what to write: end it in .csv, .tsv, .json, .jsonl, .parquet or .arrow, or add STORED AS \
+         CSV, JSON, PARQUET or ARROW"
+    )]
+    UnknownCopyFormat { target: String },
+    #[error("cannot read {} as a table: {reason}; SQL reads {read}", path.display())]
+    UnknownTableFile { path: PathBuf, reason: String, read: &'static str },
     #[error(
         "two addresses differ only in what uri does not keep of a query{}, and would be one image: {uri}; name one of them, \
          or keep with --keep-query NAME the parameter that tells two images apart",
@@ -210,8 +225,12 @@ pub enum Error {
     OtherMigrations { uri: String, reason: String },
     #[error("{} cannot hold a database: its path must be UTF-8", path.display())]
     NotUtf8 { path: PathBuf },
-    #[error("another program is writing to {uri} (lock {}): wait for it to end, then run this again", lock.display())]
-    Locked { uri: String, lock: PathBuf },
+    #[error(
+        "another program is writing to {uri} ({}lock {}){}: wait for it to end, then run this again; --wait SECONDS waits longer",
+        holder.as_ref().map_or(String::new(), |holder| format!("{holder}, ")), lock.display(),
+        if waited.as_secs() == 0 { String::new() } else { format!(", waited {} s", waited.as_secs()) }
+    )]
+    Locked { uri: String, lock: PathBuf, holder: Option<String>, waited: std::time::Duration },
     #[error("a database on '{scheme}://' is not supported yet: give a local folder")]
     RemoteDatabase { scheme: String },
     #[error(
@@ -372,6 +391,8 @@ pub enum Error {
     ReadOnly { table: String, instead: &'static str },
     #[error("column {column} holds {data_type}, which CSV cannot: leave it out, or use --format json")]
     CsvNested { column: String, data_type: String },
+    #[error("{place}: {source}")]
+    InStatement { place: String, source: Box<Error> },
     #[error("the query is empty")]
     EmptyQuery,
     #[error("--format {format} gives bytes, and they would go to the terminal: redirect them, such as > rows.{format}")]
@@ -393,7 +414,8 @@ pub enum Error {
     #[error("there is no column '{name}': did you mean {meant}?")]
     MisspelledColumn { name: String, meant: String },
     #[error(
-        "there is no column '{name}': there are {}{}", list(known),
+        "there is no column '{name}': {}{}",
+        if known.is_empty() { "the query reads no table".into() } else { format!("there are {}", known.join(", ")) },
         if *more > 0 { format!(", and {more} more") } else { String::new() }
     )]
     NoSuchColumn { name: String, known: Vec<String>, more: usize },
@@ -442,8 +464,11 @@ pub enum Error {
     )]
     NestedChange,
     #[error(
-        "SQL reads and writes files of this machine, and {address} is none: copy it here; pictures and tables of them at \
-         addresses are read by 'outskirt ingest'"
+        "SQL reads and writes files of this machine, and {address} is none: copy it here{}",
+        match ["http://", "https://", "s3://"].iter().any(|read| address.to_ascii_lowercase().starts_with(read)) {
+            true => "; pictures and tables of them at addresses are read by 'outskirt ingest'",
+            false => "",
+        }
     )]
     FileAddress { address: String },
     #[error("{what} is not supported: {instead}")]
@@ -472,6 +497,8 @@ pub enum Error {
         "{value} for column '{column}' of images has a fraction, and the column holds whole numbers: write round({value})"
     )]
     Fraction { column: String, value: String },
+    #[error("{value} does not fit column '{column}' of images, which holds {data_type}")]
+    DoesNotFit { column: String, value: String, data_type: String },
     #[error("id {id} {problem}: leave id out, and free ones are chosen")]
     BadId { id: u64, problem: String },
     #[error(
@@ -545,6 +572,8 @@ pub enum Error {
     PreparedExists { name: String },
     #[error("prepared statement '{name}' takes {wanted} values ($1, $2, …), and {given} are given")]
     PreparedValues { name: String, wanted: usize, given: usize },
+    #[error("prepared statement '{name}': {value} is given for ${at}, which PREPARE says is {data_type}")]
+    PreparedType { name: String, at: usize, value: String, data_type: String },
     #[error("{place} stands for no value of a prepared statement: write $1, $2, …")]
     BadPlaceholder { place: String },
     #[error(
@@ -589,6 +618,12 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// Whether a file's name is an archive's.
+fn is_archive(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    [".tar", ".tar.gz", ".tgz", ".zip"].iter().any(|end| name.ends_with(end))
 }
 
 /// Bytes for people.

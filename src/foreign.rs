@@ -34,7 +34,7 @@ pub(crate) fn plain(message: &str) -> String {
     }
     // the catalog and the schema that a session names everything in
     let text = text.replace("'datafusion.public.", "'");
-    let known = exhausted(&text).or_else(|| unplanned(&text)).unwrap_or(text);
+    let known = exhausted(&text).or_else(|| unplanned(&text)).or_else(|| correlated(&text)).unwrap_or(text);
     match known.char_indices().nth(LONGEST) {
         Some((at, _)) => format!("{}…", &known[..at]),
         None => known,
@@ -70,12 +70,20 @@ fn unplanned(text: &str) -> Option<String> {
     let what = text.split("Physical plan does not support logical expression ").nth(1)?;
     let kind = what.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
     Some(match kind {
-        "ScalarSubquery" | "OuterReferenceColumn" | "Exists" | "InSubquery" | "SetComparison" => {
-            "a subquery that names columns of the query around it cannot stand here: write it as a JOIN".into()
-        }
+        "ScalarSubquery" | "OuterReferenceColumn" | "Exists" | "InSubquery" | "SetComparison" => CORRELATED.into(),
         other => format!("{other} cannot stand here in a query"),
     })
 }
+
+/// What DataFusion refuses about subqueries while it plans.
+fn correlated(text: &str) -> Option<String> {
+    let is_refused =
+        ["Correlated scalar subquery", "Accessing outer reference columns", "subquery can only be used in"];
+    is_refused.iter().any(|begins| text.contains(begins)).then(|| CORRELATED.into())
+}
+
+const CORRELATED: &str = "a subquery that names columns of the query around it cannot stand here: write it as a JOIN, such as \
+                          … FROM a LEFT JOIN (SELECT key, max(x) AS most FROM b GROUP BY key) b ON b.key = a.key";
 
 #[cfg(test)]
 mod tests {

@@ -22,7 +22,7 @@ use crate::store::Store;
 ///
 /// Errors: with `repair`, another writer. Everything else is a finding.
 pub async fn verify(store: &Store, sample: usize, repair: bool, tell: impl Fn(String)) -> Result<Vec<Finding>> {
-    let lock = if repair { Some(store.lock()?) } else { None };
+    let lock = if repair { Some(store.lock_in_turn().await?) } else { None };
     let _reading = store.read_lock().await?;
     let mut findings = Vec::new();
     for table in schema::TABLES {

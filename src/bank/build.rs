@@ -41,7 +41,7 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
     if !(spec.alpha > 0.0 && spec.alpha <= 1.0) {
         return Err(Error::BadAlpha { alpha: spec.alpha });
     }
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     if list(store).await?.iter().any(|bank| bank.name == spec.name) {
         return Err(Error::BankExists { name: spec.name.clone() });
     }
@@ -89,7 +89,7 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
 
 /// Drop a bank, its calibrations and its index files. The images stay.
 pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let bank = find(store, name).await?;
     store.delete(&lock, schema::CALIBRATIONS, &format!("bank = {}", quote(name))).await?;
     store.delete(&lock, schema::BANKS, &format!("name = {}", quote(name))).await?;

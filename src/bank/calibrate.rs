@@ -99,7 +99,7 @@ pub async fn list_calibrations(store: &Store) -> Result<Vec<Calibration>> {
 ///
 /// Errors: an unknown bank, no image that matches, or some that are rows of the bank, whose scores would be too low.
 pub async fn calibrate(store: &Store, bank: &str, predicate: &str, k: Option<usize>) -> Result<Calibration> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let bank = find(store, bank).await?;
     store.check_predicate(predicate).await?;
     let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;

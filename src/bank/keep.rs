@@ -45,7 +45,7 @@ pub async fn keep_scores(
     column: Option<&str>,
     tell: impl Fn(usize, usize),
 ) -> Result<Kept> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let bank = find(store, bank).await?;
     let column = column.map_or_else(|| format!("{}_score", bank.name), str::to_owned);
     let predicate = predicate.unwrap_or("true");

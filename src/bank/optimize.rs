@@ -31,7 +31,7 @@ pub struct Optimized {
 ///
 /// No row, id, score or bank changes. Errors: another writer, a disk without room for the merged files.
 pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> Result<Optimized> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let (mut before, bytes_before) = (Vec::new(), store.bytes()?);
     for table in schema::TABLES {
         before.push(store.footprint(table).await?);

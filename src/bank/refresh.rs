@@ -41,13 +41,13 @@ impl Refreshed {
 /// Scores afterwards are those of a bank made from scratch. Errors: an unknown bank, one that would hold fewer rows than
 /// k, a version that is no longer kept.
 pub async fn refresh(store: &Store, name: &str) -> Result<Refreshed> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     refresh_locked(store, &lock, find(store, name).await?).await
 }
 
 /// [`refresh`] every bank; each has an answer of its own.
 pub async fn refresh_all(store: &Store) -> Result<Vec<(String, Result<Refreshed>)>> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let mut all = Vec::new();
     for bank in list(store).await? {
         let name = bank.name.clone();

@@ -108,7 +108,7 @@ async fn embed(
     let train = image::open(&plan.train.paths, &plan.train.selection)?;
     // better said now than after all was embedded
     check_ks(&spec.name, ks, train.total())?;
-    let store = Store::create(db).await?;
+    let store = console.create(db).await?;
     ingest(&store, &backbone, &plan.train, train, console).await?;
     for part in plan.compared_parts() {
         let files = image::open(&part.paths, &part.selection)?;

@@ -1,6 +1,6 @@
 //! Where a command writes: results, notices and progress apart; and what it reads, where that is not a file.
 
-use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,18 +9,24 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use super::typed::Lines;
 use crate::backbone::Trusted;
 use crate::error::{Error, Result};
+use crate::regular;
 use crate::sql::policy::Policy;
+use crate::store::{Patience, Store};
 
 /// The streams of a command, and what stands behind them.
 pub struct Console<'a> {
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
     input: Box<dyn BufRead + 'a>,
+    /// Whether anything was read of it.
+    has_begun: bool,
     lines: Option<Box<dyn Lines + 'a>>,
     terminal: bool,
     line_width: Option<usize>,
     program: String,
     trusted: Option<PathBuf>,
+    /// Writers wait so long for another one.
+    wait: Duration,
 }
 
 impl std::fmt::Debug for Console<'_> {
@@ -37,11 +43,13 @@ impl<'a> Console<'a> {
             out,
             err,
             input,
+            has_begun: false,
             lines: None,
             terminal: false,
             line_width: None,
             program: "outskirt".into(),
             trusted: None,
+            wait: Duration::ZERO,
         }
     }
 
@@ -87,6 +95,27 @@ impl<'a> Console<'a> {
         self
     }
 
+    /// From here on writers wait so long for another one.
+    pub(super) fn waits(&mut self, wait: Duration) {
+        self.wait = wait;
+    }
+
+    /// How writers of a database wait; what they say goes to stderr.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::up_to(self.wait, |line| drop(writeln!(io::stderr(), "{line}")))
+    }
+
+    /// Open a database.
+    pub(super) async fn open(&self, folder: &Path) -> Result<Store> {
+        Ok(Store::open(folder).await?.patient(self.patience()))
+    }
+
+    /// Open a database, or make it.
+    #[cfg(feature = "torch")]
+    pub(super) async fn create(&self, folder: &Path) -> Result<Store> {
+        Store::create_in_turn(folder, self.patience()).await
+    }
+
     /// The file given to [`Self::trusting`].
     pub(super) fn trusted_file(&self) -> Option<&Path> {
         self.trusted.as_deref()
@@ -119,9 +148,14 @@ impl<'a> Console<'a> {
 
     /// The next line of the input, with its end; `None` after the last.
     pub(super) fn read_line(&mut self) -> Result<Option<String>> {
-        let mut line = String::new();
-        let read = self.input.read_line(&mut line).map_err(Error::io("read", Path::new("standard input")))?;
-        Ok((read > 0).then_some(line))
+        let mut line = Vec::new();
+        let read = self.input.read_until(b'\n', &mut line);
+        let line = read.and_then(|_| match std::mem::replace(&mut self.has_begun, true) {
+            false => regular::text(line),
+            true => String::from_utf8(line).map_err(|_| io::Error::other("it is no text in UTF-8")),
+        });
+        let line = line.map_err(Error::io("read", Path::new("standard input")))?;
+        Ok((!line.is_empty()).then_some(line))
     }
 
     /// Results that are formatted already.

@@ -8,7 +8,6 @@ use super::statements;
 use crate::error::Result;
 use crate::schema;
 use crate::sql::session::Session;
-use crate::store::Store;
 
 /// Delete the images for which a predicate holds, in one commit; banks follow
 #[derive(Debug, clap::Args)]
@@ -33,7 +32,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let session = Session::with_policy(&store, &console.policy()?).await?;
     statements::watch(&session, console);
     let count = match args.dry_run {

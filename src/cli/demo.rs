@@ -8,7 +8,7 @@ use super::counts::report_rejects;
 use super::evaluation::{Labels, print};
 use super::format::Format;
 use super::stages::Stages;
-use super::statements;
+use super::statements::{self, Manner};
 use super::summary::ingest_with_progress;
 use crate::backbone::{self, Backbone, Trusted};
 use crate::bank;
@@ -66,7 +66,7 @@ async fn run_experiment(args: &Args, console: &mut Console<'_>) -> Result<()> {
     console.line(format!("2. embedding them with the backbone {} …", demo::BACKBONE))?;
     let start = Instant::now();
     let backbone = Backbone::load(backbone::find(demo::BACKBONE, Vec::new())?, None, &Trusted::default())?;
-    let store = Store::create(&folder.database).await?;
+    let store = console.create(&folder.database).await?;
     stages.add("create the database, load the backbone", start, 0);
     ingest(&folder, &store, &backbone, &mut stages, console).await?;
 
@@ -94,7 +94,8 @@ async fn run_experiment(args: &Args, console: &mut Console<'_>) -> Result<()> {
     let values = [("limit", "10"), ("where", "split = 'test'")].map(|(name, value)| (name.into(), value.into()));
     let top = NamedQuery::find("top_outliers")?.render(&values, session.banks())?;
     console.line(format!("\nThe images that lie furthest outside (sql/top_outliers.sql):\n\n{}", top.trim_end()))?;
-    statements::execute(&session, &top, Format::Table, None, console).await?;
+    statements::execute(&session, &top, None, Manner { format: Format::Table, rows: None, quiet: false }, console)
+        .await?;
     stages.add("top outliers by SQL", start, 0);
 
     console.line(format!(

@@ -9,7 +9,6 @@ use super::network::Network;
 use crate::error::Result;
 use crate::ingest::{FillOptions, IngestSummary, fill};
 use crate::schema;
-use crate::store::Store;
 
 /// Embed the images of the database with another backbone, into its own column
 #[derive(Debug, clap::Args)]
@@ -34,7 +33,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let before = store.version(schema::IMAGES).await?;
     let backbone = args.network.load(db, console).await?;
     let options = FillOptions { predicate: args.predicate, workers: args.network.workers() };

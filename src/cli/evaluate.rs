@@ -10,7 +10,6 @@ use crate::error::Result;
 use crate::evaluate::{Compared, evaluate, has_logits, sanity};
 use crate::schema;
 use crate::sql::session::Session;
-use crate::store::Store;
 
 /// Compare ID with OOD images: the table of the paper, in percent
 #[derive(Debug, clap::Args)]
@@ -40,7 +39,7 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     args.format.check(console.is_terminal())?;
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let session = Session::with_policy(&store, &console.policy()?).await?;
     let mut compared = vec![Compared::Knn(args.k)];
     if args.baselines {

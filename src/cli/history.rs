@@ -6,7 +6,7 @@ use super::console::Console;
 use super::table;
 use crate::curate::{Event, history};
 use crate::error::Result;
-use crate::store::{Change, Store};
+use crate::store::Change;
 
 /// Show what changed the images, and when: each step from one version of the table to a later one
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let events = history(&store).await?;
     if events.is_empty() {
         return console.line("nothing has changed the images yet");

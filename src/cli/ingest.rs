@@ -11,7 +11,6 @@ use crate::error::Result;
 use crate::image::{self, KeptQuery, Selection};
 use crate::ingest::{IngestOptions, Metadata};
 use crate::schema;
-use crate::store::Store;
 
 /// Parameters that a notice names.
 const NAMES_SHOWN: usize = 6;
@@ -92,7 +91,11 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let (per_class, sample, seed) = (args.per_class, args.sample, args.seed);
     let selection = Selection { part, or_all_parts: false, per_class, sample, seed, query };
     let mut files = image::open(&args.paths, &selection)?;
-    let metadata = Metadata::of(files.table_columns()?, args.metadata.as_deref(), &selection.query)?;
+    let beside = args.metadata.map(|path| match path.to_str() {
+        Some(text) => image::here(text).map(PathBuf::from),
+        None => Ok(path),
+    });
+    let metadata = Metadata::of(files.table_columns()?, beside.transpose()?.as_deref(), &selection.query)?;
     metadata.renamed().try_for_each(|line| console.notice(line))?;
     if let names @ [_, ..] = files.left_out_of_uris() {
         console.notice(format!(
@@ -102,7 +105,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     }
     files.notes().iter().try_for_each(|line| console.notice(line))?;
     let backbone = args.network.load(db, console).await?;
-    let store = Store::create(db).await?;
+    let store = console.create(db).await?;
     let before = store.version(schema::IMAGES).await?;
     let options = IngestOptions {
         dataset,

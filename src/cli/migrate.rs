@@ -19,14 +19,14 @@ pub struct Args {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let (verb, files) = match args.dry_run {
         true => ("would apply", Store::pending_migrations(db).await?),
-        false => ("applied", Store::migrate(db).await?),
+        false => ("applied", Store::migrate_in_turn(db, console.patience()).await?),
     };
     for file in &files {
         console.line(format_args!("{verb} {file}"))?;
     }
     if !args.dry_run && !files.is_empty() {
         // of what the tables are now, banks need only know that they have it all
-        for Followed { bank, refreshed } in bank::follow(&Store::open(db).await?).await? {
+        for Followed { bank, refreshed } in bank::follow(&console.open(db).await?).await? {
             if let Err(error) = refreshed {
                 console.notice(format!("bank {bank} was not refreshed: {error}"))?;
             }

@@ -48,6 +48,7 @@ mod undo;
 mod verify;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -65,6 +66,9 @@ pub struct Cli {
     /// The database: a local folder
     #[arg(long, global = true, env = "OUTSKIRT_DB", default_value = "outskirt.db", value_name = "FOLDER")]
     pub db: PathBuf,
+    /// Wait so long for another program that writes to the database
+    #[arg(long, global = true, env = "OUTSKIRT_WAIT", default_value_t = 10, value_name = "SECONDS")]
+    pub wait: u64,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -147,7 +151,11 @@ pub struct NeedsTorch {
 }
 
 /// Run a command line.
-pub async fn run(cli: Cli, console: &mut Console<'_>) -> Result<()> {
+pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
+    console.waits(Duration::from_secs(cli.wait));
+    if let Some(folder) = cli.db.to_str() {
+        cli.db = crate::image::here(folder)?.into();
+    }
     match cli.command {
         #[cfg(feature = "torch")]
         Command::Ingest(args) => ingest::run(args, &cli.db, console).await,

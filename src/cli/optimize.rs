@@ -64,7 +64,7 @@ fn time_or_off(text: &str) -> Result<Setting<Duration>, String> {
 
 /// Keep other settings, and say what holds now.
 async fn set(args: &Args, store: &Store, console: &mut Console<'_>) -> Result<()> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let mut upkeep = store.upkeep().await?;
     if let Some(Setting(files)) = args.automatic {
         upkeep.merge_past = files;
@@ -92,7 +92,7 @@ async fn set(args: &Args, store: &Store, console: &mut Console<'_>) -> Result<()
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     if args.automatic.is_some() || args.automatic_versions.is_some() || args.automatic_keep.is_some() {
         return set(&args, &store, console).await;
     }

@@ -9,7 +9,6 @@ use crate::backbone::external_in;
 use crate::error::{Error, Result};
 use crate::ingest::{OwnOptions, ingest_embeddings};
 use crate::schema;
-use crate::store::Store;
 
 /// The arguments about embeddings that another program made.
 #[derive(Debug, clap::Args)]
@@ -69,7 +68,7 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
         strict,
         again,
     };
-    let store = Store::create(db).await?;
+    let store = console.create(db).await?;
     let before = store.version(schema::IMAGES).await?;
     let bar = console.progress("ingesting embeddings", 0);
     let mut said = Vec::new();

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use super::console::Console;
 use super::format::{Format, Rows};
-use super::{statements, table};
+use super::statements::{self, Manner};
+use super::table;
 use crate::error::{Error, Result};
 use crate::sql::queries::{NamedQuery, shipped};
 use crate::sql::session::Session;
-use crate::store::Store;
 
 /// Run a named query: one question each, with typed parameters
 #[derive(Debug, clap::Args)]
@@ -49,9 +49,12 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         return console.line(query.text.trim_end());
     }
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
-    let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
+    let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     let text = query.render(&values, session.banks())?;
-    statements::execute(&session, &text, args.format, args.rows, console).await
+    let manner = Manner { format: args.format, rows: args.rows, quiet: false };
+    // of those that outskirt brings nobody has the file
+    let place = name.ends_with(".sql").then_some(name.as_str());
+    statements::execute(&session, &text, place, manner, console).await
 }
 
 fn pair(parameter: &str) -> Result<(String, String)> {

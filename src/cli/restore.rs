@@ -7,7 +7,6 @@ use super::follow::follow;
 use super::undo::report;
 use crate::curate::{restore, restored};
 use crate::error::Result;
-use crate::store::Store;
 
 /// Make the images what they were at an earlier version; banks follow
 #[derive(Debug, clap::Args)]
@@ -30,7 +29,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let done = match args.dry_run {
         true => restored(&store, args.version).await?,
         false => restore(&store, args.version).await?,

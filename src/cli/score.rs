@@ -7,7 +7,6 @@ use super::follow::tidy;
 use crate::bank::keep_scores;
 use crate::error::Result;
 use crate::schema;
-use crate::store::Store;
 
 /// Keep a bank's scores as a column of images; only rows that are new or stale are computed
 #[derive(Debug, clap::Args)]
@@ -32,7 +31,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let before = store.version(schema::IMAGES).await?;
     let bar = console.progress("scoring", 1);
     let tell = |done, all| advance(&bar, done, all);

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use super::console::Console;
 use super::format::{Format, Rows};
-use super::{shell, statements};
+use super::shell;
+use super::statements::{self, Manner};
 use crate::error::{Error, Result};
 use crate::regular;
 use crate::sql::session::Session;
-use crate::store::Store;
 
 /// Run SQL over images, banks, calibrations, and CSV, JSON or Parquet files named by path
 #[derive(Debug, clap::Args)]
@@ -41,24 +41,29 @@ pub struct Args {
     /// Rows of a table that are printed, or 'all'; 100 on a terminal and all elsewhere where it is left out
     #[arg(long, value_name = "N")]
     rows: Option<Rows>,
+    /// Do not print how many rows INSERT, UPDATE, DELETE and COPY changed
+    #[arg(short, long)]
+    quiet: bool,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let lines = console.take_lines();
-    let text = match (args.query, args.file, lines) {
-        (Some(query), ..) => query,
+    let manner = Manner { format: args.format, rows: args.rows, quiet: args.quiet };
+    let (text, name) = match (args.query, args.file, lines) {
+        (Some(query), ..) => (query, None),
         (None, Some(file), _) if file.as_os_str() != "-" => {
-            regular::read_text(&file, statements::MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?
+            let text = regular::read_text(&file, statements::MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?;
+            (text, Some(file.display().to_string()))
         }
         (None, None, Some(mut lines)) => {
-            let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
-            return shell::run(session, db, args.format, args.rows, &mut *lines, console).await;
+            let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+            return shell::run(session, db, manner, &mut *lines, console).await;
         }
         (None, ..) => {
-            let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
-            return statements::execute_input(&session, args.format, args.rows, console).await;
+            let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+            return statements::execute_input(&session, manner, console).await;
         }
     };
-    let session = Session::with_policy(&Store::open(db).await?, &console.policy()?).await?;
-    statements::execute(&session, &text, args.format, args.rows, console).await
+    let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+    statements::execute(&session, &text, name.as_deref(), manner, console).await
 }

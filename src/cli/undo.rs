@@ -7,7 +7,7 @@ use super::follow::follow;
 use super::history;
 use crate::curate::{Undone, undo, undone};
 use crate::error::Result;
-use crate::store::{Restored, Store};
+use crate::store::Restored;
 
 /// Take the latest change of the images back; banks follow
 #[derive(Debug, clap::Args)]
@@ -27,7 +27,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let Undone { change, restored } = if args.dry_run { undone(&store).await? } else { undo(&store).await? };
     let done = if args.dry_run { "would undo" } else { "undone" };
     let when = change.changed_at.split('.').next().unwrap_or_default().replace('T', " ");

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::console::Console;
 use super::table;
 use crate::error::Result;
-use crate::store::Store;
 use crate::verify::{State, refuse_problems, verify};
 
 /// Check a database: every row, every bank against its table, graphs and scores against comparing every row
@@ -27,7 +26,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let bar = console.spinner("");
     let findings = verify(&store, args.sample as usize, args.repair, |what| bar.set_message(what)).await;
     bar.finish_and_clear();

@@ -23,7 +23,7 @@ pub struct Undone {
 /// Errors: another writer; [`Error::NoVersion`]; [`Error::RestoreLosesColumn`] where a bank stands on embeddings that the
 /// version does not have.
 pub async fn restore(store: &Store, version: u64) -> Result<Restored> {
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     store.finish_restore(&lock).await?;
     let found = restored(store, version).await?;
     if found.from == version {
@@ -53,6 +53,7 @@ pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
 ///
 /// Errors: as [`restore`]; [`Error::NothingToUndo`]; [`Error::NotRecorded`] where nobody knows which versions belong to it.
 pub async fn undo(store: &Store) -> Result<Undone> {
+    // without waiting: what another program is doing would be the latest change then, and nobody meant that
     let lock = store.lock()?;
     if let Some((verb, restored)) = store.finish_restore(&lock).await?
         && verb == UNDO

@@ -32,3 +32,4 @@ pub use source::{
     ARRAY, Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, TableRows,
     absolute, held_row, is_plain, open, read_table, row_uri, shown, table_column, table_columns, table_rows,
 };
+pub(crate) use source::{bare, file, here, is_lance_table, lance_table, scheme};

@@ -42,7 +42,7 @@ pub async fn ingest(
     progress: impl FnMut(usize),
 ) -> Result<IngestSummary> {
     let start = Instant::now();
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let before = store.version(schema::IMAGES).await?;
     let mut summary = IngestSummary::default();
     let ended = ingest_files(store, &lock, backbone, files, options, metadata, progress, &mut summary).await;
@@ -192,7 +192,16 @@ struct Writer<'a> {
 }
 
 impl Sink<Purpose> for Writer<'_> {
-    fn push(&mut self, batch: Batch<Purpose>, summary: &mut IngestSummary) {
+    fn push(&mut self, mut batch: Batch<Purpose>, summary: &mut IngestSummary) {
+        if self.options.strict && !batch.rejects.is_empty() {
+            // it stops there: what came after it in the same batch was not asked for
+            let (kept, all) = (batch.before_reject, batch.images.len().max(1));
+            let numbers = |values: &mut Vec<f32>| values.truncate(values.len() / all * kept);
+            numbers(&mut batch.embeddings);
+            numbers(&mut batch.logits);
+            batch.images.truncate(kept);
+            batch.rejects.truncate(1);
+        }
         self.waiting.bytes += batch.images.iter().map(|image| image.bytes.len()).sum::<usize>();
         self.waiting.images.extend(batch.images);
         self.waiting.embeddings.extend(batch.embeddings);

@@ -65,7 +65,7 @@ pub async fn fill(
     mut progress: impl FnMut(usize, usize),
 ) -> Result<IngestSummary> {
     let start = Instant::now();
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let predicate = options.predicate.as_deref().unwrap_or("true");
     store.check_predicate(predicate).await?;
     let rows = store.count_where(schema::IMAGES, predicate).await?;

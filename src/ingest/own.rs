@@ -73,7 +73,7 @@ pub async fn ingest_embeddings(
     mut progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
     let start = Instant::now();
-    let lock = store.lock()?;
+    let lock = store.lock_in_turn().await?;
     let before = store.version(schema::IMAGES).await?;
     let mut sources = Vec::with_capacity(files.len());
     for file in files {

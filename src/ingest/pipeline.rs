@@ -60,8 +60,10 @@ pub struct Batch<T> {
     pub embeddings: Vec<f32>,
     /// `images.len()` × classes; empty where the backbone was not asked for logits.
     pub logits: Vec<f32>,
-    /// The images that were not.
+    /// The images that were not, the first of them first.
     pub rejects: Vec<Reject>,
+    /// How many of the images came before the first that was refused.
+    pub before_reject: usize,
     /// Images that the caller wanted left out.
     pub skipped: usize,
     /// Rows × dimension, the first images in f32 as well, where the run is in another precision.
@@ -98,6 +100,8 @@ struct Pending<T> {
 struct Job<T> {
     files: Vec<Pending<T>>,
     rejects: Vec<Reject>,
+    /// Files before the first of the rejects.
+    before_reject: usize,
     skipped: usize,
     /// Bytes of `files`.
     bytes: usize,
@@ -107,7 +111,8 @@ struct Job<T> {
 
 impl<T> Job<T> {
     fn new() -> Self {
-        Self { files: Vec::with_capacity(BATCH), rejects: Vec::new(), skipped: 0, bytes: 0, compare: false }
+        let (rejects, files) = (Vec::new(), Vec::with_capacity(BATCH));
+        Self { files, rejects, before_reject: usize::MAX, skipped: 0, bytes: 0, compare: false }
     }
 
     fn len(&self) -> usize {
@@ -237,7 +242,10 @@ fn read<T>(
                 }
                 None => job.skipped += 1,
             },
-            Some(Err(Error::BadImage { uri, reason })) => job.rejects.push(Reject { uri, reason }),
+            Some(Err(Error::BadImage { uri, reason })) => {
+                job.before_reject = job.before_reject.min(job.files.len());
+                job.rejects.push(Reject { uri, reason });
+            }
             Some(Err(fatal)) => {
                 // what was read before it is still embedded and kept
                 let _ = clocks.batches.set(number + 2);
@@ -286,11 +294,15 @@ fn work<T>(
 
 /// Decode, preprocess and embed one batch.
 fn run<T>(worker: &mut Worker, job: Job<T>, keep: bool, clocks: &Clocks) -> Result<Batch<T>> {
-    let Job { files, mut rejects, skipped, compare, bytes: _ } = job;
+    let Job { files, mut rejects, before_reject: unread, skipped, compare, bytes: _ } = job;
+    let mut before_reject = None;
     let mut images = Vec::with_capacity(files.len());
     let input_len = worker.input_len();
     let mut input = Vec::with_capacity(files.len() * input_len);
-    for Pending { purpose, file, content_hash, held } in files {
+    for (at, Pending { purpose, file, content_hash, held }) in files.into_iter().enumerate() {
+        if at == unread {
+            before_reject.get_or_insert(images.len());
+        }
         let decoded = timed(&clocks.decode, || decode(&file.uri, &file.bytes, worker.orientation()));
         let start = input.len();
         input.resize(start + input_len, 0.0);
@@ -306,21 +318,29 @@ fn run<T>(worker: &mut Worker, job: Job<T>, keep: bool, clocks: &Clocks) -> Resu
             }
             Err(Error::BadImage { uri, reason }) => {
                 input.truncate(start);
-                rejects.push(Reject { uri, reason });
+                let reject = Reject { uri, reason };
+                if before_reject.is_none() {
+                    rejects.insert(0, reject)
+                } else {
+                    rejects.push(reject)
+                }
+                before_reject.get_or_insert(images.len());
             }
             Err(other) => return Err(other),
         }
     }
     if images.is_empty() {
-        return Ok(Batch { images, embeddings: Vec::new(), logits: Vec::new(), rejects, skipped, in_f32: None });
+        let (embeddings, logits, in_f32) = Default::default();
+        return Ok(Batch { images, embeddings, logits, rejects, before_reject: 0, skipped, in_f32 });
     }
     let Outputs { mut embeddings, mut logits } = timed(&clocks.forward, || worker.embed(&input))?;
     let some = images.len().div_ceil(COMPARED) * input_len;
     let in_f32 = if compare { worker.in_f32(&input[..some])? } else { None };
     let given = images.len();
-    drop_unusable(&mut images, &mut embeddings, &mut logits, &mut rejects);
+    let mut before_reject = before_reject.unwrap_or(given);
+    drop_unusable(&mut images, &mut embeddings, &mut logits, &mut rejects, &mut before_reject);
     let in_f32 = in_f32.filter(|_| images.len() == given);
-    Ok(Batch { images, embeddings, logits, rejects, skipped, in_f32 })
+    Ok(Batch { images, embeddings, logits, rejects, before_reject, skipped, in_f32 })
 }
 
 /// An embedding that no score can be taken of, or logits that are no numbers, make a reject: a picture, not the run, is
@@ -330,6 +350,7 @@ fn drop_unusable<T>(
     embeddings: &mut Vec<f32>,
     logits: &mut Vec<f32>,
     rejects: &mut Vec<Reject>,
+    before_reject: &mut usize,
 ) {
     let (dimension, classes) = (embeddings.len() / images.len(), logits.len() / images.len());
     let problem = |row: usize| {
@@ -344,9 +365,7 @@ fn drop_unusable<T>(
         }
     };
     let problems: Vec<Option<String>> = (0..images.len()).map(problem).collect();
-    if problems.iter().all(Option::is_none) {
-        return;
-    }
+    let Some(first) = problems.iter().position(Option::is_some) else { return };
     let keep = |values: &mut Vec<f32>, width: usize| {
         let rows = values.chunks(width.max(1)).zip(&problems).filter(|(_, problem)| problem.is_none());
         *values = rows.flat_map(|(row, _)| row.iter().copied()).collect();
@@ -354,13 +373,20 @@ fn drop_unusable<T>(
     keep(embeddings, dimension);
     keep(logits, classes);
     let mut problems = problems.into_iter();
+    let mut unusable = Vec::new();
     images.retain(|image| match problems.next().flatten() {
         Some(reason) => {
-            rejects.push(Reject { uri: image.uri.clone(), reason });
+            unusable.push(Reject { uri: image.uri.clone(), reason });
             false
         }
         None => true,
     });
+    if first < *before_reject {
+        *before_reject = first;
+        rejects.splice(..0, unusable);
+    } else {
+        rejects.append(&mut unusable);
+    }
 }
 
 #[cfg(test)]

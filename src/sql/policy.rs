@@ -6,9 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::datasource::listing::ListingTableUrl;
 use url::Url;
 
+use super::location::{Location, path};
 use crate::backbone::Trusted;
 use crate::error::{Error, Result};
 
@@ -118,9 +118,10 @@ impl Policy {
 
     /// Refuse a file or folder as SQL names it, to be read.
     pub(super) fn check_read(&self, location: &str) -> Result<()> {
-        let allows = |confinement: &Confinement| match local(location) {
-            Some(path) => lies_in(&path, &confinement.read_folders),
-            None => confinement.has_address(location),
+        let found = Location::of(location);
+        let allows = |confinement: &Confinement| match &found {
+            Ok(found) => found.paths().all(|path| lies_in(path, &confinement.read_folders)),
+            Err(_) => confinement.has_address(location),
         };
         self.check(allows, location, "it is not among the folders and addresses that it may read")
     }
@@ -128,7 +129,7 @@ impl Policy {
     /// Refuse a file or folder as SQL names it, to be written.
     pub(super) fn check_write(&self, location: &str) -> Result<()> {
         let allows =
-            |confinement: &Confinement| local(location).is_some_and(|path| lies_in(&path, &confinement.write_folders));
+            |confinement: &Confinement| path(location).is_ok_and(|path| lies_in(&path, &confinement.write_folders));
         self.check(allows, location, "it is not in a folder that it may write into")
     }
 
@@ -164,12 +165,6 @@ fn normal(address: &str) -> Option<String> {
     // S3's keys are not resolved by those who read them
     let climbs = url.path_segments().is_some_and(|mut parts| parts.any(|part| part == ".."));
     (!climbs && url.host_str().is_some()).then(|| url.into())
-}
-
-/// The path that a location means on this machine: up to its wildcards.
-fn local(location: &str) -> Option<PathBuf> {
-    let url = ListingTableUrl::parse(location).ok().filter(|url| url.scheme() == "file")?;
-    Some(Path::new("/").join(url.prefix().as_ref()))
 }
 
 fn lies_in(path: &Path, folders: &[PathBuf]) -> bool {

@@ -1,17 +1,21 @@
 //! Named queries: SQL texts with a question, a word on when to ask it, and typed parameters.
 //!
 //! A text begins with comments: the first line is the question, `-- param NAME TYPE [= DEFAULT]: what it is` names a
-//! parameter, and what lies between says when to use it. `$NAME` in the SQL below stands for the value, written as its
-//! type asks; a parameter of type `bank` also gives `$embedding`, the column of the bank's backbone, and where the database
+//! parameter, and what lies between says when to use it. `$NAME` in the SQL below, outside of quotes and comments, stands
+//! for the value, written as its type asks; a parameter of type `bank` also gives `$embedding`, the column of the bank's backbone, and where the database
 //! has one bank only, that is its value.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
+
+use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::regular;
 use crate::sql::session::expression;
+use crate::sql::tokens;
 use crate::store::quote;
 
 /// The queries of `sql/`.
@@ -168,12 +172,7 @@ impl NamedQuery {
                 rendered.push(("embedding", banks.definition(value)?.backbone.clone()));
             }
         }
-        let mut sql = String::new();
-        for line in self.text.lines().filter(|line| !line.trim_start().starts_with("--")) {
-            sql += &self.fill(line, &rendered)?;
-            sql.push('\n');
-        }
-        Ok(sql)
+        self.fill(&rendered)
     }
 
     /// A value as SQL.
@@ -205,23 +204,32 @@ impl NamedQuery {
         }
     }
 
-    /// A line with values for its `$names`.
-    fn fill(&self, line: &str, rendered: &[(&str, String)]) -> Result<String> {
-        let mut parts = line.split('$');
-        let mut filled = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
-            let (name, rest) = part.split_at(end);
+    /// The text with values for its `$names`; what stands in quotes or in a comment is as it is.
+    fn fill(&self, rendered: &[(&str, String)]) -> Result<String> {
+        let (mut filled, mut done) = (String::new(), 0);
+        for (name, place) in placeholders(&self.text) {
+            let name = &name[1..];
             let value = rendered.iter().find(|(known, _)| *known == name).ok_or_else(|| Error::UnknownParameter {
                 query: self.name.clone(),
                 name: name.into(),
                 known: rendered.iter().map(|(name, _)| (*name).to_owned()).collect(),
             })?;
+            filled += &self.text[done..place.start];
             filled += &value.1;
-            filled += rest;
+            done = place.end;
         }
+        filled += &self.text[done..];
         Ok(filled)
     }
+}
+
+/// The `$names` of a text, and the bytes where each stands.
+fn placeholders(text: &str) -> impl Iterator<Item = (String, Range<usize>)> {
+    // what comes after quotes that do not end, parsing will say
+    tokens::of(text).0.into_iter().filter_map(|(token, place)| match token {
+        Token::Placeholder(name) if name.starts_with('$') => Some((name, place)),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -252,11 +260,30 @@ mod tests {
             let values: Vec<_> = values.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
             query.render(&values, &Banks::none()).map_err(|error| error.to_string())
         };
-        assert_eq!(render(&[("n", "7")]).unwrap(), "SELECT 'it''s', 7 -- 'it''s'\nFROM t WHERE ((true));\n");
+        let head = text.split_once("SELECT").unwrap().0;
+        assert_eq!(
+            render(&[("n", "7")]).unwrap(),
+            format!("{head}SELECT 'it''s', 7 -- $a\nFROM t WHERE ((true));"),
+            "its lines are those of the file"
+        );
         assert!(render(&[]).unwrap_err().contains("needs --param n=INTEGER (a number)"), "{:?}", render(&[]));
         assert!(render(&[("n", "7; DROP TABLE t")]).unwrap_err().contains("n = '7; DROP TABLE t' is no integer"));
         assert!(render(&[("n", "7"), ("w", "true) OR (true")]).unwrap_err().contains("is no predicate"));
         assert!(render(&[("n", "7"), ("x", "1")]).unwrap_err().contains("has no parameter 'x': it has a, n, w"));
         assert!(NamedQuery::parse("q", "-- Which?\n-- param a colour: x\nSELECT 1").is_err());
+    }
+
+    #[test]
+    fn a_dollar_in_quotes_or_a_comment_is_itself() {
+        let body = "SELECT '$5', 'it''s $n', \"a $n\", $$n $n$$, $t$ $n $t$, E'\\'$n', n -- costs $5\n\
+                    /* $5, -- $n */ , 'a\n-- $n\nb' FROM t;\n";
+        let query = NamedQuery::parse("q", &format!("-- Which?\n-- param n integer = 7: a number\n{body}")).unwrap();
+        let rendered = query.render(&[], &Banks::none()).unwrap();
+        assert!(rendered.ends_with(body), "{rendered}");
+        let query =
+            NamedQuery::parse("q", "-- W?\n-- param n integer = 7: it's\nSELECT 'größer$n', $n+$n, a[$n];").unwrap();
+        assert!(query.render(&[], &Banks::none()).unwrap().ends_with("\nSELECT 'größer$n', 7+7, a[7];"));
+        let unknown = NamedQuery::parse("q", "-- W?\nSELECT $5").unwrap().render(&[], &Banks::none());
+        assert!(unknown.unwrap_err().to_string().contains("has no parameter '5'"));
     }
 }

@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::lease::Lease;
-use super::lock::{ReadLock, WriteLock};
+use super::lock::{Patience, ReadLock, WriteLock};
 use super::native::{dataset, lance};
 use super::{durable, manifest, pictures, provider, rows};
 use crate::error::{Error, Result};
@@ -37,6 +37,7 @@ pub struct Store {
     pub(super) reads: lancedb::Connection,
     pub(super) writes: lancedb::Connection,
     lease: Lease,
+    patience: Patience,
     /// Tables at versions that were named, the latest last: versions do not change, and reading one is not cheap.
     versions: Arc<Mutex<KeptVersions>>,
 }
@@ -54,7 +55,14 @@ impl Store {
         for table in schema::TABLES {
             manifest::check_latest(table, &folder.join(format!("{table}.lance")))?;
         }
-        Ok(Self { folder: folder.into(), reads, writes, lease: Lease::new(folder), versions: Arc::default() })
+        Ok(Self {
+            folder: folder.into(),
+            reads,
+            writes,
+            lease: Lease::new(folder),
+            patience: Patience::default(),
+            versions: Arc::default(),
+        })
     }
 
     /// The database's folder.
@@ -72,9 +80,21 @@ impl Store {
         self.folder.join("indexes")
     }
 
+    /// The same database; its writers wait for others.
+    pub fn patient(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
     /// Take the one writer's place; it is given back when the value is dropped or the process dies.
+    ///
+    /// Errors: [`Error::Locked`] at once where another program has it.
     pub fn lock(&self) -> Result<WriteLock> {
         WriteLock::take(&self.folder)
+    }
+
+    /// The same, waiting as long as the database is [patient](Self::patient). What is written is found out after that.
+    pub async fn lock_in_turn(&self) -> Result<WriteLock> {
+        WriteLock::in_turn(&self.folder, &self.patience).await
     }
 
     /// Versions of tables are not pruned while it is held, by this program either. Whoever reads for longer than a command

@@ -1,14 +1,44 @@
 //! Who is at work in a database, by advisory locks on two files of its folder: one writer at a time, and those who read while
 //! nothing may be pruned. What is read for longer is [`super::lease`]'s.
 //!
-//! The operating system holds a lock for the open file, so a process that dies gives it back.
+//! The operating system holds a lock for the open file, so a process that dies gives it back. What stands in the writer's file
+//! (its process, for messages) decides nothing.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::regular;
+
+/// How often a writer that waits asks again.
+const ASKS_EVERY: Duration = Duration::from_millis(50);
+/// A wait that is shorter is not spoken of.
+const UNSPOKEN: Duration = Duration::from_millis(300);
+
+/// How long a writer waits for another one, and who hears of it. By default it does not wait.
+#[derive(Clone, Default)]
+pub struct Patience {
+    most: Duration,
+    tell: Option<Arc<Tell>>,
+}
+
+type Tell = dyn Fn(&str) + Send + Sync;
+
+impl Patience {
+    /// Wait so long at most; `tell` hears once, in a line, that and for whom.
+    pub fn up_to(most: Duration, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { most, tell: Some(Arc::new(tell)) }
+    }
+}
+
+impl std::fmt::Debug for Patience {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Patience").field("most", &self.most).finish_non_exhaustive()
+    }
+}
 
 /// Proof of being the one writer, given back on drop.
 #[derive(Debug)]
@@ -19,6 +49,7 @@ pub struct WriteLock {
 /// Closing the file is not enough: a process that this one is just starting has it open too, for a moment.
 impl Drop for WriteLock {
     fn drop(&mut self) {
+        let _ = self.file.set_len(0);
         let _ = self.file.unlock();
     }
 }
@@ -37,14 +68,57 @@ impl WriteLock {
             }
         })?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { file }),
-            Err(TryLockError::WouldBlock) => Err(Error::Locked { uri: folder.display().to_string(), lock: path }),
+            Ok(()) => {
+                // who it is, for whoever waits: nobody relies on that, and a disk may be full
+                let _ = file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id()));
+                Ok(Self { file })
+            }
+            Err(TryLockError::WouldBlock) => {
+                let holder = holder(&path);
+                Err(Error::Locked { uri: folder.display().to_string(), lock: path, holder, waited: Duration::ZERO })
+            }
             Err(TryLockError::Error(source)) if has_no_locks(&source) => {
                 Err(Error::NoLocks { uri: folder.display().to_string(), reason: source.to_string() })
             }
             Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
         }
     }
+}
+
+impl WriteLock {
+    /// The same, once another program has given it back or died, or after a while not.
+    pub(super) async fn in_turn(folder: &Path, patience: &Patience) -> Result<Self> {
+        let (start, mut is_told) = (Instant::now(), false);
+        loop {
+            let waited = start.elapsed();
+            match Self::take(folder) {
+                Err(Error::Locked { uri, lock, holder, .. }) if waited >= patience.most => {
+                    return Err(Error::Locked { uri, lock, holder, waited });
+                }
+                Err(Error::Locked { uri, holder, .. }) => {
+                    if let Some(tell) = patience.tell.as_ref().filter(|_| waited >= UNSPOKEN && !is_told) {
+                        is_told = true;
+                        let holder = holder.map_or_else(String::new, |holder| format!(" ({holder})"));
+                        tell(&format!(
+                            "waiting up to {} s for another program{holder}, which is writing to {uri}",
+                            patience.most.as_secs()
+                        ));
+                    }
+                    tokio::time::sleep(ASKS_EVERY.min(patience.most - waited)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+}
+
+/// The program that holds a lock, where it is one of this machine: `process 1234, outskirt`.
+fn holder(lock: &Path) -> Option<String> {
+    let mut text = String::new();
+    regular::open(lock).ok()?.take(20).read_to_string(&mut text).ok()?;
+    let process: u32 = text.trim().parse().ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    Some(format!("process {process}, {}", name.trim()))
 }
 
 /// Whether the file system has no locks, rather than another program this one.
@@ -122,8 +196,45 @@ impl ReadLock {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd;
+    use std::sync::Mutex;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_writer_waits_for_another_and_says_for_whom() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&said);
+        let tell = move |line: &str| heard.lock().unwrap().push(line.to_owned());
+        let patience = Patience::up_to(Duration::from_secs(2), tell);
+        let held = WriteLock::take(folder.path()).unwrap();
+        let at_once = WriteLock::in_turn(folder.path(), &Patience::default()).await.unwrap_err().to_string();
+        assert!(at_once.contains("run this again") && !at_once.contains("waited"), "{at_once}");
+        let error = WriteLock::in_turn(folder.path(), &patience).await.unwrap_err().to_string();
+        let process = format!("process {}, ", std::process::id());
+        assert!(error.contains(&process) && error.contains("waited 2 s"), "{error}");
+        {
+            let said = said.lock().unwrap();
+            assert!(
+                said.len() == 1 && said[0].starts_with("waiting up to 2 s for another program (process "),
+                "{said:?}"
+            );
+        }
+        let (giving, taken) = tokio::join!(
+            async {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                drop(held);
+            },
+            WriteLock::in_turn(folder.path(), &patience)
+        );
+        let () = giving;
+        drop(taken.unwrap());
+        assert_eq!(said.lock().unwrap().len(), 1, "a short wait is not spoken of");
+        // what a writer that was killed has left is nobody's
+        std::fs::write(folder.path().join("write.lock"), "1").unwrap();
+        drop(WriteLock::take(folder.path()).unwrap());
+        assert_eq!(std::fs::read(folder.path().join("write.lock")).unwrap(), b"");
+    }
 
     /// As NFS does it: a shared lock needs a file that may be read.
     #[tokio::test]

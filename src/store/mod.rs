@@ -36,7 +36,7 @@ pub use delta::Fragments;
 pub use embedding_columns::EmbeddingColumn;
 pub use history::{Change, Restored};
 pub use lease::{Lease, Pin};
-pub use lock::{ReadLock, WriteLock};
+pub use lock::{Patience, ReadLock, WriteLock};
 pub use optimize::Footprint;
 pub use pictures::rows_of_scans;
 pub use pieces::{Column, Piece, Pieces};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::database::Store;
+use super::lock::Patience;
 use super::migrate;
 use crate::error::{Error, Result};
 
@@ -19,22 +20,33 @@ impl Store {
 
     /// Open the database in `folder`, creating it where there is none.
     pub async fn create(folder: &Path) -> Result<Self> {
+        Self::create_in_turn(folder, Patience::default()).await
+    }
+
+    /// The same, and a [patient](Self::patient) one: two programs may begin the same database.
+    pub async fn create_in_turn(folder: &Path, patience: Patience) -> Result<Self> {
         std::fs::create_dir_all(local(folder)?).map_err(Error::io("create", folder))?;
         if let Err(Error::NoDatabase { .. }) = Self::open(folder).await {
             let store = Self::existing(folder).await?;
             // before the lock, whose file would stay in a folder of somebody else's
             migrate::check_places(&store).await?;
-            let lock = store.lock()?;
+            let lock = store.patient(patience.clone()).lock_in_turn().await?;
+            let store = Self::existing(folder).await?;
             // nothing is left to do where another program has made it in the meantime
             migrate::apply(&store, &lock).await?;
         }
-        Self::open(folder).await
+        Ok(Self::open(folder).await?.patient(patience))
     }
 
     /// Apply the migrations that the database in `folder` lacks, and name them.
     pub async fn migrate(folder: &Path) -> Result<Vec<String>> {
-        let store = Self::existing(folder).await?;
-        let lock = store.lock()?;
+        Self::migrate_in_turn(folder, Patience::default()).await
+    }
+
+    /// The same, waiting for another writer.
+    pub async fn migrate_in_turn(folder: &Path, patience: Patience) -> Result<Vec<String>> {
+        let store = Self::existing(folder).await?.patient(patience);
+        let lock = store.lock_in_turn().await?;
         let pending = migrate::pending(&store).await?;
         migrate::apply(&store, &lock).await?;
         Ok(pending)

@@ -226,7 +226,10 @@ fn what_cannot_be_read_says_why_and_what_to_do() {
         (format!("{url}/none.tar"), format!("no such file or folder: {url}/none.tar")),
         (format!("{nobody}/a.tar"), format!("cannot open {nobody}/a.tar: no answer from its host")),
         (format!("{nobody}/a.png"), format!("cannot read {nobody}/a.png: no answer from its host")),
-        ("gs://bucket/a.tar".into(), "or at http://, https:// and s3:// addresses".to_owned()),
+        (
+            "gs://bucket/a.tar".into(),
+            "gs:// addresses are not read, but http://, https://, s3:// and file:// ones".to_owned(),
+        ),
         ("s3:///a.tar".into(), "it names no host or bucket".to_owned()),
         (format!("{url}/a.lance"), "copy it to one".to_owned()),
     ] {

@@ -223,7 +223,7 @@ async fn metadata_about_no_image_says_so_and_an_empty_table_says_nothing() {
     assert_eq!(csv(&db, "SELECT count(*), count(lens) FROM images").await, "count(*),count(images.lens)\n4,0\n");
     std::fs::write(&beside, b"\xff\xfeu\0r\0i\0").unwrap();
     let error = ingest(&db, pictures.to_str().unwrap(), "stars", &more).await.unwrap_err();
-    assert!(error.contains("it is UTF-16 text: save it as UTF-8"), "{error}");
+    assert!(error.contains("it is a text in UTF-16: convert it to UTF-8"), "{error}");
     std::fs::write(&beside, "uri,lens\nM\u{fc}ller.png,1\n".chars().map(|c| c as u8).collect::<Vec<_>>()).unwrap();
     let error = ingest(&db, pictures.to_str().unwrap(), "stars", &more).await.unwrap_err();
     assert!(error.contains("UTF-8"), "{error}");

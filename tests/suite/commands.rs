@@ -189,6 +189,89 @@ async fn sql_reads_standard_input() {
 }
 
 #[tokio::test]
+async fn an_error_says_in_which_line_its_statement_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    calibrated(&db, IndexKind::Exact).await;
+    let file = folder.path().join("f.sql");
+    for (text, says, printed) in [
+        (
+            "-- head\nSELECT 1 AS a;\n\n/* two\nlines */ SELECT lable\nFROM images;\n",
+            "line 5: there is no column 'lable'",
+            "a\n1\n",
+        ),
+        ("SELECT 1 AS a; SELECT nope FROM images", "line 1: there is no column 'nope'", "a\n1\n"),
+        ("SELECT 1 AS a;\r\nSELECT CAST('x' AS INT) FROM images;\r\n", "line 2: Cast error", "a\n1\n"),
+        ("SELECT\n ';\n' AS a;\nSELECT 2 FROM a b c;", "line 4: ", "a\n\";\n\"\n"),
+        ("SELECT nope", "line 1: there is no column 'nope': the query reads no table", ""),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let path = file.to_str().unwrap();
+        for (arguments, name) in [(vec!["-f", path], path), (vec!["-f", "-"], "standard input")] {
+            let line =
+                ["outskirt", "--db", db.to_str().unwrap(), "sql", "--format", "csv"].into_iter().chain(arguments);
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut console = Console::new(&mut out, &mut err).reading(text.as_bytes());
+            let error = run(Cli::parse_from(line), &mut console).await.unwrap_err().to_string();
+            drop(console);
+            assert!(error.starts_with(&format!("{name}, {says}")) && error.lines().count() == 1, "{text}: {error}");
+            let is_parsed = !error.contains("parser error") || name == "standard input";
+            assert_eq!(String::from_utf8(out).unwrap(), if is_parsed { printed } else { "" }, "{text}");
+        }
+    }
+    // the parser's own place is the file's, too
+    std::fs::write(&file, "SELECT 1;\n\n  SELECT 'a").unwrap();
+    let error = outskirt(&db, &["sql", "-f", file.to_str().unwrap()]).await.unwrap_err();
+    assert!(error.contains("f.sql, line 3: ") && error.contains("Line: 3, Column: 10"), "{error}");
+    let error = outskirt(&db, &["query", file.to_str().unwrap()]).await.unwrap_err();
+    assert!(error.contains("f.sql, line 3: "), "{error}");
+    let error = outskirt(&db, &["sql", "SELECT nope"]).await.unwrap_err();
+    assert!(error.starts_with("there is no column 'nope'"), "what is typed needs no place: {error}");
+}
+
+#[tokio::test]
+async fn a_change_is_a_line_or_a_row_or_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let said = async |arguments: &[&str]| outskirt(folder.path(), &[&["sql"], arguments].concat()).await.unwrap().0;
+    let two = "UPDATE images SET label = 'a' WHERE id <= 2; UPDATE images SET label = 'b' WHERE id = 3";
+    assert_eq!(said(&[two]).await, "UPDATE 2\nUPDATE 1\n");
+    assert_eq!(said(&[two, "--format", "csv"]).await, "count\n2\ncount\n1\n");
+    let prepared = "PREPARE p(INT) AS UPDATE images SET label = 'c' WHERE id < $1; EXECUTE p(4); SELECT 1 AS one";
+    assert_eq!(said(&[prepared]).await, "UPDATE 3\n+-----+\n| one |\n+-----+\n|   1 |\n+-----+\n");
+    for quiet in ["-q", "--quiet"] {
+        assert_eq!(said(&[two, quiet]).await, "");
+        assert_eq!(said(&[two, quiet, "--format", "csv"]).await, "");
+    }
+    assert_eq!(said(&["SELECT 1 AS a", "-q", "--format", "csv"]).await, "a\n1\n");
+    assert_eq!(said(&["DELETE FROM images WHERE id = 4"]).await, "DELETE 1\n");
+}
+
+#[tokio::test]
+async fn a_writer_waits_for_another_as_long_as_it_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let held = store.lock().unwrap();
+    let update = ["sql", "UPDATE images SET label = 'a' WHERE id = 1"];
+    let at_once = outskirt(folder.path(), &update).await.unwrap_err();
+    let process = format!("process {}, ", std::process::id());
+    assert!(at_once.contains(&process) && at_once.contains("--wait SECONDS waits longer"), "{at_once}");
+    let waiting = [&["--wait", "1"], &update[..]].concat();
+    let cli = || Cli::parse_from(["outskirt", "--db", folder.path().to_str().unwrap()].iter().chain(&waiting));
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let error = run(cli(), &mut Console::new(&mut out, &mut err)).await.unwrap_err().to_string();
+    assert!(error.contains(", waited 1 s: wait for it to end"), "{error}");
+    // what an earlier one says it would undo may be another change by then
+    assert!(outskirt(folder.path(), &["undo"]).await.unwrap_err().starts_with("another program is writing to "));
+    let (done, ()) = tokio::join!(async { run(cli(), &mut Console::new(&mut out, &mut err)).await }, async {
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        drop(held);
+    });
+    done.unwrap();
+    assert_eq!(String::from_utf8(out).unwrap(), "UPDATE 1\n");
+}
+
+#[tokio::test]
 async fn a_long_table_leaves_before_its_last_row_is_there() {
     let folder = tempfile::tempdir().unwrap();
     calibrated(folder.path(), IndexKind::Exact).await;

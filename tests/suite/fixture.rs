@@ -101,7 +101,7 @@ pub async fn calibrated(folder: &Path, index: IndexKind) -> (Store, Definition) 
 /// What a command line printed: (results, everything else), or its error as the user sees it.
 pub async fn outskirt(db: &Path, arguments: &[&str]) -> Result<(String, String), String> {
     let db = db.to_str().unwrap();
-    let line = ["outskirt", "--db", db].into_iter().chain(arguments.iter().copied());
+    let line = ["outskirt", "--db", db, "--wait", "0"].into_iter().chain(arguments.iter().copied());
     let cli = Cli::try_parse_from(line).map_err(|error| error.to_string())?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let trusted = Some(Path::new(db).with_extension("trusted"));

@@ -48,6 +48,23 @@ async fn an_error_says_what_to_write() {
             "SELECT camera FROM images",
             "there is no column 'camera': there are bytes, content_hash, dataset, height, id,",
         ),
+        ("SELECT max(id) FROM images GROUP BY dataset HAVING max(label) = 3", "is text and 3 is a number"),
+        ("SELECT a.id FROM images a LEFT JOIN images b ON a.id = b.id AND b.label = 3", "is text and 3 is a number"),
+        ("SELECT id FROM images WHERE label NOT IN (1, 2)", "label is text and 1 is a number"),
+        ("UPDATE images SET split = CASE WHEN label = 3 THEN 'x' END", "label is text and 3 is a number"),
+        (
+            "SELECT id, (SELECT b.id FROM images b WHERE b.id > a.id) FROM images a",
+            "would have the name id: give one another",
+        ),
+        (
+            "SELECT id FROM images a ORDER BY (SELECT max(b.id) FROM images b WHERE b.id < a.id)",
+            "write it as a JOIN, such as",
+        ),
+        (
+            "SELECT id, EXISTS (SELECT 1 FROM images b WHERE b.id = a.id) AS e FROM images a",
+            "write it as a JOIN, such as",
+        ),
+        ("SELECT nope", "there is no column 'nope': the query reads no table"),
         ("SELECT 1, 1", "two columns of the result would have the name Int64(1): give one another with AS"),
     ] {
         let found = error(text).await;

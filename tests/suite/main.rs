@@ -20,6 +20,7 @@ mod copy;
 mod embed;
 #[cfg(unix)]
 mod faults;
+mod files;
 #[cfg(feature = "torch")]
 mod fill;
 mod fixture;

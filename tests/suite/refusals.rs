@@ -308,7 +308,10 @@ async fn errors_of_other_crates_are_one_line_of_facts() {
         ("SELECT * FROM 'http://me:secret@localhost:1/x.csv?key=secret'".into(), "http://localhost:1/x.csv is none"),
         ("SELECT * FROM 's3://bucket/x.csv'".into(), "s3://bucket/x.csv is none: copy it here"),
         ("COPY (SELECT 1) TO 's3://bucket/x.csv'".into(), "s3://bucket/x.csv is none"),
-        ("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'gs://bucket/x.csv'".into(), "gs://bucket/x.csv is none"),
+        (
+            "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'gs://bucket/x.csv'".into(),
+            "gs://bucket/x.csv is none: copy it here",
+        ),
         ("SELECT * FROM 'nothing.csv'".into(), "no such file or folder: nothing.csv"),
         ("SELECT * FROM imagess".into(), "unknown table 'imagess': did you mean images?"),
         (format!("SELECT * FROM '{}'", file("bad.arrow", b"no arrow")), "Failed to parse Arrow file"),

@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::bank;
 use crate::cli::console::Console;
 use crate::error::Result;
-use crate::store::Store;
 
 /// Arguments of `bank calibrate`.
 #[derive(Debug, clap::Args)]
@@ -24,7 +23,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let bar = console.spinner("scoring held-out images");
     let made = bank::calibrate(&store, &args.name, &args.predicate, args.k).await;
     let own = match &made {

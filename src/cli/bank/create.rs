@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::evaluate::sanity;
 use crate::index::IndexKind;
 use crate::sql::session::Session;
-use crate::store::Store;
 
 /// Arguments of `bank create`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +40,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let Args { name, backbone, predicate, k, alpha, seed, index } = args;
     let spec = BankSpec { name, backbone, predicate, k, alpha, seed, index };
     let bar = console.spinner("building the bank");

@@ -5,7 +5,6 @@ use std::path::Path;
 use crate::bank;
 use crate::cli::console::Console;
 use crate::error::Result;
-use crate::store::Store;
 
 /// Arguments of `bank drop`.
 #[derive(Debug, clap::Args)]
@@ -15,7 +14,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let dropped = bank::drop_bank(&store, &args.name).await?;
     console.line(format!("bank {}: dropped; its {} images stay", dropped.name, dropped.row_count))
 }

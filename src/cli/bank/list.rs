@@ -6,7 +6,6 @@ use crate::bank::{self, Status};
 use crate::cli::console::Console;
 use crate::cli::table;
 use crate::error::Result;
-use crate::store::Store;
 
 /// Arguments of `bank list`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +28,7 @@ const HEADER: [&str; 13] = [
 ];
 
 pub(super) async fn run(_: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let banks = bank::status(&store).await?;
     if banks.is_empty() {
         return console.notice("no banks yet: 'outskirt bank create' makes one");

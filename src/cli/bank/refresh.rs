@@ -7,7 +7,6 @@ use crate::cli::console::Console;
 use crate::cli::follow::{describe, tidy};
 use crate::error::Result;
 use crate::schema;
-use crate::store::Store;
 
 /// Arguments of `bank refresh`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +31,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let before = store.version(schema::IMAGES).await?;
     let done = match &args.name {
         Some(name) => vec![bank::refresh(&store, name).await],

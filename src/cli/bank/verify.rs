@@ -7,7 +7,6 @@ use crate::cli::console::Console;
 use crate::cli::table;
 use crate::error::Result;
 use crate::index::Storage;
-use crate::store::Store;
 
 /// Arguments of `bank verify`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +28,7 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = Store::open(db).await?;
+    let store = console.open(db).await?;
     let bar = console.spinner("searching in both ways");
     let sample = args.sample as usize;
     let found = bank::recall(&store, &args.name, sample, args.id.as_deref(), args.ood.as_deref()).await;

@@ -11,8 +11,8 @@ mod writer;
 
 use std::io::Write;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{SchemaRef, UInt64Type};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::TryStreamExt;
 
@@ -88,6 +88,31 @@ impl Output {
         console: &mut Console<'_>,
     ) -> Result<Printed> {
         self.print_to(rows, console.results()).await
+    }
+
+    /// The count of a change: in a table's place `UPDATE 3`; as rows in other formats; nothing where it shall be `quiet`.
+    pub(super) async fn print_change(
+        &mut self,
+        verb: &str,
+        quiet: bool,
+        mut rows: SendableRecordBatchStream,
+        console: &mut Console<'_>,
+    ) -> Result<Printed> {
+        if self.format != Format::Table && !quiet {
+            return self.print(rows, console).await;
+        }
+        let mut count = None;
+        while let Some(batch) = rows.try_next().await? {
+            let counts = batch.columns().first().and_then(|counts| counts.as_primitive_opt::<UInt64Type>());
+            let counted: u64 = counts.into_iter().flat_map(|counts| counts.iter().flatten()).sum();
+            count = Some(count.unwrap_or(0) + counted);
+        }
+        // of a COPY to standard output there is none
+        if let Some(count) = count.filter(|_| !quiet) {
+            console.line(format!("{verb} {count}"))?;
+            console.flush()?;
+        }
+        Ok(Printed::default())
     }
 
     /// The same, to somewhere else than the console.

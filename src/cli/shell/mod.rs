@@ -13,12 +13,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use datafusion::sql::parser::Statement;
 pub use terminal::Terminal;
 
 use super::console::Console;
 use super::format::{Format, Rows};
-use super::output::{Layout, Output};
-use super::statements::{MAX_STATEMENTS_BYTES, watch};
+use super::output::{Layout, Output, Printed};
+use super::statements::{MAX_STATEMENTS_BYTES, Manner, at, parsed, watch};
 use super::typed::commands::{self, Command};
 use super::typed::{Line, Lines, Names, statement};
 use crate::error::{Error, Result};
@@ -30,11 +31,11 @@ use crate::sql::session::Session;
 pub(super) async fn run(
     session: Session,
     db: &Path,
-    format: Format,
-    rows: Option<Rows>,
+    manner: Manner,
     lines: &mut dyn Lines,
     console: &mut Console<'_>,
 ) -> Result<()> {
+    let Manner { format, rows, quiet } = manner;
     if format.is_binary() {
         return Err(commands::not_in_the_shell(format.name()));
     }
@@ -45,6 +46,7 @@ pub(super) async fn run(
         session: Arc::new(session),
         format,
         rows,
+        quiet,
         expanded: false,
         pager: false,
         file: None,
@@ -118,6 +120,8 @@ struct Shell {
     session: Arc<Session>,
     format: Format,
     rows: Option<Rows>,
+    /// Changes are not counted.
+    quiet: bool,
     expanded: bool,
     pager: bool,
     /// Where rows go instead of the terminal.
@@ -135,7 +139,7 @@ impl Shell {
         let done = cancel::unless(interrupted, &session, async {
             match entry {
                 Entry::Command(text) => self.command(commands::parse(text)?, console).await,
-                Entry::Statement(text) => self.statements(text, console).await.map(|()| Next::GoOn),
+                Entry::Statement(text) => self.statements(text, None, console).await.map(|()| Next::GoOn),
             }
         });
         match done.await {
@@ -190,7 +194,7 @@ impl Shell {
             }
             Command::Run(file) => {
                 let text = regular::read_text(&file, MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?;
-                self.statements(&text, console).await?;
+                self.statements(&text, file.to_str(), console).await?;
             }
             Command::Quit => return Ok(Next::Leave),
         }
@@ -213,8 +217,9 @@ impl Shell {
         Ok(())
     }
 
-    async fn statements(&mut self, text: &str, console: &mut Console<'_>) -> Result<()> {
-        for statement in self.session.parse(text)? {
+    /// Run statements, of a file where it has a name.
+    async fn statements(&mut self, text: &str, name: Option<&str>, console: &mut Console<'_>) -> Result<()> {
+        for (statement, place) in parsed(&self.session, text, name, 1)? {
             // what cannot be told is no reason not to run it
             if let Ok(Some(moved)) = self.session.moved_on().await {
                 self.say(
@@ -226,21 +231,7 @@ impl Shell {
                 )?;
             }
             let start = Instant::now();
-            let rows = cancel::apart(self.session.run(statement).await?);
-            let printed = if let Some((path, file)) = &mut self.file {
-                let layout = Layout { expanded: self.expanded, ..Layout::default() };
-                let printed = Output::new(self.format, layout).print_to(rows, file).await;
-                printed.map_err(|error| match error {
-                    Error::Output { source } => Error::io("write", path)(source),
-                    other => other,
-                })?
-            } else if self.pager && console.is_terminal() {
-                let layout = Layout { expanded: self.expanded, ..Layout::default() };
-                pager::show(Output::new(self.format, layout), rows).await?
-            } else {
-                let layout = Layout { expanded: self.expanded, ..Layout::of(console, self.rows) };
-                Output::new(self.format, layout).print(rows, console).await?
-            };
+            let printed = self.print(statement, console).await.map_err(|error| at(place, error))?;
             let (rows, columns) = printed.left_out;
             for (left_out, instead) in [(rows, "\\rows all"), (columns, "\\x")] {
                 if let Some(left_out) = left_out {
@@ -255,6 +246,29 @@ impl Shell {
             self.say(notice, console)?;
         }
         Ok(())
+    }
+
+    /// Run a statement and print its rows where they go.
+    async fn print(&mut self, statement: Statement, console: &mut Console<'_>) -> Result<Printed> {
+        let change = self.session.change_of(&statement);
+        let rows = cancel::apart(self.session.run(statement).await?);
+        if let Some(verb) = change {
+            return Output::new(self.format, Layout::default()).print_change(verb, self.quiet, rows, console).await;
+        }
+        if let Some((path, file)) = &mut self.file {
+            let layout = Layout { expanded: self.expanded, ..Layout::default() };
+            let printed = Output::new(self.format, layout).print_to(rows, file).await;
+            return printed.map_err(|error| match error {
+                Error::Output { source } => Error::io("write", path)(source),
+                other => other,
+            });
+        }
+        if self.pager && console.is_terminal() {
+            let layout = Layout { expanded: self.expanded, ..Layout::default() };
+            return pager::show(Output::new(self.format, layout), rows).await;
+        }
+        let layout = Layout { expanded: self.expanded, ..Layout::of(console, self.rows) };
+        Output::new(self.format, layout).print(rows, console).await
     }
 
     /// Say something once.

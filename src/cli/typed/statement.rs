@@ -1,45 +1,53 @@
 //! Where a statement ends: the tokens of SQL decide, so a semicolon in quotes or in a comment does not count.
 
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::sql::tokens;
 
 /// The length of the first statement of `text` with its semicolon, if it has come.
 pub(crate) fn end(text: &str) -> Option<usize> {
-    let (tokens, _) = tokens(text);
-    let semicolon = tokens.into_iter().find(|token| token.token == Token::SemiColon)?;
-    offset(text, semicolon.span.end)
+    let semicolon = tokens::of(text).0.into_iter().find(|(token, _)| *token == Token::SemiColon)?;
+    Some(semicolon.1.end)
 }
 
 /// Whether `text` ends within quotes or a comment.
 pub(crate) fn is_open(text: &str) -> bool {
-    !tokens(text).1
+    !tokens::of(text).1
 }
 
 /// Whether there is nothing to run in `text`: spaces, comments, semicolons.
 pub(crate) fn is_blank(text: &str) -> bool {
-    let (tokens, whole) = tokens(text);
-    whole && tokens.iter().all(|token| matches!(token.token, Token::Whitespace(_) | Token::SemiColon))
+    let (tokens, whole) = tokens::of(text);
+    whole && tokens.iter().all(|(token, _)| matches!(token, Token::Whitespace(_) | Token::SemiColon))
 }
 
-/// The tokens, and whether they are all of the text: they stop before a quote or a comment that does not end.
-fn tokens(text: &str) -> (Vec<TokenWithSpan>, bool) {
-    let mut tokens = Vec::new();
-    let whole = Tokenizer::new(&GenericDialect, text).tokenize_with_location_into_buf(&mut tokens).is_ok();
-    (tokens, whole)
-}
-
-/// Bytes before a place that is given in lines and characters, both counted from 1.
-fn offset(text: &str, place: Location) -> Option<usize> {
-    let line = usize::try_from(place.line).ok()?.checked_sub(1)?;
-    let column = usize::try_from(place.column).ok()?.checked_sub(1)?;
-    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
-    let rest = &text[start..];
-    Some(start + rest.char_indices().nth(column).map_or(rest.len(), |(at, _)| at))
+/// The statements of a text, with their semicolons, and the bytes before the first word of each; what does not end is the last
+/// of them.
+pub(crate) fn all(text: &str) -> Vec<(&str, usize)> {
+    let (tokens, whole) = tokens::of(text);
+    let (mut all, mut begins, mut word) = (Vec::new(), 0, None);
+    for (token, place) in tokens {
+        match token {
+            Token::SemiColon => {
+                if let Some(word) = word.take() {
+                    all.push((&text[begins..place.end], word));
+                }
+                begins = place.end;
+            }
+            Token::Whitespace(_) => {}
+            _ => drop(word.get_or_insert(place.start)),
+        }
+    }
+    if word.is_some() || !whole {
+        let blank = text[begins..].len() - text[begins..].trim_start().len();
+        all.push((&text[begins..], word.unwrap_or(begins + blank)));
+    }
+    all
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{end, is_blank, is_open};
+    use super::{all, end, is_blank, is_open};
 
     /// The statements of a text, and what is left of it.
     fn split(mut text: &str) -> (Vec<&str>, &str) {
@@ -88,6 +96,16 @@ mod tests {
             assert!(is_open(open), "{open}");
         }
         assert_eq!(split("SELECT 'a'; SELECT 'b;"), (vec!["SELECT 'a';"], " SELECT 'b;"));
+    }
+
+    #[test]
+    fn all_statements_of_a_text_have_a_place() {
+        let text = "-- one\nSELECT 1;;\n /* two */ SELECT\n';' ; \n-- end";
+        let at = |word: &str, from: usize| from + text[from..].find(word).unwrap();
+        let second = at("SELECT", 10);
+        assert_eq!(all(text), [("-- one\nSELECT 1;", at("SELECT", 0)), ("\n /* two */ SELECT\n';' ;", second)]);
+        assert_eq!(all("SELECT 1;\nSELECT 'a"), [("SELECT 1;", 0), ("\nSELECT 'a", 10)]);
+        assert!(all(" -- nothing\n;").is_empty());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Addresses as texts: what is one, what may be shown of it, what a list beside it names.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use url::Url;
 
 use super::archive::is_image;
+use crate::error::{Error, Result};
 
 pub(crate) fn is_address(text: &str) -> bool {
     is_s3(text) || ["http://", "https://"].iter().any(|scheme| begins(text, scheme))
@@ -12,6 +13,73 @@ pub(crate) fn is_address(text: &str) -> bool {
 
 pub(super) fn is_s3(text: &str) -> bool {
     begins(text, "s3://")
+}
+
+/// What comes before `://`, where a text begins as an address does.
+pub(crate) fn scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        && scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    is_scheme.then_some(scheme)
+}
+
+/// What can be done about an address of a kind that is not read, such as `gs://`; `None` for what is read, and for paths.
+pub(super) fn of_unknown_kind(text: &str) -> Option<Error> {
+    let scheme = scheme(text).filter(|_| !is_address(text))?.to_ascii_lowercase();
+    let instead = match scheme.as_str() {
+        "file" => return None,
+        "gs" | "gcs" => "what lies in Google's buckets is read at https://storage.googleapis.com/BUCKET/NAME",
+        "hf" => "files of Hugging Face are read at https://huggingface.co/datasets/OWNER/NAME/resolve/main/FILE",
+        "az" | "adl" | "abfs" | "abfss" | "wasb" | "wasbs" | "azure" => {
+            "blobs of Azure are read at their https:// address"
+        }
+        "s3a" | "s3n" => "write s3://",
+        _ => "copy it to this machine first",
+    };
+    Some(Error::UnknownAddress { address: bare(text), reason: format!("{scheme}{UNREAD}; {instead}") })
+}
+
+/// Of a kind of addresses, behind it.
+const UNREAD: &str = ":// addresses are not read, but http://, https://, s3:// and file:// ones";
+
+/// An address of any kind without what may give access: user, password, query and fragment.
+pub(crate) fn bare(address: &str) -> String {
+    let page = address.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = page.split_once("://") else { return page.into() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
+/// The path that a `file:` address means, with its `%20` and the like decoded; `None` for what is none.
+///
+/// Errors: an address that names another machine, or no file.
+pub(crate) fn file(text: &str) -> Option<Result<PathBuf>> {
+    let rest = text.get("file:".len()..).filter(|_| begins(text, "file:"))?;
+    // a file that is called `file:x` is no address
+    if !rest.starts_with('/') {
+        return None;
+    }
+    // a file's name has no query: what looks like one is its own
+    let mut written = String::from("file:");
+    for letter in rest.chars() {
+        match letter {
+            '?' => written += "%3F",
+            '#' => written += "%23",
+            '\\' => written += "%5C",
+            letter => written.push(letter),
+        }
+    }
+    let path = Url::parse(&written).ok().and_then(|url| url.to_file_path().ok());
+    Some(path.ok_or_else(|| Error::ForeignFile { address: text.into() }))
+}
+
+/// The same where a text may be a path or an address of another kind, which are themselves.
+pub(crate) fn here(text: &str) -> Result<String> {
+    match file(text) {
+        Some(path) => Ok(path?.to_string_lossy().into_owned()),
+        None => Ok(text.into()),
+    }
 }
 
 fn begins(text: &str, scheme: &str) -> bool {
@@ -147,9 +215,19 @@ pub(super) fn name(text: &str) -> String {
     page.trim_end_matches('/').rsplit('/').next().unwrap_or_default().into()
 }
 
+/// Why a list's entry is not looked for: an address of a kind that is not read, or a file of this machine that a list of
+/// another one names.
+pub(super) fn refused_entry(name: &str) -> Option<String> {
+    if let Some(Error::UnknownAddress { reason, .. }) = of_unknown_kind(name) {
+        return Some(reason);
+    }
+    let is_file = scheme(name).is_some_and(|scheme| scheme.eq_ignore_ascii_case("file"));
+    is_file.then(|| "it is no file of this machine, or is named by a list at an address, which names none".into())
+}
+
 /// A name in a list at an address: never a file of this machine.
 pub(super) fn join(list: &str, name: &str) -> String {
-    if is_address(name) {
+    if scheme(name).is_some() {
         return name.into();
     }
     match s3(list) {

@@ -76,6 +76,9 @@ impl Reader for Files {
         if let Some(address) = self.address(entry).map(String::from) {
             return self.ahead.read(&address);
         }
+        if let Some(reason) = address::refused_entry(&entry.name) {
+            return Err(Fault::Image(reason));
+        }
         let read = || -> io::Result<Result<Vec<u8>, String>> {
             let mut file = regular::open(Path::new(&*entry.name))?;
             let length = file.metadata()?.len();

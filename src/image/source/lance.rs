@@ -6,11 +6,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ::lance::Dataset;
+use ::lance::datafusion::LanceTableProvider;
 use ::lance::dataset::scanner::{DatasetRecordBatchStream, Scanner};
 use ::lance::datatypes::BlobHandling;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result as DataFusionResult;
+use datafusion::logical_expr::{Expr, TableType};
+use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
 use super::format::{Entry, MAX_FILE_BYTES, Reader, Source};
@@ -20,6 +26,9 @@ use super::wait::wait;
 use crate::error::{Error, Result};
 use crate::foreign::without_location;
 use crate::regular;
+
+/// The folder that every table has.
+const VERSIONS: &str = "_versions";
 
 /// Batches that Lance decodes ahead: pictures may be large.
 const BATCHES_AHEAD: usize = 2;
@@ -72,15 +81,59 @@ pub(super) fn images(path: &Path) -> Result<Option<Source>> {
     Ok(Some(Source::inside(path, entries, read).with_part(table::part(path)).with_table(has_further.then_some(tell))))
 }
 
+/// Whether a path is a Lance table's, or says so.
+pub(crate) fn is_lance_table(path: &Path) -> bool {
+    path.is_dir() && (is_table(path) || path.join(VERSIONS).is_dir())
+}
+
+/// A table for SQL, whatever its columns are, at the version that is the latest now.
+pub(crate) async fn lance_table(path: &Path) -> Result<Arc<dyn TableProvider>> {
+    let text = checked(path)?;
+    let bad = |error: ::lance::Error| Error::BadArchive { path: path.into(), reason: reason(&broken(error)) };
+    let table = Dataset::open(&text).await.map_err(bad)?;
+    Ok(Arc::new(Unfiltered(LanceTableProvider::new(Arc::new(table), false, false))))
+}
+
+/// Lance's scan without filters: it would take those that name the session's functions as well, and has none of them.
+#[derive(Debug)]
+struct Unfiltered(LanceTableProvider);
+
+#[async_trait]
+impl TableProvider for Unfiltered {
+    fn schema(&self) -> SchemaRef {
+        self.0.schema()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+        self.0.scan(state, projection, filters, limit).await
+    }
+}
+
 fn open(path: &Path) -> Result<Dataset> {
     let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
-    if !path.join("_versions").is_dir() {
+    let text = checked(path)?;
+    let opened = wait(async move { Dataset::open(&text).await.map_err(broken) });
+    opened.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))
+}
+
+/// The path of a folder that may be opened.
+fn checked(path: &Path) -> Result<String> {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    if !path.join(VERSIONS).is_dir() {
         return Err(bad("it is no Lance table: it has no folder _versions".into()));
     }
     files_only(path)?;
-    let text = path.to_str().ok_or_else(|| Error::NotUtf8 { path: path.into() })?.to_owned();
-    let opened = wait(async move { Dataset::open(&text).await.map_err(broken) });
-    opened.map_err(ArrowError::from).flatten().map_err(|error| bad(reason(&error)))
+    path.to_str().map(str::to_owned).ok_or_else(|| Error::NotUtf8 { path: path.into() })
 }
 
 /// Refuse a table in whose folder a pipe or a device lies: Lance would open it, and wait.

@@ -9,6 +9,7 @@ use super::place;
 use super::real::Folders;
 use super::uris::{absolute, named};
 use crate::error::{Error, Result};
+use crate::regular;
 
 pub(super) fn is_list(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".txt")
@@ -17,8 +18,7 @@ pub(super) fn is_list(name: &str) -> bool {
 /// A text file with a path per line, and maybe a label after it; empty lines and such that begin with # are skipped.
 pub(super) fn plan(path: &Path, opened: &Opened) -> Result<Vec<Source>> {
     let bytes = place::read(path).map_err(Error::io("read", path))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::BadArchive { path: path.into(), reason: "it is no text in UTF-8".into() })?;
+    let text = regular::text(bytes).map_err(Error::io("read", path))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     let mut folders = Folders::default();
     let named_there = lines.map(split).map(|(name, label)| (absolute(path, name, &mut folders), label)).collect();

@@ -41,10 +41,12 @@ mod zipped;
 
 pub(crate) use address::is_address;
 pub use address::{KeptQuery, shown};
+pub(crate) use address::{bare, file, here, scheme};
 pub use batches::{ARRAY, TableRows, table_columns, table_rows};
 pub use format::{ImageFile, MAX_FILE_BYTES, TableColumns, held_row};
 pub use images::ImageFiles;
 pub use kept::Opened;
+pub(crate) use lance::{is_lance_table, lance_table};
 pub use plan::open;
 pub use real::Folders;
 pub use select::Selection;

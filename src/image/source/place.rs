@@ -46,8 +46,16 @@ pub(super) fn open(path: &Path) -> io::Result<Box<dyn Read + Send>> {
     }
     Ok(match address::of(path) {
         Some(address) => Box::new(remote::open(address)?),
-        None => Box::new(BufReader::new(regular::open(path)?)),
+        None => Box::new(BufReader::new(here(path)?)),
     })
+}
+
+/// A file of this machine.
+fn here(path: &Path) -> io::Result<File> {
+    if let Some(reason) = path.to_str().and_then(address::refused_entry) {
+        return Err(io::Error::other(reason));
+    }
+    regular::open(path)
 }
 
 /// A whole file that is small beside pictures: a list, the names of classes, a batch of CIFAR.
@@ -97,7 +105,7 @@ impl Seekable {
     fn at(path: &Path) -> io::Result<Self> {
         Ok(match address::of(path) {
             Some(address) => Self::There(Blocks::open(address)?),
-            None => Self::Here(regular::open(path)?),
+            None => Self::Here(here(path)?),
         })
     }
 

@@ -238,8 +238,11 @@ fn expand(given: &Path) -> Result<Vec<PathBuf>> {
     if address::is_address(text) {
         return remote::expand(text);
     }
-    if text.contains("://") && !given.exists() {
-        return Err(Error::UnknownFile { path: given.into(), read: READ });
+    if let Some(path) = address::file(text) {
+        return expand(&path?);
+    }
+    if let Some(refused) = address::of_unknown_kind(text).filter(|_| !given.exists()) {
+        return Err(refused);
     }
     if given.exists() || !text.contains(['*', '?', '[']) {
         return Ok(vec![given.into()]);

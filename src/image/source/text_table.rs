@@ -12,6 +12,7 @@ use arrow::error::ArrowError;
 
 use super::place::{self, Seekable};
 use crate::error::{Error, Result};
+use crate::regular::Text;
 use crate::schema;
 
 /// A line of more bytes is no row of a table.
@@ -31,7 +32,7 @@ pub(super) fn read(path: &Path) -> Result<RecordBatch> {
     let file = Seekable::open(path).map_err(Error::io("open", path))?;
     let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
     let batches = || -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
-        let mut file = BufReader::new(Lines::of(file)?);
+        let mut file = BufReader::new(Lines::of(Text::of(file)?));
         if name.ends_with(".jsonl") || name.ends_with(".ndjson") {
             rows_of_json(&mut file)
         } else {
@@ -40,7 +41,6 @@ pub(super) fn read(path: &Path) -> Result<RecordBatch> {
     };
     let (schema, batches) = batches().map_err(|error| match error {
         // our own word, or the system's
-        ArrowError::IoError(_, error) if error.kind() == io::ErrorKind::InvalidData => bad(error.to_string()),
         ArrowError::IoError(_, error) => Error::io("read", path)(error),
         error => bad(error.to_string()),
     })?;
@@ -133,27 +133,17 @@ fn is_fraction(text: &str) -> bool {
     !(digits.starts_with('0') && digits[1..].starts_with(|c: char| c.is_ascii_digit())) && text.parse::<f64>().is_ok()
 }
 
-/// A text in UTF-8 without the mark before it, of which no line is so long that reading it would fill the memory.
+/// A text of which no line is so long that reading it would fill the memory.
 struct Lines<R> {
     from: R,
-    /// Bytes before the text.
-    mark: u64,
     /// The line that is being read, from 1, and what was read of it.
     line: u64,
     length: usize,
 }
 
-impl<R: Read + Seek> Lines<R> {
-    fn of(mut from: R) -> io::Result<Self> {
-        let mut head = Vec::new();
-        from.by_ref().take(3).read_to_end(&mut head)?;
-        if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) {
-            let reason = "it is UTF-16 text: save it as UTF-8, or 'iconv -f UTF-16 -t UTF-8'";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-        }
-        let mark = if head == [0xef, 0xbb, 0xbf] { 3 } else { 0 };
-        from.seek(SeekFrom::Start(mark))?;
-        Ok(Self { from, mark, line: 1, length: 0 })
+impl<R> Lines<R> {
+    fn of(from: R) -> Self {
+        Self { from, line: 1, length: 0 }
     }
 }
 
@@ -165,7 +155,7 @@ impl<R: Read> Read for Lines<R> {
             if self.length > MAX_LINE_BYTES {
                 let reason =
                     format!("line {} is longer than {} MiB, the most that is read", self.line, MAX_LINE_BYTES >> 20);
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+                return Err(io::Error::other(reason));
             }
             if part.ends_with(b"\n") {
                 (self.line, self.length) = (self.line + 1, 0);
@@ -176,10 +166,8 @@ impl<R: Read> Read for Lines<R> {
 }
 
 impl<R: Seek> Seek for Lines<R> {
-    /// Back to the beginning, which is where it is asked for.
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         (self.line, self.length) = (1, 0);
-        let to = if to == SeekFrom::Start(0) { SeekFrom::Start(self.mark) } else { to };
         self.from.seek(to)
     }
 }

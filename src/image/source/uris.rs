@@ -26,7 +26,10 @@ pub fn absolute(list: &Path, name: &str, folders: &mut Folders) -> String {
     if let Some(list) = address::of(list) {
         return address::join(list, name);
     }
-    if address::is_address(name) {
+    if let Some(Ok(path)) = address::file(name) {
+        return folders.uri(&path.to_string_lossy());
+    }
+    if address::scheme(name).is_some() {
         return name.into();
     }
     let folder = list.parent().unwrap_or(list);
@@ -59,7 +62,7 @@ pub(super) fn named(uris: Vec<(String, Label)>, opened: &Opened) -> Vec<Source> 
     let mut inside: Vec<(PathBuf, HashMap<String, Label>)> = Vec::new();
     let mut places: HashMap<PathBuf, usize> = HashMap::new();
     for (uri, label) in uris {
-        match container(&uri) {
+        match container(&uri).filter(|_| address::refused_entry(&uri).is_none()) {
             None => plain.push((uri, label)),
             Some(path) => {
                 let place = *places.entry(path.clone()).or_insert_with(|| {

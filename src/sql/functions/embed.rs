@@ -32,7 +32,7 @@ FROM 'new_pictures.csv' ORDER BY score DESC LIMIT 20;
 ```",
     argument(
         name = "image",
-        description = "TEXT: where the picture is, such as `images.uri`: a path, an `http://`, `https://` or `s3://` address, or `archive!/name` of one. Rows in the order of an archive read it once; in any other, batch by batch (up to 8,192 rows) anew: `outskirt embed` is faster there. Or BINARY: a picture file's bytes, such as `images.bytes`."
+        description = "TEXT: where the picture is, such as `images.uri`: a path, an `http://`, `https://`, `s3://` or `file://` address, or `archive!/name` of one. Rows in the order of an archive read it once; in any other, batch by batch (up to 8,192 rows) anew: `outskirt embed` is faster there. Or BINARY: a picture file's bytes, such as `images.bytes`."
     ),
     argument(
         name = "backbone",
@@ -134,7 +134,7 @@ mod run {
     use arrow::datatypes::DataType;
 
     use crate::error::Result;
-    use crate::image::ImageFile;
+    use crate::image::{ImageFile, here};
     use crate::ingest::reread;
     use crate::sql::networks::Networks;
 
@@ -162,9 +162,10 @@ mod run {
                 networks.embed(name, valid.into_iter().map(file), rows)?
             }
             None => {
-                networks.check_pictures(images.as_string::<i32>().iter().flatten())?;
                 let uris = images.as_string::<i32>().iter().enumerate();
-                let uris = uris.filter_map(|(row, uri)| Some((uri?.to_owned(), row)));
+                let uris = uris.filter_map(|(row, uri)| uri.map(|uri| Ok((here(uri)?, row))));
+                let uris = uris.collect::<Result<Vec<_>>>()?;
+                networks.check_pictures(uris.iter().map(|(uri, _)| uri.as_str()))?;
                 networks.embed(name, reread(uris, networks.opened()), rows)?
             }
         };

@@ -24,7 +24,7 @@ impl Session {
             instead: "it takes one ADD COLUMN name type, NULL in every row until UPDATE sets it, or one DROP COLUMN name",
         };
         let name = IdentNormalizer::default();
-        let lock = self.store.lock()?;
+        let lock = self.store.lock_in_turn().await?;
         let before = self.store.version(schema::IMAGES).await?;
         let table = self.store.schema(schema::IMAGES).await?;
         match alter.operations.as_slice() {

@@ -35,7 +35,7 @@ impl Session {
     /// Carry out a change of rows of `images`, and count them.
     pub(super) async fn change(&self, statement: &ast::Statement) -> Result<u64> {
         self.policy.check_change("a change of images")?;
-        let lock = self.store.lock()?;
+        let lock = self.store.lock_in_turn().await?;
         let before = self.store.version(schema::IMAGES).await?;
         // others may have written since the session began
         self.reregister(schema::IMAGES).await?;

@@ -15,17 +15,16 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::dml::CopyTo;
 use datafusion::physical_plan::EmptyRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::TryStreamExt;
-use url::Url;
 
 use super::catalog::Session;
 use crate::error::{Error, Result};
+use crate::sql::location::{self, url};
 
 /// The option of COPY that says whether a file or a folder is written.
 const SINGLE_FILE: &str = "single_file_output";
@@ -77,7 +76,7 @@ impl Session {
                 let options = copy.options.iter().map(|(name, value)| (name.clone(), value.clone()));
                 let options = options.chain([(SINGLE_FILE.into(), (!is_folder).to_string())]);
                 let copy = CopyTo {
-                    output_url: url(&written.part, is_folder)?,
+                    output_url: url(&written.part, is_folder)?.into(),
                     options: options.collect::<HashMap<_, _>>(),
                     ..copy.clone()
                 };
@@ -91,7 +90,7 @@ impl Session {
     /// Where a COPY is written first; `None` for one that goes elsewhere than to this machine's files.
     fn place(&self, copy: &CopyTo) -> DataFusionResult<Option<Written>> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let Some(named) = local(&copy.output_url)? else { return Ok(None) };
+        let named = location::path(&copy.output_url)?;
         let own = format!(".outskirt-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let found = fs::metadata(&named).ok();
         let is_folder = !copy.partition_by.is_empty()
@@ -112,15 +111,14 @@ impl Session {
             return Ok(Some(Written { part: folder.join(own), target: Target::Stream(named) }));
         }
         if is_folder {
-            self.refuse_inside(&url(&named, true)?)?;
+            self.refuse_path_inside(named.clone())?;
             let target = Target::Folder { path: named.clone(), is_new: found.is_none() };
             return Ok(Some(Written { part: named.join(own), target }));
         }
         let target = followed(named).map_err(DataFusionError::from)?;
         // the guard saw the link
-        let location = url(&target, false)?;
-        self.policy.check_write(&location)?;
-        self.refuse_inside(&location)?;
+        self.policy.check_write(url(&target, false)?.as_str())?;
+        self.refuse_path_inside(target.clone())?;
         let part = target.with_file_name(own);
         Ok(Some(Written { part, target: Target::File(target) }))
     }
@@ -183,23 +181,6 @@ fn merge(from: &Path, into: &Path) -> io::Result<()> {
         if path.is_dir() { merge(&path, &target)? } else { fs::rename(&path, &target)? }
     }
     Ok(())
-}
-
-/// The path on this machine that COPY names.
-fn local(location: &str) -> DataFusionResult<Option<PathBuf>> {
-    if Path::new(location).is_absolute() || !location.contains("://") {
-        // `..` as DataFusion has it: by letters
-        let url = Url::from_file_path(std::path::absolute(location)?).ok();
-        return Ok(url.and_then(|url| url.to_file_path().ok()));
-    }
-    let url = ListingTableUrl::parse(location)?;
-    Ok((url.scheme() == "file").then(|| Path::new("/").join(url.prefix().as_ref())))
-}
-
-/// A path as DataFusion takes it: as it is, and no wildcards in it.
-fn url(path: &Path, is_folder: bool) -> DataFusionResult<String> {
-    let url = if is_folder { Url::from_directory_path(path) } else { Url::from_file_path(path) };
-    url.map(String::from).map_err(|()| Error::NotUtf8 { path: path.into() }.into())
 }
 
 /// DataFusion takes a name without one for a folder.

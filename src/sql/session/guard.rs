@@ -1,16 +1,16 @@
 //! Statements that would hide, drop or damage the database's own tables, refused before they run.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, SchemaReference};
-use datafusion::datasource::listing::ListingTableUrl;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::sql::TableReference;
 
 use super::catalog::{SCHEMA, Session};
 use super::files;
 use crate::error::{Error, Result};
+use crate::sql::location::path;
 use crate::sql::policy::resolved;
 
 impl Session {
@@ -34,7 +34,6 @@ impl Session {
                     }),
                     _ => {
                         self.policy.check_write(&copy.output_url)?;
-                        files::local(&copy.output_url)?;
                         self.refuse_inside(&copy.output_url)
                     }
                 }
@@ -92,11 +91,11 @@ impl Session {
 
     /// Refuse a place in the database's folder: a file there could be taken for one of Lance's.
     pub(super) fn refuse_inside(&self, location: &str) -> Result<()> {
-        let url = ListingTableUrl::parse(location)?;
-        if url.scheme() != "file" {
-            return Ok(());
-        }
-        let path = Path::new("/").join(url.prefix().as_ref());
+        self.refuse_path_inside(path(location)?)
+    }
+
+    /// The same of a path.
+    pub(super) fn refuse_path_inside(&self, path: PathBuf) -> Result<()> {
         let inside = resolved(&path).starts_with(resolved(self.store.folder()));
         if inside { Err(Error::InsideDatabase { path }) } else { Ok(()) }
     }

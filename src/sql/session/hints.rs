@@ -31,6 +31,10 @@ pub(super) fn explained(context: &SessionContext, statement: &Statement, error: 
                 }
                 unknown_column(statement, &field.name, names)
             }
+            // a subquery's column beside one of a table; without a table it is a name that two tables have
+            SchemaError::AmbiguousReference { field } if field.relation.is_some() => {
+                Error::SameColumnName { name: field.name.clone() }
+            }
             _ => Error::from(error),
         },
         DataFusionError::Plan(message) => {
@@ -97,7 +101,7 @@ fn unknown_column(statement: &Statement, name: &str, mut names: Vec<String>) -> 
 }
 
 /// The known name that is spelled most alike, where one is.
-fn nearest(name: &str, known: &[String]) -> Option<String> {
+pub(super) fn nearest(name: &str, known: &[String]) -> Option<String> {
     let name = name.to_lowercase();
     let distance = |known: &String| levenshtein(&name, &known.to_lowercase());
     // two letters in the wrong order are two changes

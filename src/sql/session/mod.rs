@@ -2,7 +2,7 @@
 //!
 //! Queries are DataFusion's. What changes the database is not: `change` writes rows of `images` (with `insert` and
 //! `update`), `alter` its columns, `views` keeps views, `copy` has files written whole or not at all, `files` finds files by
-//! path, and `guard` refuses what would damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
+//! path (`read` as `format` says, `streamed` where DataFusion does not), and `guard` refuses what would damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
 //! which has the session's tables and views; this file says which of them runs a statement.
 
 mod alter;
@@ -10,12 +10,15 @@ mod catalog;
 mod change;
 mod copy;
 mod files;
+mod format;
 mod guard;
 mod hints;
 mod insert;
 mod prepare;
 mod prepared;
+mod read;
 mod statement;
+mod streamed;
 mod twins;
 mod update;
 mod values;
@@ -169,12 +172,17 @@ impl Session {
                 }
             }
         }
-        let plan = self.plan(statement).await?;
+        let plan = match &statement {
+            Statement::Statement(parsed) if matches!(parsed.as_ref(), ast::Statement::Insert(_)) => {
+                self.plan_values(statement).await?
+            }
+            _ => self.plan(statement).await?,
+        };
         self.guard(&plan)?;
         // EXPLAIN alone writes nothing
         let (plan, copied) = match plan {
             LogicalPlan::Explain(_) => (plan, Vec::new()),
-            plan => self.redirected(plan)?,
+            plan => self.redirected(files::as_written(plan)?)?,
         };
         // the tables that it reads stay pinned, also where a change moves the session on to other versions
         let pinned = plan.clone();

@@ -17,6 +17,12 @@ use crate::error::{Error, Result};
 impl Session {
     /// Keep a statement under a name.
     pub(super) fn prepare(&self, name: &ast::Ident, types: &[ast::DataType], statement: &ast::Statement) -> Result<()> {
+        if matches!(statement, ast::Statement::Copy { .. }) {
+            return Err(Error::UnsupportedChange {
+                what: "PREPARE of COPY".into(),
+                instead: "write the COPY where it is run, or PREPARE its query and print that with --format csv, json or parquet",
+            });
+        }
         let mut values = 0;
         let unusable = visit_expressions(statement, |part| match place(part) {
             Some(Ok(at)) => {
@@ -39,6 +45,22 @@ impl Session {
                 free.insert(prepared);
                 Ok(())
             }
+        }
+    }
+
+    /// What a statement does to data, such as `UPDATE`; `None` for one that asks, sets or defines. EXECUTE does what was
+    /// prepared.
+    pub fn change_of(&self, statement: &Statement) -> Option<&'static str> {
+        match statement {
+            Statement::CopyTo(_) => Some("COPY"),
+            Statement::Statement(parsed) => match parsed.as_ref() {
+                ast::Statement::Execute { name: Some(name), .. } => {
+                    let name = name.0.last().and_then(|part| part.as_ident()).map(normalized)?;
+                    change_of(&self.lock_prepared().get(&name)?.statement)
+                }
+                other => change_of(other),
+            },
+            _ => None,
         }
     }
 
@@ -85,6 +107,12 @@ impl Session {
         if given.len() != values {
             return Err(Error::PreparedValues { name, wanted: values, given: given.len() });
         }
+        for (at, (value, data_type)) in given.iter().zip(&types).enumerate() {
+            if !fits(value, data_type) {
+                let (value, data_type) = (value.to_string(), data_type.to_string());
+                return Err(Error::PreparedType { name, at: at + 1, value, data_type });
+            }
+        }
         let given: Vec<Expr> = given.into_iter().enumerate().map(|(at, value)| typed(value, types.get(at))).collect();
         let mut statement = statement;
         let _ = visit_expressions_mut(&mut statement, |part| {
@@ -95,6 +123,16 @@ impl Session {
             ControlFlow::<()>::Continue(())
         });
         Ok(Statement::Statement(Box::new(statement)))
+    }
+}
+
+fn change_of(statement: &ast::Statement) -> Option<&'static str> {
+    match statement {
+        ast::Statement::Insert(_) => Some("INSERT"),
+        ast::Statement::Update(_) => Some("UPDATE"),
+        ast::Statement::Delete(_) => Some("DELETE"),
+        ast::Statement::Truncate(_) => Some("TRUNCATE"),
+        _ => None,
     }
 }
 
@@ -115,6 +153,43 @@ fn place(part: &Expr) -> Option<Result<usize, &str>> {
     let Value::Placeholder(written) = &value.value else { return None };
     let at = written.strip_prefix('$').and_then(|number| number.parse::<usize>().ok()).and_then(|at| at.checked_sub(1));
     Some(at.ok_or(written))
+}
+
+/// The least and the largest whole number of a type.
+fn range(data_type: &ast::DataType) -> Option<(i128, i128)> {
+    use ast::DataType as T;
+    Some(match data_type {
+        T::TinyInt(_) => (i8::MIN.into(), i8::MAX.into()),
+        T::SmallInt(_) | T::Int2(_) => (i16::MIN.into(), i16::MAX.into()),
+        T::Int(_) | T::Integer(_) | T::Int4(_) => (i32::MIN.into(), i32::MAX.into()),
+        T::BigInt(_) | T::Int8(_) => (i64::MIN.into(), i64::MAX.into()),
+        T::TinyIntUnsigned(_) => (0, u8::MAX.into()),
+        T::SmallIntUnsigned(_) => (0, u16::MAX.into()),
+        T::IntUnsigned(_) | T::IntegerUnsigned(_) | T::UnsignedInteger => (0, u32::MAX.into()),
+        T::BigIntUnsigned(_) => (0, u64::MAX.into()),
+        _ => return None,
+    })
+}
+
+/// Whether a literal is of a type; of what is computed, CAST says so.
+fn fits(value: &Expr, data_type: &ast::DataType) -> bool {
+    let (literal, sign) = match value {
+        Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } => (expr.as_ref(), -1),
+        other => (other, 1),
+    };
+    let Expr::Value(literal) = literal else { return true };
+    let range = range(data_type);
+    let is_float = matches!(data_type, ast::DataType::Float(_) | ast::DataType::Double(_) | ast::DataType::Real);
+    match &literal.value {
+        Value::Number(digits, _) => match (range, digits.parse::<i128>()) {
+            (Some((least, most)), Ok(number)) => (least..=most).contains(&(sign * number)),
+            (Some(_), Err(_)) => false,
+            (None, _) => *data_type != ast::DataType::Boolean,
+        },
+        Value::SingleQuotedString(text) if range.is_some() || is_float => text.trim().parse::<f64>().is_ok(),
+        Value::Boolean(_) => range.is_none() && !is_float,
+        _ => true,
+    }
 }
 
 /// A value as PREPARE names its type. A literal of that kind stays a literal: k and a bank's name must be one.

@@ -1,12 +1,14 @@
 //! SQL as it is parsed: statements and expressions from text, and what they name.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, DFParser, Statement};
 use datafusion::sql::planner::IdentNormalizer;
 use datafusion::sql::sqlparser::ast::{self, Value, VisitMut, VisitorMut};
 
 use crate::error::{Error, Result};
+use crate::image;
 
 /// What an error offers in place of a change that there is not.
 pub(super) const SUPPORTED_CHANGES: &str = "INSERT INTO adds images, UPDATE changes them, DELETE FROM removes them";
@@ -55,7 +57,7 @@ pub(super) fn parsed(text: &str) -> Result<ast::Statement> {
 }
 
 /// A statement without what DataFusion would read over or take otherwise than it is meant: TABLESAMPLE is refused, and
-/// -0.0, which Arrow orders before 0.0, is 0.0; and IS DISTINCT FROM ends before AND and OR.
+/// -0.0, which Arrow orders before 0.0, is 0.0; IS DISTINCT FROM ends before AND and OR; and FROM without SELECT has all columns.
 pub(super) fn settled(mut statement: Statement) -> Result<Statement> {
     match visit(&mut statement) {
         ControlFlow::Break(error) => Err(error),
@@ -66,10 +68,76 @@ pub(super) fn settled(mut statement: Statement) -> Result<Statement> {
 fn visit(statement: &mut Statement) -> ControlFlow<Error> {
     match statement {
         Statement::Statement(parsed) => parsed.visit(&mut Settle),
-        Statement::CopyTo(CopyToStatement { source: CopyToSource::Query(query), .. }) => query.visit(&mut Settle),
+        Statement::CopyTo(copy) => {
+            if let Err(refused) = settle(copy) {
+                return ControlFlow::Break(refused);
+            }
+            match &mut copy.source {
+                CopyToSource::Query(query) => query.visit(&mut Settle),
+                CopyToSource::Relation(_) => ControlFlow::Continue(()),
+            }
+        }
         Statement::Explain(explained) => visit(&mut explained.statement),
         _ => ControlFlow::Continue(()),
     }
+}
+
+/// Formats that COPY writes, by what names end in; DataFusion knows the others.
+const WRITTEN: [(&str, &str); 5] =
+    [("jsonl", "JSON"), ("ndjson", "JSON"), ("feather", "ARROW"), ("ipc", "ARROW"), ("tsv", "CSV")];
+const KNOWN: [&str; 4] = ["csv", "json", "parquet", "arrow"];
+
+/// A COPY whose format its target's name says, as far as DataFusion does not know that itself.
+///
+/// Errors: [`Error::UnknownCopyFormat`].
+fn settle(copy: &mut CopyToStatement) -> Result<()> {
+    if copy.stored_as.is_some() {
+        return Ok(());
+    }
+    if image::scheme(&copy.target).is_some() && image::file(&copy.target).is_none() {
+        return Err(Error::FileAddress { address: image::bare(&copy.target) });
+    }
+    let ending = Path::new(&copy.target).extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if KNOWN.contains(&ending.as_str()) {
+        return Ok(());
+    }
+    let Some((_, format)) = WRITTEN.iter().find(|(known, _)| *known == ending) else {
+        return Err(Error::UnknownCopyFormat { target: copy.target.clone() });
+    };
+    copy.stored_as = Some((*format).into());
+    let names_delimiter = copy.options.iter().any(|(name, _)| name.to_ascii_lowercase().ends_with("delimiter"));
+    if ending == "tsv" && !names_delimiter {
+        copy.options.push(("format.delimiter".into(), Value::SingleQuotedString("\t".into())));
+    }
+    Ok(())
+}
+
+/// The query of a statement, or what INSERT takes, its values with names of their own: `SELECT 'a', 'a'` would have one twice.
+pub(super) fn numbered(mut statement: ast::Statement) -> ast::Statement {
+    fn number(body: &mut ast::SetExpr) {
+        match body {
+            ast::SetExpr::Select(select) => {
+                for (at, item) in select.projection.iter_mut().enumerate() {
+                    if let ast::SelectItem::UnnamedExpr(value) = item {
+                        let alias = ast::Ident::with_quote('"', format!("value {}", at + 1));
+                        *item = ast::SelectItem::ExprWithAlias { expr: value.clone(), alias };
+                    }
+                }
+            }
+            ast::SetExpr::SetOperation { left, right, .. } => {
+                number(left);
+                number(right);
+            }
+            ast::SetExpr::Query(query) => number(&mut query.body),
+            _ => {}
+        }
+    }
+    match &mut statement {
+        ast::Statement::Query(query) => number(&mut query.body),
+        ast::Statement::Insert(ast::Insert { source: Some(query), .. }) => number(&mut query.body),
+        _ => {}
+    }
+    statement
 }
 
 struct Settle;
@@ -88,6 +156,18 @@ impl VisitorMut for Settle {
             return ControlFlow::Continue(());
         };
         ControlFlow::Break(Error::TableSample { clause: sample.to_string().trim().to_owned() })
+    }
+
+    /// `FROM t` alone is all of it.
+    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
+        if let ast::SetExpr::Select(select) = query.body.as_mut()
+            && select.flavor == ast::SelectFlavor::FromFirstNoSelect
+            && select.projection.is_empty()
+        {
+            select.flavor = ast::SelectFlavor::Standard;
+            select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
+        }
+        ControlFlow::Continue(())
     }
 
     fn post_visit_expr(&mut self, part: &mut ast::Expr) -> ControlFlow<Error> {

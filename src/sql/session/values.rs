@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::kernels::cmp::neq;
-use arrow::compute::{CastOptions, cast_with_options, concat};
+use arrow::compute::{CastOptions, can_cast_types, cast_with_options, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use datafusion::common::{Column, DataFusionError};
@@ -20,6 +20,7 @@ use datafusion::sql::sqlparser::ast;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::catalog::Session;
+use super::statement::numbered;
 use crate::error::{Error, Result};
 use crate::schema;
 
@@ -34,7 +35,7 @@ impl Session {
 
     /// A query whose columns are values of these fields.
     async fn as_fields(&self, query: ast::Statement, fields: &[Field]) -> Result<LogicalPlan> {
-        let query = self.plan(Statement::Statement(Box::new(query))).await?;
+        let query = self.plan_values(Statement::Statement(Box::new(query))).await?;
         let (columns, values) = (fields.len(), query.schema().fields().len());
         if columns != values {
             return Err(Error::ValueCount { columns, values });
@@ -42,13 +43,23 @@ impl Session {
         let mut taken = Vec::new();
         for (at, field) in fields.iter().enumerate() {
             let value = Expr::Column(Column::from(query.schema().qualified_field(at)));
-            let value = match drops_fractions(query.schema().field(at).data_type(), field.data_type()) {
+            let value = match is_looked_at(query.schema().field(at).data_type(), field.data_type()) {
                 true => value,
                 false => value.cast_to(field.data_type(), query.schema())?,
             };
             taken.push(value.alias(field.name()));
         }
         Ok(LogicalPlanBuilder::from(query).project(taken)?.build()?)
+    }
+
+    /// Plan a statement whose values go by their places: what they are called means nothing, and may be the same.
+    pub(super) async fn plan_values(&self, statement: Statement) -> Result<LogicalPlan> {
+        match (self.plan(statement.clone()).await, statement) {
+            (Err(Error::SameColumnName { .. }), Statement::Statement(parsed)) => {
+                self.plan(Statement::Statement(Box::new(numbered(*parsed)))).await
+            }
+            (planned, _) => planned,
+        }
     }
 
     /// Run a plan and gather its columns, within the memory that queries may take.
@@ -158,15 +169,30 @@ fn drops_fractions(from: &DataType, to: &DataType) -> bool {
     to.is_integer() && (from.is_floating() || from.is_decimal())
 }
 
+/// Whether a cast is made here, value by value, so that one that fails can be named.
+fn is_looked_at(from: &DataType, to: &DataType) -> bool {
+    let is_plain = |kind: &DataType| kind.is_primitive() || kind.is_string() || *kind == DataType::Boolean;
+    from != to && is_plain(from) && is_plain(to) && can_cast_types(from, to)
+}
+
 /// A column as its field has it.
 ///
-/// Errors: [`Error::Fraction`] for 7000.5 as a whole number.
+/// Errors: [`Error::Fraction`] for 7000.5 as a whole number, [`Error::DoesNotFit`] for -1 as one without a sign.
 fn whole(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
-    if !drops_fractions(column.data_type(), field.data_type()) {
+    if !is_looked_at(column.data_type(), field.data_type()) {
         return Ok(column);
     }
+    let lenient = CastOptions { safe: true, ..Default::default() };
+    let taken = cast_with_options(&column, field.data_type(), &lenient)?;
+    if let Some(row) = (0..column.len()).find(|&row| column.is_valid(row) && taken.is_null(row)) {
+        let value = array_value_to_string(&column, row)?;
+        let data_type = sql_name(field.data_type());
+        return Err(Error::DoesNotFit { column: field.name().clone(), value, data_type });
+    }
+    if !drops_fractions(column.data_type(), field.data_type()) {
+        return Ok(taken);
+    }
     let strict = CastOptions { safe: false, ..Default::default() };
-    let taken = cast_with_options(&column, field.data_type(), &strict)?;
     let back = cast_with_options(&taken, column.data_type(), &strict)?;
     match neq(&column, &back)?.iter().position(|differs| differs == Some(true)) {
         Some(row) => {
@@ -174,6 +200,22 @@ fn whole(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
             Err(Error::Fraction { column: field.name().clone(), value })
         }
         None => Ok(taken),
+    }
+}
+
+/// A type for people.
+fn sql_name(data_type: &DataType) -> String {
+    match data_type {
+        DataType::UInt64 => format!("whole numbers from 0 to {}", u64::MAX),
+        DataType::UInt32 => format!("whole numbers from 0 to {}", u32::MAX),
+        DataType::Int32 => format!("whole numbers from {} to {}", i32::MIN, i32::MAX),
+        DataType::Int64 => format!("whole numbers from {} to {}", i64::MIN, i64::MAX),
+        kind if kind.is_integer() => "whole numbers".into(),
+        kind if kind.is_floating() || kind.is_decimal() => "numbers".into(),
+        DataType::Timestamp(..) => "times, such as '2026-01-31 12:00:00'".into(),
+        DataType::Date32 | DataType::Date64 => "dates, such as '2026-01-31'".into(),
+        DataType::Boolean => "true and false".into(),
+        other => other.to_string(),
     }
 }
 

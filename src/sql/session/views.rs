@@ -32,7 +32,7 @@ impl Session {
         if let ControlFlow::Break(place) = placeholder {
             return Err(Error::ViewPlaceholder { view: name, place });
         }
-        let lock = self.store.lock()?;
+        let lock = self.store.lock_in_turn().await?;
         self.register_views().await?;
         let stored = self.stored_views();
         let earlier = stored.iter().find(|stored| stored.name == name);
@@ -75,7 +75,7 @@ impl Session {
             return Err(Error::UnsupportedChange { what, instead: "drop them one by one" });
         };
         let name = self.view_name(name)?;
-        let lock = self.store.lock()?;
+        let lock = self.store.lock_in_turn().await?;
         self.register_views().await?;
         let stored = self.stored_views();
         if !stored.iter().any(|view| view.name == name) {
