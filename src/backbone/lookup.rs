@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// The backbones that the database in `folder` knows; none where there is no database.
-async fn registered_in(folder: &Path) -> Result<Vec<Checkpoint>> {
+pub(super) async fn registered_in(folder: &Path) -> Result<Vec<Checkpoint>> {
     match Store::open(folder).await {
         Ok(store) => registered_backbones(&store).await,
         Err(Error::NoDatabase { .. }) => Ok(Vec::new()),
