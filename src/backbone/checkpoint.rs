@@ -365,6 +365,8 @@ mod tests {
         assert!(refused("resnet20-cifar", "resnet19").contains("known are resnet8-cifar"));
         assert!(refused("name = \"resnet20_cifar10\"", "name = \"ResNet 20\"").contains("cannot name a backbone"));
         assert!(refused("name = \"resnet20_cifar10\"", "name = \"true\"").contains("is a word of SQL"));
+        assert!(refused("name = \"resnet20_cifar10\"", "name = \"true\"").contains("(--name true_net)"));
+        assert!(refused("resnet20-cifar", "dinov2-vits14").contains("takes sizes that are multiples of 14 pixels"));
         assert!(refused("sha256 = \"12", "sha256 = \"zz").contains("sha256 must be"));
         assert!(refused("std = [0.229", "std = [0.0").contains("std greater than 0"));
         assert!(refused("dimension = 64", "dimensions = 64").contains("dimensions"));
@@ -380,6 +382,15 @@ mod tests {
         let error = find("resnet9000", vec![]).unwrap_err().to_string();
         assert!(error.contains("known are demo_shapes, densenet_cifar10, resnet20_cifar10"), "{error}");
         assert!(matches!(find("no/such.toml", vec![]), Err(Error::MissingPath { .. })));
+    }
+
+    #[test]
+    fn where_the_weights_of_a_built_in_network_are_is_remembered() {
+        let here = |text: String| text.replace("weights = \"", "weights = \"/where/it/was/");
+        let own = manifest(here).unwrap();
+        let found = find("resnet20_cifar10", vec![own.clone()]).unwrap();
+        assert_eq!(found.weights_path(), own.weights_path());
+        assert!(found.weights_path().starts_with("/where/it/was"));
     }
 
     #[test]

@@ -282,11 +282,16 @@ fn the_network_is_found_in_what_others_save() {
     let under = |prefix: &str| renamed(&plain, |name| format!("{prefix}{name}"));
     for (prefix, beside, has_logits, note) in [
         ("_orig_mod.", "_orig_mod.fc.num_batches_tracked", true, ""),
-        ("module._orig_mod.", "n_averaged", true, "the file holds n_averaged"),
-        ("model._orig_mod.resnet.", "criterion.weight", true, "the file holds criterion"),
-        ("my_own.feature_net.", "hidden.weight", true, "beside my_own.feature_net the file holds hidden"),
-        ("encoder_q.", "queue", false, "the file holds queue"),
-        ("teacher.backbone.", "teacher.head.last_layer.weight", false, "the file holds head"),
+        ("module._orig_mod.", "n_averaged", true, ""),
+        (
+            "model._orig_mod.resnet.",
+            "criterion.weight",
+            true,
+            "under model.resnet are the network; left out: criterion",
+        ),
+        ("my_own.feature_net.", "hidden.weight", true, "under my_own.feature_net are the network; left out: hidden"),
+        ("encoder_q.", "queue", false, "left out: queue"),
+        ("teacher.backbone.", "teacher.head.last_layer.weight", false, "left out: head"),
     ] {
         let mut wrapped = under(prefix);
         wrapped.insert(beside.into(), other.clone());
@@ -347,6 +352,9 @@ fn blocks_in_chunks_are_those_of_dinov2_and_its_sizes_are_checked() {
     let mut smaller = plain.clone();
     smaller.insert("pos_embed".into(), made("pos_embed", &[1, 257, 384]));
     assert!(gives(&smaller) != gives(&plain));
+    // what training puts in place of patches
+    smaller.insert("mask_token".into(), made("mask_token", &[1, 384]));
+    gives(&smaller);
     // with registers it is another network
     smaller.insert("register_tokens".into(), made("register_tokens", &[1, 4, 384]));
     let error = load("dinov2-vits14", &smaller).unwrap_err().to_string();
@@ -427,6 +435,25 @@ fn assert_close(found: &[f32], expected: &[f32]) {
     for (found, expected) in found.iter().zip(expected) {
         assert!((found - expected).abs() <= 1e-5 * largest, "{found} and {expected}");
     }
+}
+
+#[test]
+fn an_embedding_of_zero_is_told_and_one_that_is_not_finite_refused() {
+    let filled = |value: f32| -> Result<super::Checked> {
+        let mut state = state("resnet8-cifar", "", ("fc", 10));
+        for (name, tensor) in &mut state {
+            tensor.values.fill(if name.ends_with("running_var") { 1.0 } else { value });
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let weights = folder.path().join("w.pth");
+        std::fs::write(&weights, saved(&state, "model", str::to_owned, training_state)).unwrap();
+        let new = NewBackbone { weights, architecture: "resnet8_cifar".into(), ..NewBackbone::default() };
+        super::add(&new).map(|(_, checked)| checked)
+    };
+    let checked = filled(0.0).unwrap();
+    assert!(checked.has_zero() && checked.likeness.is_none() && checked.norms == [0.0; 2], "{checked:?}");
+    let error = filled(f32::NAN).unwrap_err().to_string();
+    assert!(error.contains("its embeddings are not finite"), "{error}");
 }
 
 #[test]

@@ -65,8 +65,8 @@ const INSERTED: [&str; 3] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_w
 const CLASSIFIERS: [&str; 9] =
     ["fc", "linear", "classifier", "heads.head", "head", "head.fc", "classifier.1", "classifier.2", "last_linear"];
 /// First parts of names that stand beside a network: classifiers, the heads of contrastive training, what averages count,
-/// what masked training puts in place of patches, and the text side of CLIP.
-const BESIDE: [&str; 22] = [
+/// and the text side of CLIP.
+const BESIDE: [&str; 21] = [
     "fc",
     "linear",
     "classifier",
@@ -83,7 +83,6 @@ const BESIDE: [&str; 22] = [
     "queue",
     "queue_ptr",
     "n_averaged",
-    "mask_token",
     "pooler",
     "text_model",
     "text_projection",
@@ -180,15 +179,26 @@ impl<'a> Names<'a> {
             // num_batches_tracked: a counter that newer PyTorch keeps beside the running mean, no weight
             name.ends_with("num_batches_tracked")
                 || name.ends_with("position_ids")
+                || name.ends_with("mask_token")
                 || BESIDE.contains(&first)
                 || first.starts_with("decoder_")
         };
         self.tensors.keys().map(String::as_str).filter(|name| !used.contains(*name) && !is_beside(name)).collect()
     }
 
-    /// First parts of the names outside of the prefix, each once.
-    pub(super) fn parts_outside(&self) -> Vec<&str> {
-        let parts: BTreeSet<&str> = self.outside.keys().map(|name| name.split('.').next().unwrap_or(name)).collect();
+    /// First parts of the names outside of the prefix, each once: what is left out. The classifier, counters and other
+    /// networks of the same names are not among them.
+    pub(super) fn parts_outside(&self, classifier: Option<&str>) -> Vec<&str> {
+        let below = |prefix: &String| beside(prefix, &self.prefix);
+        let others: Vec<String> = self.others.iter().map(below).collect();
+        let is_known = |name: &String| {
+            name.ends_with("num_batches_tracked")
+                || name == "n_averaged"
+                || classifier.is_some_and(|classifier| name.starts_with(classifier))
+                || others.iter().any(|other| name.starts_with(other))
+        };
+        let names = self.outside.keys().filter(|name| !is_known(name));
+        let parts: BTreeSet<&str> = names.map(|name| name.split('.').next().unwrap_or(name)).collect();
         parts.into_iter().collect()
     }
 

@@ -60,9 +60,10 @@ impl Network {
             }
             Ok(Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?)
         })?;
-        let mut notes = names.notes();
         let mut classifier = None;
-        if let Some((name, weight, bias)) = names.classifier(&used) {
+        let found = names.classifier(&used);
+        let mut notes = names.notes(found.map(|(name, ..)| name));
+        if let Some((name, weight, bias)) = found {
             if plan.has_classifier(weight.shape.get(1).copied().unwrap_or(0)) {
                 classifier = linear((name, weight, bias), plan.dimension(), &mut problems)?;
             } else {
@@ -157,7 +158,7 @@ fn listed(names: &[&str]) -> String {
 
 impl Names<'_> {
     /// What was taken and what was left out, for people.
-    fn notes(&self) -> Vec<String> {
+    fn notes(&self, classifier: Option<&str>) -> Vec<String> {
         let mut notes = Vec::new();
         if !self.others.is_empty() {
             let others: Vec<&str> = self.others.iter().map(|prefix| prefix.trim_end_matches('.')).collect();
@@ -165,9 +166,10 @@ impl Names<'_> {
             let taken = if taken.is_empty() { "the names' top" } else { taken };
             notes.push(format!("the network under {taken} is taken, and that under {others} left out"));
         }
-        let outside = self.parts_outside();
+        let outside = self.parts_outside(classifier);
         if !self.prefix.is_empty() && !outside.is_empty() {
-            notes.push(format!("beside {} the file holds {}", self.prefix.trim_end_matches('.'), listed(&outside)));
+            let taken = self.prefix.trim_end_matches('.');
+            notes.push(format!("of the weights those under {taken} are the network; left out: {}", listed(&outside)));
         }
         notes
     }
