@@ -12,7 +12,6 @@ use super::trusted::Trusted;
 use super::weights::sha256_file;
 use crate::error::{Error, Result};
 use crate::image::Pixels;
-use crate::index::vectors::normalize;
 
 /// What is known of a network whose manifest is to be written.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +26,8 @@ pub struct NewBackbone {
     pub description: String,
     /// What a TorchScript module gives.
     pub output: Output,
+    /// The key of the file under which its state dict is, where it is not the usual one.
+    pub state_dict: Option<String>,
     /// Width and height in pixels; as usual for the architecture where they are not given, as are the next three.
     pub size: Option<(u32, u32)>,
     /// The shorter side before the centre is cut out; 0: both sides are scaled.
@@ -48,21 +49,37 @@ pub struct Checked {
     pub weights: Option<PathBuf>,
     /// What the network gives.
     pub measured: Measured,
-    /// The test picture's embedding: its Euclidean norm.
-    pub norm: f64,
-    /// Cosine of the embeddings of two pictures that have nothing in common.
-    pub likeness: f64,
-    /// Time of one picture's forward pass.
+    /// The Euclidean norms of two test pictures' embeddings.
+    pub norms: [f64; 2],
+    /// Cosine of these embeddings, which have nothing in common; `None` where one is zero.
+    pub likeness: Option<f64>,
+    /// Time of one picture's forward pass, once the network has run before.
     pub forward: Duration,
+    /// Why the embedding looks like a classifier's output; `None` where it does not.
+    pub looks_like_logits: Option<String>,
+    /// What of the weights file was taken and what was left out.
+    pub notes: Vec<String>,
 }
+
+/// Numbers of classes of the usual data sets: embeddings seldom have as many numbers.
+const CLASSES: [usize; 9] = [2, 10, 100, 200, 365, 1000, 11_221, 21_841, 21_843];
+/// Passes of a module that are not measured, beside the first.
+const MODULE_WARM_UP: usize = 3;
+/// How long a network is measured, and how often at most.
+const MEASURED: (Duration, usize) = (Duration::from_secs(2), 5);
 
 /// The cosine from which two pictures that have nothing in common count as one and the same to a network.
 const ALIKE: f64 = 0.9999;
 
 impl Checked {
+    /// Whether an embedding is zero, which has no direction and is refused by every bank.
+    pub fn has_zero(&self) -> bool {
+        self.norms.contains(&0.0)
+    }
+
     /// Whether the network can hardly tell two pictures apart: the wrong layer, or weights that were not trained.
     pub fn is_suspicious(&self) -> bool {
-        self.likeness >= ALIKE
+        self.likeness.is_some_and(|likeness| likeness >= ALIKE)
     }
 }
 
@@ -92,6 +109,7 @@ pub fn add(new: &NewBackbone) -> Result<(PathBuf, Checked)> {
         output: new.output,
         weights: if path.parent() == Some(folder) { file.into() } else { weights.clone() },
         sha256: sha256_file(&weights)?,
+        state_dict: new.state_dict.clone(),
         input: input(new, known.input).map_err(bad)?,
     };
     let manifest_folder = path.parent().unwrap_or(Path::new("/"));
@@ -119,7 +137,7 @@ pub fn add(new: &NewBackbone) -> Result<(PathBuf, Checked)> {
 /// Check a backbone: the weights' SHA-256, that they load, and that the network gives usable embeddings of the
 /// manifest's dimension for two pictures.
 ///
-/// Errors: as [`Backbone::load`]; an embedding that is zero or not finite.
+/// Errors: as [`Backbone::load`]; an embedding that is not finite.
 pub fn check(checkpoint: Checkpoint, weights: Option<&Path>, trusted: &Trusted) -> Result<Checked> {
     let file = checkpoint.verify_weights(weights)?;
     let mut backbone = Backbone::load(checkpoint, weights, trusted)?;
@@ -132,24 +150,52 @@ pub fn check(checkpoint: Checkpoint, weights: Option<&Path>, trusted: &Trusted) 
     for (pixels, out) in test_pictures().iter().zip(input.chunks_mut(worker.input_len())) {
         worker.preprocess(pixels, out)?;
     }
-    let start = Instant::now();
+    // the first pass allocates, and libtorch watches the first passes of a module before it makes it faster
+    let is_script = backbone.manifest().architecture == TORCHSCRIPT;
     let given = worker.embed(&input)?;
-    let forward = start.elapsed() / 2;
+    for _ in 0..if is_script { MODULE_WARM_UP } else { 0 } {
+        worker.embed(&input)?;
+    }
+    let begun = Instant::now();
+    let mut forward = Duration::MAX;
+    for pass in 0..MEASURED.1 {
+        let start = Instant::now();
+        worker.embed(&input)?;
+        forward = forward.min(start.elapsed() / 2);
+        if pass > 0 && begun.elapsed() > MEASURED.0 {
+            break;
+        }
+    }
     let unusable = |problem: &str| Error::UnusableNetwork {
         backbone: backbone.manifest().name.clone(),
         problem: problem.to_owned(),
     };
-    let mut unit = Vec::with_capacity(given.embeddings.len());
-    for row in given.embeddings.chunks(measured.dimension) {
-        normalize(row, &mut unit).map_err(unusable)?;
+    let row = |at: usize| given.embeddings.chunks(measured.dimension).nth(at).unwrap_or_default();
+    let norms = [row(0), row(1)].map(|row| row.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt());
+    if !norms.iter().all(|norm| norm.is_finite()) {
+        return Err(unusable("its embeddings are not finite"));
     }
     if given.logits.iter().any(|logit| !logit.is_finite()) {
         return Err(unusable("its logits are not finite"));
     }
-    let (first, second) = unit.split_at(measured.dimension);
-    let likeness = first.iter().zip(second).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
-    let squares = given.embeddings.iter().take(measured.dimension).map(|&x| f64::from(x) * f64::from(x));
-    Ok(Checked { weights: file, measured, norm: squares.sum::<f64>().sqrt(), likeness, forward })
+    let product: f64 = row(0).iter().zip(row(1)).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+    let likeness = norms.iter().all(|&norm| norm > 0.0).then(|| product / (norms[0] * norms[1]));
+    let looks_like_logits = if is_script && measured.classes.is_none() { like_logits([row(0), row(1)]) } else { None };
+    let notes = backbone.notes().to_vec();
+    Ok(Checked { weights: file, measured, norms, likeness, forward, looks_like_logits, notes })
+}
+
+/// Why embeddings of two pictures look like a classifier's output.
+fn like_logits(rows: [&[f32]; 2]) -> Option<String> {
+    let is_distribution = |row: &&[f32]| {
+        let sum: f64 = row.iter().map(|&x| f64::from(x)).sum();
+        (sum - 1.0).abs() < 1e-4 && row.iter().all(|&x| x >= 0.0)
+    };
+    let dimension = rows[0].len();
+    if dimension > 1 && rows.iter().all(is_distribution) {
+        return Some("its numbers are not negative and their sum is 1, as of a softmax".into());
+    }
+    CLASSES.contains(&dimension).then(|| format!("it has {dimension} numbers, as many as a usual data set has classes"))
 }
 
 /// The input that is asked for, over what is usual for the architecture.
@@ -180,10 +226,12 @@ fn input(new: &NewBackbone, usual: Option<Input>) -> Result<Input, String> {
 fn name_of(file: &str) -> String {
     let lower = file.to_ascii_lowercase();
     let mut stem = lower.as_str();
-    for ending in [".tar", ".pth", ".pt", ".th", ".ckpt", ".safetensors"] {
+    for ending in [".tar", ".pth", ".pt", ".th", ".ckpt", ".bin", ".safetensors"] {
         stem = stem.strip_suffix(ending).unwrap_or(stem);
     }
-    stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    // a name begins with a letter
+    if name.starts_with(|c: char| c.is_ascii_lowercase()) { name } else { format!("net_{name}") }
 }
 
 /// A slope of colours, and a coarse chequerboard.
@@ -209,6 +257,16 @@ mod tests {
         assert_eq!(name_of("ResNet-18.best.pth.tar"), "resnet_18_best");
         assert_eq!(name_of("supcon.pth"), "supcon");
         assert_eq!(name_of("net.safetensors"), "net");
+        assert_eq!(name_of("2024_best.ckpt"), "net_2024_best");
+    }
+
+    #[test]
+    fn outputs_of_a_classifier_are_told() {
+        let softmax = [&[0.25f32, 0.75][..], &[1.0, 0.0]];
+        assert!(like_logits(softmax).unwrap().contains("softmax"));
+        let wide = vec![0.5; 1000];
+        assert!(like_logits([&wide, &wide]).unwrap().contains("1000 numbers"));
+        assert_eq!(like_logits([&wide[..768], &wide[..768]]), None);
     }
 
     #[test]

@@ -14,10 +14,16 @@ const PICTURES: usize = 30;
 /// Of networks that take any size; at 224 they take fifty times as long and sum in the same order.
 const PIXELS: usize = 32;
 
+/// resnet101 with more of the same blocks.
+const DEEPEST: &str = "resnet152";
+
 #[test]
 fn a_picture_has_the_same_embedding_and_logits_in_every_batch() {
     let mut fused_ones = 0;
-    for known in ARCHITECTURES.iter().filter(|known| known.pixels.is_none() && known.dimension.is_some()) {
+    for known in ARCHITECTURES
+        .iter()
+        .filter(|known| known.pixels.is_none() && known.dimension.is_some() && known.name != DEEPEST)
+    {
         let network = Network::from_state_dict(known.name, &state(known.name, "", ("fc", 10)), Path::new("w")).unwrap();
         let pixels = known.input.map_or(PIXELS, |input| PIXELS.min(input.width as usize));
         let each = 3 * pixels * pixels;
@@ -28,7 +34,7 @@ fn a_picture_has_the_same_embedding_and_logits_in_every_batch() {
                 continue;
             }
             let network = if kind == Kind::Float { network.clone() } else { network.moved(place).unwrap() };
-            let fused = network.fused().unwrap();
+            let Some(fused) = network.fused() else { continue };
             let mut scratch = Scratch::default();
             let mut run = |from: usize, count: usize| -> [Vec<u32>; 2] {
                 let pictures = &pictures[from * each..(from + count) * each];
@@ -51,5 +57,5 @@ fn a_picture_has_the_same_embedding_and_logits_in_every_batch() {
         }
     }
     let precisions = [Precision::F32, Precision::Bf16].map(outskirt_kernels::available);
-    assert_eq!(fused_ones, 9 * precisions.iter().filter(|available| **available).count());
+    assert_eq!(fused_ones, 11 * precisions.iter().filter(|available| **available).count());
 }

@@ -2,10 +2,12 @@
 
 use tch::{TchError, Tensor};
 
+use super::convnext::{self, ConvNeXt};
 use super::densenet::{self, DenseNet};
 use super::layers::{Get, Place};
-use super::resnet::{Form, ResNet};
-use super::vit::{self, Naming, VisionTransformer};
+use super::resnet::{self, ResNet};
+use super::spelling::{Kindred, spellings};
+use super::vit::{self, VisionTransformer};
 use crate::error::Result;
 
 #[derive(Debug, Clone)]
@@ -13,6 +15,7 @@ pub(super) enum Body {
     ResNet(ResNet),
     DenseNet(DenseNet),
     Vit(VisionTransformer),
+    ConvNeXt(ConvNeXt),
 }
 
 impl Body {
@@ -22,6 +25,7 @@ impl Body {
             Self::ResNet(resnet) => Self::ResNet(resnet.moved(place)?),
             Self::DenseNet(densenet) => Self::DenseNet(densenet.moved(place)?),
             Self::Vit(vit) => Self::Vit(vit.moved(place)?),
+            Self::ConvNeXt(convnext) => Self::ConvNeXt(convnext.moved(place)?),
         })
     }
 
@@ -31,6 +35,7 @@ impl Body {
             Self::ResNet(resnet) => resnet.embed(images, false),
             Self::DenseNet(densenet) => densenet.embed(images),
             Self::Vit(vit) => vit.embed(images),
+            Self::ConvNeXt(convnext) => convnext.embed(images),
         }
     }
 }
@@ -38,9 +43,10 @@ impl Body {
 /// What a built-in architecture is made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Plan {
-    ResNet(Form),
+    ResNet(resnet::Form),
     DenseNet,
-    Vit(i64),
+    Vit(vit::Form),
+    ConvNeXt,
 }
 
 impl Plan {
@@ -48,17 +54,18 @@ impl Plan {
     pub(super) fn of(architecture: &str) -> Option<Self> {
         match architecture {
             "densenet-bc-100-12" => Some(Self::DenseNet),
-            "vit-b16-224" => Some(Self::Vit(224)),
-            "vit-b16-384" => Some(Self::Vit(384)),
-            resnet => Form::of(resnet).map(Self::ResNet),
+            "convnext-tiny" => Some(Self::ConvNeXt),
+            other => vit::Form::of(other).map(Self::Vit).or_else(|| resnet::Form::of(other).map(Self::ResNet)),
         }
     }
 
-    /// A tensor that the network has, whatever it is wrapped in.
-    pub(super) fn anchor(self) -> &'static str {
+    /// For each library whose files may hold the network, a tensor's name that only those have.
+    pub(super) fn telltales(self) -> Vec<&'static str> {
         match self {
-            Self::ResNet(_) | Self::DenseNet => "conv1.weight",
-            Self::Vit(_) => "class_token",
+            Self::ResNet(form) => form.telltales().to_vec(),
+            Self::DenseNet => vec!["conv1.weight"],
+            Self::Vit(form) => spellings(form.kind).iter().map(|names| names.telltale).collect(),
+            Self::ConvNeXt => convnext::TELLTALES.to_vec(),
         }
     }
 
@@ -67,19 +74,46 @@ impl Plan {
         match self {
             Self::ResNet(form) => form.dimension(),
             Self::DenseNet => densenet::DIMENSION,
-            Self::Vit(_) => vit::DIMENSION,
+            Self::Vit(form) => form.dimension(),
+            Self::ConvNeXt => convnext::DIMENSION,
         }
     }
 
-    /// Build the network in the dialect of a file with these names.
-    pub(super) fn build<'a>(self, mut names: impl Iterator<Item = &'a str>, get: &mut Get<'_>) -> Result<Body> {
+    /// Whether a classifier of the file takes the embedding. That of CLIP is the text; those of DINOv2 may take more than
+    /// the class token.
+    pub(super) fn has_classifier(self, inputs: usize) -> bool {
+        match self {
+            Self::Vit(vit::Form { kind: Kindred::Clip { .. }, .. }) => false,
+            Self::Vit(vit::Form { kind: Kindred::Dino, width, .. }) => inputs as i64 == width,
+            _ => true,
+        }
+    }
+
+    /// Build the network under the names that `telltale` is one of. `shape` is that of a tensor of the file.
+    pub(super) fn build(
+        self,
+        telltale: &str,
+        shape: &dyn Fn(&str) -> Option<Vec<usize>>,
+        get: &mut Get<'_>,
+    ) -> Result<Body> {
         Ok(match self {
+            Self::ResNet(form) if telltale == resnet::HUGGING_FACE => {
+                let mut renamed = |name: &str, shape: &[i64]| get(&resnet::hugging_face(name), shape);
+                Body::ResNet(ResNet::build(form, "downsample", &mut renamed)?)
+            }
             Self::ResNet(form) => {
-                let shortcut = if names.any(|name| name.contains(".shortcut.")) { "shortcut" } else { "downsample" };
-                Body::ResNet(ResNet::build(form, shortcut, get)?)
+                let named_shortcut = ["layer2.0.shortcut.0.weight", "layer1.0.shortcut.0.weight"];
+                let is_shortcut = named_shortcut.into_iter().any(|name| shape(name).is_some());
+                Body::ResNet(ResNet::build(form, if is_shortcut { "shortcut" } else { "downsample" }, get)?)
             }
             Self::DenseNet => Body::DenseNet(DenseNet::build(get)?),
-            Self::Vit(pixels) => Body::Vit(VisionTransformer::build(pixels, Naming::of(names), get)?),
+            Self::Vit(form) => {
+                let spellings = spellings(form.kind);
+                let names = spellings.iter().find(|names| names.telltale == telltale);
+                let names = names.or(spellings.first()).expect("every kind has names");
+                Body::Vit(VisionTransformer::build(form, names, shape, get)?)
+            }
+            Self::ConvNeXt => Body::ConvNeXt(ConvNeXt::build(telltale, get)?),
         })
     }
 }

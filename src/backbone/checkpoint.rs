@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::architecture::{TORCHSCRIPT, architecture};
 use super::input::Input;
-use super::weights::{StateDict, read_state_dict, sha256_file};
+use super::weights::{Found, StateDict, find_state_dict, parse_found, sha256_file};
 use crate::error::{Error, Result};
 use crate::regular;
 use crate::schema;
@@ -46,6 +46,9 @@ pub struct Manifest {
     pub weights: PathBuf,
     /// SHA-256 of the weights file, hexadecimal.
     pub sha256: String,
+    /// The key of the weights file under which the state dict is, where it is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dict: Option<String>,
     /// How a decoded picture becomes the network's input.
     pub input: Input,
 }
@@ -69,6 +72,9 @@ impl Manifest {
         }
         line("weights", quoted(&self.weights.to_string_lossy()));
         line("sha256", quoted(&self.sha256));
+        if let Some(key) = &self.state_dict {
+            line("state_dict", quoted(key));
+        }
         let Input { width, height, shorter_side, exif_orientation, mean, std } = self.input;
         line("\n[input]\nwidth", width.to_string());
         line("height", height.to_string());
@@ -140,17 +146,19 @@ impl Checkpoint {
     /// Parse a manifest's text. `origin` is named in errors.
     pub fn parse(text: &str, origin: &Path, folder: &Path) -> Result<Self> {
         let bad = |reason: String| Error::BadManifest { path: origin.into(), reason };
-        let manifest: Manifest = toml::from_str(text).map_err(|error| bad(error.message().to_string()))?;
+        let mut manifest: Manifest = toml::from_str(text).map_err(|error| bad(error.message().to_string()))?;
         if !schema::is_name(&manifest.name) {
             return Err(Error::BadName { what: "backbone", name: manifest.name });
         }
         if schema::is_sql_word(&manifest.name) {
+            let name = &manifest.name;
             return Err(bad(format!(
-                "name '{}' is a word of SQL and could not name a column: choose another",
-                manifest.name
+                "name '{name}' is a word of SQL and could not name a column: choose another, such as {name}_net (--name \
+                 {name}_net)"
             )));
         }
         let known = architecture(&manifest.architecture).map_err(bad)?;
+        manifest.architecture = known.name.into();
         if !manifest.output.is_embedding() && known.name != TORCHSCRIPT {
             return Err(bad(format!("output is for {TORCHSCRIPT} modules: {} gives its embedding", known.name)));
         }
@@ -162,6 +170,12 @@ impl Checkpoint {
         if let Some(pixels) = known.pixels.filter(|&pixels| (input.width, input.height) != (pixels, pixels)) {
             let (name, width, height) = (known.name, input.width, input.height);
             return Err(bad(format!("{name} takes {pixels}×{pixels} pixels, and the input is {width}×{height}")));
+        }
+        if let Some(multiple) = known.multiple.filter(|multiple| input.width % multiple + input.height % multiple > 0) {
+            let (name, width, height) = (known.name, input.width, input.height);
+            return Err(bad(format!(
+                "{name} takes sizes that are multiples of {multiple} pixels, and the input is {width}×{height}"
+            )));
         }
         if input.shorter_side.is_some_and(|side| side < input.width.max(input.height)) {
             return Err(bad("shorter_side must be at least width and height, which are cropped from it".into()));
@@ -180,6 +194,19 @@ impl Checkpoint {
         let text = regular::read_text(path, MAX_MANIFEST_BYTES).map_err(Error::io("read", path))?;
         let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
         Self::parse(&text, path, absolute.parent().unwrap_or(Path::new("/")))
+    }
+
+    /// The same with its weights in this file, wherever it is read: so a database remembers them.
+    ///
+    /// Errors: a path that cannot be made absolute.
+    #[cfg(feature = "torch")]
+    pub(super) fn with_weights(mut self, path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path).map_err(Error::io("find", path))?;
+        if self.embedded.is_none() && path != self.weights_path() {
+            self.manifest.weights = path;
+            self.text = self.manifest.to_toml();
+        }
+        Ok(self)
     }
 
     /// The weights file, where it is not built in.
@@ -231,9 +258,15 @@ impl Checkpoint {
 
     /// Read the state dict of verified weights.
     pub fn state_dict(&self, override_path: Option<&Path>) -> Result<StateDict> {
+        self.find_state_dict(override_path).map(|found| found.tensors)
+    }
+
+    /// The same, with where in the file it was.
+    pub(super) fn find_state_dict(&self, override_path: Option<&Path>) -> Result<Found> {
+        let key = self.manifest.state_dict.as_deref();
         match (self.verify_weights(override_path)?, self.embedded) {
-            (Some(path), _) => read_state_dict(&path),
-            (None, Some(bytes)) => super::weights::parse_state_dict(&self.manifest.weights, bytes),
+            (Some(path), _) => find_state_dict(&path, key),
+            (None, Some(bytes)) => parse_found(&self.manifest.weights, bytes, key),
             (None, None) => unreachable!("verify_weights gives a path for weights that are not embedded"),
         }
     }
@@ -258,10 +291,12 @@ pub fn find(name_or_path: &str, registered: Vec<Checkpoint>) -> Result<Checkpoin
     let built_in = built_in()?;
     // what filled the database's columns comes first; where that is a built-in network, its weights are at hand
     let same = |a: &Manifest, b: &Manifest| {
-        (&a.name, &a.architecture, &a.sha256, a.output, a.input)
-            == (&b.name, &b.architecture, &b.sha256, b.output, b.input)
+        (&a.name, &a.architecture, &a.sha256, &a.state_dict, a.output, a.input)
+            == (&b.name, &b.architecture, &b.sha256, &b.state_dict, b.output, b.input)
     };
-    let own = registered.into_iter().filter(|own| !built_in.iter().any(|known| same(&known.manifest, &own.manifest)));
+    let at_hand =
+        |own: &Checkpoint| built_in.iter().any(|known| known.is_embedded() && same(&known.manifest, &own.manifest));
+    let own = registered.into_iter().filter(|own| !at_hand(own));
     let mut all: Vec<Checkpoint> = own.collect();
     all.extend(built_in);
     match all.iter().position(|checkpoint| checkpoint.manifest.name == name_or_path) {
@@ -330,6 +365,8 @@ mod tests {
         assert!(refused("resnet20-cifar", "resnet19").contains("known are resnet8-cifar"));
         assert!(refused("name = \"resnet20_cifar10\"", "name = \"ResNet 20\"").contains("cannot name a backbone"));
         assert!(refused("name = \"resnet20_cifar10\"", "name = \"true\"").contains("is a word of SQL"));
+        assert!(refused("name = \"resnet20_cifar10\"", "name = \"true\"").contains("(--name true_net)"));
+        assert!(refused("resnet20-cifar", "dinov2-vits14").contains("takes sizes that are multiples of 14 pixels"));
         assert!(refused("sha256 = \"12", "sha256 = \"zz").contains("sha256 must be"));
         assert!(refused("std = [0.229", "std = [0.0").contains("std greater than 0"));
         assert!(refused("dimension = 64", "dimensions = 64").contains("dimensions"));
@@ -345,6 +382,15 @@ mod tests {
         let error = find("resnet9000", vec![]).unwrap_err().to_string();
         assert!(error.contains("known are demo_shapes, densenet_cifar10, resnet20_cifar10"), "{error}");
         assert!(matches!(find("no/such.toml", vec![]), Err(Error::MissingPath { .. })));
+    }
+
+    #[test]
+    fn where_the_weights_of_a_built_in_network_are_is_remembered() {
+        let here = |text: String| text.replace("weights = \"", "weights = \"/where/it/was/");
+        let own = manifest(here).unwrap();
+        let found = find("resnet20_cifar10", vec![own.clone()]).unwrap();
+        assert_eq!(found.weights_path(), own.weights_path());
+        assert!(found.weights_path().starts_with("/where/it/was"));
     }
 
     #[test]

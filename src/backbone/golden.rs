@@ -24,15 +24,19 @@ use crate::statistics::deviation::Deviation;
 
 /// Numbers in [-1, 1): SplitMix64 from the FNV-1a hash of the name, its upper 24 bits.
 fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
-    let seed = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let seed = hash(name);
     (1..=count as u64).map(move |at| {
         let mut z = seed.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) >> 40) as f64 * 2f64.powi(-23) - 1.0
     })
+}
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// A tensor of this name and shape.
@@ -56,6 +60,23 @@ fn pictures(pixels: i64) -> Tensor {
     Tensor::from_slice(&values).view([2, 3, pixels, pixels])
 }
 
+/// Names and shapes that the network asks for and those of a classifier of 1000 classes, as libraries.py hashes them.
+fn names_of(architecture: &str, telltale: &str, classifier: Option<&str>) -> String {
+    let plan = Plan::of(architecture).unwrap();
+    let mut lines = Vec::new();
+    let mut note = |name: &str, shape: &[i64]| -> Result<Tensor> {
+        lines.push(format!("{name} {shape:?}\n"));
+        Ok(Tensor::zeros(shape, (Kind::Float, Device::Cpu)))
+    };
+    plan.build(telltale, &|_| None, &mut note).unwrap();
+    if let Some(name) = classifier {
+        lines.push(format!("{name}.weight [1000, {}]\n", plan.dimension()));
+        lines.push(format!("{name}.bias [1000]\n"));
+    }
+    lines.sort();
+    format!("{:016x}", hash(&lines.concat()))
+}
+
 /// What the network asks for, in the dialect that `hint`, one of the file's names, gives away.
 pub(super) fn state(architecture: &str, hint: &str, classifier: (&str, i64)) -> StateDict {
     let plan = Plan::of(architecture).unwrap();
@@ -66,8 +87,14 @@ pub(super) fn state(architecture: &str, hint: &str, classifier: (&str, i64)) -> 
         assert!(state.insert(name.to_owned(), tensor).is_none(), "{name} is asked for twice");
         Ok(values)
     };
-    plan.build([hint].into_iter(), &mut make).unwrap();
+    let shape = |name: &str| (name == hint).then(Vec::new);
+    let telltales = plan.telltales();
+    let telltale = telltales.iter().find(|telltale| **telltale == hint).or(telltales.first()).unwrap();
+    plan.build(telltale, &shape, &mut make).unwrap();
     let (name, classes) = classifier;
+    if name.is_empty() {
+        return state;
+    }
     for (name, shape) in [("weight", &[classes, plan.dimension()][..]), ("bias", &[classes])]
         .map(|(part, shape)| (format!("{name}.{part}"), shape))
     {
@@ -123,7 +150,16 @@ fn features_and_logits_equal_pytorch() {
         let architecture = golden["architecture"].as_str().unwrap();
         let head = name.ends_with("with a head");
         let (hint, classifier) = match architecture {
-            _ if name.ends_with("pytorch-pretrained-vit") => ("patch_embedding.weight", ("fc", 1000)),
+            _ if golden["telltale"].is_string() => {
+                let telltale = golden["telltale"].as_str().unwrap();
+                let classifier = golden["classifier"].as_str();
+                assert_eq!(golden["names"], names_of(architecture, telltale, classifier), "{name}");
+                if golden["pixels"].is_null() {
+                    continue;
+                }
+                (telltale, (classifier.unwrap_or(""), 1000))
+            }
+            _ if name.ends_with("pytorch-pretrained-vit") => ("positional_embedding.pos_embedding", ("fc", 1000)),
             vit if vit.starts_with("vit") => ("", ("heads.head", 1000)),
             "densenet-bc-100-12" => ("", ("fc", 10)),
             _ if head => ("", ("fc", 10)),
@@ -134,10 +170,13 @@ fn features_and_logits_equal_pytorch() {
         if head {
             state = with_head(state, 512);
         }
-        let counters = state.keys().filter(|name| name.ends_with("running_mean")).count();
-        assert_eq!(golden["tensors"].as_u64().unwrap() as usize, state.len() + counters, "{name}");
+        if let Some(tensors) = golden["tensors"].as_u64() {
+            let counters = state.keys().filter(|name| name.ends_with("running_mean")).count();
+            assert_eq!(tensors as usize, state.len() + counters, "{name}");
+        }
 
         let network = load(architecture, &state).unwrap();
+        drop(state);
         let pixels = golden["pixels"].as_i64().unwrap();
         let embeddings = network.embed(&pictures(pixels)).unwrap();
         if let Some(fused) = network.fused() {
@@ -150,9 +189,9 @@ fn features_and_logits_equal_pytorch() {
             let off_logits = compare(&format!("logits of {name}"), &logits, &golden["logits"]);
             eprintln!("{name}, fused: features differ by {off:.1e}, logits by {off_logits:.1e}");
         }
-        let logits = network.classify(&embeddings).unwrap().unwrap();
         let off = compare(name, &embeddings, &golden["embedding"]);
-        let off_logits = compare(&format!("logits of {name}"), &logits, &golden["logits"]);
+        let logits = network.classify(&embeddings).transpose().unwrap();
+        let off_logits = logits.map_or(0.0, |logits| compare(&format!("logits of {name}"), &logits, &golden["logits"]));
         eprintln!("{name}: features differ by {off:.1e}, logits by {off_logits:.1e}");
     }
 }
@@ -226,6 +265,102 @@ fn wrappers_are_taken_off_and_heads_left_aside() {
     assert_close(&gives(&encoder).0, &embeddings);
 }
 
+/// Names as training code leaves them, beside what it keeps there too.
+#[test]
+fn the_network_is_found_in_what_others_save() {
+    let plain = state("resnet18", "conv1.weight", ("fc", 7));
+    let input = pictures(64);
+    let gives = |state: &StateDict| {
+        let network = load("resnet18", state).unwrap();
+        let numbers = |tensor: Tensor| -> Vec<f32> { Vec::try_from(tensor.flatten(0, -1)).unwrap() };
+        let embeddings = network.embed(&input).unwrap();
+        let logits = network.classify(&embeddings).map(|logits| numbers(logits.unwrap()));
+        (numbers(embeddings), logits, network.notes.to_vec())
+    };
+    let (embeddings, logits, _) = gives(&plain);
+    let other = made("other", &[1, 1]);
+    let under = |prefix: &str| renamed(&plain, |name| format!("{prefix}{name}"));
+    for (prefix, beside, has_logits, note) in [
+        ("_orig_mod.", "_orig_mod.fc.num_batches_tracked", true, ""),
+        ("module._orig_mod.", "n_averaged", true, ""),
+        (
+            "model._orig_mod.resnet.",
+            "criterion.weight",
+            true,
+            "under model.resnet are the network; left out: criterion",
+        ),
+        ("my_own.feature_net.", "hidden.weight", true, "under my_own.feature_net are the network; left out: hidden"),
+        ("encoder_q.", "queue", false, "left out: queue"),
+        ("teacher.backbone.", "teacher.head.last_layer.weight", false, "left out: head"),
+    ] {
+        let mut wrapped = under(prefix);
+        wrapped.insert(beside.into(), other.clone());
+        let (found, found_logits, notes) = gives(&wrapped);
+        assert_close(&found, &embeddings);
+        assert_eq!(found_logits.is_some(), has_logits, "{prefix}");
+        assert!(notes.join("; ").contains(note), "{prefix}: {notes:?}");
+    }
+    // a compiler's part in the middle
+    let inside = renamed(&plain, |name| name.replace("layer2.", "layer2._orig_mod."));
+    assert_close(&gives(&inside).1.unwrap(), logits.as_deref().unwrap());
+
+    // two of them: the one that was trained on, and it is said
+    let wrong = renamed(&under(""), |name| name.into());
+    for (meant, second) in [
+        ("encoder_q.", "encoder_k."),
+        ("teacher.", "student."),
+        ("model.", "ema_model."),
+        ("online_network.", "target_network."),
+    ] {
+        let mut both = under(meant);
+        both.extend(wrong.iter().map(|(name, tensor)| {
+            let halved = tensor.values.iter().map(|value| value / 2.0).collect();
+            (format!("{second}{name}"), WeightTensor { values: halved, ..tensor.clone() })
+        }));
+        let (found, _, notes) = gives(&both);
+        assert_close(&found, &embeddings);
+        let (meant, second) = (meant.trim_end_matches('.'), second.trim_end_matches('.'));
+        assert!(notes[0].contains(&format!("under {meant} is taken, and that under {second} left out")), "{notes:?}");
+    }
+    let mut both = under("left_one.");
+    both.extend(under("right_one."));
+    let error = load("resnet18", &both).unwrap_err().to_string();
+    assert!(error.contains("it holds several: under left_one, right_one; save one of them"), "{error}");
+
+    // names of nobody: they are shown
+    let foreign = renamed(&plain, |name| name.replace("layer", "stage"));
+    let error = load("resnet18", &foreign).unwrap_err().to_string();
+    assert!(error.contains("are missing; stage1.0.bn1.bias, stage1.0.bn1.running_mean"), "{error}");
+    assert!(error.contains("export TorchScript instead") && error.contains("set_fastpath_enabled(False)"), "{error}");
+}
+
+#[test]
+fn blocks_in_chunks_are_those_of_dinov2_and_its_sizes_are_checked() {
+    let plain = state("dinov2-vits14", "patch_embed.proj.weight", ("", 0));
+    let chunked = renamed(&plain, |name| match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
+        Some((block, rest)) => {
+            format!("teacher.backbone.blocks.{}.{block}.{rest}", block.parse::<usize>().unwrap() / 3)
+        }
+        None => format!("teacher.backbone.{name}"),
+    });
+    let gives = |state: &StateDict| -> Vec<f32> {
+        let embeddings = load("dinov2-vits14", state).unwrap().embed(&pictures(28)).unwrap();
+        Vec::try_from(embeddings.flatten(0, -1)).unwrap()
+    };
+    assert_close(&gives(&chunked), &gives(&plain));
+    // trained on other pictures: 16×16 patches
+    let mut smaller = plain.clone();
+    smaller.insert("pos_embed".into(), made("pos_embed", &[1, 257, 384]));
+    assert!(gives(&smaller) != gives(&plain));
+    // what training puts in place of patches
+    smaller.insert("mask_token".into(), made("mask_token", &[1, 384]));
+    gives(&smaller);
+    // with registers it is another network
+    smaller.insert("register_tokens".into(), made("register_tokens", &[1, 4, 384]));
+    let error = load("dinov2-vits14", &smaller).unwrap_err().to_string();
+    assert!(error.contains("register_tokens is not part of it"), "{error}");
+}
+
 #[test]
 fn what_does_not_fit_is_listed_at_once() {
     let mut state = state("resnet18", "", ("fc", 10));
@@ -246,7 +381,7 @@ fn what_does_not_fit_is_listed_at_once() {
     // another depth: what is missing is listed, the rest is counted
     state.clear();
     let error = load("resnet50", &state).unwrap_err().to_string();
-    assert!(error.contains("conv1.weight is missing") && error.contains("more"), "{error}");
+    assert!(error.contains("conv1.weight, bn1.weight, bn1.bias, bn1.running_mean and 261 more are missing"), "{error}");
 }
 
 /// A zip file of `torch.save`: a dict of what `beside` writes, and under `key` the state dict, its names in `wrapped` form.
@@ -303,6 +438,25 @@ fn assert_close(found: &[f32], expected: &[f32]) {
 }
 
 #[test]
+fn an_embedding_of_zero_is_told_and_one_that_is_not_finite_refused() {
+    let filled = |value: f32| -> Result<super::Checked> {
+        let mut state = state("resnet8-cifar", "", ("fc", 10));
+        for (name, tensor) in &mut state {
+            tensor.values.fill(if name.ends_with("running_var") { 1.0 } else { value });
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let weights = folder.path().join("w.pth");
+        std::fs::write(&weights, saved(&state, "model", str::to_owned, training_state)).unwrap();
+        let new = NewBackbone { weights, architecture: "resnet8_cifar".into(), ..NewBackbone::default() };
+        super::add(&new).map(|(_, checked)| checked)
+    };
+    let checked = filled(0.0).unwrap();
+    assert!(checked.has_zero() && checked.likeness.is_none() && checked.norms == [0.0; 2], "{checked:?}");
+    let error = filled(f32::NAN).unwrap_err().to_string();
+    assert!(error.contains("its embeddings are not finite"), "{error}");
+}
+
+#[test]
 fn the_references_files_have_these_shapes() {
     let grey = |architecture: &str, state: &StateDict, pixels: i64| -> Vec<f32> {
         let picture = Tensor::full([1, 3, pixels, pixels], 0.5, (tch::Kind::Float, tch::Device::Cpu));
@@ -326,7 +480,7 @@ fn the_references_files_have_these_shapes() {
     assert_eq!(classes, None);
     assert_close(&found, &grey("resnet50", &encoder, 224));
 
-    // any other class is code that somebody would have to run
+    // a class that acts is refused
     let evil = |pickle: Pickle| pickle.text("opt").global("os", "system").text("true").op(b"\x85R");
     let error = embedded_from_file(&saved(&cifar, "model", wrap, evil), "resnet18-cifar").unwrap_err().to_string();
     assert!(error.contains("asks for class os.system") && error.contains("nothing was executed"), "{error}");

@@ -66,12 +66,25 @@ pub(super) struct Conv {
     weight: Weight,
     stride: i64,
     padding: i64,
+    /// Channels are convolved with those of their group alone.
+    groups: i64,
 }
 
 impl Conv {
-    pub(super) fn load(get: &mut Get<'_>, name: &str, (from, to): (i64, i64), size: i64, stride: i64) -> Result<Self> {
-        let weight = weight(get, &format!("{name}.weight"), &[to, from, size, size])?;
-        Ok(Self { weight, stride, padding: size / 2 })
+    pub(super) fn load(get: &mut Get<'_>, name: &str, channels: (i64, i64), size: i64, stride: i64) -> Result<Self> {
+        Self::grouped(get, name, channels, size, stride, 1)
+    }
+
+    fn grouped(
+        get: &mut Get<'_>,
+        name: &str,
+        (from, to): (i64, i64),
+        size: i64,
+        stride: i64,
+        groups: i64,
+    ) -> Result<Self> {
+        let weight = weight(get, &format!("{name}.weight"), &[to, from / groups, size, size])?;
+        Ok(Self { weight, stride, padding: size / 2, groups })
     }
 
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
@@ -79,7 +92,7 @@ impl Conv {
     }
 
     fn with_bias(&self, x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor, TchError> {
-        x.f_conv2d(&self.weight, bias, [self.stride; 2], [self.padding; 2], [1; 2], 1)
+        x.f_conv2d(&self.weight, bias, [self.stride; 2], [self.padding; 2], [1; 2], self.groups)
     }
 
     /// Its weights (to × from × size × size), and the number of output channels.
@@ -160,7 +173,19 @@ impl ConvNorm {
         size: i64,
         stride: i64,
     ) -> Result<Self> {
-        let conv = Conv::load(get, names.0, channels, size, stride)?;
+        Self::grouped(get, names, channels, size, stride, 1)
+    }
+
+    /// The same in groups of channels.
+    pub(super) fn grouped(
+        get: &mut Get<'_>,
+        names: (&str, &str),
+        channels: (i64, i64),
+        size: i64,
+        stride: i64,
+        groups: i64,
+    ) -> Result<Self> {
+        let conv = Conv::grouped(get, names.0, channels, size, stride, groups)?;
         Ok(Self { conv, norm: BatchNorm::load(get, names.1, channels.1)?, bias: None })
     }
 
@@ -199,6 +224,11 @@ impl ConvNorm {
 
     pub(super) fn stride(&self) -> usize {
         self.conv.stride as usize
+    }
+
+    /// Whether its channels are in groups.
+    pub(super) fn is_grouped(&self) -> bool {
+        self.conv.groups > 1
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use outskirt_kernels::Precision;
 
-use super::lookup::find_in;
+use super::checkpoint::Checkpoint;
+use super::lookup::{find_in, registered_in};
 use super::torch::Backbone;
 use super::trusted::Trusted;
 use crate::error::Result;
@@ -31,11 +32,28 @@ pub struct LoadOptions {
 /// is asked for.
 pub async fn load_in(folder: &Path, name_or_path: &str, options: &LoadOptions) -> Result<Backbone> {
     let checkpoint = find_in(folder, name_or_path).await?;
-    let backbone = Backbone::load(checkpoint, options.weights.as_deref(), &options.trusted)?;
+    let weights = match &options.weights {
+        Some(path) => Some(path.clone()),
+        None => remembered(folder, &checkpoint).await?,
+    };
+    let backbone = Backbone::load(checkpoint, weights.as_deref(), &options.trusted)?;
     let backbone = if options.with_logits { backbone.with_logits()? } else { backbone };
     let device = match options.device {
         Device::Cpu => None,
         Device::Cuda => Some(require_cuda(None)?),
     };
     backbone.placed(device, options.precision)
+}
+
+/// Where the database knows the weights to be, if they are not where the manifest says.
+async fn remembered(folder: &Path, checkpoint: &Checkpoint) -> Result<Option<PathBuf>> {
+    if checkpoint.is_embedded() || checkpoint.weights_path().exists() {
+        return Ok(None);
+    }
+    let same = |known: &Checkpoint| {
+        (&known.manifest.name, known.manifest.sha256.to_ascii_lowercase())
+            == (&checkpoint.manifest.name, checkpoint.manifest.sha256.to_ascii_lowercase())
+    };
+    let known = registered_in(folder).await?.0.into_iter().find(same);
+    Ok(known.map(|known| known.weights_path()).filter(|path| path.exists()))
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// The networks and external backbones that the database in `folder` knows; none where there is no database.
-async fn registered_in(folder: &Path) -> Result<(Vec<Checkpoint>, Vec<External>)> {
+pub(super) async fn registered_in(folder: &Path) -> Result<(Vec<Checkpoint>, Vec<External>)> {
     match Store::open(folder).await {
         Ok(store) => Ok((registered_backbones(&store).await?, external_backbones(&store).await?)),
         Err(Error::NoDatabase { .. }) => Ok((Vec::new(), Vec::new())),

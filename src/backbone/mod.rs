@@ -7,8 +7,8 @@
 //! one [`Worker`] per thread.
 //!
 //! ResNets and DenseNet on the processor run in loops of our own (`fused`): the embedding and the logits of a picture
-//! are the same bits in whatever batch it was and on however many threads. What libtorch runs (ViT, TorchScript, CUDA,
-//! and all of them where the processor lacks AVX2, or AVX512-BF16 for bf16) may differ in the last bits with the batch.
+//! are the same bits in whatever batch it was and on however many threads. What libtorch runs (ViT,
+//! ConvNeXt, ResNeXt, TorchScript, CUDA, and all of them where the processor lacks AVX2, or AVX512-BF16 for bf16) may differ in the last bits with the batch.
 //!
 //! Not for finding, decoding or storing images. Without the feature `torch` manifests can be read and shown, and loading
 //! says what is missing.
@@ -22,6 +22,8 @@ mod batches;
 mod body;
 mod checkpoint;
 #[cfg(feature = "torch")]
+mod convnext;
+#[cfg(feature = "torch")]
 mod densenet;
 mod external;
 #[cfg(feature = "torch")]
@@ -29,16 +31,21 @@ mod fused;
 #[cfg(all(test, feature = "torch"))]
 mod golden;
 mod input;
+mod kind;
 #[cfg(feature = "torch")]
 mod layers;
 #[cfg(feature = "torch")]
 mod load;
 mod lookup;
 #[cfg(feature = "torch")]
+mod names;
+#[cfg(feature = "torch")]
 mod network;
 mod registry;
 #[cfg(feature = "torch")]
 mod resnet;
+#[cfg(feature = "torch")]
+mod spelling;
 #[cfg(feature = "torch")]
 mod torch;
 #[cfg(feature = "torch")]

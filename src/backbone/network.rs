@@ -1,26 +1,22 @@
 //! The built-in networks, fitted to a state dict: names are matched, shapes checked, and what is wrong is said at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use outskirt_kernels::Precision;
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::architecture::EXPORT;
 use super::body::{Body, Plan};
 use super::fused::Fused;
 use super::layers::{Linear, Place, Weight};
+use super::names::Names;
 use super::weights::{StateDict, WeightTensor};
 use crate::error::{Error, Result};
 
-/// Modules that training code wraps a network in; each may stand before a name, in any order.
-const WRAPPERS: [&str; 6] = ["module", "encoder", "backbone", "model", "net", "network"];
-/// What classifiers are called, the usual first.
-const CLASSIFIERS: [&str; 5] = ["fc", "linear", "classifier", "heads.head", "head"];
-/// First parts of names that stand beside a network: classifiers, and the projection heads of contrastive training.
-const HEADS: [&str; 7] = ["fc", "linear", "classifier", "heads", "head", "projection_head", "projector"];
-/// Problems that an error lists; the rest is counted.
-const SHOWN: usize = 8;
+/// Names of each kind that an error lists; the rest is counted.
+const SHOWN: usize = 4;
 
 /// A network, and its classifier where the file has one.
 #[derive(Debug, Clone)]
@@ -28,46 +24,60 @@ pub(super) struct Network {
     body: Body,
     classifier: Option<Linear>,
     fused: Option<Arc<Fused>>,
+    /// What of the file it is, and what stands beside it: for people.
+    pub(super) notes: Arc<Vec<String>>,
 }
 
 impl Network {
-    /// Fit a state dict to an architecture. Every missing, extra and mis-shaped tensor is named in the error.
+    /// Fit a state dict to an architecture. Missing, extra and mis-shaped tensors are named in the error.
     ///
-    /// Prefixes that wrappers put before the network's names are taken off; projection heads are left out; a classifier
+    /// What stands before the network's names is taken off, and what stands beside the network is left out; a classifier
     /// is kept where there is one that takes the embedding.
     pub(super) fn from_state_dict(architecture: &str, state: &StateDict, path: &Path) -> Result<Self> {
         let mismatch = |problems: String| Error::WeightsMismatch {
             path: path.into(),
             architecture: architecture.into(),
-            problems,
+            problems: format!("{problems}. {EXPORT}"),
         };
         let plan = Plan::of(architecture).ok_or_else(|| mismatch("it has no layers built in".into()))?;
-        let names = Names::of(state, plan.anchor());
-        let mut problems = Vec::new();
+        let names = Names::of(state, &plan.telltales());
+        if names.is_ambiguous {
+            let prefixes = std::iter::once(&names.prefix).chain(&names.others);
+            let prefixes: Vec<&str> = prefixes.map(|prefix| prefix.trim_end_matches('.')).collect();
+            return Err(mismatch(format!("it holds several: under {}; save one of them", listed(&prefixes))));
+        }
+        let mut problems = Problems::default();
         let mut used = BTreeSet::new();
-        let body = plan.build(names.tensors.keys().copied(), &mut |name, shape| {
+        let shape = |name: &str| names.tensors.get(name).map(|tensor| tensor.shape.clone());
+        let body = plan.build(names.telltale, &shape, &mut |name, shape| {
             used.insert(name.to_owned());
             match names.tensors.get(name) {
                 Some(tensor) if fits(tensor, shape) => return as_tensor(tensor),
-                Some(tensor) => problems.push(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape)),
-                None => problems.push(format!("{name} is missing")),
+                Some(tensor) => {
+                    problems.shapes.push(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape))
+                }
+                None => problems.missing.push(name.to_owned()),
             }
             Ok(Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?)
         })?;
-        let classifier = names.classifier(plan.dimension(), &mut problems)?;
-        // num_batches_tracked: a counter that newer PyTorch keeps beside the running mean, no weight
-        let beside = |name: &str| {
-            name.ends_with("num_batches_tracked") || HEADS.contains(&name.split('.').next().unwrap_or(name))
-        };
-        let extra = names.tensors.keys().filter(|name| !used.contains(**name) && !beside(name));
-        problems.extend(extra.map(|name| format!("{name} is not part of it")));
-        if problems.is_empty() {
-            let fused = Fused::of(&body, classifier.as_ref(), Precision::F32)?.map(Arc::new);
-            return Ok(Self { body, classifier, fused });
+        let mut classifier = None;
+        let found = names.classifier(&used);
+        let mut notes = names.notes(found.map(|(name, ..)| name));
+        if let Some((name, weight, bias)) = found {
+            if plan.has_classifier(weight.shape.get(1).copied().unwrap_or(0)) {
+                classifier = linear((name, weight, bias), plan.dimension(), &mut problems)?;
+            } else {
+                notes.push(format!("{name} is left out: it takes other numbers than the embedding"));
+            }
         }
-        let shown = problems.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("; ");
-        let more = problems.len().saturating_sub(SHOWN);
-        Err(mismatch(if more > 0 { format!("{shown}; and {more} more") } else { shown }))
+        problems.left_over = names.left_over(&used).into_iter().map(str::to_owned).collect();
+        match problems.told(&names.prefix) {
+            Some(problems) => Err(mismatch(problems)),
+            None => {
+                let fused = Fused::of(&body, classifier.as_ref(), Precision::F32)?.map(Arc::new);
+                Ok(Self { body, classifier, fused, notes: Arc::new(notes) })
+            }
+        }
     }
 
     /// For inference in this place: on the processor in its own loops, where there are such, else by libtorch.
@@ -86,7 +96,7 @@ impl Network {
         // the classifier is small, and logits are compared with exponentials: f32
         let place = Place { kind: Kind::Float, ..place };
         let classifier = self.classifier.as_ref().map(|classifier| classifier.moved(place)).transpose()?;
-        Ok(Self { body, classifier, fused: None })
+        Ok(Self { body, classifier, fused: None, notes: Arc::clone(&self.notes) })
     }
 
     /// The same network in loops of this processor, where there are such.
@@ -105,55 +115,84 @@ impl Network {
     }
 }
 
-/// The tensors of a file by the network's own names.
-struct Names<'a> {
-    tensors: BTreeMap<&'a str, &'a WeightTensor>,
-    /// The network is the encoder of something that has a projection head, which may be called `head` alone.
-    encoder: bool,
+/// What does not fit.
+#[derive(Default)]
+struct Problems {
+    missing: Vec<String>,
+    shapes: Vec<String>,
+    left_over: Vec<String>,
 }
 
-impl<'a> Names<'a> {
-    /// Take off what stands before `anchor`, as long as it is wrappers; what stands beside the network keeps its name.
-    fn of(state: &'a StateDict, anchor: &str) -> Self {
-        let wraps = |prefix: &&str| {
-            prefix.is_empty()
-                || prefix.strip_suffix('.').is_some_and(|path| path.split('.').all(|part| WRAPPERS.contains(&part)))
+impl Problems {
+    /// In one line; `None` where there are none.
+    fn told(&self, prefix: &str) -> Option<String> {
+        let each = |what: &[String], singular: &str, plural: &str| match what {
+            [] => None,
+            [one] => Some(format!("{one} {singular}")),
+            several => {
+                let names: Vec<&str> = several.iter().map(String::as_str).collect();
+                Some(format!("{} {plural}", listed(&names)))
+            }
         };
-        let prefixes = state.keys().filter_map(|name| name.strip_suffix(anchor)).filter(wraps);
-        let prefix = prefixes.min_by_key(|prefix| prefix.len()).unwrap_or("");
-        let mut tensors = BTreeMap::new();
-        for (name, tensor) in state {
-            if let Some(name) = name.strip_prefix(prefix) {
-                tensors.insert(name, tensor);
-            }
-        }
-        // a classifier outside the encoder is the one that was trained on it
-        let outside = state.iter().filter(|(name, _)| !name.starts_with(prefix));
-        tensors.extend(outside.map(|(name, tensor)| (name.strip_prefix("module.").unwrap_or(name), tensor)));
-        Self { tensors, encoder: prefix.split('.').any(|part| part == "encoder") }
+        let parts: Vec<String> = [
+            each(&self.missing, "is missing", "are missing"),
+            each(&self.shapes, "", "").map(|shapes| shapes.trim_end().to_owned()),
+            each(&self.left_over, "is not part of it", "are not part of it"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        let under = if prefix.is_empty() { String::new() } else { format!(" (names below {prefix})") };
+        (!parts.is_empty()).then(|| format!("{}{under}", parts.join("; ")))
     }
+}
 
-    fn classifier(&self, dimension: i64, problems: &mut Vec<String>) -> Result<Option<Linear>> {
-        let may = |name: &&&str| !(self.encoder && **name == "head");
-        for name in CLASSIFIERS.iter().filter(may) {
-            let (weight_name, bias_name) = (format!("{name}.weight"), format!("{name}.bias"));
-            let Some(weight) = self.tensors.get(weight_name.as_str()) else { continue };
-            let classes = weight.shape.first().copied().unwrap_or(0) as i64;
-            if classes == 0 || !fits(weight, &[classes, dimension]) {
-                let shape = &weight.shape;
-                problems.push(format!("{weight_name} has shape {shape:?}, expected [classes, {dimension}]"));
-                return Ok(None);
-            }
-            let bias = self.tensors.get(bias_name.as_str());
-            if let Some(bias) = bias.filter(|bias| !fits(bias, &[classes])) {
-                problems.push(format!("{bias_name} has shape {:?}, expected [{classes}]", bias.shape));
-                return Ok(None);
-            }
-            let bias = bias.map(|bias| as_tensor(bias)).transpose()?.map(Weight);
-            return Ok(Some(Linear { weight: Weight(as_tensor(weight)?), bias }));
-        }
-        Ok(None)
+/// The first few, and how many more.
+fn listed(names: &[&str]) -> String {
+    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
+}
+
+impl Names<'_> {
+    /// What was taken and what was left out, for people.
+    fn notes(&self, classifier: Option<&str>) -> Vec<String> {
+        let mut notes = Vec::new();
+        if !self.others.is_empty() {
+            let others: Vec<&str> = self.others.iter().map(|prefix| prefix.trim_end_matches('.')).collect();
+            let (taken, others) = (self.prefix.trim_end_matches('.'), listed(&others));
+            let taken = if taken.is_empty() { "the names' top" } else { taken };
+            notes.push(format!("the network under {taken} is taken, and that under {others} left out"));
+        }
+        let outside = self.parts_outside(classifier);
+        if !self.prefix.is_empty() && !outside.is_empty() {
+            let taken = self.prefix.trim_end_matches('.');
+            notes.push(format!("of the weights those under {taken} are the network; left out: {}", listed(&outside)));
+        }
+        notes
+    }
+}
+
+/// A classifier that takes so many numbers.
+fn linear(
+    (name, weight, bias): (&str, &WeightTensor, Option<&WeightTensor>),
+    dimension: i64,
+    problems: &mut Problems,
+) -> Result<Option<Linear>> {
+    let classes = weight.shape.first().copied().unwrap_or(0) as i64;
+    if classes == 0 || !fits(weight, &[classes, dimension]) {
+        let shape = &weight.shape;
+        problems.shapes.push(format!("{name}.weight has shape {shape:?}, expected [classes, {dimension}]"));
+        return Ok(None);
+    }
+    if let Some(bias) = bias.filter(|bias| !fits(bias, &[classes])) {
+        problems.shapes.push(format!("{name}.bias has shape {:?}, expected [{classes}]", bias.shape));
+        return Ok(None);
+    }
+    let bias = bias.map(as_tensor).transpose()?.map(Weight);
+    Ok(Some(Linear { weight: Weight(as_tensor(weight)?), bias }))
 }
 
 fn fits(tensor: &WeightTensor, shape: &[i64]) -> bool {

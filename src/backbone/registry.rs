@@ -89,8 +89,8 @@ pub async fn register_backbone(
     for known in registered_backbones(store).await? {
         let known = known.manifest;
         if known.name == manifest.name
-            && (&known.architecture, known.output, known.input)
-                != (&manifest.architecture, manifest.output, manifest.input)
+            && (&known.architecture, &known.state_dict, known.output, known.input)
+                != (&manifest.architecture, &manifest.state_dict, manifest.output, manifest.input)
         {
             return Err(Error::OtherManifest { name: known.name });
         }

@@ -8,6 +8,7 @@ use tch::{CModule, Device, IValue, Kind, Tensor};
 
 use super::architecture::TORCHSCRIPT;
 use super::checkpoint::{Checkpoint, Manifest, Output};
+use super::kind;
 use super::layers::{Place, pooled};
 use super::network::Network;
 use super::trusted::Trusted;
@@ -26,6 +27,7 @@ pub struct Backbone {
     place: Place,
     /// The network in f32 on the processor, where another place runs.
     reference: Option<Box<Network>>,
+    notes: Vec<String>,
 }
 
 impl std::fmt::Debug for Backbone {
@@ -82,21 +84,38 @@ impl Backbone {
     }
 
     fn measured(checkpoint: Checkpoint, weights: Option<&Path>, trusted: &Trusted) -> Result<(Self, Measured)> {
+        let checkpoint = match weights {
+            Some(path) => checkpoint.with_weights(path)?,
+            None => checkpoint,
+        };
         let manifest = &checkpoint.manifest;
         trusted.check(manifest)?;
+        let mut notes = Vec::new();
         let runs = if manifest.architecture == TORCHSCRIPT {
             let bytes = checkpoint.verified_bytes(weights)?;
+            if let Some(reason) = kind::instead_of_torchscript(&bytes) {
+                return Err(Error::BadWeights { path: checkpoint.weights_path(), reason });
+            }
             let mut module = CModule::load_data(&mut bytes.as_slice())?;
             module.f_set_eval()?;
             Runs::Script(Arc::new(module), manifest.output)
         } else {
-            let state = checkpoint.state_dict(weights)?;
-            let path = weights.map_or_else(|| checkpoint.weights_path(), Path::to_path_buf);
-            Runs::BuiltIn(Box::new(Network::from_state_dict(&manifest.architecture, &state, &path)?))
+            let found = checkpoint.find_state_dict(weights)?;
+            let path = checkpoint.weights_path();
+            let network = Network::from_state_dict(&manifest.architecture, &found.tensors, &path)?;
+            if let (Some(key), others @ [_, ..]) = (&found.key, found.others.as_slice()) {
+                notes.push(format!(
+                    "the weights under '{key}' are taken; the file has others under {} (--state-dict KEY takes those)",
+                    others.join(", ")
+                ));
+            }
+            notes.extend(network.notes.iter().cloned());
+            Runs::BuiltIn(Box::new(network))
         };
         let preprocess = manifest.input.preprocess();
         let place = CPU_F32;
-        let backbone = Self { preprocess, runs, checkpoint, classes: None, with_logits: true, place, reference: None };
+        let backbone =
+            Self { preprocess, runs, checkpoint, classes: None, with_logits: true, place, reference: None, notes };
         let mut worker = backbone.worker();
         let (embedding, logits) = worker.forward(&vec![0.5; worker.input_len()], 1)?;
         let measured = Measured { dimension: embedding.len(), classes: logits.map(|logits| logits.len()) };
@@ -165,7 +184,12 @@ impl Backbone {
         &self.checkpoint.manifest
     }
 
-    /// The checkpoint it was loaded from.
+    /// What of the weights file was taken and what was left out, for people; empty where that is all of it.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// The checkpoint it was loaded from, with the weights file that it was loaded from.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
     }

@@ -14,8 +14,8 @@
 //! shape and stride against their real lengths, and converts the numbers. Half, bfloat16 and double precision become
 //! `f32`; so do integers and booleans (a batch norm's `num_batches_tracked`), exact up to 2²⁴, so that names are complete.
 //!
-//! Not for: TorchScript archives, whole pickled models, sharded or quantised checkpoints, and the tar layout of
-//! PyTorch before 0.1.10. Each is refused with what it is. Whether the tensors fit a network is the network's question.
+//! Not for: TorchScript archives, whole pickled models, sharded or quantised checkpoints, ONNX, `torch.export` archives and
+//! the tar layout of PyTorch before 0.1.10. Each is refused with what it is ([`kind`](super::kind)). Whether the tensors fit a network is the network's question.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -26,12 +26,39 @@ use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
 use zip::{CompressionMethod, ZipArchive};
 
+use super::kind;
 use crate::error::{Error, Result};
 use crate::formats::pickle::{ElementType, Storage, TensorView, Unpickled, Value, printable, unpickle};
 use crate::regular;
 
 /// Where a checkpoint may keep its state dict, if it is not the state dict itself: the first that holds tensors counts.
-const STATE_DICT_KEYS: [&str; 4] = ["state_dict", "model_state_dict", "model", "net"];
+/// The network that was trained comes before averages of it, which files often hold as well.
+const STATE_DICT_KEYS: [&str; 20] = [
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "model_state",
+    "network",
+    "module",
+    "weights",
+    "params",
+    "encoder",
+    "encoder_q",
+    "backbone",
+    "state_dict_ema",
+    "model_ema",
+    "model_ema_state_dict",
+    "ema_state_dict",
+    "ema_model",
+    "ema",
+    "teacher",
+    "student",
+];
+/// Dicts inside one another that are looked through for a state dict: `ema` of a file, and its `model`.
+const MAX_DEPTH: usize = 3;
+/// Keys that a message lists.
+const KEYS_SHOWN: usize = 12;
 /// What `DataParallel` puts before every name.
 const WRAPPER_PREFIX: &str = "module.";
 /// How many times larger than the file the tensors together may be. Half precision doubles and tied weights multiply;
@@ -55,27 +82,44 @@ pub struct WeightTensor {
 /// Tensors by name (`layer1.0.conv1.weight`), without the `module.` of `DataParallel`.
 pub type StateDict = BTreeMap<String, WeightTensor>;
 
+/// The tensors of a file, and where in it they were.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Found {
+    pub(super) tensors: StateDict,
+    /// The key under which they were; `None` where they are all that the file holds.
+    pub(super) key: Option<String>,
+    /// Other keys of the kind that hold tensors too.
+    pub(super) others: Vec<String>,
+}
+
 /// Read the weights in `path`: a `torch.save` file (zip or legacy) or safetensors, told apart by content.
 ///
-/// Of a checkpoint that holds more than the weights, the dict under `state_dict`, `model_state_dict`, `model` or `net`
-/// is read, else the tensors at its top level; values in it that are no tensors are left out. If every name begins
-/// with `module.`, that is taken off.
+/// Of a checkpoint that holds more than the weights, the dict under `state_dict`, `model_state_dict`, `model`, `net` or
+/// another usual key is read, else the tensors at its top level; values in it that are no tensors are left out. If every
+/// name begins with `module.`, that is taken off.
 ///
 /// # Errors
 /// [`Error::MissingPath`] and [`Error::Io`] for the file itself; [`Error::BadWeights`], with what and where, for
-/// everything that is not a state dict in one of the three layouts, above all a pickle that asks for any class outside
-/// a short list.
+/// everything that is not a state dict in one of the three layouts, and a pickle that asks for a class that acts.
 pub fn read_state_dict(path: &Path) -> Result<StateDict> {
-    let bytes = regular::read(path).map_err(Error::io("read", path))?;
-    parse_state_dict(path, &bytes)
+    find_state_dict(path, None).map(|found| found.tensors)
 }
 
-/// Read weights that are in memory already, as [`read_state_dict`] does; `path` only names them in errors.
+/// The same, under the key of that name where one is given, and with where the tensors were.
+///
+/// # Errors
+/// As [`read_state_dict`].
+pub(super) fn find_state_dict(path: &Path, key: Option<&str>) -> Result<Found> {
+    let bytes = regular::read(path).map_err(Error::io("read", path))?;
+    parse_found(path, &bytes, key)
+}
+
+/// Read weights that are in memory already, as [`find_state_dict`] does; `path` only names them in errors.
 ///
 /// # Errors
 /// [`Error::BadWeights`].
-pub fn parse_state_dict(path: &Path, bytes: &[u8]) -> Result<StateDict> {
-    parse(bytes).map_err(|reason| Error::BadWeights { path: path.to_path_buf(), reason })
+pub(super) fn parse_found(path: &Path, bytes: &[u8], key: Option<&str>) -> Result<Found> {
+    parse(bytes, key).map_err(|reason| Error::BadWeights { path: path.to_path_buf(), reason })
 }
 
 /// The SHA-256 of a file's content, in lower-case hex (64 characters).
@@ -99,16 +143,17 @@ pub fn sha256_file(path: &Path) -> Result<String> {
     }))
 }
 
-/// Reasons of [`Error::BadWeights`]; the path is added once, by [`parse_state_dict`].
+/// Reasons of [`Error::BadWeights`]; the path is added once, by [`parse_found`].
 type Parsed<T> = std::result::Result<T, String>;
 
-fn parse(bytes: &[u8]) -> Parsed<StateDict> {
-    let dict = match Layout::of(bytes)? {
-        Layout::Zip => read_zip(bytes),
-        Layout::Legacy => read_legacy(bytes),
-        Layout::Safetensors => read_safetensors(bytes),
+fn parse(bytes: &[u8], key: Option<&str>) -> Parsed<Found> {
+    let found = match Layout::of(bytes)? {
+        Layout::Zip => read_zip(bytes, key),
+        Layout::Legacy => read_legacy(bytes, key),
+        Layout::Safetensors if key.is_some() => Err("it is safetensors, which has no keys to choose from".into()),
+        Layout::Safetensors => read_safetensors(bytes).map(|tensors| Found { tensors, key: None, others: Vec::new() }),
     }?;
-    Ok(without_wrapper(dict))
+    Ok(Found { tensors: without_wrapper(found.tensors), ..found })
 }
 
 enum Layout {
@@ -131,8 +176,8 @@ impl Layout {
         }
         Err(if bytes.is_empty() {
             "the file is empty".into()
-        } else if bytes.get(257..262) == Some(b"ustar") {
-            "it is a tar archive, as PyTorch before 0.1.10 wrote: load it with an old PyTorch and save it again".into()
+        } else if let Some(other) = kind::of(bytes) {
+            other.refusal()
         } else {
             let head = String::from_utf8_lossy(bytes.get(..24).unwrap_or(bytes));
             format!("it is neither a torch.save file nor safetensors: it begins with \"{}\"", printable(&head))
@@ -170,12 +215,15 @@ fn read_safetensors(bytes: &[u8]) -> Parsed<StateDict> {
 
 // ---- torch.save, zip ----
 
-fn read_zip(bytes: &[u8]) -> Parsed<StateDict> {
+fn read_zip(bytes: &[u8], key: Option<&str>) -> Parsed<Found> {
     let damaged = |error: zip::result::ZipError| format!("as a zip archive: {error}");
     let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
     // torch.save writes neither; each would let a small file ask for work without end
     if archive.has_duplicate_names() || archive.has_overlapping_files().map_err(damaged)? {
         return Err("the zip archive has entries of one name, or one inside another".into());
+    }
+    if let Some(other) = kind::of_zip(archive.file_names_raw()) {
+        return Err(other.refusal());
     }
     // torch.save names the folder after the file or "archive", and data.pkl lies right inside it
     let mut folders = archive.file_names_raw().filter_map(|name| {
@@ -187,13 +235,6 @@ fn read_zip(bytes: &[u8]) -> Parsed<StateDict> {
         _ => return Err("the zip archive has no data.pkl, or several: torch.save did not write it".into()),
     };
     drop(folders);
-    if archive.index_for_name(&format!("{folder}constants.pkl")).is_some() {
-        return Err(
-            "it is a TorchScript archive (torch.jit.save): save the weights with torch.save(model.state_dict(), …) or as \
-             .safetensors"
-                .into(),
-        );
-    }
     let byte_order = format!("{folder}byteorder");
     if archive.index_for_name(&byte_order).is_some() {
         let order = zip_entry(&mut archive, bytes, &byte_order)?;
@@ -206,7 +247,7 @@ fn read_zip(bytes: &[u8]) -> Parsed<StateDict> {
     let pickle = unpickle(pickle, 0).map_err(|error| format!("data.pkl: {error}"))?;
 
     let mut found: HashMap<&str, &[u8]> = HashMap::new();
-    collect(&pickle, bytes.len(), |storage| match found.get(storage.key) {
+    collect(&pickle, key, bytes.len(), |storage| match found.get(storage.key) {
         Some(content) => Ok(*content),
         None => {
             let content = zip_entry(&mut archive, bytes, &format!("{folder}data/{}", storage.key))?;
@@ -238,7 +279,7 @@ fn zip_entry<'a>(archive: &mut ZipArchive<Cursor<&'a [u8]>>, bytes: &'a [u8], na
 
 /// Five pickles (magic number, protocol version, system, the object, storage keys), then the storages in the keys'
 /// order: the number of elements as i64, the elements.
-fn read_legacy(bytes: &[u8]) -> Parsed<StateDict> {
+fn read_legacy(bytes: &[u8], key: Option<&str>) -> Parsed<Found> {
     let part = |what, start| unpickle(bytes, start).map_err(|error| format!("{what}: {error}"));
 
     let magic = part("magic number", 0)?;
@@ -269,7 +310,7 @@ fn read_legacy(bytes: &[u8]) -> Parsed<StateDict> {
         at += 8 + content.len();
         found.insert(name, content);
     }
-    collect(&object, bytes.len(), |storage| {
+    collect(&object, key, bytes.len(), |storage| {
         let missing = || format!("storage {} is missing", printable(storage.key));
         let content = found.get(storage.key).copied().ok_or_else(missing)?;
         // lengths count in elements, so a key of two types would have been cut wrongly above
@@ -291,47 +332,105 @@ fn legacy_storage(bytes: &[u8], at: usize, element: ElementType) -> Option<&[u8]
 /// Find the state dict in a pickle and write its tensors out.
 fn collect<'p, 'b>(
     pickle: &Unpickled<'p>,
+    key: Option<&str>,
     file_bytes: usize,
     mut content: impl FnMut(&Storage<'p>) -> Parsed<&'b [u8]>,
-) -> Parsed<StateDict> {
+) -> Parsed<Found> {
     let mut budget = file_bytes.saturating_mul(MAX_EXPANSION);
-    let mut dict = StateDict::new();
-    for (name, tensor) in state_dict(pickle)? {
+    let chosen = choose(pickle, key)?;
+    let mut tensors = StateDict::new();
+    for (name, tensor) in tensors_of(pickle, chosen.dict) {
         let values = content(&tensor.storage)
             .and_then(|content| gather(tensor, content, &mut budget))
             .map_err(|reason| format!("tensor {}: {reason}", printable(name)))?;
-        dict.insert(name.to_string(), WeightTensor { shape: tensor.shape.clone(), values });
+        tensors.insert(name.to_string(), WeightTensor { shape: tensor.shape.clone(), values });
     }
-    Ok(dict)
+    Ok(Found { tensors, key: chosen.key, others: chosen.others })
 }
 
-fn state_dict<'u, 'p>(pickle: &'u Unpickled<'p>) -> Parsed<Vec<(&'p str, &'u TensorView<'p>)>> {
+/// The dict of a pickle that is its state dict.
+struct Chosen<'p> {
+    dict: Value<'p>,
+    key: Option<String>,
+    others: Vec<String>,
+}
+
+fn choose<'p>(pickle: &Unpickled<'p>, key: Option<&str>) -> Parsed<Chosen<'p>> {
     let root = pickle.root();
-    let entries = pickle.dict(root).ok_or_else(|| format!("it holds {}, not a dict of tensors", root.kind()))?;
-    let candidates = STATE_DICT_KEYS.iter().filter_map(|key| pickle.entry(root, key)).chain([root]);
-    for candidate in candidates {
-        let tensors: Vec<_> = pickle
-            .dict(candidate)
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|(name, value)| match name {
-                Value::Text(name) => pickle.tensor(*value).map(|tensor| (*name, tensor)),
-                _ => None,
-            })
-            .collect();
-        if !tensors.is_empty() {
-            return Ok(tensors);
-        }
-    }
-    let names = entries.iter().filter_map(|(name, _)| match name {
-        Value::Text(name) => Some(printable(name)),
-        _ => None,
+    let entries = pickle.dict(root).ok_or_else(|| match pickle.foreign_class(root) {
+        Some(class) => whole_model(&class),
+        None => format!("it holds {}, not a dict of tensors", root.kind()),
+    })?;
+    let keys = match key {
+        Some(key) => vec![key],
+        None => STATE_DICT_KEYS.to_vec(),
+    };
+    let mut with_tensors = keys.into_iter().filter_map(|key| {
+        let dict = inner(pickle, pickle.entry(root, key)?, MAX_DEPTH)?;
+        Some((key.to_owned(), dict))
     });
-    Err(format!(
-        "it holds no tensors at its top level, nor in a dict under one of {}: its keys are [{}]",
-        STATE_DICT_KEYS.join(", "),
-        names.take(12).collect::<Vec<_>>().join(", ")
-    ))
+    if let Some((key, dict)) = with_tensors.next() {
+        return Ok(Chosen { dict, key: Some(key), others: with_tensors.map(|(key, _)| key).collect() });
+    }
+    if key.is_none() && tensors_of(pickle, root).next().is_some() {
+        return Ok(Chosen { dict: root, key: None, others: Vec::new() });
+    }
+    let text = |(name, value): &(Value<'p>, Value<'p>)| match name {
+        Value::Text(name) => Some((printable(name), *value)),
+        _ => None,
+    };
+    let mut names: Vec<String> = Vec::new();
+    let mut class = None;
+    for (name, value) in entries.iter().filter_map(text) {
+        let is_weights = STATE_DICT_KEYS.contains(&name.as_str()) || key == Some(name.as_str());
+        let found = pickle.foreign_class(value);
+        names.push(found.as_ref().map_or_else(|| name.clone(), |found| format!("{name} (a {found})")));
+        class = class.or_else(|| found.filter(|_| is_weights));
+    }
+    let optimizer = if names == ["state", "param_groups"] { ", as of an optimizer" } else { "" };
+    let more = names.len().saturating_sub(KEYS_SHOWN);
+    names.truncate(KEYS_SHOWN);
+    if more > 0 {
+        names.push(format!("and {more} more"));
+    }
+    let keys = names.join(", ");
+    if let Some(class) = class {
+        return Err(format!("{}; its keys are [{keys}]", whole_model(&class)));
+    }
+    Err(match key {
+        Some(key) => format!("it holds no tensors under {}: its keys are [{keys}]", printable(key)),
+        None => format!(
+            "it holds no tensors at its top level, nor in a dict under {} or another usual key: its keys are \
+             [{keys}]{optimizer}; --state-dict KEY names the one with the weights",
+            STATE_DICT_KEYS.get(..4).unwrap_or_default().join(", ")
+        ),
+    })
+}
+
+fn whole_model(class: &str) -> String {
+    format!(
+        "it holds a {class}, a whole model pickled together with its code, which is not run: where that code is, save the \
+         weights with torch.save(model.state_dict(), …) or as .safetensors"
+    )
+}
+
+/// This dict where it has tensors, else one under a usual key of it.
+fn inner<'p>(pickle: &Unpickled<'p>, dict: Value<'p>, depth: usize) -> Option<Value<'p>> {
+    if tensors_of(pickle, dict).next().is_some() {
+        return Some(dict);
+    }
+    let depth = depth.checked_sub(1)?;
+    STATE_DICT_KEYS.iter().find_map(|key| inner(pickle, pickle.entry(dict, key)?, depth))
+}
+
+fn tensors_of<'u, 'p>(
+    pickle: &'u Unpickled<'p>,
+    dict: Value<'p>,
+) -> impl Iterator<Item = (&'p str, &'u TensorView<'p>)> {
+    pickle.dict(dict).unwrap_or_default().iter().filter_map(|(name, value)| match name {
+        Value::Text(name) => pickle.tensor(*value).map(|tensor| (*name, tensor)),
+        _ => None,
+    })
 }
 
 /// Write a view out as contiguous values. `budget` is what may still be written, in bytes.
@@ -452,6 +551,10 @@ mod tests {
     use super::*;
     use crate::formats::pickle::writer::Pickle;
 
+    fn read(bytes: &[u8]) -> Parsed<StateDict> {
+        parse(bytes, None).map(|found| found.tensors)
+    }
+
     fn le(values: &[f32]) -> Vec<u8> {
         values.iter().flat_map(|value| value.to_le_bytes()).collect()
     }
@@ -532,12 +635,12 @@ mod tests {
     /// The one tensor "w" over storage "0" of a zip file.
     fn one(class: &str, content: &[u8], view: (i32, i32, &[i32], &[i32])) -> Parsed<WeightTensor> {
         let pickle = Pickle::new().op(b"}").text("w").tensor(class, "0", view).op(b"s").stop();
-        parse(&zip_of(&[("data.pkl", &pickle), ("data/0", content)])).map(|mut dict| dict.remove("w").unwrap())
+        read(&zip_of(&[("data.pkl", &pickle), ("data/0", content)])).map(|mut dict| dict.remove("w").unwrap())
     }
 
     #[track_caller]
     fn refused(bytes: &[u8], why: &str) {
-        let reason = parse(bytes).unwrap_err();
+        let reason = read(bytes).unwrap_err();
         assert!(reason.contains(why), "{reason}");
         assert!(!reason.contains('\n'), "{reason}");
     }
@@ -545,18 +648,61 @@ mod tests {
     #[test]
     fn both_torch_layouts_give_the_same_tensors_views_included() {
         let pickle = entries(Pickle::new(), "").stop();
-        assert_eq!(parse(&zip_file(&pickle)).unwrap(), expected());
-        assert_eq!(parse(&legacy_file(&pickle)).unwrap(), expected());
+        assert_eq!(read(&zip_file(&pickle)).unwrap(), expected());
+        assert_eq!(read(&legacy_file(&pickle)).unwrap(), expected());
     }
 
     #[test]
     fn a_nested_state_dict_is_found_and_unwrapped() {
         for key in STATE_DICT_KEYS {
-            assert_eq!(parse(&zip_file(&nested(key, "module."))).unwrap(), expected());
-            assert_eq!(parse(&legacy_file(&nested(key, ""))).unwrap(), expected());
+            assert_eq!(read(&zip_file(&nested(key, "module."))).unwrap(), expected());
+            assert_eq!(read(&legacy_file(&nested(key, ""))).unwrap(), expected());
         }
-        refused(&zip_file(&nested("weights", "")), "its keys are [epoch, weights]");
+        refused(
+            &zip_file(&nested("mine", "")),
+            "its keys are [epoch, mine]; --state-dict KEY names the one with the weights",
+        );
+        let found = parse(&zip_file(&nested("mine", "")), Some("mine")).unwrap();
+        assert_eq!((found.tensors, found.key.as_deref()), (expected(), Some("mine")));
+        let reason = parse(&zip_file(&nested("mine", "")), Some("epoch")).unwrap_err();
+        assert!(reason.contains("no tensors under epoch: its keys are [epoch, mine]"), "{reason}");
         refused(&zip_file(&Pickle::new().op(b"]").stop()), "holds a list, not a dict");
+    }
+
+    #[test]
+    fn the_trained_network_comes_before_averages_which_are_named() {
+        let pickle = Pickle::new().op(b"}(").text("state_dict_ema");
+        let pickle = entries(pickle, "b.").text("state_dict");
+        let bytes = zip_file(&entries(pickle, "").op(b"u").stop());
+        let found = parse(&bytes, None).unwrap();
+        let from = (found.key.as_deref(), found.others.as_slice());
+        assert_eq!(
+            (found.tensors.clone(), from),
+            (expected(), (Some("state_dict"), &["state_dict_ema".to_owned()][..]))
+        );
+        assert!(parse(&bytes, Some("state_dict_ema")).unwrap().tensors.contains_key("b.a"));
+        // a dict in a dict
+        let pickle = Pickle::new().op(b"}(").text("epoch").int(3).text("ema").op(b"}").text("model");
+        assert_eq!(read(&zip_file(&entries(pickle, "").op(b"su").stop())).unwrap(), expected());
+    }
+
+    #[test]
+    fn a_whole_model_an_optimizer_and_training_state_are_named() {
+        let model = |pickle: Pickle| pickle.global("models.yolo", "DetectionModel").op(b")\x81}b");
+        let bytes = model(Pickle::new().op(b"}(").text("epoch").int(3).text("model")).op(b"u").stop();
+        refused(
+            &zip_file(&bytes),
+            "it holds a models.yolo.DetectionModel, a whole model pickled together with its code",
+        );
+        refused(&zip_file(&bytes), "its keys are [epoch, model (a models.yolo.DetectionModel)]");
+        refused(&zip_file(&model(Pickle::new()).stop()), "it holds a models.yolo.DetectionModel, a whole model");
+        let optimizer = Pickle::new().op(b"}(").text("state").op(b"}").text("param_groups").op(b"]u").stop();
+        refused(&zip_file(&optimizer), "its keys are [state, param_groups], as of an optimizer");
+        // what stands beside the weights is passed over
+        let beside = Pickle::new().op(b"}(").text("hyper_parameters");
+        let beside =
+            beside.global("pytorch_lightning.utilities.parsing", "AttributeDict").op(b")\x81").text("state_dict");
+        assert_eq!(read(&zip_file(&entries(beside, "").op(b"u").stop())).unwrap(), expected());
     }
 
     #[test]
@@ -575,7 +721,7 @@ mod tests {
         bytes.extend(header.as_bytes());
         bytes.extend(le(&[1.5, -2.5]));
         bytes.extend(0x3c00_u16.to_le_bytes());
-        let dict = parse(&bytes).unwrap();
+        let dict = read(&bytes).unwrap();
         assert_eq!(
             dict,
             StateDict::from([("w".into(), tensor(&[2], &[1.5, -2.5])), ("h".into(), tensor(&[1], &[1.0]))])
@@ -658,7 +804,7 @@ mod tests {
             .ints(&[1])
             .op(b"tRs")
             .stop();
-        let dict = parse(&legacy_of(&object, &[("0", 6, &le(&ONE_TO_SIX))])).unwrap();
+        let dict = read(&legacy_of(&object, &[("0", 6, &le(&ONE_TO_SIX))])).unwrap();
         assert_eq!(dict["w"].values, [4.0, 5.0]);
     }
 
@@ -683,7 +829,7 @@ mod tests {
         for bytes in [attack.clone(), zip_file(&attack), legacy_file(&attack)] {
             refused(
                 &bytes,
-                "asks for class posix.system, which is not part of a state dict or an array: nothing was executed",
+                "asks for class posix.system, which acts on the machine and is no part of weights: nothing was executed",
             );
         }
     }
@@ -754,17 +900,17 @@ mod tests {
         let mut dice = Dice(20);
         let mut read = 0;
         for _ in 0..4000 {
-            read += usize::from(parse(&dice.mutate(&legacy)).is_ok());
-            read += usize::from(parse(&dice.mutate(&zip)).is_ok());
+            read += usize::from(parse(&dice.mutate(&legacy), None).is_ok());
+            read += usize::from(parse(&dice.mutate(&zip), None).is_ok());
             // the checksum would hide most changes to the pickle, so change it before it is packed
-            read += usize::from(parse(&zip_file(&dice.mutate(&pickle))).is_ok());
+            read += usize::from(parse(&zip_file(&dice.mutate(&pickle)), None).is_ok());
         }
         assert!((1..12_000).contains(&read), "{read} of 12000 were read: the mutations test nothing");
         for end in 0..legacy.len() {
-            assert!(parse(&legacy[..end]).is_err());
+            assert!(parse(&legacy[..end], None).is_err());
         }
         for end in 0..zip.len() {
-            assert!(parse(&zip[..end]).is_err());
+            assert!(parse(&zip[..end], None).is_err());
         }
     }
 

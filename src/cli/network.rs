@@ -16,7 +16,7 @@ pub struct Network {
     /// A name that 'outskirt backbone list' shows, or a manifest's path
     #[arg(long)]
     backbone: String,
-    /// The weights file, where it is not where the manifest says
+    /// The weights file, where it is not where the manifest says; the database remembers it
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Keep the classifier's output as well, in the column BACKBONE_logits, for msp_score and energy_score

@@ -1,7 +1,8 @@
 //! What a pickle of weights or of arrays says, without doing what it says.
 //!
-//! Promises: no name in the pickle is ever imported or called; a class outside one table is refused by name; memory
-//! and time are linear in the pickle's length, and no input panics.
+//! Promises: no name in the pickle is ever imported or called; of a class outside one table there is a value that may
+//! stand beside tensors and is never looked into, nor a tensor itself; memory and time are linear in the pickle's length,
+//! and no input panics.
 //!
 //! How: a small stack machine for the binary opcodes of protocols 2 to 5. Containers live in one arena and values are
 //! handles into it, so a pickle nested a million deep needs no recursion, neither to read nor to drop, and one that
@@ -59,16 +60,19 @@ enum Role {
     Array,
     /// `encode(text, "latin1")`: how protocol 2 of Python 3 spells bytes.
     Encode,
-    /// Training state beside the weights: its arguments are read, dropped, and never looked into.
-    Opaque,
+    /// `_rebuild_from_type_v2(function, class, arguments, state)`: what `function(*arguments)` stands for.
+    RebuildFromType,
 }
 
-/// The only names that are let through. All others, above all functions that act, are refused.
-const CLASSES: [(&str, &str, Role); 35] = [
+/// The only names that mean something here. What any other would make is passed over as data: training state beside
+/// the weights, such as options, counters and paths.
+const CLASSES: [(&str, &str, Role); 20] = [
     ("collections", "OrderedDict", Role::OrderedDict),
     ("torch._utils", "_rebuild_tensor", Role::RebuildTensor),
     ("torch._utils", "_rebuild_tensor_v2", Role::RebuildTensor),
     ("torch._utils", "_rebuild_parameter", Role::RebuildParameter),
+    ("torch._utils", "_rebuild_parameter_with_state", Role::RebuildParameter),
+    ("torch._tensor", "_rebuild_from_type_v2", Role::RebuildFromType),
     ("torch", "DoubleStorage", Role::Storage(ElementType::F64)),
     ("torch", "FloatStorage", Role::Storage(ElementType::F32)),
     ("torch", "HalfStorage", Role::Storage(ElementType::F16)),
@@ -80,27 +84,31 @@ const CLASSES: [(&str, &str, Role); 35] = [
     ("torch", "ByteStorage", Role::Storage(ElementType::U8)),
     ("torch", "BoolStorage", Role::Storage(ElementType::Bool)),
     ("torch", "Size", Role::Size),
-    ("torch", "device", Role::Opaque),
-    ("torch", "float64", Role::Opaque),
-    ("torch", "float32", Role::Opaque),
-    ("torch", "float16", Role::Opaque),
-    ("torch", "bfloat16", Role::Opaque),
-    ("torch", "int64", Role::Opaque),
-    ("torch.serialization", "_get_layout", Role::Opaque),
-    ("argparse", "Namespace", Role::Opaque),
-    ("collections", "defaultdict", Role::Opaque),
-    ("builtins", "set", Role::Opaque),
-    ("__builtin__", "set", Role::Opaque),
-    ("builtins", "dict", Role::Opaque), // the argument of defaultdict(dict), in optimizer states
-    ("__builtin__", "dict", Role::Opaque),
     ("_codecs", "encode", Role::Encode),
-    ("numpy", "dtype", Role::Opaque),
-    ("numpy", "ndarray", Role::Opaque),
-    ("numpy.core.multiarray", "scalar", Role::Opaque),
     ("numpy.core.multiarray", "_reconstruct", Role::Array),
-    ("numpy._core.multiarray", "scalar", Role::Opaque), // the same two since NumPy 2
-    ("numpy._core.multiarray", "_reconstruct", Role::Array),
+    ("numpy._core.multiarray", "_reconstruct", Role::Array), // since NumPy 2
 ];
+
+/// Modules whose functions act on the machine: no training state names them. They would not be run either; a file that
+/// asks for them is refused because it was made to do harm.
+const ACTING: [&str; 14] = [
+    "os",
+    "posix",
+    "nt",
+    "subprocess",
+    "sys",
+    "shutil",
+    "socket",
+    "pty",
+    "runpy",
+    "importlib",
+    "ctypes",
+    "webbrowser",
+    "commands",
+    "code",
+];
+/// The same of the functions that Python has built in.
+const ACTING_BUILT_IN: [&str; 8] = ["eval", "exec", "execfile", "compile", "open", "__import__", "input", "breakpoint"];
 
 /// Why a pickle is refused, and the offset of the opcode, counted from the start of the bytes given to [`unpickle`].
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -130,8 +138,8 @@ pub(crate) enum Fault {
     #[error("a text that is not UTF-8")]
     NotUtf8,
     #[error(
-        "the pickle asks for class {0}, which is not part of a state dict or an array: nothing was executed; save \
-         weights with torch.save(model.state_dict(), …) or as .safetensors"
+        "the pickle asks for class {0}, which acts on the machine and is no part of weights: nothing was executed; do not \
+         open this file elsewhere either"
     )]
     ForbiddenClass(String),
     #[error("{operation} does not take {found}")]
@@ -160,13 +168,17 @@ pub(crate) enum Value<'a> {
     Tensor(usize),
     /// An index into [`CLASSES`].
     Class(usize),
+    /// A class that is not in the table, by its place in [`Unpickled::foreign`].
+    ForeignClass(usize),
+    /// What a class that is not in the table would make: there, and not looked into.
+    Foreign(usize),
     /// Bytes, or a Python 2 `str` that is no text.
     Bytes(&'a [u8]),
     /// Bytes, spelled as a text whose characters they are.
     Latin1(&'a str),
     /// A NumPy array.
     Array(usize),
-    /// A float, a set, or an instance of a harmless class: there, and not looked into.
+    /// A float or a set: there, and not looked into.
     Opaque,
 }
 
@@ -183,10 +195,10 @@ impl Value<'_> {
             Self::Dict(_) => "a dict",
             Self::Storage(_) => "a storage",
             Self::Tensor(_) => "a tensor",
-            Self::Class(_) => "a class",
+            Self::Class(_) | Self::ForeignClass(_) => "a class",
             Self::Bytes(_) | Self::Latin1(_) => "bytes",
             Self::Array(_) => "an array",
-            Self::Opaque => "a value that is no tensor",
+            Self::Opaque | Self::Foreign(_) => "a value that is no tensor",
         }
     }
 }
@@ -225,6 +237,8 @@ pub(crate) struct Unpickled<'a> {
     tensors: Vec<TensorView<'a>>,
     /// Version, shape, type, order and bytes, as NumPy's `__setstate__` takes them; a tuple, or None before BUILD.
     arrays: Vec<Value<'a>>,
+    /// Module and name of each class outside the table, once.
+    foreign: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Unpickled<'a> {
@@ -285,6 +299,13 @@ impl<'a> Unpickled<'a> {
         }
     }
 
+    /// The class whose value this would be, as Python writes it; `None` for what was read and for what has no class.
+    pub(crate) fn foreign_class(&self, value: Value<'a>) -> Option<String> {
+        let Value::Foreign(id) = value else { return None };
+        let (module, name) = self.foreign.get(id)?;
+        Some(printable(&format!("{module}.{name}")))
+    }
+
     /// Every storage that the pickle refers to, in its order, repeated where it repeats.
     pub(crate) fn storages(&self) -> &[Storage<'a>] {
         &self.storages
@@ -301,6 +322,7 @@ pub(crate) fn unpickle(bytes: &[u8], start: usize) -> Result<Unpickled<'_>, Pick
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        known_foreign: HashMap::new(),
         heap: Unpickled::default(),
     };
     for _ in 0..MAX_OPCODES {
@@ -329,6 +351,8 @@ struct Machine<'a> {
     /// Stack heights at the open MARKs: what lies below the last one is out of reach.
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
+    /// Places in [`Unpickled::foreign`].
+    known_foreign: HashMap<(&'a str, &'a str), usize>,
     heap: Unpickled<'a>,
 }
 
@@ -505,7 +529,7 @@ impl<'a> Machine<'a> {
                 let state = self.pop()?;
                 match self.top()? {
                     Value::Array(id) => *self.heap.arrays.get_mut(id).ok_or(Fault::EmptyStack)? = state,
-                    Value::Dict(_) | Value::Opaque => {}
+                    Value::Dict(_) | Value::Opaque | Value::Foreign(_) => {}
                     other => return Err(wrong("BUILD", other)),
                 }
             }
@@ -655,7 +679,7 @@ impl<'a> Machine<'a> {
                 self.heap.sequences.get_mut(id).ok_or(Fault::EmptyStack)?.append(&mut items);
                 Ok(())
             }
-            Value::Opaque => Ok(()),
+            Value::Opaque | Value::Foreign(_) => Ok(()),
             other => Err(wrong("APPEND", other)),
         }
     }
@@ -671,36 +695,54 @@ impl<'a> Machine<'a> {
                 self.heap.dicts.get_mut(id).ok_or(Fault::EmptyStack)?.extend(entries);
                 Ok(())
             }
-            Value::Opaque => Ok(()),
+            Value::Opaque | Value::Foreign(_) => Ok(()),
             other => Err(wrong("SETITEMS", other)),
         }
     }
 
     fn opaque_target(&self, operation: &'static str) -> Result<()> {
         match self.top()? {
-            Value::Opaque => Ok(()),
+            Value::Opaque | Value::Foreign(_) => Ok(()),
             other => Err(wrong(operation, other)),
         }
     }
 
     // ---- classes ----
 
-    fn class(&mut self, module: &str, name: &str) -> Result<()> {
+    fn class(&mut self, module: &'a str, name: &'a str) -> Result<()> {
         let known =
             CLASSES.iter().position(|(known_module, known_name, _)| *known_module == module && *known_name == name);
-        let id = known.ok_or_else(|| Fault::ForbiddenClass(printable(&format!("{module}.{name}"))))?;
-        self.stack.push(Value::Class(id));
+        if let Some(id) = known {
+            self.stack.push(Value::Class(id));
+            return Ok(());
+        }
+        let package = module.split('.').next().unwrap_or(module);
+        let built_in = ["builtins", "__builtin__"].contains(&module) && ACTING_BUILT_IN.contains(&name);
+        if ACTING.contains(&package) || built_in {
+            return Err(Fault::ForbiddenClass(printable(&format!("{module}.{name}"))));
+        }
+        let id = *self.known_foreign.entry((module, name)).or_insert_with(|| {
+            self.heap.foreign.push((module, name));
+            self.heap.foreign.len() - 1
+        });
+        self.stack.push(Value::ForeignClass(id));
         Ok(())
     }
 
-    /// What `callable(*arguments)` would give, for the callables of the table.
+    /// What `callable(*arguments)` would give, for the callables of the table; of others a value that is passed over.
     fn call(&mut self, operation: &'static str, callable: Value<'a>, arguments: Value<'a>) -> Result<()> {
-        let Value::Class(id) = callable else { return Err(wrong(operation, callable)) };
+        let id = match callable {
+            Value::Class(id) => id,
+            Value::ForeignClass(id) | Value::Foreign(id) => {
+                self.stack.push(Value::Foreign(id));
+                return Ok(());
+            }
+            other => return Err(wrong(operation, other)),
+        };
         let (_, _, role) = CLASSES.get(id).ok_or(Fault::EmptyStack)?;
         let Value::Tuple(_) = arguments else { return Err(wrong(operation, arguments)) };
         let arguments = self.heap.sequence(arguments).unwrap_or_default();
         match role {
-            Role::Opaque => self.stack.push(Value::Opaque),
             Role::Encode => self.stack.push(match arguments {
                 [Value::Text(text), Value::Text("latin1")] => Value::Latin1(text),
                 _ => Value::Opaque,
@@ -722,9 +764,28 @@ impl<'a> Machine<'a> {
                 _ => return Err(Fault::BadTensor),
             },
             Role::RebuildParameter => match arguments {
-                [tensor @ Value::Tensor(_), ..] => self.stack.push(*tensor),
+                [tensor @ (Value::Tensor(_) | Value::Foreign(_)), ..] => self.stack.push(*tensor),
                 _ => return Err(Fault::BadTensor),
             },
+            Role::RebuildFromType => match arguments {
+                // not itself once more: such calls would nest without end
+                [inner @ Value::Class(class), _, arguments @ Value::Tuple(_), ..]
+                    if CLASSES.get(*class).is_some_and(|(_, _, role)| *role != Role::RebuildFromType) =>
+                {
+                    let (inner, arguments) = (*inner, *arguments);
+                    return self.call(operation, inner, arguments);
+                }
+                [inner @ Value::ForeignClass(_), ..] => {
+                    let inner = *inner;
+                    return self.call(operation, inner, Value::None);
+                }
+                _ => return Err(Fault::BadTensor),
+            },
+            // of a kind of numbers that is not read
+            Role::RebuildTensor if matches!(arguments.first(), Some(Value::Foreign(_))) => {
+                let kind = arguments.first().copied().unwrap_or(Value::None);
+                self.stack.push(kind);
+            }
             Role::RebuildTensor => {
                 let tensor = self.tensor(arguments).ok_or(Fault::BadTensor)?;
                 self.count_copied(2 * tensor.shape.len())?;
@@ -772,6 +833,11 @@ impl<'a> Machine<'a> {
 
     /// `("storage", class, key, location, elements)`; legacy files add None or `(key, offset, elements)` of a part.
     fn storage(&mut self, id: Value<'a>) -> Result<()> {
+        if let Some([Value::Text("storage"), Value::ForeignClass(class), ..]) = self.heap.sequence(id) {
+            let kind = Value::Foreign(*class);
+            self.stack.push(kind);
+            return Ok(());
+        }
         let storage = self.read_storage(id).ok_or(Fault::BadStorage)?;
         self.heap.storages.push(storage);
         self.stack.push(Value::Storage(self.heap.storages.len() - 1));
@@ -933,7 +999,92 @@ mod tests {
             .op(b"\x86R\x86Rt")
             .stop();
         let pickle = unpickle(&bytes, 0).unwrap();
-        assert_eq!(pickle.sequence(pickle.root()).unwrap(), &[Value::Opaque, Value::Opaque]);
+        let items = pickle.sequence(pickle.root()).unwrap();
+        let classes: Vec<_> = items.iter().map(|item| pickle.foreign_class(*item).unwrap()).collect();
+        assert_eq!(classes, ["argparse.Namespace", "numpy.core.multiarray.scalar"]);
+    }
+
+    /// `defaultdict(list, a=1)`, `Counter`, a path, a date, Lightning's options, an enumeration's value, a partial function.
+    #[test]
+    fn classes_that_are_not_known_are_passed_over_and_named() {
+        let bytes = Pickle::new()
+            .op(b"}(")
+            .text("a")
+            .global("collections", "defaultdict")
+            .global("builtins", "list")
+            .op(b"\x85R")
+            .text("k")
+            .int(1)
+            .op(b"s")
+            .text("b")
+            .global("pathlib", "PosixPath")
+            .text("/")
+            .text("tmp")
+            .op(b"\x86R")
+            .text("c")
+            .global("pytorch_lightning.utilities.parsing", "AttributeDict")
+            .op(b")\x81(")
+            .text("lr")
+            .int(3)
+            .op(b"u}")
+            .text("x")
+            .int(1)
+            .op(b"sb")
+            .text("d")
+            .global("functools", "partial")
+            .global("torch.nn", "GELU")
+            .op(b"\x85R(NNNtb")
+            .text("e")
+            .global("collections", "deque")
+            .op(b")R(")
+            .int(1)
+            .int(2)
+            .op(b"e")
+            .text("f")
+            .global("builtins", "getattr")
+            .global("my.module", "Color")
+            .text("RED")
+            .op(b"\x86R")
+            .text("w")
+            .tensor("FloatStorage", "0", (4, 0, &[4], &[1]))
+            .op(b"u")
+            .stop();
+        let pickle = unpickle(&bytes, 0).unwrap();
+        let class = |key| pickle.foreign_class(pickle.entry(pickle.root(), key).unwrap());
+        for (key, name) in [
+            ("a", "collections.defaultdict"),
+            ("b", "pathlib.PosixPath"),
+            ("c", "pytorch_lightning.utilities.parsing.AttributeDict"),
+            ("d", "functools.partial"),
+            ("e", "collections.deque"),
+            ("f", "builtins.getattr"),
+        ] {
+            assert_eq!(class(key).as_deref(), Some(name));
+        }
+        let tensor = pickle.entry(pickle.root(), "w").unwrap();
+        assert!(class("w").is_none() && pickle.tensor(tensor).is_some());
+    }
+
+    #[test]
+    fn what_an_unknown_class_makes_is_never_a_tensor() {
+        let unknown = Pickle::new().global("my.module", "Weights").op(b")R").stop();
+        let pickle = unpickle(&unknown, 0).unwrap();
+        assert!(pickle.tensor(pickle.root()).is_none() && pickle.dict(pickle.root()).is_none());
+        // of numbers that are not read, and of a class of its own that wraps a plain tensor
+        let complex = Pickle::new().tensor("ComplexFloatStorage", "0", (4, 0, &[4], &[1])).stop();
+        let pickle = unpickle(&complex, 0).unwrap();
+        assert_eq!(pickle.foreign_class(pickle.root()).as_deref(), Some("torch.ComplexFloatStorage"));
+        let mut plain = Pickle::new().global("torch._tensor", "_rebuild_from_type_v2").op(b"(").tensor(
+            "FloatStorage",
+            "0",
+            (4, 0, &[4], &[1]),
+        );
+        plain.0.pop(); // its call: function and arguments are given apart
+        let bytes = plain.op(b"q\x010").global("my.module", "Tensor").op(b"h\x01}tR").stop();
+        let pickle = unpickle(&bytes, 0).unwrap();
+        assert!(pickle.tensor(pickle.root()).is_some());
+        let itself = Pickle::new().global("torch._tensor", "_rebuild_from_type_v2").op(b"q\0(h\0N)}tR").stop();
+        assert_eq!(fault(&itself), Fault::BadTensor);
     }
 
     #[test]
@@ -947,8 +1098,8 @@ mod tests {
         let stacked = b"\x80\x04\x8c\x08builtins\x8c\x04eval\x93.";
         assert_eq!(fault(stacked), Fault::ForbiddenClass("builtins.eval".into()));
         // a line break in a name stays inside the message's one line
-        let broken = b"\x80\x04\x8c\x03a\nb\x8c\x01c\x93.";
-        assert_eq!(fault(broken), Fault::ForbiddenClass("a\\nb.c".into()));
+        let broken = b"\x80\x04\x8c\x06os.a\nb\x8c\x01c\x93.";
+        assert_eq!(fault(broken), Fault::ForbiddenClass("os.a\\nb.c".into()));
     }
 
     #[test]

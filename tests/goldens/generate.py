@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Golden numbers of the built-in networks, out of PyTorch.
 
-    python3 tests/goldens/generate.py            writes networks.json beside this file (torch and numpy)
+    python3 tests/goldens/generate.py            writes networks.json beside this file (torch and numpy; libraries.py)
     python3 tests/goldens/generate.py --files DIR    writes checkpoints as torch.save does, for tests/suite/networks.rs
     python3 tests/goldens/generate.py --modules DIR  writes the small modules of tests/fixtures/modules
 
@@ -416,5 +416,8 @@ if __name__ == "__main__":
     elif chosen.files:
         files(chosen.files)
     else:
+        import libraries
+
         path = Path(__file__).with_name("networks.json")
-        path.write_text(json.dumps(goldens(), indent=1) + "\n")
+        before = json.loads(path.read_text())
+        path.write_text(json.dumps({**goldens(), **libraries.goldens(before)}, indent=1) + "\n")

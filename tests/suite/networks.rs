@@ -83,7 +83,10 @@ async fn a_manifest_is_written_after_a_forward_pass() {
     let error = add(&["--arch", "resnet19"]).await.unwrap_err();
     assert!(error.contains("architecture 'resnet19' is unknown: known are resnet8-cifar, "), "{error}");
     let error = add(&["--arch", "resnet20-cifar"]).await.unwrap_err();
-    assert!(error.contains("do not fit architecture resnet20-cifar: layer1.1.conv1.weight is missing"), "{error}");
+    assert!(
+        error.contains("do not fit architecture resnet20-cifar: layer1.1.conv1.weight, layer1.1.bn1.weight, "),
+        "{error}"
+    );
     let error = add(&["--arch", "resnet8-cifar", "--mean", "1,2"]).await.unwrap_err();
     assert!(error.contains("three numbers separated by commas, or one"), "{error}");
     assert!(!folder.path().join("my_shapes_best.toml").exists(), "what failed is not written");
@@ -112,6 +115,64 @@ async fn a_manifest_is_written_after_a_forward_pass() {
     std::fs::write(&weights, b"other").unwrap();
     let error = outskirt(&db, &["backbone", "check", "my_shapes_best"]).await.unwrap_err();
     assert!(error.contains("have sha256"), "{error}");
+}
+
+#[tokio::test]
+async fn where_weights_are_is_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, train) = (folder.path().join("db"), pictures(folder.path()));
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("checkpoints");
+    let (there, moved) = (folder.path().join("there.safetensors"), folder.path().join("moved.safetensors"));
+    std::fs::copy(demo.join("demo_shapes.safetensors"), &there).unwrap();
+    // a manifest that was given away without its weights
+    let manifest = folder.path().join("away/mine.toml");
+    std::fs::create_dir(folder.path().join("away")).unwrap();
+    let text = std::fs::read_to_string(demo.join("demo_shapes.toml")).unwrap();
+    std::fs::write(&manifest, text.replace("name = \"demo_shapes\"", "name = \"mine\"")).unwrap();
+
+    let (train, manifest) = (train.to_str().unwrap(), manifest.to_str().unwrap());
+    let ingest = |backbone| ["ingest", train, "--dataset", "shapes", "--backbone", backbone];
+    let with = |file: &Path| [&ingest(manifest)[..], &["--weights", file.to_str().unwrap()]].concat().join("\n");
+    let run = async |line: &str| outskirt(&db, &line.split('\n').collect::<Vec<_>>()).await;
+    let error = outskirt(&db, &ingest(manifest)).await.unwrap_err();
+    assert!(error.contains("has no weights at") && error.contains("name it with --weights"), "{error}");
+    run(&with(&there)).await.unwrap();
+
+    // the manifest's path and the name find them
+    for backbone in [manifest, "mine"] {
+        let (again, _) = outskirt(&db, &ingest(backbone)).await.unwrap();
+        assert!(again.contains("30 there already"), "{again}");
+    }
+    let (checked, _) = outskirt(&db, &["backbone", "check", "mine"]).await.unwrap();
+    assert!(checked.contains("there.safetensors, sha256 as the manifest says"), "{checked}");
+    let picture = format!("{train}/star/0000.png");
+    let query = format!("SELECT max(array_distance(mine, embed('{picture}', 'mine'))) >= 0 AS known FROM images");
+    assert_eq!(csv(&db, &query).await, "known\ntrue\n");
+
+    // a bank takes what ingest takes
+    let bank = ["bank", "create", "shapes", "--where", "true", "--k", "2", "--backbone", manifest];
+    let (made, _) = outskirt(&db, &bank).await.unwrap();
+    assert!(made.contains("30 embeddings of dimension 64 from mine"), "{made}");
+    let other = std::fs::read_to_string(manifest).unwrap();
+    let other = other.lines().map(|line| {
+        if line.starts_with("sha256") { format!("sha256 = \"{:0<64}\"\n", "") } else { format!("{line}\n") }
+    });
+    let changed = folder.path().join("changed.toml");
+    std::fs::write(&changed, other.collect::<String>()).unwrap();
+    let bank = ["bank", "create", "other", "--where", "true", "--k", "2", "--backbone", changed.to_str().unwrap()];
+    let error = outskirt(&db, &bank).await.unwrap_err();
+    assert!(error.contains("column 'mine' holds embeddings of weights sha256"), "{error}");
+
+    // a file that moved is asked for, another is refused, and the new place is remembered
+    std::fs::rename(&there, &moved).unwrap();
+    let error = outskirt(&db, &ingest("mine")).await.unwrap_err();
+    assert!(error.contains("has no weights at") && error.contains("there.safetensors"), "{error}");
+    std::fs::write(&there, b"other").unwrap();
+    let error = outskirt(&db, &ingest("mine")).await.unwrap_err();
+    assert!(error.contains("there.safetensors have sha256"), "{error}");
+    run(&with(&moved)).await.unwrap();
+    let (checked, _) = outskirt(&db, &["backbone", "check", "mine"]).await.unwrap();
+    assert!(checked.contains("moved.safetensors, sha256 as the manifest says"), "{checked}");
 }
 
 #[tokio::test]
@@ -150,6 +211,14 @@ async fn a_module_gives_what_its_manifest_says() {
     }
     let error = add("quarters", "features").await.unwrap_err();
     assert!(error.contains("'embedding', 'logits, embedding', 'embedding, logits', 'feature map'"), "{error}");
+
+    // as many numbers as CIFAR-10 has classes, and a file of weights
+    module(&file("ten"), |x| x.adaptive_avg_pool2d([2, 2]).flatten(1, -1).narrow(1, 0, 10));
+    let (_, notices) = add("ten", "embedding").await.unwrap();
+    assert!(notices.contains("this looks like logits and not like an embedding: it has 10 numbers"), "{notices}");
+    std::fs::write(file("onnx"), b"\x08\x08\x12\x07pytorch\x1a\x062.11.0:").unwrap();
+    let error = add("onnx", "embedding").await.unwrap_err();
+    assert!(error.contains("it is an ONNX model, which is not read"), "{error}");
 
     for (name, output, says) in [
         ("quarters", "embedding", "12 numbers per image"),

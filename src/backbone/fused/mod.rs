@@ -36,9 +36,11 @@ impl Fused {
             return Ok(None);
         }
         let loops = match body {
+            // 3×3 convolutions in groups are libtorch's
+            Body::ResNet(resnet) if resnet.is_grouped() => return Ok(None),
             Body::ResNet(resnet) => Loops::ResNet(Residual::of(resnet, precision)?),
             Body::DenseNet(densenet) => Loops::DenseNet(Dense::of(densenet, precision)?),
-            Body::Vit(_) => return Ok(None),
+            Body::Vit(_) | Body::ConvNeXt(_) => return Ok(None),
         };
         let linear = |linear: &Linear| -> Result<Conv> {
             let (weights, bias) = linear.numbers()?;

@@ -19,7 +19,7 @@ Examples:
 that are usual for the architecture are written: they must be the training's, or every score is
 wrong.")]
 pub struct Args {
-    /// The weights: .safetensors, .pth, .pt, .pth.tar or .th; or a TorchScript module
+    /// The weights: .safetensors, .pth, .pt, .pth.tar, .ckpt, .bin or .th; or a TorchScript module
     file: PathBuf,
     /// The architecture
     #[arg(long, visible_alias = "architecture", value_name = "A")]
@@ -33,6 +33,9 @@ pub struct Args {
     /// What a TorchScript module gives: 'embedding', 'logits, embedding', 'embedding, logits' or 'feature map'
     #[arg(long, value_name = "WHAT", value_parser = output)]
     output: Option<Output>,
+    /// The key of the file that the weights are under, where there are several: state_dict_ema, teacher, …
+    #[arg(long, value_name = "KEY")]
+    state_dict: Option<String>,
     /// The network's input in pixels: 224, or width×height as 320x240
     #[arg(long, value_name = "N", value_parser = size)]
     input_size: Option<(u32, u32)>,
@@ -82,7 +85,7 @@ fn channels(text: &str) -> Result<[f32; 3], String> {
 
 #[cfg(feature = "torch")]
 pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Result<()> {
-    use super::checked::{describe, print_likeness};
+    use super::checked::{describe, print_doubts};
     use super::trust::remember;
     use crate::backbone::{self, Checkpoint};
 
@@ -93,6 +96,7 @@ pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Re
         name: args.name,
         description: args.description,
         output: args.output.unwrap_or_default(),
+        state_dict: args.state_dict,
         size: args.input_size,
         shorter_side: args.shorter_side,
         exif_orientation: args.exif_orientation,
@@ -115,7 +119,7 @@ pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Re
             manifest.architecture
         ))?;
     }
-    print_likeness(&checked, console)?;
+    print_doubts(&checked, console)?;
     console.notice(format!("next: outskirt ingest PATH… --dataset D --backbone {}", path.display()))
 }
 

@@ -18,7 +18,7 @@ pub struct Args {
 
 #[cfg(feature = "torch")]
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    use super::checked::{describe, print_likeness};
+    use super::checked::{describe, print_doubts};
 
     let checkpoint = backbone::find_in(db, &args.name).await?;
     let (name, architecture) = (checkpoint.manifest.name.clone(), checkpoint.manifest.architecture.clone());
@@ -28,7 +28,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         None => console.line("weights: built in")?,
     }
     console.line(format!("{name}: {}", describe(&architecture, &checked)))?;
-    print_likeness(&checked, console)
+    print_doubts(&checked, console)
 }
 
 #[cfg(not(feature = "torch"))]

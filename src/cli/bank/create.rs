@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
+use crate::backbone::{self, Checkpoint};
 use crate::bank::{self, BankSpec};
 use crate::cli::console::Console;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::sanity;
 use crate::index::IndexKind;
 use crate::sql::session::Session;
@@ -18,7 +19,7 @@ Example:
 pub struct Args {
     /// Its name: lower-case letters, digits and '_'
     name: String,
-    /// The backbone whose embeddings it holds
+    /// The backbone whose embeddings it holds: its name, or its manifest's path
     #[arg(long)]
     backbone: String,
     /// SQL over images: the in-distribution images
@@ -42,6 +43,7 @@ pub struct Args {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let store = console.open(db).await?;
     let Args { name, backbone, predicate, k, alpha, seed, index } = args;
+    let backbone = named(&store, backbone).await?;
     let spec = BankSpec { name, backbone, predicate, k, alpha, seed, index };
     let bar = console.spinner("building the bank");
     let made = bank::create(&store, &spec).await;
@@ -52,4 +54,23 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         made.name, made.row_count, made.dimension, made.backbone, made.k, made.table_version
     ))?;
     console.warnings(sanity::of_bank(&Session::open(&store).await?, &made.name).await?)
+}
+
+/// The column that is meant: that of a manifest where its path is given, as for 'outskirt ingest'.
+///
+/// Errors: a manifest that cannot be read; a column that other weights have filled.
+async fn named(store: &Store, backbone: String) -> Result<String> {
+    if !backbone::is_path(&backbone) {
+        return Ok(backbone);
+    }
+    let manifest = Checkpoint::read(Path::new(&backbone))?.manifest;
+    let columns = store.embedding_columns().await?;
+    let column = columns.into_iter().find(|column| column.backbone == manifest.name);
+    match column.filter(|column| !column.sha256.eq_ignore_ascii_case(&manifest.sha256)) {
+        Some(column) => {
+            let (stored, given) = (format!("sha256 {}", column.sha256), format!("sha256 {}", manifest.sha256));
+            Err(Error::OtherCheckpoint { column: column.backbone, stored, given })
+        }
+        None => Ok(manifest.name),
+    }
 }

@@ -36,7 +36,7 @@ FROM 'new_pictures.csv' ORDER BY score DESC LIMIT 20;
     ),
     argument(
         name = "backbone",
-        description = "A literal: the name of a backbone that is built in or has embedded images of this database (`outskirt backbone list`); `outskirt embed` brings a manifest's into the database. A TorchScript module must be trusted (`outskirt backbone trust`). Its weights must lie where the manifest says. It is loaded once in a session."
+        description = "A literal: the name of a backbone that is built in or has embedded images of this database (`outskirt backbone list`); `outskirt embed` brings a manifest's into the database. A TorchScript module must be trusted (`outskirt backbone trust`). Its weights must lie where the manifest says, or where `--weights` named them. It is loaded once in a session."
     )
 )]
 #[derive(Debug, PartialEq, Eq, Hash)]
