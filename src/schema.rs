@@ -143,7 +143,7 @@ pub fn is_sql_word(name: &str) -> bool {
     ALL_KEYWORDS.binary_search(&name.to_ascii_uppercase().as_str()).is_ok()
 }
 
-/// Whether a column of this name, which is one by [`is_name`], must stand in quotes: `from`, `where`; not `date`, `year`.
+/// Whether a column of this name, which is one by [`is_name`], must stand in quotes: `from`, `select`; not `date`, `year`.
 pub fn needs_quotes(name: &str) -> bool {
     let query = format!(
         "SELECT {name}, t.{name} FROM t WHERE {name} = 1 AND {name} IS NOT NULL GROUP BY {name} ORDER BY {name}"

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::evaluate::sanity;
 use crate::index::IndexKind;
 use crate::sql::session::Session;
+use crate::store::Store;
 
 /// Arguments of `bank create`.
 #[derive(Debug, clap::Args)]
