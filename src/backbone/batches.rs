@@ -14,15 +14,15 @@ const PICTURES: usize = 30;
 /// Of networks that take any size; at 224 they take fifty times as long and sum in the same order.
 const PIXELS: usize = 32;
 
-/// resnet101 with more of the same blocks.
-const DEEPEST: &str = "resnet152";
+/// resnet50 with more of the same blocks.
+const DEEPER: [&str; 2] = ["resnet101", "resnet152"];
 
 #[test]
 fn a_picture_has_the_same_embedding_and_logits_in_every_batch() {
     let mut fused_ones = 0;
     for known in ARCHITECTURES
         .iter()
-        .filter(|known| known.pixels.is_none() && known.dimension.is_some() && known.name != DEEPEST)
+        .filter(|known| known.pixels.is_none() && known.dimension.is_some() && !DEEPER.contains(&known.name))
     {
         let network = Network::from_state_dict(known.name, &state(known.name, "", ("fc", 10)), Path::new("w")).unwrap();
         let pixels = known.input.map_or(PIXELS, |input| PIXELS.min(input.width as usize));
@@ -57,5 +57,5 @@ fn a_picture_has_the_same_embedding_and_logits_in_every_batch() {
         }
     }
     let precisions = [Precision::F32, Precision::Bf16].map(outskirt_kernels::available);
-    assert_eq!(fused_ones, 11 * precisions.iter().filter(|available| **available).count());
+    assert_eq!(fused_ones, 10 * precisions.iter().filter(|available| **available).count());
 }
