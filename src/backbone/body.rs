@@ -89,6 +89,13 @@ impl Plan {
         }
     }
 
+    /// What to say of a file that fits but for the pictures it is for.
+    pub(super) fn other_pixels(self, telltale: &str, shape: &dyn Fn(&str) -> Option<Vec<usize>>) -> Option<String> {
+        let Self::Vit(form) = self else { return None };
+        let names = spellings(form.kind).iter().find(|names| names.telltale == telltale)?;
+        form.other_pixels(&shape(names.positions)?)
+    }
+
     /// Build the network under the names that `telltale` is one of. `shape` is that of a tensor of the file.
     pub(super) fn build(
         self,

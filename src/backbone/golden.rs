@@ -7,6 +7,7 @@ use std::io::{Cursor, Write};
 use std::path::Path;
 
 use outskirt_kernels::{Precision, Scratch};
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use tch::{Device, Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
@@ -22,15 +23,21 @@ use crate::error::Result;
 use crate::formats::pickle::writer::Pickle;
 use crate::statistics::deviation::Deviation;
 
+/// Numbers of a tensor that are made together.
+const PART: usize = 1 << 16;
+
 /// Numbers in [-1, 1): SplitMix64 from the FNV-1a hash of the name, its upper 24 bits.
 fn uniform(name: &str, count: usize) -> impl Iterator<Item = f64> {
     let seed = hash(name);
-    (1..=count as u64).map(move |at| {
-        let mut z = seed.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 40) as f64 * 2f64.powi(-23) - 1.0
-    })
+    (1..=count as u64).map(move |at| number(seed, at))
+}
+
+/// One of them.
+fn number(seed: u64, at: u64) -> f64 {
+    let mut z = seed.wrapping_add(at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f64 * 2f64.powi(-23) - 1.0
 }
 
 /// FNV-1a.
@@ -51,8 +58,16 @@ pub(super) fn made(name: &str, shape: &[i64]) -> WeightTensor {
         4 => (0.0, (6.0 / fan_in as f64).sqrt()),
         _ => (0.0, (3.0 / fan_in as f64).sqrt()),
     };
-    let values = uniform(name, shape.iter().product()).map(|u| (base + scale * u) as f32).collect();
-    WeightTensor { shape, values }
+    // in parts, for networks have many numbers
+    let (seed, count) = (hash(name), shape.iter().product::<usize>());
+    let parts: Vec<Vec<f32>> = (0..count.div_ceil(PART))
+        .into_par_iter()
+        .map(|part| {
+            let part = part * PART..count.min((part + 1) * PART);
+            part.map(|at| (base + scale * number(seed, at as u64 + 1)) as f32).collect()
+        })
+        .collect();
+    WeightTensor { shape, values: parts.concat() }
 }
 
 fn pictures(pixels: i64) -> Tensor {
@@ -224,6 +239,25 @@ fn bf16_is_about_as_far_from_f32_as_that_of_libtorch() {
     }
 }
 
+#[test]
+fn libtorchs_bf16_is_near_f32() {
+    let _no_grad = tch::no_grad_guard();
+    let place = Place { device: Device::Cpu, kind: Kind::BFloat16 };
+    for (architecture, telltale, pixels) in [
+        ("convnext-tiny", "stem.0.weight", 64),
+        ("dinov2-vits14", "patch_embed.proj.weight", 28),
+        ("resnext50-32x4d", "conv1.weight", 64),
+    ] {
+        let network = load(architecture, &state(architecture, telltale, ("", 0))).unwrap();
+        let numbers =
+            |tensor: Tensor| -> Vec<f32> { Vec::try_from(tensor.to_kind(Kind::Float).flatten(0, -1)).unwrap() };
+        let expected = numbers(network.embed(&pictures(pixels)).unwrap());
+        let found = network.by_libtorch(place).unwrap().embed(&pictures(pixels).to_kind(place.kind)).unwrap();
+        let off = Deviation::of(&numbers(found), &expected, expected.len() / 2).unwrap().embedding.1;
+        assert!(off > 0.0 && off < 0.05, "{architecture}: {off:.1e}");
+    }
+}
+
 /// The same tensors under other names.
 fn renamed(state: &StateDict, rename: impl Fn(&str) -> String) -> StateDict {
     state.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect()
@@ -355,6 +389,11 @@ fn blocks_in_chunks_are_those_of_dinov2_and_its_sizes_are_checked() {
     // what training puts in place of patches
     smaller.insert("mask_token".into(), made("mask_token", &[1, 384]));
     gives(&smaller);
+    let error = load("vit-b16-384", &smaller).unwrap_err().to_string();
+    assert!(
+        error.contains("its position embeddings are of pictures of 256×256 pixels, and it takes 384×384"),
+        "{error}"
+    );
     // with registers it is another network
     smaller.insert("register_tokens".into(), made("register_tokens", &[1, 4, 384]));
     let error = load("dinov2-vits14", &smaller).unwrap_err().to_string();

@@ -34,11 +34,19 @@ pub async fn external_in(folder: &Path) -> Result<Vec<External>> {
     Ok(registered_in(folder).await?.1)
 }
 
-/// The built-in backbones, then those that the database in `folder` knows by other names.
+/// The built-in backbones, then those that the database in `folder` knows by other names. Of a built-in one whose weights
+/// do not come with the program the database may know where they are.
 pub async fn list_in(folder: &Path) -> Result<Vec<Checkpoint>> {
-    let (registered, _) = registered_in(folder).await?;
+    let (mut registered, _) = registered_in(folder).await?;
     let mut all = built_in()?;
-    let names: Vec<String> = all.iter().map(|checkpoint| checkpoint.manifest.name.clone()).collect();
-    all.extend(registered.into_iter().filter(|checkpoint| !names.contains(&checkpoint.manifest.name)));
+    for known in &mut all {
+        let Some(at) = registered.iter().position(|own| own.manifest.name == known.manifest.name) else { continue };
+        let own = registered.swap_remove(at);
+        if !known.is_embedded() && own.weights_path().exists() {
+            *known = own;
+        }
+    }
+    registered.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
+    all.extend(registered);
     Ok(all)
 }

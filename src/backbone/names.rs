@@ -250,3 +250,57 @@ fn chunked(name: &str) -> String {
     }
     parts.join(".")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(names: &[&str]) -> StateDict {
+        let tensor = WeightTensor { shape: vec![5, 4], values: vec![0.0; 20] };
+        names.iter().map(|name| ((*name).to_owned(), tensor.clone())).collect()
+    }
+
+    #[test]
+    fn the_image_side_of_clip_is_found_in_both_namings() {
+        let telltales = ["class_embedding", "vision_model.embeddings.class_embedding"];
+        let open = state(&[
+            "positional_embedding",
+            "transformer.resblocks.0.ln_1.weight",
+            "visual.class_embedding",
+            "visual.positional_embedding",
+            "visual.proj",
+        ]);
+        let names = Names::of(&open, &telltales);
+        assert_eq!((names.prefix.as_str(), names.tensors.len(), names.is_ambiguous), ("visual.", 3, false));
+        assert_eq!(names.parts_outside(None), ["positional_embedding", "transformer"]);
+        let theirs = state(&[
+            "logit_scale",
+            "text_model.final_layer_norm.weight",
+            "vision_model.embeddings.class_embedding",
+            "vision_model.embeddings.position_ids",
+            "vision_model.something",
+        ]);
+        let names = Names::of(&theirs, &telltales);
+        assert_eq!((names.prefix.as_str(), names.telltale), ("", telltales[1]));
+        let used = BTreeSet::from(["vision_model.embeddings.class_embedding".to_owned()]);
+        assert_eq!(names.left_over(&used), ["vision_model.something"]);
+    }
+
+    #[test]
+    fn a_block_is_no_network_under_a_prefix() {
+        // ResNet-D: its stem has other names, its blocks the usual ones
+        let names = ["conv1.0.weight", "layer1.0.conv1.weight", "layer1.1.conv1.weight", "layer2.0.conv1.weight"];
+        let state = state(&names);
+        let names = Names::of(&state, &["conv1.weight"]);
+        assert_eq!((names.prefix.as_str(), names.tensors.len(), names.is_ambiguous), ("", 4, false));
+    }
+
+    #[test]
+    fn names_beside_a_prefix_lose_what_they_share_with_it() {
+        assert_eq!(beside("m.fc.weight", "m.encoder."), "fc.weight");
+        assert_eq!(beside("m.encoder_k.fc.weight", "m.encoder."), "encoder_k.fc.weight");
+        assert_eq!(plain("_orig_mod.layer1._orig_mod.0.bn1.bias"), "layer1.0.bn1.bias");
+        assert_eq!(chunked("blocks.2.14.norm1.weight"), "blocks.14.norm1.weight");
+        assert_eq!(chunked("blocks.2.norm1.weight"), "blocks.2.norm1.weight");
+    }
+}

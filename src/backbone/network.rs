@@ -72,7 +72,10 @@ impl Network {
         }
         problems.left_over = names.left_over(&used).into_iter().map(str::to_owned).collect();
         match problems.told(&names.prefix) {
-            Some(problems) => Err(mismatch(problems)),
+            Some(problems) => {
+                let pixels = plan.other_pixels(names.telltale, &shape);
+                Err(mismatch(pixels.map_or(problems.clone(), |pixels| format!("{pixels}; {problems}"))))
+            }
             None => {
                 let fused = Fused::of(&body, classifier.as_ref(), Precision::F32)?.map(Arc::new);
                 Ok(Self { body, classifier, fused, notes: Arc::new(notes) })

@@ -52,6 +52,18 @@ impl Form {
         }
     }
 
+    /// What to say of a file whose positions, of this shape, are those of other pictures.
+    pub(super) fn other_pixels(&self, positions: &[usize]) -> Option<String> {
+        let tokens = *positions.get(positions.len().checked_sub(2)?)? as i64;
+        let side = ((tokens - 1).max(0) as f64).sqrt() as i64;
+        let (found, expected) = (side * self.patch, self.pixels);
+        (side * side + 1 == tokens && tokens != self.tokens(Some(tokens))).then(|| {
+            format!(
+                "its position embeddings are of pictures of {found}×{found} pixels, and it takes {expected}×{expected}"
+            )
+        })
+    }
+
     /// Position embeddings of a file that was trained for other pictures than usual, where that is allowed.
     fn tokens(&self, in_file: Option<i64>) -> i64 {
         let usual = (self.pixels / self.patch).pow(2) + 1;

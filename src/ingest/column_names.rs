@@ -86,10 +86,7 @@ mod tests {
         for word in ["date", "location", "name", "source", "year", "size", "type", "order", "time", "region", "label"] {
             assert_eq!(taken([word].into_iter()), [Taken { name: word.into(), because: None }]);
         }
-        assert_eq!(
-            of(&["", "Camera", "id", "split", "from"]),
-            ["column_1", "camera", "id_", "split_", "from_"]
-        );
+        assert_eq!(of(&["", "Camera", "id", "split", "from"]), ["column_1", "camera", "id_", "split_", "from_"]);
         assert_eq!(
             of(&["Größe (cm)", "2020", "北京", "a b", "__x__"]),
             ["grosse_cm", "column_2020", "bei_jing", "a_b", "x"]

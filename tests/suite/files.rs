@@ -219,6 +219,9 @@ fn lists_have_marks_and_addresses_of_files() {
         assert!(error.contains("it is a text in UTF-16: convert it to UTF-8"), "{name}: {error}");
     }
     std::fs::write(at("no.csv"), "a,b\n1,2\n").unwrap();
-    let no_uri = format!("cannot read {}: it has no column 'uri', which says where each picture is: its columns are 'a', 'b'", at("no.csv").display());
+    let no_uri = format!(
+        "cannot read {}: it has no column 'uri', which says where each picture is: its columns are 'a', 'b'",
+        at("no.csv").display()
+    );
     assert_eq!(error(at("no.csv").to_str().unwrap()), no_uri);
 }
