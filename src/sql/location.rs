@@ -59,7 +59,7 @@ impl Location {
 /// Errors: [`Error::FileAddress`], [`Error::ForeignFile`].
 pub(super) fn path(name: &str) -> Result<PathBuf> {
     if let Some(path) = image::file(name) {
-        return path;
+        return path.map(|path| by_letters(&path));
     }
     if image::scheme(name).is_some() && !Path::new(name).is_absolute() {
         return Err(Error::FileAddress { address: image::bare(name) });

@@ -137,6 +137,12 @@ async fn a_confined_session_may_do_what_it_is_told() {
         &format!("{root}/inner/a.csv"),
         &format!("file://{root}/in/%2e%2e/other/a.csv"),
         &format!("{root}/*/a.csv"),
+        &format!("{root}/in/*.csv"),
+        &format!("{root}/in/f*/a.csv"),
+        &format!("{root}/in/[x]/../../other/a.csv"),
+        &format!("{root}/in/a.csv*/../../other/a.csv"),
+        &format!("file://localhost{root}/in/..%2Fother/a.csv"),
+        &format!("file:{root}/other/a.csv"),
     ] {
         refused(&session, &format!("SELECT * FROM '{file}'"), NOT_READ).await;
         let create = format!("CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '{file}'");
