@@ -282,6 +282,8 @@ pub enum Error {
         "what version of the model {name} made these embeddings? Say it once: --model-version 'ViT-B-32/openai', or a commit, so that those of another version are told apart"
     )]
     NoModelVersion { name: String },
+    #[error("a value for column {column} is no embedding: {reason}")]
+    NoVector { column: String, reason: String },
     #[error("no row of these files has numbers in '{column}'")]
     NoNumbers { column: String },
     #[error("external backbone {name}: {reason}")]

@@ -127,8 +127,11 @@ pub(crate) fn npy(from: &mut impl Read) -> Result<Array, String> {
     Array::of(kind, descr.starts_with('>'), &shape, (8 + length_bytes + length) as u64)
 }
 
-/// The arrays of a safetensors file by name, of those that are n × d.
-pub(crate) fn safetensors(from: &mut impl Read) -> Result<Vec<(String, Result<Array, String>)>, String> {
+/// An array by its name, or why it is none of n × d.
+pub(crate) type Named = (String, Result<Array, String>);
+
+/// The arrays of a safetensors file.
+pub(crate) fn safetensors(from: &mut impl Read) -> Result<Vec<Named>, String> {
     let mut head = vec![0; 8];
     from.read_exact(&mut head).map_err(|_| "it is too short for a safetensors file")?;
     let length = u64::from_le_bytes(head[..8].try_into().unwrap_or_default());

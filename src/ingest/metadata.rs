@@ -84,9 +84,8 @@ impl Metadata {
             let rows = read_table(path).map_err(|error| error.at(&named))?;
             for (uri, row) in uris(&named, &rows)? {
                 let whole = normal(&query.uri(&absolute(path, &uri, &mut folders))).into_owned();
-                match metadata.beside.insert(whole, row) {
-                    Some(before) => check_same(&named, &rows, &uri, [before, row])?,
-                    None => {}
+                if let Some(before) = metadata.beside.insert(whole, row) {
+                    check_same(&named, &rows, &uri, [before, row])?;
                 }
                 metadata.beside.entry(normal(uri.trim_start_matches("./")).into_owned()).or_insert(row);
             }

@@ -41,6 +41,7 @@ pub use add::ingest;
 pub use fill::{FillOptions, fill};
 #[cfg(feature = "torch")]
 pub use metadata::Metadata;
+pub(crate) use numbers::{checked_numbers, is_list_of_numbers};
 #[cfg(feature = "torch")]
 pub use options::IngestOptions;
 pub use own::{OwnOptions, ingest_embeddings};

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Float32Type};
 use arrow::error::ArrowError;
 
 use crate::index::vectors::{normalize, numbers};
+use crate::schema;
 
 /// The vectors of some rows, and what is wrong with those of others.
 #[derive(Debug)]
@@ -33,6 +34,24 @@ pub(super) fn stored_as(kind: &DataType) -> Result<Option<&'static str>, String>
         DataType::Float64 => Ok(Some("f64")),
         item if item.is_integer() => Ok(Some("integers")),
         other => Err(format!("its lists are of type {other}, and not of numbers")),
+    }
+}
+
+/// Whether a type is lists of numbers.
+pub(crate) fn is_list_of_numbers(kind: &DataType) -> bool {
+    *kind != DataType::Utf8 && stored_as(kind).is_ok()
+}
+
+/// Lists of numbers as a column of `images` that holds embeddings or logits; NULL where they are.
+///
+/// Errors: what the first row is that is no embedding, or no logits.
+pub(crate) fn checked_numbers(column: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
+    let DataType::FixedSizeList(_, width) = field.data_type() else { return Ok(Arc::clone(column)) };
+    let check = if schema::is_logits(field) { logits } else { vectors };
+    let found = check(column, *width as usize).map_err(|error| error.to_string())?;
+    match found.refused.into_iter().find(|(row, _)| column.is_valid(*row)) {
+        Some((_, reason)) => Err(reason),
+        None => Ok(Arc::new(found.column)),
     }
 }
 
@@ -109,7 +128,7 @@ fn checked(
             }
         }
     } else {
-        let (all, range): (ArrayRef, Box<dyn Fn(usize) -> (usize, usize)>) = match column.data_type() {
+        let (all, range): (ArrayRef, Ranges) = match column.data_type() {
             DataType::FixedSizeList(..) => {
                 let lists = column.as_fixed_size_list().clone();
                 let all = Arc::clone(lists.values());

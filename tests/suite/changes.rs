@@ -154,7 +154,7 @@ async fn images_are_inserted_with_what_is_left_out_filled_in() {
     assert_eq!(number(&session, &format!("{} WHERE false", insert_select(columns))).await, 0);
 
     let error = refused(&store, &session, "INSERT INTO images (dataset, uri) VALUES ('new', 'c')").await;
-    assert!(error.starts_with("INSERT INTO images lacks split, width, height, content_hash"), "{error}");
+    assert!(error.starts_with("INSERT INTO images lacks split: "), "{error}");
     let error = refused(&store, &session, &insert.replace("'b'", "NULL")).await;
     assert!(error.starts_with("column 'uri' of images cannot be NULL"), "{error}");
     let with_id = |ids: &str| {

@@ -150,10 +150,10 @@ async fn another_version_of_the_model_is_refused_with_both_texts() {
     for (line, why) in [
         (&["embed", "--backbone", "clip"][..], "'clip' is an external backbone: another program makes its embeddings"),
         (&["sql", "SELECT embed(uri, 'clip') FROM images"], "'clip' is an external backbone"),
-        (&["ingest", file.to_str().unwrap(), "--dataset", "x", "--backbone", "clip"], "clip"),
+        (&["ingest", file.to_str().unwrap(), "--dataset", "x", "--backbone", "clip"], "'clip' is an external backbone"),
     ] {
         let error = outskirt(&db, line).await.unwrap_err();
-        assert!(error.contains(why), "{error}");
+        assert!(error.contains(if cfg!(feature = "torch") { why } else { "libtorch" }), "{error}");
     }
     let built_in = ["ingest", file.to_str().unwrap(), "--embedding-column", "emb", "--backbone", "demo_shapes"];
     let error = outskirt(&db, &[&built_in[..], &VERSION].concat()).await.unwrap_err();
@@ -328,6 +328,69 @@ async fn a_second_model_fills_a_column_of_the_rows_that_are_there() {
         csv(&db, filled).await,
         "uri,images.clip IS NULL,label\nimg_001,false,dog\nimg_003,false,dog\nnew,true,\n"
     );
+}
+
+#[tokio::test]
+async fn sql_writes_embeddings_of_external_backbones_and_checks_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("new.parquet"));
+    let declare = ["backbone", "add", "clip", "--external", "--dimension", "3", "--model-version", "1"];
+    let (declared, _) = outskirt(&db, &declare).await.unwrap();
+    assert_eq!(declared, "external backbone clip: 3 numbers, version 1\n");
+    outskirt(&db, &declare).await.unwrap();
+    parquet(&file, &[("name", texts(["a", "b"])), ("emb", fixed(&angles(2, 0.0, 90.0)))]);
+    let sql = async |statement: &str| outskirt(&db, &["sql", statement, "--format", "csv"]).await;
+    let from = format!("'{}'", file.display());
+    let insert = "INSERT INTO images (dataset, split, uri, label, clip)";
+    sql(&format!("{insert} SELECT 'd', 'train', name, 'x', emb FROM {from}")).await.unwrap();
+    sql(&format!("{insert} VALUES ('d', '', 'c', NULL, [0, 0, 2]), ('d', '', 'none', NULL, NULL)")).await.unwrap();
+    outskirt(&db, &["bank", "create", "c", "--backbone", "clip", "--where", "true", "--k", "1"]).await.unwrap();
+    let far = "SELECT uri FROM images WHERE knn_ood_score(clip, 'c', 2) > 1.41 ORDER BY uri";
+    assert_eq!(sql(far).await.unwrap().0, "uri\na\nb\nc\n", "each is alone on its axis");
+    sql(&format!("UPDATE images SET clip = n.emb FROM {from} n WHERE images.uri = 'c' AND n.name = 'a'"))
+        .await
+        .unwrap();
+    outskirt(&db, &["bank", "refresh", "c"]).await.unwrap();
+    assert_eq!(sql(far).await.unwrap().0, "uri\nb\n");
+    for (value, why) in [
+        ("[1, 2]", "a value for column clip is no embedding: it has 2 numbers, and the others 3"),
+        ("[0, 0, 0]", "is no embedding: it is"),
+        ("[1, 'NaN'::DOUBLE, 0]", "is no embedding: it is"),
+        ("'near'", "clip"),
+    ] {
+        for statement in [
+            format!("{insert} VALUES ('d', '', 'bad', NULL, {value})"),
+            format!("UPDATE images SET clip = {value} WHERE uri = 'a'"),
+        ] {
+            let error = sql(&statement).await.unwrap_err();
+            assert!(error.contains(why) && error.lines().count() == 1, "{statement}: {error}");
+        }
+    }
+    assert_eq!(sql("SELECT count(*) AS n FROM images").await.unwrap().0, "n\n4\n");
+}
+
+#[cfg(feature = "torch")]
+#[tokio::test]
+async fn pictures_come_to_rows_that_came_as_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let (db, file) = (root.join("db"), root.join("a.parquet"));
+    outskirt::demo::write_pictures(&root, 7, outskirt::demo::Counts { train: 2, calibration: 1, test: 1, ood: 1 })
+        .unwrap();
+    let names = ["id/train/star/0000.png", "id/train/star/0001.png"];
+    parquet(&file, &[("uri", texts(names)), ("emb", fixed(&angles(2, 0.0, 1.0)))]);
+    ingest(&db, &file, &VERSION).await.unwrap();
+    let pictures = root.join("id/train/star");
+    let line = ["ingest", pictures.to_str().unwrap(), "--dataset", "mine", "--backbone", "demo_shapes"];
+    let (summary, _) = outskirt(&db, &line).await.unwrap();
+    assert!(summary.starts_with("mine: 0 added, 2 embedded by this backbone too"), "{summary}");
+    let (summary, _) = outskirt(&db, &line).await.unwrap();
+    assert!(summary.starts_with("mine: 0 added, 2 there already"), "{summary}");
+    let (summary, _) = ingest(&db, &file, &VERSION).await.unwrap();
+    assert!(summary.starts_with("mine: 0 added, 2 there already"), "{summary}");
+    let both = "SELECT count(*) AS n FROM images WHERE clip IS NOT NULL AND demo_shapes IS NOT NULL AND length(content_hash) = 64 AND width = 32";
+    assert_eq!(csv(&db, both).await, "n\n2\n");
+    outskirt(&db, &["verify"]).await.unwrap();
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ async fn a_database_of_a_newer_schema() {
     store.write_rows(&lock, schema::SCHEMA_MIGRATIONS, &[], &[row]).await.unwrap();
     drop(lock);
     let error = refused(folder.path(), &["bank", "list"]).await;
-    assert!(error.contains("has schema 99, this outskirt knows up to 4: use a newer outskirt"), "{error}");
+    assert!(error.contains("has schema 99, this outskirt knows up to 5: use a newer outskirt"), "{error}");
 }
 
 #[tokio::test]

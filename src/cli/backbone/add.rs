@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::backbone::Output;
+use crate::backbone::{External, Output, register_external};
 use crate::cli::console::Console;
 use crate::error::Result;
 
@@ -14,16 +14,28 @@ Examples:
   outskirt backbone add supcon.pth --arch resnet50
   outskirt backbone add module.pt --arch torchscript --output 'logits, embedding' \\
       --input-size 224 --shorter-side 256 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225
+  outskirt backbone add clip_b32 --external --dimension 512 --model-version ViT-B-32/openai
 
 'outskirt backbone list' names the architectures. Where size, mean or std are not given, those
 that are usual for the architecture are written: they must be the training's, or every score is
 wrong.")]
 pub struct Args {
-    /// The weights: .safetensors, .pth, .pt, .pth.tar, .ckpt, .bin or .th; or a TorchScript module
+    /// The weights: .safetensors, .pth, .pt, .pth.tar, .ckpt, .bin or .th; or a TorchScript module. With --external the
+    /// name of a model whose embeddings another program makes
     file: PathBuf,
     /// The architecture
-    #[arg(long, visible_alias = "architecture", value_name = "A")]
-    arch: String,
+    #[arg(long, visible_alias = "architecture", value_name = "A", required_unless_present = "external")]
+    arch: Option<String>,
+    /// Another program makes the embeddings: the database gets a column for them, 'outskirt ingest --embedding-column' fills it
+    #[arg(long, requires_all = ["dimension", "model_version"], conflicts_with_all = ["arch", "name", "output", "state_dict",
+        "input_size", "shorter_side", "exif_orientation", "mean", "std", "out"])]
+    external: bool,
+    /// Numbers per embedding of an external model
+    #[arg(long, value_name = "D", requires = "external")]
+    dimension: Option<usize>,
+    /// The version of an external model: a text by which embeddings of another one are told apart
+    #[arg(long, value_name = "TEXT", requires = "external")]
+    model_version: Option<String>,
     /// The backbone's name and its column's; the file's name where it is not given
     #[arg(long)]
     name: Option<String>,
@@ -83,8 +95,24 @@ fn channels(text: &str) -> Result<[f32; 3], String> {
     }
 }
 
+pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    if args.external { declare(args, db, console).await } else { write_manifest(args, console) }
+}
+
+/// Declare an external backbone.
+async fn declare(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let (dimension, version) = (args.dimension.unwrap_or_default(), args.model_version.unwrap_or_default());
+    let external = External::new(&args.file.to_string_lossy(), dimension, &version)?;
+    let store = console.create(db).await?;
+    let lock = store.lock_in_turn().await?;
+    register_external(&store, &lock, &external).await?;
+    let External { name, dimension, version } = external;
+    console.line(format!("external backbone {name}: {dimension} numbers, version {version}"))?;
+    console.notice(format!("next: outskirt ingest FILE… --embedding-column COLUMN --dataset D --backbone {name}"))
+}
+
 #[cfg(feature = "torch")]
-pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Result<()> {
+fn write_manifest(args: Args, console: &mut Console<'_>) -> Result<()> {
     use super::checked::{describe, print_doubts};
     use super::trust::remember;
     use crate::backbone::{self, Checkpoint};
@@ -92,7 +120,7 @@ pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Re
     let is_usual = args.input_size.is_none() || args.mean.is_none() || args.std.is_none();
     let new = backbone::NewBackbone {
         weights: args.file,
-        architecture: args.arch,
+        architecture: args.arch.unwrap_or_default(),
         name: args.name,
         description: args.description,
         output: args.output.unwrap_or_default(),
@@ -124,6 +152,6 @@ pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Re
 }
 
 #[cfg(not(feature = "torch"))]
-pub(super) async fn run(_args: Args, _db: &Path, _console: &mut Console<'_>) -> Result<()> {
+fn write_manifest(_args: Args, _console: &mut Console<'_>) -> Result<()> {
     Err(crate::Error::NoTorch { what: "outskirt backbone add".into() })
 }

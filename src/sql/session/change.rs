@@ -13,6 +13,7 @@ use datafusion::sql::sqlparser::ast;
 
 use super::catalog::{Session, in_database};
 use super::statement::{SUPPORTED_CHANGES, expression, parsed};
+use crate::backbone::external_backbones;
 use crate::bank;
 use crate::error::{Error, Result};
 use crate::schema;
@@ -67,6 +68,11 @@ impl Session {
             self.reregister(schema::IMAGES).await?;
         }
         Ok(count)
+    }
+
+    /// The backbones whose embeddings the user writes.
+    pub(super) async fn external(&self) -> Result<Vec<String>> {
+        Ok(external_backbones(&self.store).await?.into_iter().map(|external| external.name).collect())
     }
 
     async fn delete(&self, lock: &WriteLock, rows: LogicalPlan) -> Result<u64> {

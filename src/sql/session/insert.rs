@@ -40,6 +40,7 @@ impl Session {
         let fields = fields.collect::<Result<Vec<_>, _>>()?;
         let Some(source) = &insert.source else { return Err(Error::EmptyQuery) };
         let schema = SchemaRef::clone(&table);
+        let external = self.external().await?;
         let mut ids = NewIds::after(self.store.next_id().await?);
         let mut names = NewNames::of(&self.store, lock).await?;
         let make = move |values: RecordBatch| {
@@ -50,7 +51,7 @@ impl Session {
                 columns.push(match (field.name().as_str(), value) {
                     (schema::ID, value) => ids.take(value, count)?,
                     (schema::INGESTED_AT, value) => now_where_null(value, count),
-                    (column, Some(value)) => match computed_by(field) {
+                    (column, Some(value)) => match computed_by(field, &external) {
                         Some(instead) if value.null_count() < count => {
                             return Err(Error::KeptColumn { column: column.into(), instead });
                         }

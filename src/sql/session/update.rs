@@ -18,10 +18,11 @@ impl Session {
     pub(super) async fn update(&self, lock: &WriteLock, update: &ast::Update) -> Result<u64> {
         let table = self.store.schema(schema::IMAGES).await?;
         let (query, assigned) = new_values(update)?;
+        let external = self.external().await?;
         let mut fields = vec![Field::clone(table.field_with_name(schema::ID)?)];
         for column in &assigned {
-            let field = table.field_with_name(column).map_err(|_| unknown(column, &table))?;
-            refuse_kept(field)?;
+            let field = table.field_with_name(column).map_err(|_| unknown(column, &table, &external))?;
+            refuse_kept(field, &external)?;
             fields.push(field.clone());
         }
         let gathered = self.values(query, &fields).await?;
@@ -112,20 +113,20 @@ fn new_values(update: &ast::Update) -> Result<(ast::Statement, Vec<String>)> {
     Ok((statement, assigned))
 }
 
-fn unknown(column: &str, table: &Schema) -> Error {
-    let settable = table.fields().iter().filter(|field| refuse_kept(field).is_ok());
+fn unknown(column: &str, table: &Schema, external: &[String]) -> Error {
+    let settable = table.fields().iter().filter(|field| refuse_kept(field, external).is_ok());
     Error::UnknownColumn { column: column.into(), known: settable.map(|field| field.name().clone()).collect() }
 }
 
 /// Refuse to set a column that stands for the file or for its place in banks.
-fn refuse_kept(field: &Field) -> Result<()> {
+fn refuse_kept(field: &Field, external: &[String]) -> Result<()> {
     let column = field.name().as_str();
     let instead = match column {
         schema::ID => "banks and graphs know the image by it; INSERT another row and DELETE this one".into(),
         schema::CONTENT_HASH | schema::BYTES | schema::INGESTED_AT => {
             "it describes the file, and 'outskirt ingest' writes it again where that has changed".into()
         }
-        _ => match computed_by(field) {
+        _ => match computed_by(field, external) {
             Some(instead) => instead,
             None => return Ok(()),
         },

@@ -22,6 +22,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::catalog::Session;
 use super::statement::numbered;
 use crate::error::{Error, Result};
+use crate::ingest::{checked_numbers, is_list_of_numbers};
 use crate::schema;
 
 impl Session {
@@ -43,7 +44,7 @@ impl Session {
         let mut taken = Vec::new();
         for (at, field) in fields.iter().enumerate() {
             let value = Expr::Column(Column::from(query.schema().qualified_field(at)));
-            let value = match is_looked_at(query.schema().field(at).data_type(), field.data_type()) {
+            let value = match is_looked_at(query.schema().field(at).data_type(), field) {
                 true => value,
                 false => value.cast_to(field.data_type(), query.schema())?,
             };
@@ -170,16 +171,33 @@ fn drops_fractions(from: &DataType, to: &DataType) -> bool {
 }
 
 /// Whether a cast is made here, value by value, so that one that fails can be named.
-fn is_looked_at(from: &DataType, to: &DataType) -> bool {
+fn is_looked_at(from: &DataType, field: &Field) -> bool {
+    if is_of_numbers(field) {
+        return *from != DataType::Null;
+    }
+    let to = field.data_type();
     let is_plain = |kind: &DataType| kind.is_primitive() || kind.is_string() || *kind == DataType::Boolean;
     from != to && is_plain(from) && is_plain(to) && can_cast_types(from, to)
 }
 
+/// Whether a column of `images` holds embeddings or logits: those of external backbones are written here too.
+fn is_of_numbers(field: &Field) -> bool {
+    schema::is_embedding(field) || schema::is_logits(field)
+}
+
 /// A column as its field has it.
 ///
-/// Errors: [`Error::Fraction`] for 7000.5 as a whole number, [`Error::DoesNotFit`] for -1 as one without a sign.
+/// Errors: [`Error::Fraction`] for 7000.5 as a whole number, [`Error::DoesNotFit`] for -1 as one without a sign,
+/// [`Error::NoVector`] for what is no embedding.
 fn whole(column: ArrayRef, field: &Field) -> Result<ArrayRef> {
-    if !is_looked_at(column.data_type(), field.data_type()) {
+    if is_of_numbers(field) {
+        let no_vector = |reason| Error::NoVector { column: field.name().clone(), reason };
+        if !is_list_of_numbers(column.data_type()) {
+            return Err(no_vector("it is no list of numbers, such as [0.5, 1, 0.25]".into()));
+        }
+        return checked_numbers(&column, field).map_err(no_vector);
+    }
+    if !is_looked_at(column.data_type(), field) {
         return Ok(column);
     }
     let lenient = CastOptions { safe: true, ..Default::default() };
@@ -227,8 +245,13 @@ fn whole_columns(batch: &RecordBatch, fields: &[Field]) -> Result<RecordBatch> {
     Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
-/// Which command fills a column that Outskirt computes; none for any other.
-pub(super) fn computed_by(field: &Field) -> Option<String> {
+/// Which command fills a column that Outskirt computes; none for any other, also of the backbones in `external`, whose
+/// embeddings are the user's.
+pub(super) fn computed_by(field: &Field, external: &[String]) -> Option<String> {
+    let backbone = [schema::BACKBONE_KEY, schema::LOGITS_KEY].iter().find_map(|key| field.metadata().get(*key));
+    if backbone.is_some_and(|backbone| external.contains(backbone)) {
+        return None;
+    }
     if schema::is_embedding(field) {
         let backbone = field.name();
         return Some(format!("embeddings come from the picture, 'outskirt ingest --backbone {backbone}' writes them"));
