@@ -47,8 +47,8 @@ class Database:
             sys.exit(f"{' '.join(line)}\n{output}")
         return time.perf_counter() - begin, usage.ru_maxrss / 1024, output
 
-    def ingest(self, folder):
-        return self.run("ingest", folder, "--dataset", "large", "--split", "train", "--backbone", "demo_shapes")
+    def ingest(self, folder, *more):
+        return self.run("ingest", folder, "--dataset", "large", "--split", "train", "--backbone", "demo_shapes", *more)
 
 
 def measured(name, found):
@@ -86,7 +86,7 @@ def main():
     if not given.no_bank:
         bank = ("bank", "create", "all", "--where", "dataset = 'large'", "--backbone", "demo_shapes", "--k", "50")
         measured("bank create, all rows", database.run(*bank))
-        database.ingest(pictures(folder / "more-3", 9, PICTURES))
+        database.ingest(pictures(folder / "more-3", 9, PICTURES), "--no-refresh")
         measured(f"bank refresh, {PICTURES:,} more", database.run("bank", "refresh", "all"))
     if given.versions:
         updates = "".join(f"UPDATE images SET label = 'v{n}' WHERE id = {n + 1};\n" for n in range(given.versions))

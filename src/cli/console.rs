@@ -111,7 +111,6 @@ impl<'a> Console<'a> {
     }
 
     /// Open a database, or make it.
-    #[cfg(feature = "torch")]
     pub(super) async fn create(&self, folder: &Path) -> Result<Store> {
         Store::create_in_turn(folder, self.patience()).await
     }

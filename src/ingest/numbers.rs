@@ -185,7 +185,10 @@ mod tests {
 
     use super::*;
 
-    fn found(column: ArrayRef, width: usize) -> (Vec<Option<Vec<f32>>>, Vec<(usize, String)>) {
+    /// By row: the vector, where it is one; and why others are refused.
+    type Found = (Vec<Option<Vec<f32>>>, Vec<(usize, String)>);
+
+    fn found(column: ArrayRef, width: usize) -> Found {
         let Vectors { column, refused } = vectors(&column, width).unwrap();
         let row = |row: usize| {
             column.is_valid(row).then(|| column.value(row).as_primitive::<Float32Type>().values().to_vec())
