@@ -284,8 +284,12 @@ pub enum Error {
     NoModelVersion { name: String },
     #[error("a value for column {column} is no embedding: {reason}")]
     NoVector { column: String, reason: String },
-    #[error("no row of these files has numbers in '{column}'")]
-    NoNumbers { column: String },
+    #[error("no row of these files has numbers in '{column}'{example}")]
+    NoNumbers { column: String, example: String },
+    #[error("{options}: of pictures that are embedded here, and not of embeddings (--embedding-column)")]
+    OnlyOfPictures { options: String },
+    #[error("row {uri}: {reason} (--strict stops here; what came before it is kept)")]
+    RefusedRow { uri: String, reason: String },
     #[error("external backbone {name}: {reason}")]
     BadExternal { name: String, reason: String },
     #[error(

@@ -218,7 +218,16 @@ fn input(new: &NewBackbone, usual: Option<Input>) -> Result<Input, String> {
             ));
         }
     };
-    let shorter_side = new.shorter_side.or(usual.and_then(|usual| usual.shorter_side)).filter(|&side| side > 0);
+    if mean.iter().any(|mean| !(0.0..=1.0).contains(mean)) || std.iter().any(|std| *std > 1.0) {
+        return Err(format!("mean {mean:?} and std {std:?} are of pixels from 0 to 255: divide them by 255"));
+    }
+    // as much of the picture is cut away at another size
+    let in_proportion = |usual: Input| {
+        let side =
+            f64::from(usual.shorter_side?) * f64::from(size.0.max(size.1)) / f64::from(usual.width.max(usual.height));
+        Some((side.round() as u32).max(size.0.max(size.1)))
+    };
+    let shorter_side = new.shorter_side.or(usual.and_then(in_proportion)).filter(|&side| side > 0);
     Ok(Input { width: size.0, height: size.1, shorter_side, exif_orientation: new.exif_orientation, mean, std })
 }
 

@@ -1,5 +1,6 @@
 //! Manifests: what a network is, what it wants as input, and which weights file belongs to it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -191,6 +192,11 @@ impl Checkpoint {
 
     /// Read a manifest file.
     pub fn read(path: &Path) -> Result<Self> {
+        if fs::metadata(path).is_ok_and(|found| found.is_file() && found.len() > MAX_MANIFEST_BYTES) || is_weights(path)
+        {
+            let reason = "it is no manifest but looks like weights: 'outskirt backbone add FILE --arch ARCHITECTURE' writes a manifest";
+            return Err(Error::BadManifest { path: path.into(), reason: reason.into() });
+        }
         let text = regular::read_text(path, MAX_MANIFEST_BYTES).map_err(Error::io("read", path))?;
         let absolute = std::path::absolute(path).map_err(Error::io("find", path))?;
         Self::parse(&text, path, absolute.parent().unwrap_or(Path::new("/")))
@@ -270,6 +276,12 @@ impl Checkpoint {
             (None, None) => unreachable!("verify_weights gives a path for weights that are not embedded"),
         }
     }
+}
+
+/// Whether a file is weights, by its name.
+fn is_weights(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default().to_ascii_lowercase();
+    path.is_file() && ["pth", "pt", "th", "ckpt", "bin", "safetensors", "tar"].contains(&ending.as_str())
 }
 
 /// The manifests that come with the program.

@@ -33,6 +33,9 @@ impl External {
         if !(1..=65_536).contains(&dimension) {
             return bad(&format!("its dimension is {dimension}, and may be 1 to 65,536"));
         }
+        if version.is_empty() {
+            return bad("the text of its version is empty: it tells its embeddings from those of another version");
+        }
         if version.len() > LONGEST || version.chars().any(char::is_control) {
             return bad("the text of its version must be one line of at most 200 bytes");
         }

@@ -7,7 +7,7 @@ use super::follow::{follow, tidy};
 use super::network::Network;
 use super::own::{self, Numbers};
 use super::summary::{describe_ingest, ingest_with_progress, report_ingest};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::{self, KeptQuery, Selection};
 use crate::ingest::{IngestOptions, Metadata};
 use crate::schema;
@@ -80,10 +80,27 @@ pub struct Args {
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let (dataset, split) = (args.dataset.clone().unwrap_or_default(), args.split.clone().unwrap_or_default());
+    let mut args = args;
+    if args.numbers.embedding_column.is_none() && args.paths.iter().all(|path| image::is_array(path)) {
+        // there is but one thing that an array can be
+        args.numbers.embedding_column = Some(String::new());
+    }
     if args.numbers.embedding_column.is_some() {
+        let of_pictures = [
+            ("--part", args.part.is_some()),
+            ("--per-class", args.per_class.is_some()),
+            ("--sample", args.sample.is_some()),
+            ("--store-images", args.store_images),
+        ];
+        let given = of_pictures.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option);
+        let given: Vec<&str> = given.chain(args.network.given()).collect();
+        if !given.is_empty() {
+            return Err(Error::OnlyOfPictures { options: given.join(", ") });
+        }
+        let query = KeptQuery::parameters(args.keep_query);
         let backbone = args.network.name().to_owned();
         let Args { paths, dataset, split, metadata, strict, again, no_refresh, numbers, .. } = args;
-        let given = own::Given { paths, dataset, split, backbone, metadata, strict, again, no_refresh };
+        let given = own::Given { paths, dataset, split, backbone, metadata, query, strict, again, no_refresh };
         return own::run(given, numbers, db, console).await;
     }
     let part = args.part.or_else(|| Selection::part_of_split(&split));

@@ -73,6 +73,18 @@ impl Network {
         &self.backbone
     }
 
+    /// What was said of how it runs.
+    pub(super) fn given(&self) -> impl Iterator<Item = &'static str> {
+        let given = [
+            ("--weights", self.weights.is_some()),
+            ("--with-logits", self.with_logits),
+            ("--precision", matches!(self.precision, Precision::Bf16)),
+            ("--device", matches!(self.device, Device::Cuda)),
+            ("--times", self.times),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
+
     /// Threads that decode and embed.
     pub(super) fn workers(&self) -> usize {
         self.threads.map_or_else(rayon::current_num_threads, usize::from)

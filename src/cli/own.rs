@@ -7,6 +7,9 @@ use super::counts::{describe_counts, report_rejects};
 use super::follow::{follow, tidy};
 use crate::backbone::external_in;
 use crate::error::{Error, Result};
+use crate::image::KeptQuery;
+#[cfg(not(feature = "torch"))]
+use crate::image::is_array;
 use crate::ingest::{OwnOptions, ingest_embeddings};
 use crate::schema;
 
@@ -40,6 +43,8 @@ pub struct Given {
     pub backbone: String,
     /// A table whose rows belong to those of the files.
     pub metadata: Option<PathBuf>,
+    /// What uris keep of addresses' queries.
+    pub query: KeptQuery,
     /// Stop at the first row that is refused.
     pub strict: bool,
     /// Take rows again that were deleted.
@@ -49,7 +54,7 @@ pub struct Given {
 }
 
 pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let Given { paths, dataset, split, backbone, metadata, strict, again, no_refresh } = given;
+    let Given { paths, dataset, split, backbone, metadata, query, strict, again, no_refresh } = given;
     let known = external_in(db).await?.into_iter().find(|known| known.name == backbone);
     // the text need be given once
     let version = match (numbers.model_version, known) {
@@ -65,6 +70,7 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
         dataset,
         split,
         metadata,
+        query,
         strict,
         again,
     };
@@ -86,6 +92,18 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
     let summary = summary?;
     let dataset = options.dataset.as_deref().unwrap_or("all datasets");
     console.line(describe_counts(dataset, options.split.as_deref().unwrap_or(""), &summary, "rows"))?;
+    if let Some(first) = &summary.first_clash {
+        let count = summary.clashed;
+        console.notice(format!(
+            "{count} left out: another row of this run has the same uri and other numbers; the first: {first}"
+        ))?;
+    }
+    if summary.in_other_splits > 0 {
+        let count = summary.in_other_splits;
+        console.notice(format!(
+            "{count} of them are in another split, where they stay: UPDATE images SET split = '…' WHERE … moves them"
+        ))?;
+    }
     report_rejects(&summary, console)?;
     if !no_refresh {
         follow(&store, console).await?;
@@ -127,9 +145,15 @@ pub struct Args {
 
 #[cfg(not(feature = "torch"))]
 pub(super) async fn run_args(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let mut args = args;
+    if args.numbers.embedding_column.is_none() && args.paths.iter().all(|path| is_array(path)) {
+        args.numbers.embedding_column = Some(String::new());
+    }
     if args.numbers.embedding_column.is_none() {
         return Err(Error::NoTorch { what: "outskirt ingest of pictures".into() });
     }
     let Args { paths, dataset, split, backbone, metadata, strict, again, no_refresh, numbers } = args;
-    run(Given { paths, dataset, split, backbone, metadata, strict, again, no_refresh }, numbers, db, console).await
+    let query = KeptQuery::default();
+    run(Given { paths, dataset, split, backbone, metadata, query, strict, again, no_refresh }, numbers, db, console)
+        .await
 }

@@ -42,9 +42,13 @@ pub async fn of_bank(session: &Session, bank: &str) -> Result<Vec<String>> {
             bank.name
         ));
     }
-    let (all, files) =
-        (number(session, &count("count(*)")).await?, number(session, &count("count(DISTINCT content_hash)")).await?);
-    let copies = 1.0 - files as f64 / all.max(1) as f64;
+    let all = number(session, &count("count(*)")).await?;
+    // rows that came as numbers have no file
+    let (hashed, files) = (
+        number(session, &count("count(content_hash)")).await?,
+        number(session, &count("count(DISTINCT content_hash)")).await?,
+    );
+    let copies = (hashed - files) as f64 / all.max(1) as f64;
     if copies > MOST_COPIES {
         found.push(format!(
             "bank {}: {:.1} % of its images are copies of others (content_hash): their neighbours are themselves, and scores \

@@ -1,5 +1,6 @@
 //! Columns of numbers, as people's tables have them, as vectors of one length.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, OffsetSizeTrait};
@@ -55,26 +56,42 @@ pub(crate) fn checked_numbers(column: &ArrayRef, field: &Field) -> Result<ArrayR
     }
 }
 
-/// How many numbers the vectors of a column have: of lists of any length those of the first that is there.
+/// How many numbers the vectors of a column have: of lists of any length what most of them have.
 pub(super) fn width(column: &ArrayRef) -> Option<usize> {
-    fn first<O: OffsetSizeTrait>(column: &ArrayRef) -> Option<usize> {
+    fn lengths<O: OffsetSizeTrait>(column: &ArrayRef) -> Vec<usize> {
         let lists = column.as_list::<O>();
-        (0..lists.len()).find(|&row| lists.is_valid(row)).map(|row| lists.value_length(row).as_usize())
+        (0..lists.len()).filter(|&row| lists.is_valid(row)).map(|row| lists.value_length(row).as_usize()).collect()
     }
+    let most = |lengths: Vec<usize>| {
+        let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
+        lengths.into_iter().for_each(|length| *counts.entry(length).or_default() += 1);
+        counts.into_iter().max_by_key(|(_, count)| *count).map(|(length, _)| length)
+    };
     match column.data_type() {
         DataType::FixedSizeList(_, width) => Some(*width as usize),
-        DataType::List(_) => first::<i32>(column),
-        DataType::LargeList(_) => first::<i64>(column),
-        DataType::Utf8 => column.as_string::<i32>().iter().flatten().find_map(parsed).map(|numbers| numbers.len()),
+        DataType::List(_) => most(lengths::<i32>(column)),
+        DataType::LargeList(_) => most(lengths::<i64>(column)),
+        DataType::Utf8 => {
+            let lists = column.as_string::<i32>().iter().flatten().filter_map(parsed);
+            most(lists.map(|numbers| numbers.len()).collect())
+        }
         _ => None,
     }
 }
 
-/// The numbers of a text: `[0.5, 1]`, as JSON and Python write lists, or `[0.5 1]`, as NumPy prints arrays.
+/// The numbers of a text: `[0.5, 1]`, as JSON and Python write lists, also of NumPy 2's numbers (`np.float32(0.5)`), `[0.5 1]`, as
+/// NumPy prints arrays, or a tensor as torch prints it.
 fn parsed(text: &str) -> Option<Vec<f32>> {
-    let inside = text.trim().strip_prefix('[')?.strip_suffix(']')?;
-    let parts = inside.split([',', ' ', '\n', '\t']).filter(|part| !part.is_empty());
-    parts.map(|part| part.trim().parse().ok()).collect()
+    let text = text.trim();
+    let text = text.strip_prefix("tensor(").and_then(|text| text.strip_suffix(')')).unwrap_or(text);
+    let inside = text.strip_prefix('[')?.strip_suffix(']')?;
+    let parts = inside.split([',', ' ', '\n', '\t', '\r']).filter(|part| !part.is_empty());
+    let number = |part: &str| {
+        let bare =
+            part.strip_suffix(')').and_then(|part| part.strip_prefix("np.float")).and_then(|part| part.split_once('('));
+        bare.map_or(part, |(_, number)| number).parse().ok()
+    };
+    parts.map(number).collect()
 }
 
 /// The embeddings of a column, of `width` numbers each: what can be normalised.
@@ -218,10 +235,15 @@ mod tests {
         assert_eq!(stored_as(lists.data_type()), Ok(Some("f16")));
         assert_eq!(found(Arc::new(lists), 2).0, [Some(vec![0.5, -1.5])]);
 
-        let texts = StringArray::from(vec![Some("[0.5, 1]"), Some("[ 0.5  1.\n]"), Some("0.5"), Some("[a]"), None]);
+        let good = ["[0.5, 1]", "[ 0.5  1.\n]", "[np.float32(0.5), np.float64(1)]", "tensor([0.5000, 1.0000])"];
+        let texts =
+            StringArray::from([&good.map(Some)[..], &[Some("0.5"), Some("[a]"), Some("[0.5 ... 1]"), None]].concat());
         let (vectors, refused) = found(Arc::new(texts), 2);
-        assert_eq!(vectors[..2], [Some(vec![0.5, 1.0]), Some(vec![0.5, 1.0])]);
-        assert_eq!(refused.len(), 3);
+        assert!(vectors[..4].iter().all(|vector| *vector == Some(vec![0.5, 1.0])), "{vectors:?}");
+        assert_eq!(refused.len(), 4);
+        let lists =
+            ListArray::from_iter_primitive::<Float64Type, _, _>([1, 3, 3].map(|length| Some(vec![Some(1.0); length])));
+        assert_eq!(width(&(Arc::new(lists) as ArrayRef)), Some(3), "a stray row does not decide");
         assert!(stored_as(&DataType::Int64).unwrap_err().contains("not a list of numbers"));
     }
 

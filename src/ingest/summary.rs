@@ -84,7 +84,8 @@ impl IngestSummary {
 
     /// Refuse a run in which every image was refused.
     pub(super) fn check_not_all_refused(&self) -> Result<()> {
-        if let (Some(first), 0, 0) = (self.first_rejects.first(), self.embedded(), self.unchanged) {
+        let others = self.unchanged + self.described + self.deleted + self.repeated;
+        if let (Some(first), 0, 0) = (self.first_rejects.first(), self.embedded(), others) {
             let first = format!("{}: {}", first.uri, first.reason);
             return Err(Error::AllImagesRefused { count: self.refused, first });
         }

@@ -225,3 +225,19 @@ fn lists_have_marks_and_addresses_of_files() {
     );
     assert_eq!(error(at("no.csv").to_str().unwrap()), no_uri);
 }
+
+#[tokio::test]
+async fn csv_keeps_leading_zeros_and_may_be_apart_by_semicolons() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    drop(toy_database(&db).await);
+    let file = folder.path().join("a.csv");
+    std::fs::write(&file, "zip;n;long\n01234;7;12345678901234567890\n00001;8;1\n").unwrap();
+    let query = format!("SELECT zip, n + 1 AS n, long FROM '{}'", file.display());
+    let (found, _) = outskirt(&db, &["sql", &query, "--format", "csv"]).await.unwrap();
+    assert_eq!(found, "zip,n,long\n01234,8,12345678901234567890\n00001,9,1\n");
+    std::fs::write(&file, "zip,n\n01234,7\n").unwrap();
+    let (found, _) =
+        outskirt(&db, &["sql", &format!("SELECT * FROM '{}'", file.display()), "--format", "csv"]).await.unwrap();
+    assert_eq!(found, "zip,n\n01234,7\n");
+}

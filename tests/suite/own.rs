@@ -179,13 +179,17 @@ async fn rows_that_are_no_vectors_are_rejects_with_their_place() {
     write([vec![good(0.5)], bad.to_vec(), vec![good(0.7)]].concat());
     let (summary, notices) = ingest(&db, &file, &VERSION).await.unwrap();
     assert!(summary.starts_with("mine: 2 added, 4 refused in "), "{summary}");
-    assert!(notices.contains("the embeddings of 1 of 1 files are f64, and are kept as f32"), "{notices}");
+    assert!(notices.contains("the embeddings are f64, and are kept as f32"), "{notices}");
     let place = file.canonicalize().unwrap();
     let rejects = csv(&db, "SELECT uri, reason FROM rejects ORDER BY uri").await;
     assert!(rejects.contains(&format!("{}!/00000001,it is NULL\n", place.display())), "{rejects}");
     assert!(rejects.contains("!/00000004,\"it has 1 numbers, and the others 2\"\n"), "{rejects}");
     let error = ingest(&db, &file, &[&VERSION[..], &["--strict"]].concat()).await.unwrap_err();
-    assert!(error.contains("!/00000001") && error.contains("--strict stops here"), "{error}");
+    assert!(error.contains("!/00000001: it is NULL (--strict stops here"), "{error}");
+    let fresh = folder.path().join("strict");
+    let error = ingest(&fresh, &file, &[&VERSION[..], &["--strict"]].concat()).await.unwrap_err();
+    assert!(error.contains("what came before it is kept"), "{error}");
+    assert_eq!(csv(&fresh, "SELECT count(*) AS n FROM images").await, "n\n1\n");
     // mended, they are no rejects any more
     write(vec![good(0.5), good(1.0), good(2.0), good(3.0), good(4.0), good(0.7)]);
     let (summary, _) = ingest(&db, &file, &VERSION).await.unwrap();
@@ -308,6 +312,58 @@ async fn a_table_beside_arrays_gives_their_other_columns_by_row() {
     std::fs::write(&beside, "camera\n7\n").unwrap();
     let error = ingest(&db, &file, &more).await.unwrap_err();
     assert!(error.contains("it has 1 rows, and the embeddings 3"), "{error}");
+    // its split and its dataset are the rows'
+    std::fs::write(&beside, "uri,split,dataset\none,train,a\ntwo,test,a\nthree,train,b\n").unwrap();
+    let line = ["ingest", file.to_str().unwrap(), "--backbone", "clip", "--metadata", beside.to_str().unwrap()];
+    outskirt(&db, &[&line[..], &["--model-version", "ViT-B-32/openai", "--embedding-column", "x"]].concat())
+        .await
+        .unwrap();
+    let found = "SELECT uri, split, dataset FROM images WHERE dataset <> 'mine' ORDER BY uri";
+    assert_eq!(csv(&db, found).await, "uri,split,dataset\none,train,a\nthree,train,b\ntwo,test,a\n");
+}
+
+#[tokio::test]
+async fn a_table_beside_a_table_is_joined_by_uri() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file, beside) = (folder.path().join("db"), folder.path().join("a.parquet"), folder.path().join("m.csv"));
+    parquet(
+        &file,
+        &[("uri", texts(["a", "b", "c"])), ("emb", fixed(&angles(3, 0.0, 45.0))), ("note", texts(["x", "y", "z"]))],
+    );
+    std::fs::write(&beside, "uri,note,split\nc,three,test\na,one,train\n").unwrap();
+    let more = [&VERSION[..], &["--metadata", beside.to_str().unwrap()]].concat();
+    ingest(&db, &file, &more).await.unwrap();
+    let found = "SELECT uri, note, split, round(clip[1]) AS x FROM images ORDER BY uri";
+    assert_eq!(csv(&db, found).await, "uri,note,split,x\na,one,train,1.0\nb,y,,1.0\nc,three,test,0.0\n");
+}
+
+#[tokio::test]
+async fn what_a_run_cannot_mean_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("a.parquet"));
+    let uris = ["a", "a", "a", " lead", "https://u:pw@host/y.png?sig=SECRET&id=1"];
+    let rows = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 2.0]];
+    parquet(&file, &[("uri", texts(uris)), ("emb", fixed(&rows))]);
+    if cfg!(feature = "torch") {
+        let error =
+            ingest(&db, &file, &[&VERSION[..], &["--sample", "1", "--with-logits"]].concat()).await.unwrap_err();
+        assert!(error.starts_with("--sample, --with-logits: of pictures"), "{error}");
+    }
+    let (summary, said) = ingest(&db, &file, &VERSION).await.unwrap();
+    assert!(summary.starts_with("mine: 3 added, 1 given twice, 1 left out"), "{summary}");
+    assert!(said.contains("has the same uri and other numbers; the first: a"), "{said}");
+    let found = csv(&db, "SELECT uri FROM images ORDER BY id").await;
+    assert_eq!(found, "uri\na\n lead\nhttps://host/y.png\n");
+    let (summary, said) = ingest(&db, &file, &[&VERSION[..], &["--split", "test"]].concat()).await.unwrap();
+    assert!(
+        summary.starts_with("mine/test: 0 added, 3 there already") && said.contains("3 of them are in another split"),
+        "{summary}{said}"
+    );
+    let create = ["bank", "create", "c", "--backbone", "clip", "--where", "true", "--k", "1"];
+    assert_eq!(outskirt(&db, &create).await.unwrap().1, "", "rows without a hash are no copies");
+    let line = ["ingest", file.to_str().unwrap(), "--embedding-column", "embs", "--backbone", "clip", "--dataset", "x"];
+    let error = outskirt(&db, &line).await.unwrap_err();
+    assert!(error.contains("it has no column 'embs': its columns are 'uri', 'emb'"), "{error}");
 }
 
 #[tokio::test]

@@ -110,6 +110,18 @@ pub fn table_columns(path: &Path) -> Result<Vec<String>> {
     Ok(rows.schema.fields().iter().map(|field| field.name().clone()).collect())
 }
 
+/// Whether a file holds arrays, by its name.
+pub fn is_array(path: &Path) -> bool {
+    let name = place::name(path).to_ascii_lowercase();
+    [".npy", ".npz", ".safetensors"].iter().any(|ending| name.ends_with(ending))
+}
+
+/// Whether a file is a table in text, by its name.
+pub fn is_text(path: &Path) -> bool {
+    let name = place::name(path).to_ascii_lowercase();
+    text_table::ENDINGS.iter().any(|ending| name.ends_with(ending))
+}
+
 /// Batches of at most so many rows.
 fn cut(
     batches: impl Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'static,
@@ -163,7 +175,8 @@ fn array_of(path: &Path, asked: &str) -> Result<(String, Array, Box<dyn Read + S
     }
     let names = names_of_arrays(path)?;
     let is_asked = |name: &&String| name.as_str() == asked;
-    let Some(chosen) = names.iter().find(is_asked).or(names.first().filter(|_| names.len() == 1)) else {
+    let only = names.first().filter(|_| names.len() == 1 && asked.is_empty());
+    let Some(chosen) = names.iter().find(is_asked).or(only) else {
         return Err(bad(format!("it has no array '{asked}': its arrays are {}", names.join(", "))));
     };
     let mut file = Seekable::open(path).map_err(Error::io("open", path))?;

@@ -42,6 +42,9 @@ pub(super) fn read(path: &Path) -> Result<RecordBatch> {
     let (schema, batches) = batches().map_err(|error| match error {
         // our own word, or the system's
         ArrowError::IoError(_, error) => Error::io("read", path)(error),
+        error if error.to_string().contains("UTF-8") => {
+            bad("it is no text in UTF-8: save it as that, or 'iconv -f WINDOWS-1252 -t UTF-8'".into())
+        }
         error => bad(error.to_string()),
     })?;
     let read = batches.first().map_or_else(|| Arc::new(as_text(&schema)), RecordBatch::schema);
@@ -65,8 +68,7 @@ type Rows = (SchemaRef, Vec<RecordBatch>);
 fn rows_of_csv<R: Read + Seek>(file: &mut BufReader<Lines<R>>) -> Result<Rows, ArrowError> {
     let mut names = Vec::new();
     file.take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut names)?;
-    let has = |delimiter: &u8| names.contains(delimiter);
-    let delimiter = *b",;\t".iter().find(|delimiter| has(delimiter)).unwrap_or(&b',');
+    let delimiter = delimiter_of(&names);
     file.rewind()?;
     let format = Format::default().with_header(true).with_delimiter(delimiter);
     let (schema, _) = format.infer_schema(&mut *file, None)?;
@@ -85,6 +87,35 @@ fn rows_of_json<R: Read + Seek>(file: &mut BufReader<Lines<R>>) -> Result<Rows, 
     Ok((Arc::new(schema), rows.collect::<Result<_, _>>()?))
 }
 
+/// The delimiter of a CSV file: commas, or semicolons or tabs where only those are in its line of names.
+///
+/// Errors: those of reading.
+pub fn delimiter(path: &Path) -> io::Result<u8> {
+    let mut names = Vec::new();
+    BufReader::new(place::open(path)?).take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut names)?;
+    Ok(delimiter_of(&names))
+}
+
+fn delimiter_of(names: &[u8]) -> u8 {
+    *b",;\t".iter().find(|delimiter| names.contains(delimiter)).unwrap_or(&b',')
+}
+
+/// Of a CSV file the columns among these that would change as numbers: `007`, long digits. As many rows are read as DataFusion
+/// reads to tell types.
+pub fn changed_by_types(path: &Path, schema: &Schema, delimiter: u8, rows: usize) -> Result<Vec<String>> {
+    let file = Seekable::open(path).and_then(Text::of).map_err(Error::io("open", path))?;
+    let format = Format::default().with_header(true).with_delimiter(delimiter);
+    let reader = arrow::csv::ReaderBuilder::new(Arc::new(as_text(schema))).with_format(format).with_batch_size(rows);
+    // what is wrong with it says whoever reads it
+    let first = reader.build(BufReader::new(file)).ok().and_then(|mut batches| batches.next());
+    let Some(Ok(first)) = first else { return Ok(Vec::new()) };
+    let changed = schema.fields().iter().zip(first.columns()).filter(|(field, column)| {
+        let survives = surviving(field.data_type());
+        column.as_string_opt::<i32>().is_some_and(|texts| !texts.iter().flatten().all(survives))
+    });
+    Ok(changed.map(|(field, _)| field.name().clone()).collect())
+}
+
 /// All plain columns as text; lists and structs as they are.
 fn as_text(schema: &Schema) -> Schema {
     let text = |field: &Arc<Field>| match field.data_type() {
@@ -101,20 +132,24 @@ fn typed(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     if is_text && texts.null_count() < texts.len() || texts.is_empty() {
         return Ok(Arc::clone(column));
     }
-    let survives: fn(&str) -> bool = match field.data_type() {
-        DataType::Int64 => is_whole,
-        DataType::Float64 => {
-            |text| if text.contains(['.', 'e', 'E', 'n', 'N']) { is_fraction(text) } else { is_exact(text) }
-        }
-        _ => |_| true,
-    };
-    if !texts.iter().flatten().all(survives) {
+    if !texts.iter().flatten().all(surviving(field.data_type())) {
         return Ok(Arc::clone(column));
     }
     let typed = cast(column, field.data_type())?;
     // what could not be read as such has become NULL
     let is_whole = field.data_type() == &DataType::Null || typed.logical_null_count() == column.null_count();
     Ok(if is_whole { typed } else { Arc::clone(column) })
+}
+
+/// Whether a text is the same when it is written out again as this type.
+fn surviving(kind: &DataType) -> fn(&str) -> bool {
+    match kind {
+        DataType::Int64 => is_whole,
+        DataType::Float64 => {
+            |text| if text.contains(['.', 'e', 'E', 'n', 'N']) { is_fraction(text) } else { is_exact(text) }
+        }
+        _ => |_| true,
+    }
 }
 
 /// Whether a text is a whole number as 64 bits print it.

@@ -47,14 +47,13 @@ impl Format {
         matches!(self, Self::Csv | Self::Tsv | Self::Json)
     }
 
-    /// DataFusion's name of it, and what is told about it beside.
-    pub(super) fn listed(self) -> (&'static str, HashMap<String, String>) {
+    /// DataFusion's name of it, and what is told about it beside; CSV files are apart by `delimiter`.
+    pub(super) fn listed(self, delimiter: u8) -> (&'static str, HashMap<String, String>) {
         let options = |name: &str, value: &str| HashMap::from([(format!("format.{name}"), value.to_owned())]);
         match self {
-            Self::Csv => ("csv", options("has_header", "true")),
-            Self::Tsv => {
+            Self::Csv | Self::Tsv => {
                 let mut told = options("has_header", "true");
-                told.extend(options("delimiter", "\t"));
+                told.extend(options("delimiter", &char::from(delimiter).to_string()));
                 ("csv", told)
             }
             Self::Json => ("json", HashMap::new()),

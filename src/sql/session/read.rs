@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use datafusion::catalog::TableProvider;
 use datafusion::common::DataFusionError;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
@@ -18,6 +19,8 @@ use crate::image;
 use crate::regular;
 use crate::sql::location::{Location, url};
 
+/// Rows of CSV that DataFusion reads to tell types.
+const INFERRED_FROM: usize = 1_000;
 /// Files that are looked at in a folder, to tell what it holds.
 const LOOKED_AT: usize = 10_000;
 /// The first line of a JSON file, up to here.
@@ -30,7 +33,7 @@ pub(super) async fn table(state: &SessionState, name: &str, location: &Location)
         Location::Path(path) if path.is_dir() => {
             let (format, ending, first) = of_folder(name, path)?;
             check_text(format, &first)?;
-            listed(state, vec![url(path, true)?], format, &ending).await
+            listed(state, vec![url(path, true)?], &first, format, &ending).await
         }
         Location::Path(path) => of_files(state, name, std::slice::from_ref(path)).await,
         Location::Matches { files, .. } => of_files(state, name, files).await,
@@ -58,7 +61,7 @@ async fn of_files(state: &SessionState, name: &str, files: &[PathBuf]) -> Result
         return streamed::table(format, files);
     }
     let urls = files.iter().map(|file| url(file, false)).collect::<Result<Vec<_>>>()?;
-    listed(state, urls, format, "").await
+    listed(state, urls, &files[0], format, "").await
 }
 
 fn shown<'p>(files: impl Iterator<Item = &'p &'p PathBuf>) -> String {
@@ -74,10 +77,15 @@ fn is_compressed(file: &Path) -> bool {
 async fn listed(
     state: &SessionState,
     urls: Vec<::url::Url>,
+    first: &Path,
     format: Format,
     ending: &str,
 ) -> Result<Arc<dyn TableProvider>> {
-    let (factory, told) = format.listed();
+    let delimiter = match format {
+        Format::Csv => image::delimiter(first).map_err(Error::io("read", first))?,
+        _ => b'\t',
+    };
+    let (factory, told) = format.listed(delimiter);
     let factory = state.get_file_format_factory(factory);
     let factory = factory.ok_or_else(|| DataFusionError::Plan(format!("there is no format {format:?}")))?;
     let options = ListingOptions::new(factory.create(state, &told)?)
@@ -87,7 +95,18 @@ async fn listed(
     // no wildcards: they are files that are there
     let urls = urls.into_iter().map(|url| ListingTableUrl::try_new(url, None)).collect::<Result<Vec<_>, _>>()?;
     let config = ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options);
-    let config = config.infer_partitions_from_path(state).await?.infer_schema(state).await?;
+    let mut config = config.infer_partitions_from_path(state).await?.infer_schema(state).await?;
+    if let (Format::Csv | Format::Tsv, Some(schema)) = (format, config.file_schema.clone()) {
+        // 007 is no 7
+        let texts = image::changed_by_types(first, &schema, delimiter, INFERRED_FROM)?;
+        if !texts.is_empty() {
+            let as_text = |field: &FieldRef| match texts.contains(field.name()) {
+                true => Arc::new(Field::new(field.name(), DataType::Utf8, true)),
+                false => Arc::clone(field),
+            };
+            config = config.with_schema(Arc::new(Schema::new(schema.fields().iter().map(as_text).collect::<Vec<_>>())));
+        }
+    }
     Ok(Arc::new(ListingTable::try_new(config)?))
 }
 

@@ -5,29 +5,35 @@
 //! Rows of a few tens of thousands are committed together, so an ingest that was interrupted goes on where it was. A row whose
 //! numbers are no vector stops nothing: it is a row of `rejects` until it is one.
 
+mod beside;
+mod files;
+
+use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array, UInt64Array,
-    new_null_array,
+    Array, ArrayRef, AsArray, FixedSizeListArray, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array,
+    UInt64Array, new_null_array,
 };
 use arrow::compute::{cast, concat_batches, filter_record_batch, interleave, kernels::cmp::distinct, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt64Type};
 use datafusion::physical_plan::memory::MemoryStream;
 use futures::TryStreamExt;
 
-use super::column_names::taken;
+use self::beside::{Beside, Slice};
+use self::files::{Plan, Source, agreed_width, notices};
 use super::column_types::{common, fits, plain};
-use super::numbers::{logits, same, stored_as, vectors, width};
+use super::numbers::{logits, same, vectors};
 use super::rejects::{Reject, Rejects};
 use super::summary::IngestSummary;
 use crate::backbone::{External, register_external};
 use crate::error::{Error, Result};
-use crate::identity::{Digest, Lookup, digest};
-use crate::image::{ARRAY, Folders, TableRows, is_address, is_plain, read_table, row_uri, shown, table_rows};
+use crate::identity::{Digest, Lookup, digest, short_digest};
+use crate::image::{Folders, KeptQuery, row_uri};
 use crate::schema;
 use crate::store::{Change, Store, WriteLock, quote};
 
@@ -54,6 +60,8 @@ pub struct OwnOptions {
     pub split: Option<String>,
     /// A table whose rows belong to the files' rows, in their order: further columns for arrays, which have none.
     pub metadata: Option<PathBuf>,
+    /// What uris keep of addresses' queries.
+    pub query: KeptQuery,
     /// Stop at the first row that is refused.
     pub strict: bool,
     /// Take rows again that were deleted.
@@ -75,9 +83,11 @@ pub async fn ingest_embeddings(
     let start = Instant::now();
     let lock = store.lock_in_turn().await?;
     let before = store.version(schema::IMAGES).await?;
+    let beside = Beside::of(options.metadata.as_deref(), &mut say)?;
+    let has_dataset = beside.as_ref().is_some_and(|beside| beside.dataset.is_some());
     let mut sources = Vec::with_capacity(files.len());
     for file in files {
-        sources.push(Source::open(file, options)?);
+        sources.push(Source::open(file, options, has_dataset)?);
     }
     let dimension = agreed_width(&mut sources, options, |source| source.plan.vector)?;
     let external = External::new(&options.backbone, dimension, &options.version)?;
@@ -89,7 +99,9 @@ pub async fn ingest_embeddings(
     };
     notices(&sources, &mut say)?;
     let total = sources.iter().map(|source| source.rows.rows).sum::<Option<u64>>();
-    let beside = Beside::of(options.metadata.as_deref(), total, &mut say)?;
+    if let Some(beside) = &beside {
+        beside.check_rows(sources.iter().map(|source| &source.plan), total)?;
+    }
     register_external(store, &lock, &external).await?;
     if let Some(classes) = classes {
         register_logits(store, &lock, &external, classes).await?;
@@ -99,18 +111,13 @@ pub async fn ingest_embeddings(
     let mut ended = Ok(());
     let mut done = 0;
     'files: for source in sources {
-        let Source { path, plan, rows, mut number, .. } = source;
+        let Source { path, plan, rows } = source;
+        let mut number = 0;
         for batch in rows.into_batches() {
-            let read = match batch {
-                Ok(batch) => writer.push(
-                    &path,
-                    &plan,
-                    &batch,
-                    number,
-                    beside.as_ref().map(|beside| beside.rows(done, batch.num_rows())),
-                ),
-                Err(error) => Err(error),
-            };
+            let read = batch.and_then(|batch| {
+                let beside = beside.as_ref().map(|beside| beside.rows(&plan, &batch, done)).transpose()?;
+                writer.push(&path, &plan, &batch, number, beside)
+            });
             let count = match read {
                 Ok(count) => count as u64,
                 Err(error) => {
@@ -140,200 +147,6 @@ pub async fn ingest_embeddings(
     Ok(summary)
 }
 
-/// Which columns of a file are what.
-#[derive(Debug)]
-struct Plan {
-    vector: usize,
-    logits: Option<usize>,
-    uri: Option<usize>,
-    dataset: Option<usize>,
-    split: Option<usize>,
-    label: Option<usize>,
-    /// Further columns, by their names in `images`.
-    own: Vec<(usize, String)>,
-    renamed: Vec<String>,
-}
-
-/// A file whose rows are to be taken.
-struct Source {
-    /// As the uris of its rows begin.
-    path: String,
-    plan: Plan,
-    rows: Peeked,
-    /// Of its next row.
-    number: u64,
-}
-
-/// Rows of which the first are known.
-struct Peeked {
-    rows: Option<u64>,
-    first: Vec<RecordBatch>,
-    rest: TableRows,
-}
-
-impl Peeked {
-    fn into_batches(self) -> impl Iterator<Item = Result<RecordBatch>> {
-        self.first.into_iter().map(Ok).chain(self.rest)
-    }
-}
-
-impl Source {
-    fn open(file: &Path, options: &OwnOptions) -> Result<Self> {
-        let is_vector = |field: &Field| [Some(&options.column), options.logits.as_ref()].contains(&Some(field.name()));
-        let rest = table_rows(file, ROWS, &options.column, |field| is_vector(field) || is_plain(field.data_type()))?;
-        let plan = Plan::of(file, &rest.schema, options)?;
-        let path = match file.to_str() {
-            Some(text) if is_address(text) => shown(text),
-            _ => Folders::default().path(file).to_string_lossy().into_owned(),
-        };
-        Ok(Self { path, plan, rows: Peeked { rows: rest.rows, first: Vec::new(), rest }, number: 0 })
-    }
-}
-
-impl Plan {
-    fn of(file: &Path, columns: &Schema, options: &OwnOptions) -> Result<Self> {
-        let bad = |reason: String| Error::BadArchive { path: shown(&file.to_string_lossy()).into(), reason };
-        let fields = columns.fields();
-        let at = |name: &str| {
-            let exact = fields.iter().position(|field| field.name() == name);
-            exact.or_else(|| fields.iter().position(|field| field.name().trim().eq_ignore_ascii_case(name)))
-        };
-        let numbers = |name: &str| -> Result<usize> {
-            // an array has no other
-            let found =
-                at(name).or_else(|| at(ARRAY).filter(|_| fields.len() == 1)).or((fields.len() == 1).then_some(0));
-            let known = || fields.iter().map(|field| format!("'{}'", field.name())).collect::<Vec<_>>().join(", ");
-            let found = found.ok_or_else(|| {
-                bad(format!("it has no column '{name}' of numbers: those that can be read are {}", known()))
-            })?;
-            stored_as(fields[found].data_type()).map_err(|reason| bad(format!("column '{name}': {reason}")))?;
-            Ok(found)
-        };
-        let vector = numbers(&options.column)?;
-        let logits = options.logits.as_deref().map(numbers).transpose()?;
-        let (uri, label) = (at(schema::URI), at(schema::LABEL));
-        let (dataset, split) = (at(schema::DATASET), at(schema::SPLIT));
-        if options.dataset.is_none() && dataset.is_none() {
-            return Err(bad("it has no column 'dataset': give --dataset NAME".into()));
-        }
-        let used = [Some(vector), logits, uri, label, dataset, split];
-        let own: Vec<usize> = (0..fields.len())
-            .filter(|column| !used.contains(&Some(*column)) && is_plain(fields[*column].data_type()))
-            .collect();
-        let names = taken(own.iter().map(|column| fields[*column].name().as_str()));
-        let renamed = own.iter().zip(&names).filter_map(|(column, taken)| {
-            let because = taken.because.as_ref()?;
-            Some(format!(
-                "column '{}' of {} is taken as {}: {because}",
-                fields[*column].name(),
-                file.display(),
-                taken.name
-            ))
-        });
-        let renamed = renamed.collect();
-        let own = own.into_iter().zip(names).map(|(column, taken)| (column, taken.name)).collect();
-        Ok(Self { vector, logits, uri, dataset, split, label, own, renamed })
-    }
-}
-
-/// How many numbers the vectors of all files have.
-fn agreed_width(sources: &mut [Source], options: &OwnOptions, of: impl Fn(&Source) -> usize) -> Result<usize> {
-    let mut agreed: Option<(usize, String)> = None;
-    for source in sources {
-        let column = of(source);
-        let bad = |reason: String| Error::BadArchive { path: source.path.clone().into(), reason };
-        let mut found = match source.rows.rest.schema.field(column).data_type() {
-            DataType::FixedSizeList(_, width) => Some(*width as usize),
-            _ => source.rows.first.iter().find_map(|batch| width(batch.column(column))),
-        };
-        // of lists of any length the first ones are read
-        while found.is_none() {
-            let Some(batch) = source.rows.rest.next().transpose()? else { break };
-            found = width(batch.column(column));
-            source.rows.first.push(batch);
-            if source.rows.first.len() >= 64 {
-                return Err(bad(format!("its first {} rows have no numbers in '{}'", 64 * ROWS, options.column)));
-            }
-        }
-        match (found, &agreed) {
-            (Some(found), Some((width, first))) if found != *width => {
-                return Err(bad(format!("its vectors have {found} numbers, and those of {first} {width}")));
-            }
-            (Some(found), None) => agreed = Some((found, source.path.clone())),
-            _ => {}
-        }
-    }
-    agreed.map(|(width, _)| width).ok_or_else(|| Error::NoNumbers { column: options.column.clone() })
-}
-
-/// What is cast, and which columns have other names.
-fn notices(sources: &[Source], say: &mut impl FnMut(String) -> Result<()>) -> Result<()> {
-    let mut stored: BTreeMap<&str, usize> = BTreeMap::new();
-    for Source { plan, rows, .. } in sources {
-        let kind = stored_as(rows.rest.schema.field(plan.vector).data_type()).unwrap_or_default();
-        if let Some(kind) = rows.rest.stored.or(kind) {
-            *stored.entry(kind).or_default() += 1;
-        }
-    }
-    for (kind, files) in stored {
-        say(format!("the embeddings of {files} of {} files are {kind}, and are kept as f32", sources.len()))?;
-    }
-    let renamed: Vec<&String> = sources.iter().flat_map(|source| &source.plan.renamed).collect();
-    renamed.iter().take(10).try_for_each(|line| say((*line).clone()))?;
-    if renamed.len() > 10 {
-        say(format!("and {} more columns of these files have other names", renamed.len() - 10))?;
-    }
-    Ok(())
-}
-
-/// A table whose rows belong to those of the files.
-struct Beside {
-    table: RecordBatch,
-    label: Option<usize>,
-    uri: Option<usize>,
-    own: Vec<(usize, String)>,
-}
-
-/// Rows of it.
-struct Slice<'b> {
-    of: &'b Beside,
-    rows: RecordBatch,
-}
-
-impl Beside {
-    fn of(path: Option<&Path>, total: Option<u64>, say: &mut impl FnMut(String) -> Result<()>) -> Result<Option<Self>> {
-        let Some(path) = path else { return Ok(None) };
-        let table = read_table(path)?;
-        let rows = table.num_rows() as u64;
-        if total.is_some_and(|total| total != rows) {
-            let reason = format!(
-                "it has {rows} rows, and the embeddings {}: with --embedding-column its rows belong to theirs, in order",
-                total.unwrap_or_default()
-            );
-            return Err(Error::BadMetadata { path: path.into(), reason });
-        }
-        let fields = table.schema_ref().fields();
-        let at = |name: &str| fields.iter().position(|field| field.name().trim().eq_ignore_ascii_case(name));
-        let (uri, label) = (at(schema::URI), at(schema::LABEL));
-        let own: Vec<usize> = (0..fields.len()).filter(|column| ![uri, label].contains(&Some(*column))).collect();
-        let names = taken(own.iter().map(|column| fields[*column].name().as_str()));
-        for (column, taken) in own.iter().zip(&names) {
-            if let Some(because) = &taken.because {
-                let column = fields[*column].name();
-                say(format!("column '{column}' of {} is taken as {}: {because}", path.display(), taken.name))?;
-            }
-        }
-        let own = own.into_iter().zip(names).map(|(column, taken)| (column, taken.name)).collect();
-        Ok(Some(Self { table, label, uri, own }))
-    }
-
-    /// These of its rows; fewer where it ends before.
-    fn rows(&self, from: u64, count: usize) -> Slice<'_> {
-        let from = (from as usize).min(self.table.num_rows());
-        Slice { of: self, rows: self.table.slice(from, count.min(self.table.num_rows() - from)) }
-    }
-}
-
 /// Add the columns of the user's own that the files have; those that are there are kept.
 async fn add_columns(store: &Store, lock: &WriteLock, sources: &[Source], beside: Option<&Beside>) -> Result<()> {
     let images = store.schema(schema::IMAGES).await?;
@@ -348,7 +161,7 @@ async fn add_columns(store: &Store, lock: &WriteLock, sources: &[Source], beside
     };
     for Source { path, plan, rows, .. } in sources {
         for (column, name) in &plan.own {
-            see(name.as_str(), rows.rest.schema.field(*column).data_type(), path.as_str());
+            see(name.as_str(), rows.schema().field(*column).data_type(), path.as_str());
         }
     }
     for (column, name) in beside.iter().flat_map(|beside| &beside.own) {
@@ -405,7 +218,8 @@ struct Writer<'a> {
     deleted: HashSet<Digest>,
     rejects: Rejects<'a>,
     folders: Folders,
-    seen: HashSet<Digest>,
+    /// Rows of this run, and their numbers.
+    seen: HashMap<Digest, u64>,
     next_id: u64,
     new: Vec<RecordBatch>,
     met: Met,
@@ -439,7 +253,7 @@ impl<'a> Writer<'a> {
             deleted,
             rejects: Rejects::of(store, lock, &external.name, scope).await?,
             folders: Folders::default(),
-            seen: HashSet::new(),
+            seen: HashMap::new(),
             next_id: store.next_id().await?,
             new: Vec::new(),
             met: Met::default(),
@@ -465,24 +279,27 @@ impl<'a> Writer<'a> {
         beside: Option<Slice<'_>>,
     ) -> Result<usize> {
         let rows = batch.num_rows();
-        let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
-        if beside.as_ref().is_some_and(|beside| beside.rows.num_rows() < rows) {
-            return Err(bad("--metadata has fewer rows than the embeddings".into()));
-        }
         let text = |column: Option<usize>| -> Result<Option<StringArray>> {
             let Some(column) = column else { return Ok(None) };
             Ok(Some(cast(batch.column(column), &DataType::Utf8)?.as_string::<i32>().clone()))
         };
-        let said = |column: Option<usize>| -> Result<Option<StringArray>> {
-            let Some((beside, column)) = beside.as_ref().zip(column) else { return Ok(None) };
-            Ok(Some(cast(beside.rows.column(column), &DataType::Utf8)?.as_string::<i32>().clone()))
+        // a table beside the file has the last word, where it says something
+        let said = |column: Option<usize>, of: fn(&Beside) -> Option<usize>| -> Result<Option<StringArray>> {
+            let here = text(column)?;
+            let Some((beside, column)) = beside.as_ref().and_then(|beside| Some((beside, of(beside.of)?))) else {
+                return Ok(here);
+            };
+            let there = cast(beside.rows.column(column), &DataType::Utf8)?;
+            let both = match here {
+                Some(here) => otherwise(&there, &(Arc::new(here) as ArrayRef))?,
+                None => there,
+            };
+            Ok(Some(both.as_string::<i32>().clone()))
         };
-        let beside_column = |of: fn(&Beside) -> Option<usize>| beside.as_ref().and_then(|beside| of(beside.of));
-        let uris = said(beside_column(|beside| beside.uri))?.map_or_else(|| text(plan.uri), |uris| Ok(Some(uris)))?;
-        let labels =
-            said(beside_column(|beside| beside.label))?.map_or_else(|| text(plan.label), |labels| Ok(Some(labels)))?;
-        let datasets = if self.options.dataset.is_some() { None } else { text(plan.dataset)? };
-        let splits = if self.options.split.is_some() { None } else { text(plan.split)? };
+        let uris = said(plan.uri, |beside| beside.uri)?;
+        let labels = said(plan.label, |beside| beside.label)?;
+        let datasets = if self.options.dataset.is_some() { None } else { said(plan.dataset, |beside| beside.dataset)? };
+        let splits = if self.options.split.is_some() { None } else { said(plan.split, |beside| beside.split)? };
         let found = vectors(batch.column(plan.vector), self.width(&self.options.backbone))?;
         let mut refused: HashMap<usize, String> = found.refused.into_iter().collect();
         let logits_name = schema::logits_column(&self.options.backbone);
@@ -498,7 +315,7 @@ impl<'a> Writer<'a> {
         };
         // what becomes of each row
         let (mut added, mut met, mut ids) = (Vec::new(), Vec::new(), Vec::new());
-        let mut named = Vec::with_capacity(rows);
+        let (mut named, mut ends) = (Vec::with_capacity(rows), None);
         for row in 0..rows {
             let dataset = match (&self.options.dataset, &datasets) {
                 (Some(dataset), _) => dataset.as_str(),
@@ -506,9 +323,10 @@ impl<'a> Writer<'a> {
                 _ => "",
             };
             let split = self.options.split.as_deref().or(splits.as_ref().map(|splits| splits.value(row))).unwrap_or("");
-            let uri = uris.as_ref().filter(|uris| uris.is_valid(row)).map(|uris| uris.value(row).trim());
-            let uri = match uri.filter(|uri| !uri.is_empty()) {
-                Some(uri) => row_uri(Path::new(path), uri, &mut self.folders),
+            let uri = uris.as_ref().filter(|uris| uris.is_valid(row)).map(|uris| uris.value(row));
+            let uri = match uri.filter(|uri| !uri.trim().is_empty()) {
+                // of an address nothing is kept that gives access
+                Some(uri) => self.options.query.uri(&row_uri(Path::new(path), uri, &mut self.folders)),
                 None => format!("{path}!/{:08}", number + row as u64),
             };
             let reason = if dataset.is_empty() { Some("its dataset is empty".into()) } else { refused.remove(&row) };
@@ -517,22 +335,33 @@ impl<'a> Writer<'a> {
                 self.summary.refuse(std::slice::from_ref(&reject));
                 self.refused.push((dataset.into(), split.into(), reject));
                 if self.options.strict {
-                    let reason = format!("{reason} (--strict stops here; what came before it is kept)");
-                    return Err(Error::BadImage { uri, reason });
+                    ends = Some(Error::RefusedRow { uri, reason });
+                    break;
                 }
                 named.push(None);
                 continue;
             }
             let key = digest(dataset, &uri);
-            if !self.seen.insert(key) {
-                self.summary.repeated += 1;
-                named.push(None);
-                continue;
+            let numbers = content(&found.column, row);
+            match self.seen.entry(key) {
+                Entry::Vacant(first) => drop(first.insert(numbers)),
+                Entry::Occupied(first) if *first.get() == numbers => {
+                    self.summary.repeated += 1;
+                    named.push(None);
+                    continue;
+                }
+                Entry::Occupied(_) => {
+                    self.summary.clashed += 1;
+                    self.summary.first_clash.get_or_insert(uri);
+                    named.push(None);
+                    continue;
+                }
             }
             self.whole.push(uri.clone());
             let known = self.lookup.rows(&key)?;
             match known.first() {
                 Some(there) => {
+                    self.summary.in_other_splits += usize::from(there.split != short_digest(split));
                     met.push(row as u32);
                     ids.push(there.id);
                 }
@@ -545,9 +374,14 @@ impl<'a> Writer<'a> {
         for (column, name) in &plan.own {
             own.push((name, self.fitted(path, name, batch.column(*column))?));
         }
-        if let Some(beside) = &beside {
-            for (column, name) in &beside.of.own {
-                own.push((name, self.fitted("--metadata", name, beside.rows.column(*column))?));
+        for (beside, (column, name)) in
+            beside.iter().flat_map(|beside| beside.of.own.iter().map(move |own| (beside, own)))
+        {
+            let there = self.fitted("--metadata", name, beside.rows.column(*column))?;
+            match own.iter_mut().find(|(known, _)| known == name) {
+                Some((_, here)) if beside.is_by_uri => *here = otherwise(&there, here)?,
+                Some((_, here)) => *here = there,
+                None => own.push((name, there)),
             }
         }
         let labels: ArrayRef = labels.map_or_else(|| new_null_array(&DataType::Utf8, rows), |labels| Arc::new(labels));
@@ -571,7 +405,7 @@ impl<'a> Writer<'a> {
             self.met.ids.append(&mut ids);
             self.met.rows.push(batch);
         }
-        Ok(rows)
+        ends.map_or(Ok(rows), Err)
     }
 
     /// Numbers per vector of a column of `images`.
@@ -730,4 +564,14 @@ impl<'a> Writer<'a> {
 fn otherwise(said: &ArrayRef, there: &ArrayRef) -> Result<ArrayRef> {
     let places: Vec<(usize, usize)> = (0..said.len()).map(|row| (usize::from(said.is_null(row)), row)).collect();
     Ok(interleave(&[said.as_ref(), there.as_ref()], &places)?)
+}
+
+/// Stands for the numbers of a row.
+fn content(vectors: &FixedSizeListArray, row: usize) -> u64 {
+    let from = vectors.value_offset(row) as usize;
+    let numbers =
+        &vectors.values().as_primitive::<Float32Type>().values()[from..from + vectors.value_length() as usize];
+    let mut hasher = DefaultHasher::new();
+    numbers.iter().for_each(|number| hasher.write_u32(number.to_bits()));
+    hasher.finish()
 }

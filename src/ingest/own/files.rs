@@ -1,0 +1,183 @@
+//! Files of embeddings: which of their columns are what, and their rows from the beginning.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
+use super::{OwnOptions, ROWS};
+use crate::error::{Error, Result};
+use crate::image::{Folders, TableRows, is_address, is_array, is_plain, is_text, shown, table_columns, table_rows};
+use crate::ingest::column_names::taken;
+use crate::ingest::numbers::{stored_as, width};
+use crate::schema;
+
+/// Columns that a message names.
+const KNOWN: usize = 30;
+
+/// Which columns of a file are what.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) vector: usize,
+    pub(super) logits: Option<usize>,
+    pub(super) uri: Option<usize>,
+    pub(super) dataset: Option<usize>,
+    pub(super) split: Option<usize>,
+    pub(super) label: Option<usize>,
+    /// Further columns, by their names in `images`.
+    pub(super) own: Vec<(usize, String)>,
+    renamed: Vec<String>,
+}
+
+/// A file whose rows are to be taken.
+pub(super) struct Source {
+    /// As the uris of its rows begin.
+    pub(super) path: String,
+    pub(super) plan: Plan,
+    pub(super) rows: Peeked,
+}
+
+/// Rows of which the first are known.
+pub(super) struct Peeked {
+    pub(super) rows: Option<u64>,
+    first: Vec<RecordBatch>,
+    rest: TableRows,
+}
+
+impl Peeked {
+    /// Their columns.
+    pub(super) fn schema(&self) -> &SchemaRef {
+        &self.rest.schema
+    }
+
+    /// All of them.
+    pub(super) fn into_batches(self) -> impl Iterator<Item = Result<RecordBatch>> {
+        self.first.into_iter().map(Ok).chain(self.rest)
+    }
+}
+
+impl Source {
+    /// `has_dataset`: whether a table beside the files says the rows' data sets.
+    pub(super) fn open(file: &Path, options: &OwnOptions, has_dataset: bool) -> Result<Self> {
+        let is_vector = |field: &Field| [Some(&options.column), options.logits.as_ref()].contains(&Some(field.name()));
+        let rest = table_rows(file, ROWS, &options.column, |field| is_vector(field) || is_plain(field.data_type()))?;
+        let plan = Plan::of(file, &rest.schema, options, has_dataset)?;
+        let path = match file.to_str() {
+            Some(text) if is_address(text) => shown(text),
+            _ => Folders::default().path(file).to_string_lossy().into_owned(),
+        };
+        Ok(Self { path, plan, rows: Peeked { rows: rest.rows, first: Vec::new(), rest } })
+    }
+}
+
+impl Plan {
+    fn of(file: &Path, columns: &Schema, options: &OwnOptions, has_dataset: bool) -> Result<Self> {
+        let bad = |reason: String| Error::BadArchive { path: shown(&file.to_string_lossy()).into(), reason };
+        let fields = columns.fields();
+        let at = |name: &str| {
+            let exact = fields.iter().position(|field| field.name() == name);
+            exact.or_else(|| fields.iter().position(|field| field.name().trim().eq_ignore_ascii_case(name)))
+        };
+        let numbers = |name: &str| -> Result<usize> {
+            // an array has no other
+            let found = at(name).or(is_array(file).then_some(0).filter(|_| name == options.column));
+            let Some(found) = found else {
+                let known = table_columns(file).unwrap_or_default();
+                let known = known.iter().take(KNOWN).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
+                return Err(bad(format!("it has no column '{name}': its columns are {known}")));
+            };
+            stored_as(fields[found].data_type()).map_err(|reason| bad(format!("column '{name}': {reason}")))?;
+            Ok(found)
+        };
+        let vector = numbers(&options.column)?;
+        let logits = options.logits.as_deref().map(numbers).transpose()?;
+        let (uri, label) = (at(schema::URI), at(schema::LABEL));
+        let (dataset, split) = (at(schema::DATASET), at(schema::SPLIT));
+        if options.dataset.is_none() && dataset.is_none() && !has_dataset {
+            return Err(bad("it has no column 'dataset': give --dataset NAME".into()));
+        }
+        let used = [Some(vector), logits, uri, label, dataset, split];
+        let own: Vec<usize> = (0..fields.len())
+            .filter(|column| !used.contains(&Some(*column)) && is_plain(fields[*column].data_type()))
+            .collect();
+        let names = taken(own.iter().map(|column| fields[*column].name().as_str()));
+        let renamed = own.iter().zip(&names).filter_map(|(column, taken)| {
+            let because = taken.because.as_ref()?;
+            Some(format!(
+                "column '{}' of {} is taken as {}: {because}",
+                fields[*column].name(),
+                file.display(),
+                taken.name
+            ))
+        });
+        let renamed = renamed.collect();
+        let own = own.into_iter().zip(names).map(|(column, taken)| (column, taken.name)).collect();
+        Ok(Self { vector, logits, uri, dataset, split, label, own, renamed })
+    }
+}
+
+/// How many numbers the vectors of all files have; of lists of any length, what most of the first ones have.
+pub(super) fn agreed_width(
+    sources: &mut [Source],
+    options: &OwnOptions,
+    of: impl Fn(&Source) -> usize,
+) -> Result<usize> {
+    let mut agreed: Option<(usize, String)> = None;
+    for source in &mut *sources {
+        let column = of(source);
+        let bad = |reason: String| Error::BadArchive { path: source.path.clone().into(), reason };
+        let mut found = match source.rows.rest.schema.field(column).data_type() {
+            DataType::FixedSizeList(_, width) => Some(*width as usize),
+            _ => source.rows.first.iter().find_map(|batch| width(batch.column(column))),
+        };
+        // of lists of any length the first ones are read
+        while found.is_none() {
+            let Some(batch) = source.rows.rest.next().transpose()? else { break };
+            found = width(batch.column(column));
+            source.rows.first.push(batch);
+            if source.rows.first.len() >= 64 {
+                return Err(bad(format!("its first {} rows have no numbers in '{}'", 64 * ROWS, options.column)));
+            }
+        }
+        match (found, &agreed) {
+            (Some(found), Some((width, first))) if found != *width => {
+                return Err(bad(format!("its vectors have {found} numbers, and those of {first} {width}")));
+            }
+            (Some(found), None) => agreed = Some((found, source.path.clone())),
+            _ => {}
+        }
+    }
+    let example = |source: &Source| {
+        let texts = source.rows.first.first()?.column(source.plan.vector).as_string_opt::<i32>()?.clone();
+        let first = texts.iter().flatten().next()?.chars().take(40).collect::<String>();
+        Some(format!(": it begins '{first}…', and lists are written [0.5, 1, 0.25]"))
+    };
+    agreed.map(|(width, _)| width).ok_or_else(|| {
+        let example = sources.iter().find_map(example).unwrap_or_default();
+        Error::NoNumbers { column: options.column.clone(), example }
+    })
+}
+
+/// What is cast, and which columns have other names.
+pub(super) fn notices(sources: &[Source], say: &mut impl FnMut(String) -> Result<()>) -> Result<()> {
+    let mut stored: BTreeMap<&str, usize> = BTreeMap::new();
+    for Source { plan, rows, .. } in sources {
+        let kind = stored_as(rows.rest.schema.field(plan.vector).data_type()).unwrap_or_default();
+        // a text has no other numbers
+        if let Some(kind) = rows.rest.stored.or(kind).filter(|_| !is_text(&rows.rest.path)) {
+            *stored.entry(kind).or_default() += 1;
+        }
+    }
+    for (kind, files) in stored {
+        let which =
+            if files == sources.len() { String::new() } else { format!(" of {files} of {} files", sources.len()) };
+        say(format!("the embeddings{which} are {kind}, and are kept as f32"))?;
+    }
+    let renamed: Vec<&String> = sources.iter().flat_map(|source| &source.plan.renamed).collect();
+    renamed.iter().take(10).try_for_each(|line| say((*line).clone()))?;
+    if renamed.len() > 10 {
+        say(format!("and {} more columns of these files have other names", renamed.len() - 10))?;
+    }
+    Ok(())
+}
