@@ -6,13 +6,15 @@ use std::path::Path;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::{OwnOptions, ROWS};
+use super::options::OwnOptions;
 use crate::error::{Error, Result};
 use crate::image::{Folders, TableRows, is_address, is_array, is_plain, is_text, shown, table_columns, table_rows};
 use crate::ingest::column_names::taken;
 use crate::ingest::numbers::{stored_as, width};
 use crate::schema;
 
+/// Rows that are read at a time.
+const ROWS: usize = 1024;
 /// Columns that a message names.
 const KNOWN: usize = 30;
 

@@ -7,6 +7,7 @@
 
 mod beside;
 mod files;
+mod options;
 
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -26,6 +27,7 @@ use futures::TryStreamExt;
 
 use self::beside::{Beside, Slice};
 use self::files::{Plan, Source, agreed_width, notices};
+pub use self::options::OwnOptions;
 use super::column_types::{common, fits, plain};
 use super::numbers::{logits, same, vectors};
 use super::rejects::{Reject, Rejects};
@@ -33,40 +35,13 @@ use super::summary::IngestSummary;
 use crate::backbone::{External, register_external};
 use crate::error::{Error, Result};
 use crate::identity::{Digest, Lookup, digest, short_digest};
-use crate::image::{Folders, KeptQuery, row_uri};
+use crate::image::{Folders, row_uri};
 use crate::schema;
 use crate::store::{Change, Store, WriteLock, quote};
 
-/// Rows that are read at a time.
-const ROWS: usize = 1024;
 /// Rows and bytes of a commit: few commits for a million rows, and what is held until then is bounded.
 const COMMIT_ROWS: usize = 131_072;
 const COMMIT_BYTES: usize = 128 << 20;
-
-/// What to ingest, and as what.
-#[derive(Debug, Clone, Default)]
-pub struct OwnOptions {
-    /// The column, or the array of an `.npz` or safetensors file, that holds the embeddings.
-    pub column: String,
-    /// The column that holds class logits, of which one list has as many numbers as every other.
-    pub logits: Option<String>,
-    /// The external backbone, which the first ingest declares.
-    pub backbone: String,
-    /// The text of the model's version.
-    pub version: String,
-    /// `images.dataset` of all rows; without it the column `dataset` says it.
-    pub dataset: Option<String>,
-    /// `images.split` of all rows; without it the column `split`, and where there is none, ''.
-    pub split: Option<String>,
-    /// A table whose rows belong to the files' rows, in their order: further columns for arrays, which have none.
-    pub metadata: Option<PathBuf>,
-    /// What uris keep of addresses' queries.
-    pub query: KeptQuery,
-    /// Stop at the first row that is refused.
-    pub strict: bool,
-    /// Take rows again that were deleted.
-    pub again: bool,
-}
 
 /// Ingest the rows of `files`. `progress(rows done, rows of all files where they are known)` is called after each batch, `say` hears
 /// what the user should know before anything is written.
