@@ -373,6 +373,12 @@ pub enum Error {
         "tpr = {tpr} needs {needed} calibration images, bank '{bank}' has {rows}: calibrate it with more, or lower tpr"
     )]
     TprNeedsMore { bank: String, tpr: f64, rows: usize, needed: usize },
+    #[error("confidence = {confidence} of bank '{bank}' must lie in (0, 1)")]
+    ConfidenceOutOfRange { bank: String, confidence: f64 },
+    #[error(
+        "tpr = {tpr} with confidence {confidence} needs {needed} calibration images, bank '{bank}' has {rows}: calibrate it with more, or lower one of them"
+    )]
+    ConfidenceNeedsMore { bank: String, tpr: f64, confidence: f64, rows: usize, needed: usize },
     #[error(
         "fdr = {fdr} needs {needed} calibration images, the p-values come from {rows}: calibrate with more, or raise fdr"
     )]

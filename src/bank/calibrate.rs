@@ -55,6 +55,22 @@ impl Calibration {
         Ok(thresholds::threshold(&self.scores, tpr))
     }
 
+    /// The score that at least a share `tpr` of all in-distribution images does not exceed, with this confidence: a tolerance limit.
+    ///
+    /// Errors: as [`Self::threshold`], a confidence outside (0, 1), and one that this many scores cannot give.
+    pub fn tolerance_limit(&self, tpr: f64, confidence: f64) -> Result<f32> {
+        let (bank, rows) = (self.bank.clone(), self.scores.len());
+        if !(tpr > 0.0 && tpr < 1.0) {
+            return Err(Error::TprOutOfRange { bank, tpr });
+        }
+        if !(confidence > 0.0 && confidence < 1.0) {
+            return Err(Error::ConfidenceOutOfRange { bank, confidence });
+        }
+        let needed = thresholds::rows_for_tolerance(tpr, confidence);
+        let limit = thresholds::tolerance_limit(&self.scores, tpr, confidence);
+        limit.ok_or(Error::ConfidenceNeedsMore { bank, tpr, confidence, rows, needed })
+    }
+
     /// Whether most of the images are further from the bank than nearly all of its own rows are from one another (`own`, of
     /// [`own_threshold`]): then they are hardly in-distribution images, and nothing will be OOD beside them.
     ///

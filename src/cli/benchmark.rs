@@ -55,7 +55,7 @@ pub struct Args {
     /// Seed of that sampling, and of the OOD images drawn
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Compare mahalanobis_score, msp_score and energy_score too
+    /// Compare mahalanobis_score, msp_score, energy_score, max_logit_score and gen_score too
     #[arg(long)]
     baselines: bool,
     /// How the table is printed: percent for people, fractions with all digits for machines

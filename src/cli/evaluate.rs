@@ -29,7 +29,8 @@ pub struct Args {
     /// Neighbours counted, where not the bank's own
     #[arg(long)]
     k: Option<usize>,
-    /// Compare mahalanobis_score, msp_score and energy_score too; the last two read what 'ingest --with-logits' kept
+    /// Compare mahalanobis_score too, and msp_score, energy_score, max_logit_score and gen_score of what 'ingest --with-logits'
+    /// kept
     #[arg(long)]
     baselines: bool,
     /// How the table is printed: percent for people, fractions with all digits for machines
@@ -48,7 +49,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         compared.extend(Compared::baselines(with_logits));
         if !with_logits {
             console.notice(format!(
-                "msp_score and energy_score are left out: there is no column {}, 'outskirt ingest --with-logits' writes it",
+                "the scores of logits are left out: there is no column {}, 'outskirt ingest --with-logits' writes it",
                 schema::logits_column(backbone)
             ))?;
         }

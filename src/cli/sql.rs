@@ -24,7 +24,8 @@ Examples:
   generate_queries | outskirt sql --format json
 
 Functions: knn_ood_score, knn_neighbors, knn_mean_distance, knn_density_ratio, knn_lid, is_ood,
-knn_ood_threshold, knn_ood_pvalue, mahalanobis_score, msp_score, energy_score, embed, bh_reject,
+knn_ood_threshold, knn_ood_pvalue, mahalanobis_score, msp_score, energy_score,
+max_logit_score, gen_score, embed, bh_reject,
 auroc, fpr_at_tpr, aupr_in, aupr_out, detection_error, and all of DataFusion's; \\df in the shell
 describes them. Settings (SET name = 'value', SHOW name): outskirt.search, outskirt.memory_limit,
 outskirt.device, outskirt.instructions, outskirt.stale_bank. All of it: sql/REFERENCE.md")]

@@ -23,6 +23,10 @@ pub enum Compared {
     Msp,
     /// `energy_score` of the backbone's logits, T = 1.
     Energy,
+    /// `max_logit_score` of the backbone's logits.
+    MaxLogit,
+    /// `gen_score` of the backbone's logits, γ = 0.1.
+    Gen,
 }
 
 impl Compared {
@@ -33,12 +37,15 @@ impl Compared {
             Self::Mahalanobis => "mahalanobis_score",
             Self::Msp => "msp_score",
             Self::Energy => "energy_score",
+            Self::MaxLogit => "max_logit_score",
+            Self::Gen => "gen_score",
         }
     }
 
     /// The scores that `knn_ood_score` is compared with: those of embeddings, and where there are logits theirs too.
     pub fn baselines(with_logits: bool) -> Vec<Self> {
-        if with_logits { vec![Self::Mahalanobis, Self::Msp, Self::Energy] } else { vec![Self::Mahalanobis] }
+        let of_logits = [Self::Msp, Self::Energy, Self::MaxLogit, Self::Gen];
+        [Self::Mahalanobis].into_iter().chain(of_logits.into_iter().filter(|_| with_logits)).collect()
     }
 
     /// The call, and the column that it reads.
@@ -50,7 +57,7 @@ impl Compared {
                 (format!("{name}({column}, '{}', {k})", bank.name), column)
             }
             Self::Mahalanobis => (format!("{name}({column}, '{}')", bank.name), column),
-            Self::Msp | Self::Energy => {
+            Self::Msp | Self::Energy | Self::MaxLogit | Self::Gen => {
                 let logits = schema::logits_column(&column);
                 (format!("{name}({logits})"), logits)
             }

@@ -35,8 +35,7 @@ impl Drop for SpillFolder {
 /// database is read-only, that is the system's for temporary files. What nobody holds is removed.
 pub(super) fn runtime(database: &Path, pool: Arc<dyn MemoryPool>) -> Result<(Arc<RuntimeEnv>, SpillFolder)> {
     let parent = database.join("spill");
-    let _ = fs::create_dir(&parent);
-    let held = hold(&parent);
+    let held = make_and_hold(&parent);
     if held.is_some() {
         remove_left(&parent);
     }
@@ -54,6 +53,21 @@ pub(super) fn runtime(database: &Path, pool: Arc<dyn MemoryPool>) -> Result<(Arc
         locks.push(folder);
     }
     Ok((runtime, SpillFolder { parent, locks }))
+}
+
+/// The folder around all, made where it is not there, and locked; `None` where that cannot be.
+fn make_and_hold(parent: &Path) -> Option<File> {
+    loop {
+        let made = fs::create_dir(parent);
+        if let Some(held) = hold(parent) {
+            return Some(held);
+        }
+        // another session that ended may have removed it in between; elsewhere it cannot be made, or not locked
+        let cannot_be = made.is_err_and(|error| error.kind() != std::io::ErrorKind::AlreadyExists);
+        if cannot_be || parent.exists() {
+            return None;
+        }
+    }
 }
 
 /// The folder around all, locked; `None` where it is not there, or cannot be locked.

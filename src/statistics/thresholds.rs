@@ -26,6 +26,41 @@ pub fn rows_for_tpr(tpr: f64) -> usize {
     (1.0 / (1.0 - tpr) - 1e-9).ceil() as usize
 }
 
+/// How many of `n` held-out ID scores may lie above a threshold below which at least a share `tpr` of all ID images lies with
+/// this confidence, whatever the distribution of their scores: a one-sided tolerance limit (Wilks, *Annals of Mathematical
+/// Statistics* 1941). `None` where not even the largest score is one.
+///
+/// At most m above is sure enough where P(Binomial(n, 1 − tpr) ≤ m) ≤ 1 − confidence.
+pub(crate) fn allowed_above_surely(n: usize, tpr: f64, confidence: f64) -> Option<usize> {
+    let (count, q) = (n as f64, 1.0 - tpr);
+    // what lies twelve standard deviations below the mean weighs nothing, and the first terms of many underflow
+    let first = (count * q - 12.0 * (count * q * tpr).sqrt() - 12.0).max(0.0).floor();
+    let ln_choices: f64 = (1..=first as usize).map(|at| ((count - at as f64 + 1.0) / at as f64).ln()).sum();
+    let mut term = (ln_choices + first * q.ln() + (count - first) * tpr.ln()).exp();
+    let (mut sum, mut above, mut allowed) = (0.0, first, None);
+    while above <= count {
+        sum += term;
+        if sum > 1.0 - confidence {
+            break;
+        }
+        allowed = Some(above as usize);
+        term *= (count - above) / (above + 1.0) * q / tpr;
+        above += 1.0;
+    }
+    allowed.map(|above| above.min(n.saturating_sub(1)))
+}
+
+/// The score below which at least a share `tpr` of all ID images lies with this confidence; `None` where `ascending` has too few.
+pub fn tolerance_limit(ascending: &[f32], tpr: f64, confidence: f64) -> Option<f32> {
+    let above = allowed_above_surely(ascending.len(), tpr, confidence)?;
+    ascending.get(ascending.len().checked_sub(1 + above)?).copied()
+}
+
+/// How many calibration scores a tolerance limit takes.
+pub fn rows_for_tolerance(tpr: f64, confidence: f64) -> usize {
+    ((1.0 - confidence).ln() / tpr.ln() - 1e-9).ceil() as usize
+}
+
 /// Conformal p-value of a score: (1 + #{calibration ≥ score}) / (n + 1). `ascending` are calibration scores.
 pub fn pvalue(ascending: &[f32], score: f32) -> f64 {
     let below = ascending.partition_point(|&calibration| calibration < score);
@@ -92,6 +127,42 @@ mod tests {
         let at = threshold(&scores, 0.95);
         assert_eq!(at, 95.0);
         assert_eq!(scores.iter().filter(|&&score| score > at).count(), 5);
+    }
+
+    /// The numbers of Wilks' table for 95 % with 95 % confidence, and SciPy's `binom.cdf`.
+    #[test]
+    fn tolerance_limits_are_those_of_the_binomial() {
+        for (n, above) in
+            [(58, None), (59, Some(0)), (92, Some(0)), (93, Some(1)), (124, Some(2)), (153, Some(3)), (181, Some(4))]
+        {
+            assert_eq!(allowed_above_surely(n, 0.95, 0.95), above, "{n}");
+        }
+        assert_eq!(
+            (rows_for_tolerance(0.95, 0.95), rows_for_tolerance(0.99, 0.95), rows_for_tolerance(0.9, 0.9)),
+            (59, 299, 22)
+        );
+        // max m with binom.cdf(m, n, 1 - tpr) <= 1 - confidence
+        assert_eq!(allowed_above_surely(10_000, 0.95, 0.95), Some(463));
+        assert_eq!(allowed_above_surely(1_000_000, 0.95, 0.999), Some(49_327));
+        assert_eq!(allowed_above_surely(3_000_000, 0.5, 0.99), Some(1_497_984));
+    }
+
+    /// Of many calibrations with uniform scores the limit itself is the share of images below it.
+    #[test]
+    fn a_tolerance_limit_holds_as_often_as_it_promises() {
+        let (trials, n, tpr, confidence) = (4_000u64, 200, 0.95, 0.9);
+        let uniform = |trial: u64, at: u64| {
+            (crate::statistics::sampling::mixed(trial << 20 | at, 7) >> 40) as f32 / (1u32 << 24) as f32
+        };
+        let holds = (0..trials).filter(|&trial| {
+            let mut scores: Vec<f32> = (0..n).map(|at| uniform(trial, at)).collect();
+            scores.sort_unstable_by(f32::total_cmp);
+            tolerance_limit(&scores, tpr, confidence).is_some_and(|limit| f64::from(limit) >= tpr)
+        });
+        let share = holds.count() as f64 / trials as f64;
+        assert!(share > confidence - 0.015, "{share}");
+        // and the plain threshold only about every other time
+        assert!(share < 0.97, "no more than it takes: {share}");
     }
 
     #[test]

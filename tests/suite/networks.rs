@@ -292,12 +292,18 @@ async fn logits_are_kept_beside_embeddings() {
     let (all, _) = outskirt(&db, &with_baselines).await.unwrap();
     let rows: Vec<serde_json::Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let scores: Vec<&str> = rows.iter().step_by(2).map(|row| row["score"].as_str().unwrap()).collect();
-    assert_eq!(scores, ["knn_ood_score", "mahalanobis_score", "msp_score", "energy_score"], "{all}");
+    assert_eq!(
+        scores,
+        ["knn_ood_score", "mahalanobis_score", "msp_score", "energy_score", "max_logit_score", "gen_score"],
+        "{all}"
+    );
     for row in &rows {
         let call = match row["score"].as_str().unwrap() {
             "knn_ood_score" => "knn_ood_score(demo_shapes, 'shapes')",
             "mahalanobis_score" => "mahalanobis_score(demo_shapes, 'shapes')",
             "msp_score" => "msp_score(demo_shapes_logits)",
+            "max_logit_score" => "max_logit_score(demo_shapes_logits)",
+            "gen_score" => "gen_score(demo_shapes_logits)",
             _ => "energy_score(demo_shapes_logits)",
         };
         let auroc = csv(&db, &format!("SELECT auroc({call}, label = 'star') AS a FROM images")).await;

@@ -6,6 +6,9 @@ use crate::bank;
 use crate::cli::console::Console;
 use crate::error::Result;
 
+/// Of the threshold that is shown beside the plain one.
+const CONFIDENCE: f64 = 0.95;
+
 /// Arguments of `bank calibrate`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -33,8 +36,13 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     bar.finish_and_clear();
     let made = made?;
     let threshold = match made.threshold(0.95) {
-        Ok(threshold) => format!("threshold at 95 % TPR {threshold:.6}"),
-        Err(reason) => reason.to_string(),
+        Ok(threshold) => {
+            // of all such images, and not of these alone
+            let surely =
+                made.tolerance_limit(0.95, CONFIDENCE).map(|limit| format!(" ({limit:.6} with 95 % confidence)"));
+            format!("threshold at 95 % TPR {threshold:.6}{}", surely.unwrap_or_default())
+        }
+        Err(reason) => format!("no threshold: {reason}"),
     };
     let images = made.scores.len();
     console.line(format!("bank {}: calibrated with {images} images at k = {}, {threshold}", made.bank, made.k))?;

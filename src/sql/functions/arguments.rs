@@ -26,6 +26,8 @@ pub(super) enum Parameter {
     Id,
     /// A literal; 0.95 where it is left out.
     Tpr,
+    /// A literal; without it a threshold promises nothing.
+    Confidence,
 }
 
 /// Those of a score: `(embedding, bank [, k] [, id])`.
@@ -46,6 +48,8 @@ impl Parameter {
             Self::K => whole("k", DataType::Int64),
             Self::Id => whole("id", DataType::UInt64),
             Self::Tpr => tpr_type(name, given),
+            Self::Confidence if given.is_numeric() => Ok(DataType::Float64),
+            Self::Confidence => plan_err!("{name}: confidence must be a number, got {given}"),
         }
     }
 
@@ -122,6 +126,8 @@ pub(crate) struct BankCall<'a> {
     pub(crate) id: Option<usize>,
     /// The share of in-distribution images that a threshold accepts.
     pub(super) tpr: f64,
+    /// With which confidence.
+    pub(super) confidence: Option<f64>,
 }
 
 /// Resolve a call from its arguments' types, as [`coerce`] gives them, and from those arguments that are literals.
@@ -155,7 +161,14 @@ pub(super) fn resolve<'a>(
         k = bank.check_k_of(given, id.is_some())?;
     }
     let tpr = position(Parameter::Tpr).map_or(Ok(0.95), |at| tpr(name, literals[at]))?;
-    Ok(BankCall { banks, bank, k, id, tpr })
+    let confidence = match position(Parameter::Confidence).map(|at| literals[at]) {
+        None => None,
+        Some(literal) => match literal.map(|value| value.cast_to(&DataType::Float64)).transpose()? {
+            Some(ScalarValue::Float64(Some(confidence))) => Some(confidence),
+            _ => return plan_err!("{name}: confidence must be a literal number, such as 0.9"),
+        },
+    };
+    Ok(BankCall { banks, bank, k, id, tpr, confidence })
 }
 
 impl BankCall<'_> {

@@ -13,8 +13,11 @@ use super::logits::{LogitsFunction, Score};
 )]
 struct EnergyScore;
 
-pub(super) static FUNCTION: LogitsFunction =
-    LogitsFunction { name: "energy_score", documentation: || EnergyScore.doc(), score: Score::Tempered(energy_score) };
+pub(super) static FUNCTION: LogitsFunction = LogitsFunction {
+    name: "energy_score",
+    documentation: || EnergyScore.doc(),
+    score: Score::With("T", 1.0, energy_score),
+};
 
 /// −T·logsumexp(logits / T) of finite logits, at least one.
 fn energy_score(logits: &[f32], t: f64) -> f64 {

@@ -1,4 +1,4 @@
-//! `is_ood(embedding, bank [, tpr])`: whether an image's score lies above the bank's calibrated threshold.
+//! `is_ood(embedding, bank [, tpr [, confidence]])`: whether an image's score lies above the bank's calibrated threshold.
 
 use std::sync::Arc;
 
@@ -16,17 +16,18 @@ use crate::index::{Bound, Kth, Question};
 
 #[user_doc(
     doc_section(label = "Decisions"),
-    description = "BOOLEAN: whether `knn_ood_score(embedding, bank)` > `knn_ood_threshold(bank, tpr)`. It stops searching as soon as k neighbours within the threshold are found: where most rows are in-distribution it takes a fraction of the time that the comparison takes.",
-    syntax_example = "is_ood(embedding, bank [, tpr])",
+    description = "BOOLEAN: whether `knn_ood_score(embedding, bank)` > `knn_ood_threshold(bank, tpr, confidence)`. It stops searching as soon as k neighbours within the threshold are found: where most rows are in-distribution it takes a fraction of the time that the comparison takes.",
+    syntax_example = "is_ood(embedding, bank [, tpr [, confidence]])",
     argument(name = "embedding", description = "As for `knn_ood_score`."),
     argument(name = "bank", description = "A literal; the bank must be calibrated."),
-    argument(name = "tpr", description = "As for `knn_ood_threshold`.")
+    argument(name = "tpr", description = "As for `knn_ood_threshold`."),
+    argument(name = "confidence", description = "As for `knn_ood_threshold`.")
 )]
 struct IsOod;
 
 pub(crate) static FUNCTION: BankFunction = BankFunction {
     name: "is_ood",
-    parameters: &[Parameter::Embedding, Parameter::Bank, Parameter::Tpr],
+    parameters: &[Parameter::Embedding, Parameter::Bank, Parameter::Tpr, Parameter::Confidence],
     documentation: || IsOod.doc(),
     plan: |call| {
         knn_ood_threshold(call)?;

@@ -1,4 +1,4 @@
-//! SQL functions of a row's class logits: `name(logits)` and `name(logits [, T])`, one DOUBLE per row.
+//! SQL functions of a row's class logits: `name(logits)` and `name(logits [, parameter])`, one DOUBLE per row.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -28,8 +28,8 @@ pub(super) struct LogitsFunction {
 #[derive(Debug)]
 pub(super) enum Score {
     Plain(fn(&[f32]) -> f64),
-    /// At a temperature; 1 where it is left out.
-    Tempered(fn(&[f32], f64) -> f64),
+    /// With a parameter greater than 0: its name, and what it is where it is left out.
+    With(&'static str, f64, fn(&[f32], f64) -> f64),
 }
 
 impl LogitsFunction {
@@ -37,14 +37,15 @@ impl LogitsFunction {
         LogitsUdf { function: self, signature: Signature::user_defined(Volatility::Immutable) }.into()
     }
 
-    /// T, which must be a literal.
-    fn temperature(&self, literals: &[Option<&ScalarValue>]) -> Result<f64> {
-        let Some(literal) = literals.get(1) else { return Ok(1.0) };
+    /// The parameter, which must be a literal.
+    fn parameter(&self, literals: &[Option<&ScalarValue>]) -> Result<f64> {
+        let Score::With(what, otherwise, _) = self.score else { return Ok(0.0) };
+        let Some(literal) = literals.get(1) else { return Ok(otherwise) };
         let name = self.name;
         match literal.map(|value| value.cast_to(&DataType::Float64)).transpose()? {
-            Some(ScalarValue::Float64(Some(t))) if t > 0.0 && t.is_finite() => Ok(t),
-            Some(ScalarValue::Float64(Some(t))) => plan_err!("{name}: T = {t} must be greater than 0"),
-            _ => plan_err!("{name}: T must be a literal number, such as 1"),
+            Some(ScalarValue::Float64(Some(value))) if value > 0.0 && value.is_finite() => Ok(value),
+            Some(ScalarValue::Float64(Some(value))) => plan_err!("{name}: {what} = {value} must be greater than 0"),
+            _ => plan_err!("{name}: {what} must be a literal number, such as {otherwise}"),
         }
     }
 }
@@ -84,8 +85,8 @@ impl ScalarUDFImpl for LogitsUdf {
         match (types, &self.function.score) {
             ([logits], _) => Ok(vec![coerce(name, logits)?]),
             // a literal must stay one: no cast is put around it
-            ([logits, t], Score::Tempered(_)) if t.is_numeric() => Ok(vec![coerce(name, logits)?, t.clone()]),
-            ([_, t], Score::Tempered(_)) => plan_err!("{name}: T must be a number, got {t}"),
+            ([logits, given], Score::With(..)) if given.is_numeric() => Ok(vec![coerce(name, logits)?, given.clone()]),
+            ([_, given], Score::With(what, ..)) => plan_err!("{name}: {what} must be a number, got {given}"),
             _ => {
                 let takes = arguments::takes(name, self.documentation());
                 plan_err!("{name} takes {takes}, got {} arguments", types.len())
@@ -99,17 +100,17 @@ impl ScalarUDFImpl for LogitsUdf {
 
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         check(self.function.name, &args.arg_fields[0])?;
-        self.function.temperature(args.scalar_arguments)?;
+        self.function.parameter(args.scalar_arguments)?;
         Ok(Arc::new(Field::new(self.function.name, DataType::Float64, true)))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let t = self.function.temperature(&arguments::literals(&args.args))?;
+        let parameter = self.function.parameter(&arguments::literals(&args.args))?;
         let scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
         let column = args.args[0].to_array(if scalar { 1 } else { args.number_rows })?;
         let scores = match self.function.score {
             Score::Plain(score) => scores(&column, score)?,
-            Score::Tempered(score) => scores(&column, |logits| score(logits, t))?,
+            Score::With(_, _, score) => scores(&column, |logits| score(logits, parameter))?,
         };
         arguments::value(Arc::new(scores), scalar)
     }

@@ -8,9 +8,9 @@ use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use super::samples::MetricFunction;
 use super::{
-    aupr_in, aupr_out, auroc, bh_reject, detection_error, embed, energy_score, fpr_at_tpr, is_ood, knn_density_ratio,
-    knn_lid, knn_mean_distance, knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold, mahalanobis_score,
-    msp_score,
+    aupr_in, aupr_out, auroc, bh_reject, detection_error, embed, energy_score, fpr_at_tpr, gen_score, is_ood,
+    knn_density_ratio, knn_lid, knn_mean_distance, knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold,
+    mahalanobis_score, max_logit_score, msp_score,
 };
 use crate::bank::Banks;
 use crate::sql::networks::Networks;
@@ -27,6 +27,8 @@ pub(super) fn scalars(banks: &Arc<Banks>, networks: &Arc<Networks>) -> Vec<Scala
         knn_ood_pvalue::FUNCTION.udf(banks),
         msp_score::FUNCTION.udf(),
         energy_score::FUNCTION.udf(),
+        max_logit_score::FUNCTION.udf(),
+        gen_score::FUNCTION.udf(),
         mahalanobis_score::FUNCTION.udf(banks),
         embed::Embed::new(networks).into(),
     ]

@@ -126,7 +126,7 @@ impl PullScores {
         })
     }
 
-    /// `is_ood(embedding, bank [, tpr])`: the score that it asks for, and the threshold.
+    /// `is_ood(embedding, bank [, tpr [, confidence]])`: the score that it asks for, and the threshold.
     fn decision(&self, expr: &Expr, input: &LogicalPlan) -> Result<Option<(Call, f64)>> {
         match self.resolve(&is_ood::FUNCTION, expr, input)? {
             Some((call, resolved)) => Ok(Some((call, f64::from(knn_ood_threshold(&resolved)?)))),
