@@ -72,12 +72,13 @@
 //! - Exact search is the default, and its scores are those of an f64 brute force, bit for bit, whatever threads,
 //!   batches, memory limit or instructions. A graph (`SET outskirt.search = 'hnsw'`) gets the k-th neighbour wrong first.
 //! - A bank stands for one version of the table, until [`bank::refresh`] moves it to the latest: `outskirt ingest` does.
-//! - One writer at a time: what writes takes a [`store::WriteLock`], and a second one is told so at once. A
-//!   [`sql::session::Session`] reads each table at the version with which it began.
+//! - One writer at a time: what writes takes a [`store::WriteLock`]. A second one waits where its [`store::Store`] was made
+//!   patient, as commands do for some seconds, and is told so at once otherwise. A [`sql::session::Session`] reads each table
+//!   at the version with which it began.
 //! - Most functions that read or write tables are async and want a tokio runtime; searching, statistics and pictures are
 //!   plain functions.
 //! - The library never prints or exits, and reads the environment for addresses only (`AWS_*`, proxies, `SSL_CERT_FILE`);
-//!   [`cli`] also reads `OUTSKIRT_DB`.
+//!   [`cli`] also reads `OUTSKIRT_DB` and `OUTSKIRT_WAIT`.
 
 pub mod backbone;
 pub mod bank;
