@@ -117,7 +117,8 @@ impl Known {
             seen.insert(uri, (content, file.label.as_deref().map(short_digest)));
             watch.read(&file.uri);
             let Some(row) = self.row(&uri)? else {
-                if self.deleted.contains(&(uri, content)) {
+                // one that came as numbers was deleted whatever its file holds
+                if self.deleted.contains(&(uri, content)) || self.deleted.contains(&(uri, self.digest(""))) {
                     met.deleted += 1;
                     watch.unchanged(&file.uri);
                     return Ok(None);

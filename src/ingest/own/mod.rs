@@ -102,12 +102,16 @@ pub async fn ingest_embeddings(
             };
             (number, done) = (number + count, done + count);
             if writer.is_due() {
-                writer.commit().await?;
+                ended = writer.commit().await;
+            }
+            if ended.is_err() {
+                break 'files;
             }
             progress(done, total);
         }
     }
-    writer.commit().await?;
+    let last = writer.commit().await;
+    ended = ended.and(last);
     let mut summary = writer.summary;
     let change = Change {
         detail: Some(format!("embeddings {} of version {}", external.name, quote(&external.version))),
@@ -115,6 +119,7 @@ pub async fn ingest_embeddings(
         row_count: (summary.embedded() + summary.amended) as u64,
         ..Change::of("ingest")
     };
+    // also of what was committed before it failed
     store.record(&lock, before, change).await?;
     ended?;
     summary.check_not_all_refused()?;
@@ -189,7 +194,7 @@ struct Writer<'a> {
     options: &'a OwnOptions,
     schema: SchemaRef,
     lookup: Lookup,
-    /// Numbers of the columns that a row of this kind has filled.
+    /// Rows that were deleted, whatever they were made from.
     deleted: HashSet<Digest>,
     rejects: Rejects<'a>,
     folders: Folders,
@@ -209,10 +214,8 @@ impl<'a> Writer<'a> {
         let lookup = Lookup::current(store, lock).await?;
         let mut deleted = HashSet::new();
         if !options.again {
-            // what came as numbers is remembered without a hash
-            let without = format!("{} = ''", schema::CONTENT_HASH);
             let columns = [schema::DATASET, schema::URI];
-            let mut batches = store.scan(schema::DELETIONS, None, &columns, Some(&without)).await?;
+            let mut batches = store.scan(schema::DELETIONS, None, &columns, None).await?;
             while let Some(batch) = batches.try_next().await? {
                 let (datasets, uris) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
                 deleted.extend((0..batch.num_rows()).map(|row| digest(datasets.value(row), uris.value(row))));
