@@ -417,7 +417,7 @@ fn help_of_every_command_has_an_example_or_says_it_all() {
 #[tokio::test]
 async fn without_libtorch_ingest_and_demo_say_so() {
     let folder = tempfile::tempdir().unwrap();
-    for command in [&["ingest", "x.png", "--dataset", "d"][..], &["demo"]] {
+    for command in [&["ingest", "x.png", "--dataset", "d", "--backbone", "b"][..], &["demo"]] {
         let error = outskirt(folder.path(), command).await.unwrap_err();
         assert!(error.contains("needs libtorch") && error.contains("feature 'torch'"), "{error}");
     }
