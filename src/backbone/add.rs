@@ -289,5 +289,11 @@ mod tests {
         assert_eq!((found.width, found.shorter_side, found.mean), (224, None, [0.5; 3]));
         let error = input(&new, None).unwrap_err();
         assert!(error.contains("give --input-size, --std"), "{error}");
+        // as much is cut away at another size, and constants of bytes are told
+        (new.shorter_side, new.size) = (None, Some((384, 384)));
+        assert_eq!(input(&new, usual).unwrap().shorter_side, Some(439), "256 of 224 is 438.9 of 384");
+        new.mean = Some([123.675, 116.28, 103.53]);
+        let error = input(&new, usual).unwrap_err();
+        assert!(error.contains("are of pixels from 0 to 255: divide them by 255"), "{error}");
     }
 }

@@ -24,6 +24,19 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn a_copy_makes_no_folders_that_are_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    drop(toy_database(&db).await);
+    for name in ["typo/x.csv", "typo/deeper/x.parquet"] {
+        let error = copied(&db, "SELECT 1 AS a", &folder.path().join(name)).await.unwrap_err();
+        let missing = folder.path().join(if name.contains("deeper") { "typo/deeper" } else { "typo" });
+        assert_eq!(error, format!("no such file or folder: {}", missing.display()));
+    }
+    assert_eq!(names(folder.path()), ["db"]);
+}
+
+#[tokio::test]
 async fn a_copy_that_fails_leaves_what_was_there() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("db");

@@ -199,6 +199,10 @@ async fn weights_of_another_shape_are_named() {
     let weights = folder.path().join("w.safetensors");
     let tensors = [("bn1.weight", tensor(vec![12])), ("head.weight", tensor(vec![2, 3]))];
     safetensors::serialize_to_file(tensors, None, &weights).unwrap();
+    // the file that one has is not the manifest that is wanted
+    let ingest = arguments(train.to_str().unwrap(), weights.to_str().unwrap());
+    let error = outskirt(&db, &ingest).await.unwrap_err();
+    assert!(error.contains("looks like weights: 'outskirt backbone add FILE --arch ARCHITECTURE'"), "{error}");
     let manifest = folder.path().join("m.toml");
     let sha256 = outskirt::backbone::sha256_file(&weights).unwrap();
     let text = include_str!("../../checkpoints/demo_shapes.toml")

@@ -61,6 +61,23 @@ async fn a_database_of_an_earlier_schema_is_as_good_as_a_new_one() {
     }
 }
 
+/// The migration of `images` is no change of its rows: undo takes back what was done before it, and what it brings back takes
+/// rows that came as numbers all the same.
+#[tokio::test]
+async fn undo_reaches_behind_a_migration_and_its_columns_may_still_be_null() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = unpacked(folder.path(), "v4");
+    outskirt(&db, &["migrate"]).await.unwrap();
+    let (history, _) = outskirt(&db, &["history"]).await.unwrap();
+    assert!(history.contains("migrate width, height, content_hash may be NULL"), "{history}");
+    let seven = ["sql", "SELECT count(*) AS n FROM images WHERE id = 7", "--format", "csv"];
+    assert_eq!(outskirt(&db, &seven).await.unwrap().0, "n\n0\n");
+    outskirt(&db, &["undo"]).await.unwrap();
+    assert_eq!(outskirt(&db, &seven).await.unwrap().0, "n\n1\n");
+    outskirt(&db, &["sql", "INSERT INTO images (dataset, split, uri) VALUES ('mine', '', 'a')"]).await.unwrap();
+    outskirt(&db, &["verify"]).await.unwrap();
+}
+
 /// Rows, and notices without the versions that they name: how many commits a command takes is not always the same.
 fn without_versions((rows, notices): (String, String)) -> (String, String) {
     (rows, notices.chars().filter(|c| !c.is_ascii_digit()).collect())

@@ -445,6 +445,18 @@ async fn pictures_come_to_rows_that_came_as_numbers() {
     assert!(summary.starts_with("mine: 0 added, 2 there already"), "{summary}");
     let (summary, _) = ingest(&db, &file, &VERSION).await.unwrap();
     assert!(summary.starts_with("mine: 0 added, 2 there already"), "{summary}");
+    // deleted, they stay out whichever way they come
+    outskirt(&db, &["delete", "--where", "uri LIKE '%0000.png'"]).await.unwrap();
+    let (summary, _) = outskirt(&db, &line).await.unwrap();
+    assert!(summary.starts_with("mine: 0 added, 1 there already, 1 deleted earlier"), "{summary}");
+    let (summary, _) = ingest(&db, &file, &VERSION).await.unwrap();
+    assert!(summary.starts_with("mine: 0 added, 1 there already, 1 deleted earlier"), "{summary}");
+    outskirt(&db, &["undo"]).await.unwrap();
+    let other = root.join("other");
+    ingest(&other, &file, &VERSION).await.unwrap();
+    outskirt(&other, &["delete", "--where", "uri LIKE '%0000.png'"]).await.unwrap();
+    let (summary, _) = outskirt(&other, &line).await.unwrap();
+    assert!(summary.starts_with("mine: 0 added, 1 embedded by this backbone too, 1 deleted earlier"), "{summary}");
     let both = "SELECT count(*) AS n FROM images WHERE clip IS NOT NULL AND demo_shapes IS NOT NULL AND length(content_hash) = 64 AND width = 32";
     assert_eq!(csv(&db, both).await, "n\n2\n");
     outskirt(&db, &["verify"]).await.unwrap();

@@ -110,11 +110,10 @@ impl Session {
             let Some(folder) = folder else { return Ok(None) };
             return Ok(Some(Written { part: folder.join(own), target: Target::Stream(named) }));
         }
-        // made by nobody who mistyped it
+        // a mistyped path would leave folders behind
         let parent = named.parent().filter(|parent| !parent.as_os_str().is_empty());
         if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
-            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "there is no such folder: make it first");
-            return Err(Error::io("write into", parent)(missing).into());
+            return Err(Error::MissingPath { path: parent.into() }.into());
         }
         if is_folder {
             self.refuse_path_inside(named.clone())?;
