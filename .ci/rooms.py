@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The rooms of src/, who uses whom, and that nobody uses himself by a detour: `make rooms`, and first in `make test`.
 
-A room is a folder or file at the top of src/; src/exact and src/kernels are packages, and rooms to the others. They are
+A room is a folder or file at the top of src/; src/exact, src/kernels and src/libtorch are packages, and rooms to the others. They are
 printed by floor, the top one first, each with the rooms it uses and how many arrows lead there. An arrow goes from a file
 that names something to the file that defines it, through every `use` on the way; a mod.rs that only declares its children
 and passes on what they define has none. Exit status 1 where rooms, or files and folders inside one, use each other in a
@@ -14,7 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 SRC = Path(__file__).resolve().parent.parent / "src"
-PACKAGES = {"outskirt_exact": "exact", "outskirt_kernels": "kernels"}
+PACKAGES = {"outskirt_exact": "exact", "outskirt_kernels": "kernels", "outskirt_libtorch": "libtorch"}
 TEXT = re.compile(r"""//[^\n]*|/\*.*?\*/|\bb?r(\#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?'(?:\\.[^'\n]*|[^'\\\n])'""", re.S)
 TESTS = re.compile(r"^( *)#\[cfg\((?:all\()?test\b[^\n]*\n(?:\1#[^\n]*\n)*\1(?:[^\n]*;|.*?\n\1[\])}]+;?)$", re.S | re.M)
 INLINE = re.compile(r"^( *)(?:pub[^\n]*)?mod \w+ \{\n.*?\n\1\}$", re.S | re.M)

@@ -144,6 +144,12 @@ pub enum Error {
     )]
     NoTorch { what: String },
     #[cfg(feature = "torch")]
+    #[error(transparent)]
+    Libtorch {
+        #[from]
+        source: outskirt_libtorch::Missing,
+    },
+    #[cfg(feature = "torch")]
     #[error("libtorch: {}", first_line(source))]
     Torch {
         #[from]

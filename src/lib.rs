@@ -10,7 +10,7 @@
 //! Data goes one way, and no room uses one above it (`make rooms` shows who uses whom); [`cli`] connects them.
 //!
 //! ```text
-//! files → image (find, decode, preprocess) → backbone (libtorch) → ingest (batches, commits) → store (Lance)
+//! files → image (find, decode, preprocess) → backbone (embed) → ingest (batches, commits) → store (Lance)
 //! store → bank (definition, version) → index (exact, device, hnsw) → sql (functions, planner, session) → evaluate
 //! ```
 //!
@@ -19,14 +19,14 @@
 //! | [`error`], `foreign`, `caught`, [`schema`], `regular` | every way of saying no, and what other crates say in plain words; names of tables and columns; files that end | |
 //! | [`image`] | finds, decodes, resizes and normalises pictures, here and at addresses | `image`, `mozjpeg`, `gif`, `image-webp`, `tiff`, `tar`, `zip`; `object_store` and `lance` for reading |
 //! | `formats` | reads files of arrays (pickles, NumPy's, safetensors) without executing anything | `safetensors` |
-//! | [`backbone`] | manifests, weights files, networks, the table `backbones` | `tch` (feature `torch`) |
+//! | [`backbone`] | manifests, weights files, networks, the table `backbones` | `tch` (feature `torch`), in its `libtorch` |
 //! | [`store`] | the database: tables, versions, migrations, locks, how much memory there is | `lancedb`, `lance`, `object_store` |
 //! | [`identity`] | which images there are, by dataset and uri, in a derived file | `redb` |
 //! | [`index`] | k-th nearest neighbour: exact, on a GPU, or by a graph; embeddings as vectors, normalised in one place | `usearch` |
-//! | [`outskirt_exact`], [`outskirt_kernels`] | packages of their own: exact search on the processor; convolutions and resampling | `rayon` |
+//! | [`outskirt_exact`], [`outskirt_kernels`], `outskirt_libtorch` | packages of their own: exact search on the processor; convolutions and resampling; libtorch, opened when it is needed | `rayon`, `torch-sys` |
 //! | [`statistics`] | thresholds, p-values, AUROC, FPR, sampling, deviation: plain functions on slices | |
 //! | [`bank`] | ID embeddings of one table version, their indexes, calibrations, kept scores | |
-//! | [`mod@ingest`] | pictures to embeddings on all cores, committed to `images`; another column of its rows (feature `torch`); embeddings that another program made | |
+//! | [`mod@ingest`] | pictures to embeddings on all cores, committed to `images`; another column of its rows; embeddings that another program made | |
 //! | [`sql`] | [`sql::functions`], one file each; [`sql::planner`], what DataFusion's planner knows about scores; [`sql::session`], tables, views, settings and changes; [`sql::queries`], named queries; [`sql::networks`], the networks that `embed` names | `datafusion` |
 //! | [`curate`] | what changed the images, and the way back | |
 //! | [`mod@evaluate`] | the reference's table, its data sets, and what would make it wrong | |

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::architecture::{TORCHSCRIPT, architecture};
 use super::checkpoint::{Checkpoint, Manifest, Output};
 use super::input::Input;
-use super::torch::{Backbone, Measured};
+use super::loaded::{Backbone, Measured};
 use super::trusted::Trusted;
 use super::weights::sha256_file;
 use crate::error::{Error, Result};

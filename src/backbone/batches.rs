@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use outskirt_kernels::{Precision, Scratch};
-use tch::{Device, Kind};
 
 use super::architecture::ARCHITECTURES;
+use super::fused::Fused;
 use super::golden::{made, state};
-use super::layers::Place;
 use super::network::Network;
 
 const PICTURES: usize = 30;
@@ -28,13 +27,8 @@ fn a_picture_has_the_same_embedding_and_logits_in_every_batch() {
         let pixels = known.input.map_or(PIXELS, |input| PIXELS.min(input.width as usize));
         let each = 3 * pixels * pixels;
         let pictures = made("pictures", &[(PICTURES * each) as i64, 1]).values;
-        for kind in [Kind::Float, Kind::BFloat16] {
-            let place = Place { device: Device::Cpu, kind };
-            if !outskirt_kernels::available(place.precision()) {
-                continue;
-            }
-            let network = if kind == Kind::Float { network.clone() } else { network.moved(place).unwrap() };
-            let Some(fused) = network.fused() else { continue };
+        for precision in [Precision::F32, Precision::Bf16] {
+            let Some(fused) = Fused::of(&network, precision) else { continue };
             let mut scratch = Scratch::default();
             let mut run = |from: usize, count: usize| -> [Vec<u32>; 2] {
                 let pictures = &pictures[from * each..(from + count) * each];
@@ -50,7 +44,7 @@ fn a_picture_has_the_same_embedding_and_logits_in_every_batch() {
                 for (at, (embedding, logits)) in rows.enumerate() {
                     let [expected, expected_logits] = &alone[from + at];
                     let same = embedding == expected && logits == expected_logits;
-                    assert!(same, "{} in {kind:?}: picture {at} of {count}", known.name);
+                    assert!(same, "{} in {precision:?}: picture {at} of {count}", known.name);
                 }
             }
             fused_ones += 1;

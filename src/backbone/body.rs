@@ -1,43 +1,20 @@
-//! The built-in networks: what each architecture is made of, and what libtorch makes of pictures with it.
-
-use tch::{TchError, Tensor};
+//! The built-in networks: what each architecture is made of.
 
 use super::convnext::{self, ConvNeXt};
 use super::densenet::{self, DenseNet};
-use super::layers::{Get, Place};
+use super::layers::Get;
 use super::resnet::{self, ResNet};
 use super::spelling::{Kindred, spellings};
 use super::vit::{self, VisionTransformer};
+use super::weights::WeightTensor;
 use crate::error::Result;
 
 #[derive(Debug, Clone)]
-pub(super) enum Body {
-    ResNet(ResNet),
-    DenseNet(DenseNet),
-    Vit(VisionTransformer),
-    ConvNeXt(ConvNeXt),
-}
-
-impl Body {
-    /// A copy that libtorch runs in this place.
-    pub(super) fn moved(&self, place: Place) -> Result<Self> {
-        Ok(match self {
-            Self::ResNet(resnet) => Self::ResNet(resnet.moved(place)?),
-            Self::DenseNet(densenet) => Self::DenseNet(densenet.moved(place)?),
-            Self::Vit(vit) => Self::Vit(vit.moved(place)?),
-            Self::ConvNeXt(convnext) => Self::ConvNeXt(convnext.moved(place)?),
-        })
-    }
-
-    /// Images (n×3×h×w) to embeddings (n×d).
-    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
-        match self {
-            Self::ResNet(resnet) => resnet.embed(images, false),
-            Self::DenseNet(densenet) => densenet.embed(images),
-            Self::Vit(vit) => vit.embed(images),
-            Self::ConvNeXt(convnext) => convnext.embed(images),
-        }
-    }
+pub(super) enum Body<T = WeightTensor> {
+    ResNet(ResNet<T>),
+    DenseNet(DenseNet<T>),
+    Vit(VisionTransformer<T>),
+    ConvNeXt(ConvNeXt<T>),
 }
 
 /// What a built-in architecture is made of.

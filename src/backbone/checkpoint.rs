@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-#[cfg(feature = "torch")]
 use sha2::{Digest, Sha256};
 
 use super::architecture::{TORCHSCRIPT, architecture};
@@ -205,7 +204,6 @@ impl Checkpoint {
     /// The same with its weights in this file, wherever it is read: so a database remembers them.
     ///
     /// Errors: a path that cannot be made absolute.
-    #[cfg(feature = "torch")]
     pub(super) fn with_weights(mut self, path: &Path) -> Result<Self> {
         let path = std::path::absolute(path).map_err(Error::io("find", path))?;
         if self.embedded.is_none() && path != self.weights_path() {
@@ -238,7 +236,6 @@ impl Checkpoint {
     }
 
     /// The bytes of verified weights: those that were compared with the manifest, whatever happens to the file meanwhile.
-    #[cfg(feature = "torch")]
     pub(super) fn verified_bytes(&self, override_path: Option<&Path>) -> Result<Vec<u8>> {
         let path = self.weights_file(override_path)?;
         let bytes = regular::read(&path).map_err(Error::io("read", &path))?;

@@ -2,16 +2,15 @@
 //!
 //! The embedding is the global average, normalised as the classifier gets it: 768 numbers.
 
-use tch::{Kind, TchError, Tensor};
-
-use super::layers::{Get, LayerNorm, Linear, Place, Weight, pooled, weight};
+use super::layers::{Get, LayerNorm, Linear};
+use super::weights::WeightTensor;
 use crate::error::Result;
 
 const WIDTHS: [i64; 4] = [96, 192, 384, 768];
 const DEPTHS: [usize; 4] = [3, 3, 9, 3];
 const EPSILON: f64 = 1e-6;
 /// Side of the window that a channel is convolved with by itself.
-const WINDOW: i64 = 7;
+pub(super) const WINDOW: i64 = 7;
 
 /// Numbers per embedding.
 pub(super) const DIMENSION: i64 = 768;
@@ -21,28 +20,28 @@ pub(super) const TELLTALES: [&str; 4] =
     ["downsample_layers.0.0.weight", "features.0.0.weight", "stem.0.weight", "embeddings.patch_embeddings.weight"];
 
 #[derive(Debug, Clone)]
-pub(super) struct ConvNeXt {
-    stages: Vec<Stage>,
-    norm: LayerNorm,
+pub(super) struct ConvNeXt<T = WeightTensor> {
+    pub(super) stages: Vec<Stage<T>>,
+    pub(super) norm: LayerNorm<T>,
 }
 
 #[derive(Debug, Clone)]
-struct Stage {
+pub(super) struct Stage<T = WeightTensor> {
     /// The stem, whose normalisation comes after it, or a convolution that halves, after its normalisation.
-    smaller: Linear,
-    stride: i64,
-    norm: LayerNorm,
-    blocks: Vec<Block>,
+    pub(super) smaller: Linear<T>,
+    pub(super) stride: i64,
+    pub(super) norm: LayerNorm<T>,
+    pub(super) blocks: Vec<Block<T>>,
 }
 
 #[derive(Debug, Clone)]
-struct Block {
+pub(super) struct Block<T = WeightTensor> {
     /// Of each channel by itself.
-    window: Linear,
-    norm: LayerNorm,
-    widen: Linear,
-    narrow: Linear,
-    scale: Weight,
+    pub(super) window: Linear<T>,
+    pub(super) norm: LayerNorm<T>,
+    pub(super) widen: Linear<T>,
+    pub(super) narrow: Linear<T>,
+    pub(super) scale: T,
 }
 
 /// What parts are called.
@@ -98,8 +97,8 @@ impl Names<'_> {
 }
 
 fn convolution(get: &mut Get<'_>, name: &str, shape: &[i64; 4]) -> Result<Linear> {
-    let bias = Some(weight(get, &format!("{name}.bias"), &shape[..1])?);
-    Ok(Linear { weight: weight(get, &format!("{name}.weight"), shape)?, bias })
+    let bias = Some(get(&format!("{name}.bias"), &shape[..1])?);
+    Ok(Linear { weight: get(&format!("{name}.weight"), shape)?, bias })
 }
 
 impl ConvNeXt {
@@ -122,7 +121,7 @@ impl ConvNeXt {
                     norm: LayerNorm::load(get, &norm, width, EPSILON)?,
                     widen: Linear::load(get, &widen, (width, 4 * width))?,
                     narrow: Linear::load(get, &narrow, (4 * width, width))?,
-                    scale: Weight(weight(get, &scale, scale_shape)?.f_view([width])?),
+                    scale: get(&scale, scale_shape)?.reshaped(&[width]),
                 });
             }
             stages.push(Stage { smaller, stride, norm, blocks });
@@ -131,67 +130,4 @@ impl ConvNeXt {
         let (norm, epsilon) = names.norm();
         Ok(Self { stages, norm: LayerNorm::load(get, norm, DIMENSION, epsilon)? })
     }
-
-    /// For inference elsewhere. What flows beside the blocks stays f32.
-    pub(super) fn moved(&self, place: Place) -> Result<Self, TchError> {
-        let block = |block: &Block| -> Result<Block, TchError> {
-            Ok(Block {
-                window: block.window.moved(place)?,
-                norm: block.norm.moved(place)?,
-                widen: block.widen.moved(place)?,
-                narrow: block.narrow.moved(place)?,
-                scale: block.scale.kept(place)?,
-            })
-        };
-        let stage = |stage: &Stage| -> Result<Stage, TchError> {
-            Ok(Stage {
-                smaller: stage.smaller.moved(place)?,
-                stride: stage.stride,
-                norm: stage.norm.moved(place)?,
-                blocks: stage.blocks.iter().map(block).collect::<Result<_, _>>()?,
-            })
-        };
-        let stages = self.stages.iter().map(stage).collect::<Result<_, _>>()?;
-        Ok(Self { stages, norm: self.norm.moved(place)? })
-    }
-
-    /// Images (n×3×h×w) to embeddings (n×768).
-    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
-        let mut x = images.shallow_clone();
-        for (number, stage) in self.stages.iter().enumerate() {
-            if number > 0 {
-                x = by_channel(&x, &stage.norm)?;
-            }
-            x = convolve(&x, &stage.smaller, stage.stride, 0, 1)?;
-            if number == 0 {
-                x = by_channel(&x, &stage.norm)?;
-            }
-            for block in &stage.blocks {
-                x = block.forward(&x)?;
-            }
-        }
-        self.norm.forward(&pooled(&x)?)
-    }
-}
-
-impl Block {
-    fn forward(&self, x: &Tensor) -> Result<Tensor, TchError> {
-        let channels = x.size().get(1).copied().unwrap_or(1);
-        let y = convolve(x, &self.window, 1, WINDOW / 2, channels)?.f_permute([0, 2, 3, 1])?;
-        let wide = self.widen.forward(&self.norm.forward(&y)?)?.f_gelu("none")?;
-        let y = self.narrow.forward(&wide)?.f_mul(&self.scale)?.f_permute([0, 3, 1, 2])?;
-        x.f_add(&y)
-    }
-}
-
-/// In the kind of the weights, to f32.
-fn convolve(x: &Tensor, conv: &Linear, stride: i64, padding: i64, groups: i64) -> Result<Tensor, TchError> {
-    let x = x.f_to_kind(conv.weight.kind())?;
-    let y = x.f_conv2d(&conv.weight, conv.bias.as_deref(), [stride; 2], [padding; 2], [1; 2], groups)?;
-    y.f_to_kind(Kind::Float)
-}
-
-/// Normalise each pixel over its channels.
-fn by_channel(x: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> {
-    norm.forward(&x.f_permute([0, 2, 3, 1])?)?.f_permute([0, 3, 1, 2])
 }

@@ -8,20 +8,20 @@ use std::path::Path;
 
 use outskirt_kernels::{Precision, Scratch};
 use rayon::iter::{IntoParallelIterator, ParallelIterator};
-use tch::{Device, Kind, Tensor};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 use super::add::NewBackbone;
 use super::body::Plan;
-use super::layers::Place;
+use super::input::Pictures;
+use super::loaded::Backbone;
 use super::network::Network;
-use super::torch::Backbone;
+use super::runs::Runs;
 use super::trusted::Trusted;
 use super::weights::{StateDict, WeightTensor};
 use crate::error::Result;
 use crate::formats::pickle::writer::Pickle;
-use crate::statistics::deviation::Deviation;
+use crate::index::Device;
 
 /// Numbers of a tensor that are made together.
 const PART: usize = 1 << 16;
@@ -67,21 +67,31 @@ pub(super) fn made(name: &str, shape: &[i64]) -> WeightTensor {
             part.map(|at| (base + scale * number(seed, at as u64 + 1)) as f32).collect()
         })
         .collect();
-    WeightTensor { shape, values: parts.concat() }
+    WeightTensor { shape, values: parts.concat().into() }
 }
 
-fn pictures(pixels: i64) -> Tensor {
-    let values: Vec<f32> = uniform("input", (2 * 3 * pixels * pixels) as usize).map(|u| (2.0 * u) as f32).collect();
-    Tensor::from_slice(&values).view([2, 3, pixels, pixels])
+/// Two pictures.
+pub(super) fn pictures(pixels: usize) -> Vec<f32> {
+    uniform("input", 2 * 3 * pixels * pixels).map(|u| (2.0 * u) as f32).collect()
+}
+
+/// Embeddings of square pictures, and logits where the network has them, in f32 on the processor.
+pub(super) fn run(network: &Network, values: &[f32], pixels: usize) -> (Vec<f32>, Option<Vec<f32>>) {
+    let runs = Runs::of(network, "it", Device::Cpu, Precision::F32).unwrap();
+    forward(&runs, values, pixels)
+}
+
+pub(super) fn forward(runs: &Runs, values: &[f32], pixels: usize) -> (Vec<f32>, Option<Vec<f32>>) {
+    runs.forward(Pictures { values, height: pixels, width: pixels }, true, &mut Scratch::default()).unwrap()
 }
 
 /// Names and shapes that the network asks for and those of a classifier of 1000 classes, as libraries.py hashes them.
 fn names_of(architecture: &str, telltale: &str, classifier: Option<&str>) -> String {
     let plan = Plan::of(architecture).unwrap();
     let mut lines = Vec::new();
-    let mut note = |name: &str, shape: &[i64]| -> Result<Tensor> {
+    let mut note = |name: &str, shape: &[i64]| {
         lines.push(format!("{name} {shape:?}\n"));
-        Ok(Tensor::zeros(shape, (Kind::Float, Device::Cpu)))
+        Ok(WeightTensor::zeros(shape))
     };
     plan.build(telltale, &|_| None, &mut note).unwrap();
     if let Some(name) = classifier {
@@ -96,11 +106,10 @@ fn names_of(architecture: &str, telltale: &str, classifier: Option<&str>) -> Str
 pub(super) fn state(architecture: &str, hint: &str, classifier: (&str, i64)) -> StateDict {
     let plan = Plan::of(architecture).unwrap();
     let mut state = StateDict::new();
-    let mut make = |name: &str, shape: &[i64]| -> Result<Tensor> {
+    let mut make = |name: &str, shape: &[i64]| {
         let tensor = made(name, shape);
-        let values = Tensor::from_slice(&tensor.values).view(shape);
-        assert!(state.insert(name.to_owned(), tensor).is_none(), "{name} is asked for twice");
-        Ok(values)
+        assert!(state.insert(name.to_owned(), tensor.clone()).is_none(), "{name} is asked for twice");
+        Ok(tensor)
     };
     let shape = |name: &str| (name == hint).then(Vec::new);
     let telltales = plan.telltales();
@@ -128,18 +137,18 @@ pub(super) fn with_head(mut state: StateDict, dimension: i64) -> StateDict {
     state
 }
 
-fn load(architecture: &str, state: &StateDict) -> Result<Network> {
+pub(super) fn load(architecture: &str, state: &StateDict) -> Result<Network> {
     Network::from_state_dict(architecture, state, Path::new("w.pth"))
 }
 
 /// Relative to the root mean square of a row's numbers.
 #[track_caller]
-fn compare(what: &str, found: &Tensor, expected: &serde_json::Value) -> f64 {
+fn compare(what: &str, found: &[f32], expected: &serde_json::Value) -> f64 {
     let number = |value: &serde_json::Value| value.as_f64().unwrap();
     let numbers = |key: &str| -> Vec<f64> { expected[key].as_array().unwrap().iter().map(number).collect() };
     let width = expected["width"].as_u64().unwrap() as usize;
-    assert_eq!(found.size(), [2, width as i64], "{what}");
-    let rows: Vec<Vec<f32>> = Vec::try_from(found).unwrap();
+    assert_eq!(found.len(), 2 * width, "{what}");
+    let rows: Vec<&[f32]> = found.chunks(width).collect();
     let (norms, products) = (numbers("norms"), numbers("products"));
     let mut worst = 0f64;
     for (row, (norm, product)) in rows.iter().zip(norms.iter().zip(products)) {
@@ -160,7 +169,6 @@ fn compare(what: &str, found: &Tensor, expected: &serde_json::Value) -> f64 {
 fn features_and_logits_equal_pytorch() {
     let text = include_str!("../../tests/goldens/networks.json");
     let goldens: serde_json::Value = serde_json::from_str(text).unwrap();
-    let _no_grad = tch::no_grad_guard();
     for (name, golden) in goldens.as_object().unwrap() {
         let architecture = golden["architecture"].as_str().unwrap();
         let head = name.ends_with("with a head");
@@ -192,74 +200,27 @@ fn features_and_logits_equal_pytorch() {
 
         let network = load(architecture, &state).unwrap();
         drop(state);
-        let pixels = golden["pixels"].as_i64().unwrap();
-        let embeddings = network.embed(&pictures(pixels)).unwrap();
-        if let Some(fused) = network.fused() {
-            let input = Vec::try_from(pictures(pixels).flatten(0, -1)).unwrap();
-            let mut scratch = Scratch::default();
-            let found: Vec<f32> = fused.embed(&input, (pixels as usize, pixels as usize), &mut scratch);
-            let logits = fused.classify(&found, &mut scratch).unwrap();
-            let off = compare(name, &Tensor::from_slice(&found).view([2, -1]), &golden["embedding"]);
-            let logits = Tensor::from_slice(&logits).view([2, -1]);
-            let off_logits = compare(&format!("logits of {name}"), &logits, &golden["logits"]);
-            eprintln!("{name}, fused: features differ by {off:.1e}, logits by {off_logits:.1e}");
+        let pixels = golden["pixels"].as_u64().unwrap() as usize;
+        let check = |how: &str, runs: &Runs| {
+            let (embeddings, logits) = forward(runs, &pictures(pixels), pixels);
+            let off = compare(name, &embeddings, &golden["embedding"]);
+            let off_logits =
+                logits.map_or(0.0, |logits| compare(&format!("logits of {name}"), &logits, &golden["logits"]));
+            eprintln!("{name}, {how}: features differ by {off:.1e}, logits by {off_logits:.1e}");
+        };
+        match Runs::of(&network, architecture, Device::Cpu, Precision::F32) {
+            Ok(loops @ Runs::Loops(_)) => check("in loops", &loops),
+            Err(error) => assert!(error.to_string().contains("needs libtorch"), "{error}"),
+            #[cfg(feature = "torch")]
+            Ok(Runs::Libtorch(_)) => {}
         }
-        let off = compare(name, &embeddings, &golden["embedding"]);
-        let logits = network.classify(&embeddings).transpose().unwrap();
-        let off_logits = logits.map_or(0.0, |logits| compare(&format!("logits of {name}"), &logits, &golden["logits"]));
-        eprintln!("{name}: features differ by {off:.1e}, logits by {off_logits:.1e}");
-    }
-}
-
-/// In units of the embeddings' norms, as `deviation.rs` measures it.
-#[test]
-#[expect(clippy::print_stderr, reason = "how far off it is is worth seeing with --nocapture")]
-fn bf16_is_about_as_far_from_f32_as_that_of_libtorch() {
-    if !outskirt_kernels::available(Precision::Bf16) {
-        return;
-    }
-    let _no_grad = tch::no_grad_guard();
-    let place = Place { device: Device::Cpu, kind: Kind::BFloat16 };
-    for (architecture, pixels) in
-        [("resnet20-cifar", 32), ("resnet18-cifar", 32), ("densenet-bc-100-12", 32), ("resnet50", 224)]
-    {
-        let network = load(architecture, &state(architecture, "", ("fc", 10))).unwrap();
-        let input: Vec<f32> = Vec::try_from(pictures(pixels).flatten(0, -1)).unwrap();
-        let fused = network.moved(place).unwrap();
-        let size = (pixels as usize, pixels as usize);
-        let found = fused.fused().unwrap().embed(&input, size, &mut Scratch::default());
-        let theirs = network.by_libtorch(place).unwrap().embed(&pictures(pixels).to_kind(place.kind)).unwrap();
-        let theirs: Vec<f32> = Vec::try_from(theirs.to_kind(Kind::Float).flatten(0, -1)).unwrap();
-        let expected: Vec<f32> = Vec::try_from(network.embed(&pictures(pixels)).unwrap().flatten(0, -1)).unwrap();
-        let off = |found: &[f32]| Deviation::of(found, &expected, expected.len() / 2).unwrap().embedding.1;
-        let (ours, theirs) = (off(&found), off(&theirs));
-        eprintln!("{architecture}: {ours:.1e}, libtorch's {theirs:.1e}");
-        // pictures of noise are the hardest for a transform; of photographs, ours are closer than theirs
-        assert!(ours > 0.0 && ours <= 1.25 * theirs, "{architecture}: {ours:.1e}, libtorch's {theirs:.1e}");
-    }
-}
-
-#[test]
-fn libtorchs_bf16_is_near_f32() {
-    let _no_grad = tch::no_grad_guard();
-    let place = Place { device: Device::Cpu, kind: Kind::BFloat16 };
-    for (architecture, telltale, pixels) in [
-        ("convnext-tiny", "stem.0.weight", 64),
-        ("dinov2-vits14", "patch_embed.proj.weight", 28),
-        ("resnext50-32x4d", "conv1.weight", 64),
-    ] {
-        let network = load(architecture, &state(architecture, telltale, ("", 0))).unwrap();
-        let numbers =
-            |tensor: Tensor| -> Vec<f32> { Vec::try_from(tensor.to_kind(Kind::Float).flatten(0, -1)).unwrap() };
-        let expected = numbers(network.embed(&pictures(pixels)).unwrap());
-        let found = network.by_libtorch(place).unwrap().embed(&pictures(pixels).to_kind(place.kind)).unwrap();
-        let off = Deviation::of(&numbers(found), &expected, expected.len() / 2).unwrap().embedding.1;
-        assert!(off > 0.0 && off < 0.05, "{architecture}: {off:.1e}");
+        #[cfg(feature = "torch")]
+        check("by libtorch", &Runs::by_libtorch(&network, architecture, Device::Cpu, Precision::F32).unwrap());
     }
 }
 
 /// The same tensors under other names.
-fn renamed(state: &StateDict, rename: impl Fn(&str) -> String) -> StateDict {
+pub(super) fn renamed(state: &StateDict, rename: impl Fn(&str) -> String) -> StateDict {
     state.iter().map(|(name, tensor)| (rename(name), tensor.clone())).collect()
 }
 
@@ -267,13 +228,7 @@ fn renamed(state: &StateDict, rename: impl Fn(&str) -> String) -> StateDict {
 fn wrappers_are_taken_off_and_heads_left_aside() {
     let plain = with_head(state("resnet18-cifar", "layer2.0.shortcut.0.weight", ("fc", 7)), 512);
     let input = pictures(32);
-    let gives = |state: &StateDict| {
-        let network = load("resnet18-cifar", state).unwrap();
-        let embeddings = network.embed(&input).unwrap();
-        let numbers = |tensor: Tensor| -> Vec<f32> { Vec::try_from(tensor.flatten(0, -1)).unwrap() };
-        let logits = network.classify(&embeddings).map(|logits| numbers(logits.unwrap()));
-        (numbers(embeddings), logits)
-    };
+    let gives = |state: &StateDict| run(&load("resnet18-cifar", state).unwrap(), &input, 32);
     let (embeddings, logits) = gives(&plain);
     let logits = logits.unwrap();
     assert_eq!(logits.len(), 2 * 7);
@@ -306,10 +261,8 @@ fn the_network_is_found_in_what_others_save() {
     let input = pictures(64);
     let gives = |state: &StateDict| {
         let network = load("resnet18", state).unwrap();
-        let numbers = |tensor: Tensor| -> Vec<f32> { Vec::try_from(tensor.flatten(0, -1)).unwrap() };
-        let embeddings = network.embed(&input).unwrap();
-        let logits = network.classify(&embeddings).map(|logits| numbers(logits.unwrap()));
-        (numbers(embeddings), logits, network.notes.to_vec())
+        let (embeddings, logits) = run(&network, &input, 64);
+        (embeddings, logits, network.notes)
     };
     let (embeddings, logits, _) = gives(&plain);
     let other = made("other", &[1, 1]);
@@ -348,8 +301,8 @@ fn the_network_is_found_in_what_others_save() {
     ] {
         let mut both = under(meant);
         both.extend(wrong.iter().map(|(name, tensor)| {
-            let halved = tensor.values.iter().map(|value| value / 2.0).collect();
-            (format!("{second}{name}"), WeightTensor { values: halved, ..tensor.clone() })
+            let halved: Vec<f32> = tensor.values.iter().map(|value| value / 2.0).collect();
+            (format!("{second}{name}"), WeightTensor { values: halved.into(), ..tensor.clone() })
         }));
         let (found, _, notes) = gives(&both);
         assert_close(&found, &embeddings);
@@ -366,38 +319,6 @@ fn the_network_is_found_in_what_others_save() {
     let error = load("resnet18", &foreign).unwrap_err().to_string();
     assert!(error.contains("are missing; stage1.0.bn1.bias, stage1.0.bn1.running_mean"), "{error}");
     assert!(error.contains("export TorchScript instead") && error.contains("set_fastpath_enabled(False)"), "{error}");
-}
-
-#[test]
-fn blocks_in_chunks_are_those_of_dinov2_and_its_sizes_are_checked() {
-    let plain = state("dinov2-vits14", "patch_embed.proj.weight", ("", 0));
-    let chunked = renamed(&plain, |name| match name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.')) {
-        Some((block, rest)) => {
-            format!("teacher.backbone.blocks.{}.{block}.{rest}", block.parse::<usize>().unwrap() / 3)
-        }
-        None => format!("teacher.backbone.{name}"),
-    });
-    let gives = |state: &StateDict| -> Vec<f32> {
-        let embeddings = load("dinov2-vits14", state).unwrap().embed(&pictures(28)).unwrap();
-        Vec::try_from(embeddings.flatten(0, -1)).unwrap()
-    };
-    assert_close(&gives(&chunked), &gives(&plain));
-    // trained on other pictures: 16×16 patches
-    let mut smaller = plain.clone();
-    smaller.insert("pos_embed".into(), made("pos_embed", &[1, 257, 384]));
-    assert!(gives(&smaller) != gives(&plain));
-    // what training puts in place of patches
-    smaller.insert("mask_token".into(), made("mask_token", &[1, 384]));
-    gives(&smaller);
-    let error = load("vit-b16-384", &smaller).unwrap_err().to_string();
-    assert!(
-        error.contains("its position embeddings are of pictures of 256×256 pixels, and it takes 384×384"),
-        "{error}"
-    );
-    // with registers it is another network
-    smaller.insert("register_tokens".into(), made("register_tokens", &[1, 4, 384]));
-    let error = load("dinov2-vits14", &smaller).unwrap_err().to_string();
-    assert!(error.contains("register_tokens is not part of it"), "{error}");
 }
 
 #[test]
@@ -468,7 +389,7 @@ fn training_state(pickle: Pickle) -> Pickle {
 /// Equal but for rounding: what the loops of this processor give and what libtorch gives, or that twice, whose last bits
 /// depend on its threads.
 #[track_caller]
-fn assert_close(found: &[f32], expected: &[f32]) {
+pub(super) fn assert_close(found: &[f32], expected: &[f32]) {
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().fold(0f32, |most, value| most.max(value.abs()));
     for (found, expected) in found.iter().zip(expected) {
@@ -481,7 +402,8 @@ fn an_embedding_of_zero_is_told_and_one_that_is_not_finite_refused() {
     let filled = |value: f32| -> Result<super::Checked> {
         let mut state = state("resnet8-cifar", "", ("fc", 10));
         for (name, tensor) in &mut state {
-            tensor.values.fill(if name.ends_with("running_var") { 1.0 } else { value });
+            let one = if name.ends_with("running_var") { 1.0 } else { value };
+            tensor.values = vec![one; tensor.values.len()].into();
         }
         let folder = tempfile::tempdir().unwrap();
         let weights = folder.path().join("w.pth");
@@ -497,10 +419,8 @@ fn an_embedding_of_zero_is_told_and_one_that_is_not_finite_refused() {
 
 #[test]
 fn the_references_files_have_these_shapes() {
-    let grey = |architecture: &str, state: &StateDict, pixels: i64| -> Vec<f32> {
-        let picture = Tensor::full([1, 3, pixels, pixels], 0.5, (tch::Kind::Float, tch::Device::Cpu));
-        let embedding = load(architecture, state).unwrap().embed(&picture).unwrap();
-        Vec::try_from(embedding.flatten(0, -1)).unwrap()
+    let grey = |architecture: &str, state: &StateDict, pixels: usize| {
+        run(&load(architecture, state).unwrap(), &vec![0.5; 3 * pixels * pixels], pixels).0
     };
     // CIFAR-10/resnet18-supcon/checkpoint_500.pth.tar
     let cifar = with_head(state("resnet18-cifar", "", ("fc", 10)), 512);

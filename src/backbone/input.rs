@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "torch")]
 use crate::image::{Orientation, Preprocess, Resize};
 
 /// The network's input: size in pixels, resize rule, and normalisation of RGB in [0, 1].
@@ -26,7 +25,6 @@ pub struct Input {
     pub std: [f32; 3],
 }
 
-#[cfg(feature = "torch")]
 impl Input {
     pub(super) fn preprocess(&self) -> Preprocess {
         let resize = match self.shorter_side {
@@ -39,4 +37,13 @@ impl Input {
     pub(super) fn orientation(&self) -> Orientation {
         if self.exif_orientation { Orientation::Exif } else { Orientation::Stored }
     }
+}
+
+/// Pictures that are run together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pictures<'p> {
+    /// n × 3 × height × width.
+    pub(super) values: &'p [f32],
+    pub(super) height: usize,
+    pub(super) width: usize,
 }

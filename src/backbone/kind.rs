@@ -76,7 +76,6 @@ pub(super) fn of_zip<'a>(names: impl Iterator<Item = &'a [u8]>) -> Option<Kind> 
 }
 
 /// What a file is that should be TorchScript, if it is one of these instead.
-#[cfg(feature = "torch")]
 pub(super) fn instead_of_torchscript(bytes: &[u8]) -> Option<String> {
     if !bytes.starts_with(b"PK\x03\x04") {
         return Some(of(bytes)?.refusal());

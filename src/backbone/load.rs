@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use outskirt_kernels::Precision;
 
 use super::checkpoint::Checkpoint;
+use super::loaded::Backbone;
 use super::lookup::{find_in, registered_in};
-use super::torch::Backbone;
 use super::trusted::Trusted;
 use crate::error::Result;
-use crate::index::{Device, require_cuda};
+use crate::index::Device;
 
 /// How a backbone is loaded.
 #[derive(Debug, Clone)]
@@ -38,11 +38,7 @@ pub async fn load_in(folder: &Path, name_or_path: &str, options: &LoadOptions) -
     };
     let backbone = Backbone::load(checkpoint, weights.as_deref(), &options.trusted)?;
     let backbone = if options.with_logits { backbone.with_logits()? } else { backbone };
-    let device = match options.device {
-        Device::Cpu => None,
-        Device::Cuda => Some(require_cuda(None)?),
-    };
-    backbone.placed(device, options.precision)
+    backbone.placed(options.device, options.precision)
 }
 
 /// Where the database knows the weights to be, if they are not where the manifest says.

@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     fn state(names: &[&str]) -> StateDict {
-        let tensor = WeightTensor { shape: vec![5, 4], values: vec![0.0; 20] };
+        let tensor = WeightTensor { shape: vec![5, 4], values: vec![0.0; 20].into() };
         names.iter().map(|name| ((*name).to_owned(), tensor.clone())).collect()
     }
 

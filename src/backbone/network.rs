@@ -2,15 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
-
-use outskirt_kernels::Precision;
-use tch::{Device, Kind, TchError, Tensor};
 
 use super::architecture::EXPORT;
 use super::body::{Body, Plan};
-use super::fused::Fused;
-use super::layers::{Linear, Place, Weight};
+use super::layers::Linear;
 use super::names::Names;
 use super::weights::{StateDict, WeightTensor};
 use crate::error::{Error, Result};
@@ -18,14 +13,13 @@ use crate::error::{Error, Result};
 /// Names of each kind that an error lists; the rest is counted.
 const SHOWN: usize = 4;
 
-/// A network, and its classifier where the file has one.
+/// A network as its file has it, and its classifier where there is one.
 #[derive(Debug, Clone)]
 pub(super) struct Network {
-    body: Body,
-    classifier: Option<Linear>,
-    fused: Option<Arc<Fused>>,
+    pub(super) body: Body,
+    pub(super) classifier: Option<Linear>,
     /// What of the file it is, and what stands beside it: for people.
-    pub(super) notes: Arc<Vec<String>>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Network {
@@ -52,20 +46,20 @@ impl Network {
         let body = plan.build(names.telltale, &shape, &mut |name, shape| {
             used.insert(name.to_owned());
             match names.tensors.get(name) {
-                Some(tensor) if fits(tensor, shape) => return as_tensor(tensor),
+                Some(tensor) if fits(tensor, shape) => return Ok((*tensor).clone()),
                 Some(tensor) => {
                     problems.shapes.push(format!("{name} has shape {:?}, expected {shape:?}", tensor.shape))
                 }
                 None => problems.missing.push(name.to_owned()),
             }
-            Ok(Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?)
+            Ok(WeightTensor::zeros(shape))
         })?;
         let mut classifier = None;
         let found = names.classifier(&used);
         let mut notes = names.notes(found.map(|(name, ..)| name));
         if let Some((name, weight, bias)) = found {
             if plan.has_classifier(weight.shape.get(1).copied().unwrap_or(0)) {
-                classifier = linear((name, weight, bias), plan.dimension(), &mut problems)?;
+                classifier = linear((name, weight, bias), plan.dimension(), &mut problems);
             } else {
                 notes.push(format!("{name} is left out: it takes other numbers than the embedding"));
             }
@@ -76,45 +70,8 @@ impl Network {
                 let pixels = plan.other_pixels(names.telltale, &shape);
                 Err(mismatch(pixels.map_or(problems.clone(), |pixels| format!("{pixels}; {problems}"))))
             }
-            None => {
-                let fused = Fused::of(&body, classifier.as_ref(), Precision::F32)?.map(Arc::new);
-                Ok(Self { body, classifier, fused, notes: Arc::new(notes) })
-            }
+            None => Ok(Self { body, classifier, notes }),
         }
-    }
-
-    /// For inference in this place: on the processor in its own loops, where there are such, else by libtorch.
-    pub(super) fn moved(&self, place: Place) -> Result<Self> {
-        if place.device == Device::Cpu
-            && let Some(fused) = Fused::of(&self.body, self.classifier.as_ref(), place.precision())?
-        {
-            return Ok(Self { fused: Some(Arc::new(fused)), ..self.clone() });
-        }
-        self.by_libtorch(place)
-    }
-
-    /// A copy that libtorch runs in this place.
-    pub(super) fn by_libtorch(&self, place: Place) -> Result<Self> {
-        let body = self.body.moved(place)?;
-        // the classifier is small, and logits are compared with exponentials: f32
-        let place = Place { kind: Kind::Float, ..place };
-        let classifier = self.classifier.as_ref().map(|classifier| classifier.moved(place)).transpose()?;
-        Ok(Self { body, classifier, fused: None, notes: Arc::clone(&self.notes) })
-    }
-
-    /// The same network in loops of this processor, where there are such.
-    pub(super) fn fused(&self) -> Option<&Fused> {
-        self.fused.as_deref()
-    }
-
-    /// Images (n×3×h×w) to embeddings (n×d), by libtorch.
-    pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
-        self.body.embed(images)
-    }
-
-    /// Embeddings (n×d) to class logits (n×classes), by libtorch; `None` where the file has no classifier.
-    pub(super) fn classify(&self, embeddings: &Tensor) -> Option<Result<Tensor, TchError>> {
-        self.classifier.as_ref().map(|classifier| classifier.forward(embeddings))
     }
 }
 
@@ -183,26 +140,20 @@ fn linear(
     (name, weight, bias): (&str, &WeightTensor, Option<&WeightTensor>),
     dimension: i64,
     problems: &mut Problems,
-) -> Result<Option<Linear>> {
+) -> Option<Linear> {
     let classes = weight.shape.first().copied().unwrap_or(0) as i64;
     if classes == 0 || !fits(weight, &[classes, dimension]) {
         let shape = &weight.shape;
         problems.shapes.push(format!("{name}.weight has shape {shape:?}, expected [classes, {dimension}]"));
-        return Ok(None);
+        return None;
     }
     if let Some(bias) = bias.filter(|bias| !fits(bias, &[classes])) {
         problems.shapes.push(format!("{name}.bias has shape {:?}, expected [{classes}]", bias.shape));
-        return Ok(None);
+        return None;
     }
-    let bias = bias.map(as_tensor).transpose()?.map(Weight);
-    Ok(Some(Linear { weight: Weight(as_tensor(weight)?), bias }))
+    Some(Linear { weight: weight.clone(), bias: bias.cloned() })
 }
 
 fn fits(tensor: &WeightTensor, shape: &[i64]) -> bool {
     tensor.shape.iter().map(|&n| n as i64).eq(shape.iter().copied())
-}
-
-fn as_tensor(tensor: &WeightTensor) -> Result<Tensor> {
-    let shape: Vec<i64> = tensor.shape.iter().map(|&n| n as i64).collect();
-    Ok(Tensor::f_from_slice(&tensor.values)?.f_view(shape.as_slice())?)
 }

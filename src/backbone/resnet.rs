@@ -11,9 +11,8 @@
 //!
 //! Those of ImageNet are read under the names of torchvision (and timm), or of Hugging Face.
 
-use tch::{TchError, Tensor};
-
-use super::layers::{ConvNorm, Get, Place, pooled};
+use super::layers::{ConvNorm, Get};
+use super::weights::WeightTensor;
 use crate::error::Result;
 
 /// Which ResNet.
@@ -131,30 +130,30 @@ pub(super) fn hugging_face(name: &str) -> String {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct ResNet {
-    pub(super) stem: ConvNorm,
+pub(super) struct ResNet<T = WeightTensor> {
+    pub(super) stem: ConvNorm<T>,
     pub(super) max_pool: bool,
-    pub(super) blocks: Vec<Block>,
+    pub(super) blocks: Vec<Block<T>>,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Block {
-    pub(super) convs: Vec<ConvNorm>,
-    pub(super) shortcut: Between,
+pub(super) struct Block<T = WeightTensor> {
+    pub(super) convs: Vec<ConvNorm<T>>,
+    pub(super) shortcut: Between<T>,
 }
 
 /// What a block adds to its convolutions.
 #[derive(Debug, Clone)]
-pub(super) enum Between {
+pub(super) enum Between<T = WeightTensor> {
     Identity,
     /// Every second pixel, and zero channels on each side.
     Pad(i64),
-    Projection(ConvNorm),
+    Projection(ConvNorm<T>),
 }
 
-impl ResNet {
+impl<T> ResNet<T> {
     /// Build from tensors that `get` gives. `shortcut` is what the file calls a block's projection.
-    pub(super) fn build(form: Form, shortcut: &str, get: &mut Get<'_>) -> Result<Self> {
+    pub(super) fn build(form: Form, shortcut: &str, get: &mut Get<'_, T>) -> Result<Self> {
         let (size, stride) = match form.stem {
             Stem::Cifar => (3, 1),
             Stem::ImageNet => (7, 2),
@@ -197,52 +196,5 @@ impl ResNet {
     /// Whether channels are in groups somewhere.
     pub(super) fn is_grouped(&self) -> bool {
         self.blocks.iter().flat_map(|block| &block.convs).any(ConvNorm::is_grouped)
-    }
-
-    /// For inference elsewhere.
-    pub(super) fn moved(&self, place: Place) -> Result<Self> {
-        let block = |block: &Block| -> Result<Block> {
-            let convs = block.convs.iter().map(|conv| conv.moved(place)).collect::<Result<_>>()?;
-            let shortcut = match &block.shortcut {
-                Between::Projection(projection) => Between::Projection(projection.moved(place)?),
-                other => other.clone(),
-            };
-            Ok(Block { convs, shortcut })
-        };
-        let blocks = self.blocks.iter().map(block).collect::<Result<_>>()?;
-        Ok(Self { stem: self.stem.moved(place)?, max_pool: self.max_pool, blocks })
-    }
-
-    /// Images (n×3×h×w) to embeddings (n×d). `train` uses and updates batch statistics.
-    pub(super) fn embed(&self, images: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let mut x = self.stem.forward(images, train)?.f_relu()?;
-        if self.max_pool {
-            x = x.f_max_pool2d([3; 2], [2; 2], [1; 2], [1; 2], false)?;
-        }
-        for block in &self.blocks {
-            x = block.forward(&x, train)?;
-        }
-        pooled(&x)
-    }
-}
-
-impl Block {
-    fn forward(&self, x: &Tensor, train: bool) -> Result<Tensor, TchError> {
-        let mut y = x.shallow_clone();
-        for (at, conv) in self.convs.iter().enumerate() {
-            if at > 0 {
-                y = y.f_relu()?;
-            }
-            y = conv.forward(&y, train)?;
-        }
-        let shortcut = match &self.shortcut {
-            Between::Identity => x.shallow_clone(),
-            Between::Pad(channels) => {
-                let halved = x.f_slice(2, 0, None, 2)?.f_slice(3, 0, None, 2)?;
-                halved.f_constant_pad_nd([0, 0, 0, 0, *channels, *channels])?
-            }
-            Between::Projection(projection) => projection.forward(x, train)?,
-        };
-        (y.f_add(&shortcut)?).f_relu()
     }
 }

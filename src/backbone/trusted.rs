@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 
-#[cfg(feature = "torch")]
 use super::architecture::TORCHSCRIPT;
-#[cfg(feature = "torch")]
 use super::checkpoint::Manifest;
 use crate::error::{Error, Result};
 use crate::regular;
@@ -62,7 +60,6 @@ impl Trusted {
 
     /// Refuse a manifest whose weights are code that is not trusted. Weights of every other architecture are read without
     /// executing anything in them.
-    #[cfg(feature = "torch")]
     pub(super) fn check(&self, manifest: &Manifest) -> Result<()> {
         if manifest.architecture != TORCHSCRIPT || self.has(&manifest.sha256) {
             return Ok(());

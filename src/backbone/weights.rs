@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 use std::io::{Cursor, Read, sink};
 use std::path::Path;
+use std::sync::Arc;
 
 use safetensors::{Dtype, SafeTensors};
 use sha2::{Digest, Sha256};
@@ -75,8 +76,9 @@ const MAX_SAFETENSORS_HEADER: u64 = 100_000_000;
 pub struct WeightTensor {
     /// Lengths of the axes, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// As many as the product of `shape`, the last axis fastest; as the file has them, NaN and infinity included.
-    pub values: Vec<f32>,
+    /// As many as the product of `shape`, the last axis fastest; as the file has them, NaN and infinity included. A clone
+    /// shares them.
+    pub values: Arc<Vec<f32>>,
 }
 
 /// Tensors by name (`layer1.0.conv1.weight`), without the `module.` of `DataParallel`.
@@ -205,7 +207,7 @@ fn read_safetensors(bytes: &[u8]) -> Parsed<StateDict> {
             other => return Err(format!("tensor {} is of type {other:?}, which is not read", printable(name))),
         };
         let values = decode(tensor.data(), element);
-        dict.insert(name.to_string(), WeightTensor { shape: tensor.shape().to_vec(), values });
+        dict.insert(name.to_string(), WeightTensor { shape: tensor.shape().to_vec(), values: values.into() });
     }
     if dict.is_empty() {
         return Err("it holds no tensors".into());
@@ -343,7 +345,7 @@ fn collect<'p, 'b>(
         let values = content(&tensor.storage)
             .and_then(|content| gather(tensor, content, &mut budget))
             .map_err(|reason| format!("tensor {}: {reason}", printable(name)))?;
-        tensors.insert(name.to_string(), WeightTensor { shape: tensor.shape.clone(), values });
+        tensors.insert(name.to_string(), WeightTensor { shape: tensor.shape.clone(), values: values.into() });
     }
     Ok(Found { tensors, key: chosen.key, others: chosen.others })
 }

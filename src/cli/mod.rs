@@ -9,25 +9,20 @@
 
 mod backbone;
 mod bank;
-#[cfg(feature = "torch")]
 mod benchmark;
 mod completions;
 mod console;
 mod counts;
 mod delete;
-#[cfg(feature = "torch")]
 mod demo;
-#[cfg(feature = "torch")]
 mod embed;
 mod evaluate;
 mod evaluation;
 mod follow;
 mod format;
 mod history;
-#[cfg(feature = "torch")]
 mod ingest;
 mod migrate;
-#[cfg(feature = "torch")]
 mod network;
 mod optimize;
 mod output;
@@ -37,10 +32,8 @@ mod restore;
 mod score;
 mod shell;
 mod sql;
-#[cfg(feature = "torch")]
 mod stages;
 mod statements;
-#[cfg(feature = "torch")]
 mod summary;
 mod table;
 mod typed;
@@ -87,17 +80,9 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Embed image files and add them to the database
-    #[cfg(feature = "torch")]
     Ingest(ingest::Args),
-    /// Add embeddings that another program made (this outskirt was built without libtorch, and embeds no pictures)
-    #[cfg(not(feature = "torch"))]
-    Ingest(own::Args),
     /// Embed the images of the database with another backbone
-    #[cfg(feature = "torch")]
     Embed(embed::Args),
-    /// Embed the images of the database (this outskirt was built without libtorch)
-    #[cfg(not(feature = "torch"))]
-    Embed(NeedsTorch),
     /// Create, calibrate, refresh, verify, list and drop banks: the in-distribution embeddings to score against
     #[command(subcommand)]
     Bank(bank::Command),
@@ -110,11 +95,7 @@ pub enum Command {
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
     Evaluate(evaluate::Args),
     /// Run the reference's experiment on CIFAR-10 or ImageNet, from files to its table
-    #[cfg(feature = "torch")]
     Benchmark(benchmark::Args),
-    /// Run the reference's experiments (this outskirt was built without libtorch)
-    #[cfg(not(feature = "torch"))]
-    Benchmark(NeedsTorch),
     /// Delete images; banks follow
     Delete(delete::Args),
     /// Show what changed the images, and when
@@ -135,19 +116,7 @@ pub enum Command {
     /// Print a script that makes a shell complete commands and options
     Completions(completions::Args),
     /// Draw pictures, embed them, and find the ones that do not belong
-    #[cfg(feature = "torch")]
     Demo(demo::Args),
-    /// Draw and embed pictures (this outskirt was built without libtorch)
-    #[cfg(not(feature = "torch"))]
-    Demo(NeedsTorch),
-}
-
-/// Arguments of a command that is not there: all are taken, so that the error is about libtorch.
-#[cfg(not(feature = "torch"))]
-#[derive(Debug, clap::Args)]
-pub struct NeedsTorch {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
-    _rest: Vec<String>,
 }
 
 /// Run a command line.
@@ -157,23 +126,14 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         cli.db = crate::image::here(folder)?.into();
     }
     match cli.command {
-        #[cfg(feature = "torch")]
         Command::Ingest(args) => ingest::run(args, &cli.db, console).await,
-        #[cfg(not(feature = "torch"))]
-        Command::Ingest(args) => own::run_args(args, &cli.db, console).await,
-        #[cfg(feature = "torch")]
         Command::Embed(args) => embed::run(args, &cli.db, console).await,
-        #[cfg(not(feature = "torch"))]
-        Command::Embed(_) => Err(crate::Error::NoTorch { what: "outskirt embed".into() }),
         Command::Bank(command) => bank::run(command, &cli.db, console).await,
         Command::Sql(args) => sql::run(args, &cli.db, console).await,
         Command::Query(args) => query::run(args, &cli.db, console).await,
         Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
-        #[cfg(feature = "torch")]
         Command::Benchmark(args) => benchmark::run(args, &cli.db, console).await,
-        #[cfg(not(feature = "torch"))]
-        Command::Benchmark(_) => Err(crate::Error::NoTorch { what: "outskirt benchmark".into() }),
         Command::Delete(args) => delete::run(args, &cli.db, console).await,
         Command::History(args) => history::run(args, &cli.db, console).await,
         Command::Undo(args) => undo::run(args, &cli.db, console).await,
@@ -183,9 +143,6 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
         Command::Completions(args) => completions::run(&args, Cli::command(), console),
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
-        #[cfg(feature = "torch")]
         Command::Demo(args) => demo::run(args, &cli.db, console).await,
-        #[cfg(not(feature = "torch"))]
-        Command::Demo(_) => Err(crate::Error::NoTorch { what: "outskirt demo".into() }),
     }
 }

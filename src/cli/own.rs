@@ -8,8 +8,6 @@ use super::follow::{follow, tidy};
 use crate::backbone::external_in;
 use crate::error::{Error, Result};
 use crate::image::KeptQuery;
-#[cfg(not(feature = "torch"))]
-use crate::image::is_array;
 use crate::ingest::{OwnOptions, ingest_embeddings};
 use crate::schema;
 
@@ -109,51 +107,4 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
         follow(&store, console).await?;
     }
     tidy(&store, before, console).await
-}
-
-/// Arguments of `ingest` where pictures cannot be embedded.
-#[cfg(not(feature = "torch"))]
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Tables or arrays of embeddings (pictures need an outskirt with libtorch)
-    #[arg(required = true, value_name = "PATH")]
-    paths: Vec<PathBuf>,
-    /// Value of the column dataset
-    #[arg(long)]
-    dataset: Option<String>,
-    /// Value of the column split
-    #[arg(long)]
-    split: Option<String>,
-    /// A name for the model
-    #[arg(long)]
-    backbone: String,
-    /// A table whose rows belong to those of the files, in their order
-    #[arg(long, value_name = "FILE")]
-    metadata: Option<PathBuf>,
-    /// Stop at the first row that is refused
-    #[arg(long)]
-    strict: bool,
-    /// Take rows again that were deleted: without it they stay out
-    #[arg(long)]
-    again: bool,
-    /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
-    #[arg(long)]
-    no_refresh: bool,
-    #[command(flatten)]
-    numbers: Numbers,
-}
-
-#[cfg(not(feature = "torch"))]
-pub(super) async fn run_args(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let mut args = args;
-    if args.numbers.embedding_column.is_none() && args.paths.iter().all(|path| is_array(path)) {
-        args.numbers.embedding_column = Some(String::new());
-    }
-    if args.numbers.embedding_column.is_none() {
-        return Err(Error::NoTorch { what: "outskirt ingest of pictures".into() });
-    }
-    let Args { paths, dataset, split, backbone, metadata, strict, again, no_refresh, numbers } = args;
-    let query = KeptQuery::default();
-    run(Given { paths, dataset, split, backbone, metadata, query, strict, again, no_refresh }, numbers, db, console)
-        .await
 }

@@ -8,10 +8,8 @@ mod draw;
 mod experiment;
 mod rng;
 mod shapes;
-#[cfg(feature = "torch")]
 mod train;
 
 pub use draw::{CLASSES, Counts, OOD, Picture, SIDE, draw_class, draw_ood, write_pictures};
 pub use experiment::{BACKBONE, BANK, CALIBRATION, COUNTS, DataSet, Folder, ID_TEST, bank, ood_predicates};
-#[cfg(feature = "torch")]
 pub use train::{PICTURES_PER_CLASS, train};

@@ -6,50 +6,32 @@
 //! `fill` embeds rows that are there with another backbone, and finds their files again with `reread`. `metadata` are the columns that tables give beside pictures, `rejects` the table of what was refused, `compared`
 //! the images that are embedded in f32 beside bf16. Not for banks: they follow afterwards ([`crate::bank::refresh_all`]).
 
-#[cfg(feature = "torch")]
 mod add;
-#[cfg(feature = "torch")]
 mod budget;
 mod column_names;
 mod column_types;
-#[cfg(feature = "torch")]
 mod columns;
-#[cfg(feature = "torch")]
 mod compared;
-#[cfg(feature = "torch")]
 mod drive;
-#[cfg(feature = "torch")]
 mod fill;
-#[cfg(feature = "torch")]
 mod known;
-#[cfg(feature = "torch")]
 mod metadata;
 mod numbers;
-#[cfg(feature = "torch")]
 mod options;
 mod own;
-#[cfg(feature = "torch")]
 mod pipeline;
 mod rejects;
-#[cfg(feature = "torch")]
 mod reread;
 mod summary;
 
-#[cfg(feature = "torch")]
 pub use add::ingest;
-#[cfg(feature = "torch")]
 pub use fill::{FillOptions, fill};
-#[cfg(feature = "torch")]
 pub use metadata::Metadata;
 pub(crate) use numbers::{checked_numbers, is_list_of_numbers};
-#[cfg(feature = "torch")]
 pub use options::IngestOptions;
-pub use own::{OwnOptions, ingest_embeddings};
-#[cfg(feature = "torch")]
+pub use own::{OwnOptions, ingest_batches, ingest_embeddings};
 pub(crate) use pipeline::batch_size;
-#[cfg(feature = "torch")]
 pub use pipeline::{Batch, EmbeddedImage, Embedding, embed};
 pub use rejects::Reject;
-#[cfg(feature = "torch")]
 pub(crate) use reread::{For, embed_for, reread};
 pub use summary::{IngestSummary, StageTimes};

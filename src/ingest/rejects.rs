@@ -1,7 +1,6 @@
 //! The table `rejects`: files that could not be embedded, until they are.
 
 use std::collections::{BTreeMap, HashSet};
-#[cfg(feature = "torch")]
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::AsArray;
@@ -32,12 +31,10 @@ pub(crate) struct Rejects<'a> {
     there: HashSet<String>,
 }
 
-#[cfg(feature = "torch")]
 /// Uris of files that were refused before and are whole now.
 #[derive(Clone, Default)]
 pub(crate) struct Recovered(Arc<Mutex<Vec<String>>>);
 
-#[cfg(feature = "torch")]
 impl Recovered {
     /// Those since the last time.
     pub(crate) fn take(&self) -> Vec<String> {
@@ -49,14 +46,12 @@ impl Recovered {
     }
 }
 
-#[cfg(feature = "torch")]
 /// Sees which of the files that were refused before are read now.
 pub(crate) struct RecoveryWatch {
     there: HashSet<String>,
     recovered: Recovered,
 }
 
-#[cfg(feature = "torch")]
 impl RecoveryWatch {
     /// Where it tells them.
     pub(crate) fn recovered(&self) -> Recovered {
@@ -103,7 +98,6 @@ impl<'a> Rejects<'a> {
         Ok(Self { store, lock, backbone: backbone.into(), scope, there })
     }
 
-    #[cfg(feature = "torch")]
     /// For whoever reads files: those that were refused before.
     pub(crate) fn watch(&self) -> RecoveryWatch {
         RecoveryWatch { there: self.there.clone(), recovered: Recovered::default() }
@@ -125,7 +119,6 @@ impl<'a> Rejects<'a> {
         self.write(keyed.collect()).await
     }
 
-    #[cfg(feature = "torch")]
     /// Name files that are images already, in each dataset and split where `lacking` (SQL over `images`) holds.
     pub(crate) async fn add_images(&mut self, rejects: &[Reject], lacking: &str) -> Result<()> {
         for rejects in rejects.chunks(TOGETHER) {

@@ -1,11 +1,13 @@
 //! The networks of a session: found by name while a query is planned, loaded by the first row that needs them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::backbone::{self, Checkpoint};
-use crate::backbone::{external_backbones, registered_backbones};
+use crate::backbone::{self, Backbone, Checkpoint, external_backbones, registered_backbones};
 use crate::error::{Error, Result};
+use crate::image::{Opened, shown};
+use crate::ingest::{For, Reject, batch_size, embed_for};
 use crate::schema;
 use crate::sql::policy::Policy;
 use crate::store::Store;
@@ -20,11 +22,9 @@ pub struct Networks {
     /// Names of those that are run elsewhere.
     external: Vec<String>,
     policy: Policy,
-    #[cfg(feature = "torch")]
-    loaded: Mutex<HashMap<String, backbone::Backbone>>,
+    loaded: Mutex<HashMap<String, Backbone>>,
     /// The archives that queries read last.
-    #[cfg(feature = "torch")]
-    opened: Arc<crate::image::Opened>,
+    opened: Arc<Opened>,
 }
 
 impl Networks {
@@ -43,9 +43,7 @@ impl Networks {
             external: Vec::new(),
             found: Mutex::default(),
             policy: Policy::default(),
-            #[cfg(feature = "torch")]
             loaded: Mutex::default(),
-            #[cfg(feature = "torch")]
             opened: Arc::default(),
         }
     }
@@ -73,82 +71,67 @@ impl Networks {
         found.insert(name.into(), Arc::clone(&checkpoint));
         Ok(checkpoint)
     }
+
+    /// Refuse pictures that the session may not read.
+    pub(crate) fn check_pictures<'a>(&self, mut uris: impl Iterator<Item = &'a str>) -> Result<()> {
+        uris.try_for_each(|uri| self.policy.check_picture(uri))
+    }
+
+    /// The archives that queries read last.
+    pub(crate) fn opened(&self) -> &Arc<Opened> {
+        &self.opened
+    }
+
+    /// Embed images, on all cores: `rows` × dimension numbers, zero in rows that no image is for.
+    ///
+    /// One call embeds at a time, the others wait: each has all cores for itself.
+    ///
+    /// Errors: as [`Self::find`]; weights that are missing or wrong; the first image that cannot be embedded.
+    pub(crate) fn embed(
+        &self,
+        name: &str,
+        images: impl Iterator<Item = For<usize>> + Send + 'static,
+        rows: usize,
+    ) -> Result<Vec<f32>> {
+        let mut loaded = lock(&self.loaded);
+        let backbone = match loaded.entry(name.into()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let checkpoint = self.find(name)?.as_ref().clone();
+                new.insert(Backbone::load(checkpoint, None, self.policy.trusted()).map_err(without_flags)?)
+            }
+        };
+        let dimension = backbone.manifest().dimension;
+        let mut embeddings = vec![0.0; rows * dimension];
+        let workers = rayon::current_num_threads().min(rows.div_ceil(batch_size(backbone)));
+        let mut batches = embed_for(images, backbone, workers, |_, _, _| ());
+        // SQL functions are synchronous; the pipeline's threads need no executor
+        while let Some(batch) = futures::executor::block_on(batches.next()) {
+            let batch = batch?;
+            if let Some(Reject { uri, reason }) = batch.rejects.into_iter().next() {
+                return Err(Error::NotEmbedded { image: shown(&uri), reason });
+            }
+            for (image, embedding) in batch.images.iter().zip(batch.embeddings.chunks(dimension)) {
+                for row in &image.purpose {
+                    embeddings[row * dimension..][..dimension].copy_from_slice(embedding);
+                }
+            }
+        }
+        Ok(embeddings)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[cfg(feature = "torch")]
-mod run {
-    use std::collections::hash_map::Entry;
-    use std::sync::Arc;
-
-    use super::{Networks, lock};
-    use crate::backbone::Backbone;
-    use crate::error::{Error, Result};
-    use crate::image::{Opened, shown};
-    use crate::ingest::Reject;
-    use crate::ingest::{For, batch_size, embed_for};
-
-    impl Networks {
-        /// Refuse pictures that the session may not read.
-        pub(crate) fn check_pictures<'a>(&self, mut uris: impl Iterator<Item = &'a str>) -> Result<()> {
-            uris.try_for_each(|uri| self.policy.check_picture(uri))
+/// The same error with what can be done in SQL, which has no --weights.
+fn without_flags(error: Error) -> Error {
+    match error {
+        Error::NoWeights { backbone, path } => {
+            let path = std::path::absolute(&path).unwrap_or(path);
+            Error::NoWeightsForSql { backbone, path }
         }
-
-        /// The archives that queries read last.
-        pub(crate) fn opened(&self) -> &Arc<Opened> {
-            &self.opened
-        }
-
-        /// Embed images, on all cores: `rows` × dimension numbers, zero in rows that no image is for.
-        ///
-        /// One call embeds at a time, the others wait: each has all cores for itself.
-        ///
-        /// Errors: as [`Self::find`]; weights that are missing or wrong; the first image that cannot be embedded.
-        pub(crate) fn embed(
-            &self,
-            name: &str,
-            images: impl Iterator<Item = For<usize>> + Send + 'static,
-            rows: usize,
-        ) -> Result<Vec<f32>> {
-            let mut loaded = lock(&self.loaded);
-            let backbone = match loaded.entry(name.into()) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => {
-                    let checkpoint = self.find(name)?.as_ref().clone();
-                    new.insert(Backbone::load(checkpoint, None, self.policy.trusted()).map_err(without_flags)?)
-                }
-            };
-            let dimension = backbone.manifest().dimension;
-            let mut embeddings = vec![0.0; rows * dimension];
-            let workers = rayon::current_num_threads().min(rows.div_ceil(batch_size(backbone)));
-            let mut batches = embed_for(images, backbone, workers, |_, _, _| ());
-            // SQL functions are synchronous; the pipeline's threads need no executor
-            while let Some(batch) = futures::executor::block_on(batches.next()) {
-                let batch = batch?;
-                if let Some(Reject { uri, reason }) = batch.rejects.into_iter().next() {
-                    return Err(Error::NotEmbedded { image: shown(&uri), reason });
-                }
-                for (image, embedding) in batch.images.iter().zip(batch.embeddings.chunks(dimension)) {
-                    for row in &image.purpose {
-                        embeddings[row * dimension..][..dimension].copy_from_slice(embedding);
-                    }
-                }
-            }
-            Ok(embeddings)
-        }
-    }
-
-    /// The same error with what can be done in SQL, which has no --weights.
-    fn without_flags(error: Error) -> Error {
-        match error {
-            Error::NoWeights { backbone, path } => {
-                let path = std::path::absolute(&path).unwrap_or(path);
-                Error::NoWeightsForSql { backbone, path }
-            }
-            other => other,
-        }
+        other => other,
     }
 }

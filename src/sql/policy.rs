@@ -134,7 +134,6 @@ impl Policy {
     }
 
     /// Refuse a picture by its uri.
-    #[cfg(feature = "torch")]
     pub(super) fn check_picture(&self, uri: &str) -> Result<()> {
         let Some(confinement) = &self.confinement else { return Ok(()) };
         let is_allowed = if crate::image::is_address(uri) {

@@ -413,12 +413,21 @@ fn help_of_every_command_has_an_example_or_says_it_all() {
     }
 }
 
+/// A library that is not there is missed by what needs it alone.
 #[cfg(not(feature = "torch"))]
 #[tokio::test]
-async fn without_libtorch_ingest_and_demo_say_so() {
+async fn without_libtorch_only_what_needs_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    for command in [&["ingest", "x.png", "--dataset", "d", "--backbone", "b"][..], &["demo"]] {
+    let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/modules/pair.pt");
+    let weights = folder.path().join("net.toml");
+    let add = ["backbone", "add", modules, "--arch", "torchscript", "--input-size", "8", "--mean", "0.5,0.5,0.5"];
+    let add = [&add[..], &["--std", "0.5,0.5,0.5", "--out", weights.to_str().unwrap()]].concat();
+    let train = ["demo", "--train", "x.safetensors"];
+    let cuda = ["ingest", modules, "--dataset", "d", "--backbone", "demo_shapes", "--device", "cuda"];
+    for command in [&add[..], &train, &cuda] {
         let error = outskirt(folder.path(), command).await.unwrap_err();
         assert!(error.contains("needs libtorch") && error.contains("feature 'torch'"), "{error}");
     }
+    let (said, _) = outskirt(folder.path(), &["backbone", "check", "demo_shapes"]).await.unwrap();
+    assert!(said.contains("demo_shapes: "), "{said}");
 }

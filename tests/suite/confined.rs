@@ -164,7 +164,6 @@ async fn a_confined_session_may_do_what_it_is_told() {
     refused(&session, &format!("INSERT INTO '{inside}' VALUES (5, 6)"), not_written).await;
 }
 
-#[cfg(feature = "torch")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confined_session_embeds_with_its_backbones_what_it_may_read() {
     let folder = tempfile::tempdir().unwrap();

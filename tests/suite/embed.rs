@@ -67,11 +67,13 @@ async fn it_gives_what_the_column_holds() {
     assert_eq!(csv(&db, stored).await, "n\n100\n");
 }
 
+#[cfg(feature = "torch")]
 #[tokio::test(flavor = "multi_thread")]
 async fn it_belongs_to_its_network() {
     let folder = tempfile::tempdir().unwrap();
     let (db, _) = database(folder.path()).await;
     let module = folder.path().join("another.pt");
+    outskirt_libtorch::load().unwrap();
     let input = tch::Tensor::zeros([1, 3, 16, 16], (tch::Kind::Float, tch::Device::Cpu));
     let mut gives =
         |inputs: &[tch::Tensor]| vec![inputs[0].mean_dim([1i64].as_slice(), false, None).adaptive_avg_pool2d([8, 8])];

@@ -183,9 +183,7 @@ async fn operations(folder: &Path, long: bool) -> Vec<Operation> {
             &["SELECT version, name, checksum FROM schema_migrations ORDER BY version"],
         ),
     ];
-    if cfg!(feature = "torch") {
-        all.extend(embedding(folder).await.into_iter().filter(|one| long || one.name != "ingest of several commits"));
-    }
+    all.extend(embedding(folder).await.into_iter().filter(|one| long || one.name != "ingest of several commits"));
     all
 }
 
@@ -194,7 +192,6 @@ fn column(operation: &str) -> &'static str {
     if matches!(operation, "ingest" | "ingest of several commits" | "embed") { "demo_shapes" } else { TOY }
 }
 
-#[cfg(feature = "torch")]
 async fn embedding(folder: &Path) -> [Operation; 3] {
     use outskirt::demo::{Counts, write_pictures};
     let pictures = folder.join("pictures");
@@ -236,7 +233,6 @@ async fn embedding(folder: &Path) -> [Operation; 3] {
 }
 
 /// An archive whose pictures are committed in four parts: between them lie as many files that are none as a commit may refuse.
-#[cfg(feature = "torch")]
 fn several_commits(pictures: &Path) -> Vec<u8> {
     let mut archive = tar::Builder::new(Vec::new());
     let mut add = |name: String, bytes: &[u8]| {
@@ -257,11 +253,6 @@ fn several_commits(pictures: &Path) -> Vec<u8> {
         }
     }
     archive.into_inner().unwrap()
-}
-
-#[cfg(not(feature = "torch"))]
-async fn embedding(_folder: &Path) -> [Operation; 3] {
-    unreachable!("embedding needs libtorch")
 }
 
 /// An operation that ran once undisturbed, and what its kills came to.

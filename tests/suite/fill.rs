@@ -15,6 +15,7 @@ fn pictures(folder: &Path) -> PathBuf {
 /// The manifest of a network that averages quarters of a picture: 12 numbers.
 async fn quarters(folder: &Path) -> String {
     let module = folder.join("quarters.pt");
+    outskirt_libtorch::load().unwrap();
     let input = tch::Tensor::zeros([1, 3, 16, 16], (tch::Kind::Float, tch::Device::Cpu));
     let mut gives = |inputs: &[tch::Tensor]| vec![inputs[0].adaptive_avg_pool2d([2, 2])];
     tch::CModule::create_by_tracing("Quarters", "forward", &[input], &mut gives).unwrap().save(&module).unwrap();

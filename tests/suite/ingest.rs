@@ -119,6 +119,7 @@ async fn only_broken_pictures_are_an_error() {
     assert!(error.starts_with("all 1 images were refused; the first: ") && error.contains("a.png"), "{error}");
 }
 
+#[cfg(feature = "torch")]
 #[tokio::test]
 async fn a_torchscript_module_of_ones_own_fills_a_second_column() {
     let folder = tempfile::tempdir().unwrap();
@@ -127,6 +128,7 @@ async fn a_torchscript_module_of_ones_own_fills_a_second_column() {
 
     // the mean of each channel over 2×2 quarters: 12 numbers whose truth is plain
     let module = folder.path().join("quarters.pt");
+    outskirt_libtorch::load().unwrap();
     let input = tch::Tensor::zeros([1, 3, 16, 16], (tch::Kind::Float, tch::Device::Cpu));
     let mut quarters = |inputs: &[tch::Tensor]| vec![inputs[0].adaptive_avg_pool2d([2, 2])];
     tch::CModule::create_by_tracing("Quarters", "forward", &[input], &mut quarters).unwrap().save(&module).unwrap();
@@ -390,7 +392,11 @@ async fn without_cuda_the_error_says_what_is_missing() {
     let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
     match outskirt(&db, &[&ingest[..], &["--device", "cuda"]].concat()).await {
         Ok((done, _)) => assert!(done.starts_with("shapes/train: 60 added in "), "{done}"),
-        Err(error) => assert!(error.contains("no CUDA: ") && error.lines().count() == 1, "{error}"),
+        Err(error) => {
+            let is_said =
+                error.contains("no CUDA: ") || cfg!(not(feature = "torch")) && error.contains("needs libtorch");
+            assert!(is_said && error.lines().count() == 1, "{error}");
+        }
     }
 }
 

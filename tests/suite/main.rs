@@ -3,20 +3,16 @@
 
 mod addresses;
 mod archives;
-#[cfg(feature = "torch")]
 mod benchmark;
-#[cfg(all(target_os = "linux", feature = "torch"))]
+#[cfg(target_os = "linux")]
 mod bounded;
-#[cfg(feature = "torch")]
 mod buckets;
 mod changes;
-#[cfg(feature = "torch")]
 mod columns;
 mod commands;
 mod confined;
 #[cfg(unix)]
 mod copy;
-#[cfg(feature = "torch")]
 mod embed;
 #[cfg(unix)]
 mod faults;
@@ -25,21 +21,17 @@ mod files;
 mod fill;
 mod fixture;
 mod follow;
-#[cfg(feature = "torch")]
 mod fuzz;
 mod guards;
-#[cfg(feature = "torch")]
 mod guided;
 mod hints;
 mod history;
-#[cfg(all(unix, feature = "torch"))]
+#[cfg(unix)]
 mod identity;
-#[cfg(feature = "torch")]
 mod ingest;
 mod large;
 mod memory;
 mod migrations;
-#[cfg(feature = "torch")]
 mod networks;
 mod own;
 #[cfg(feature = "torch")]
@@ -48,7 +40,6 @@ mod planner;
 mod queries;
 #[cfg(unix)]
 mod readers;
-#[cfg(feature = "torch")]
 mod reference;
 mod refresh;
 mod refusals;

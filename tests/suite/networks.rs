@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use outskirt::backbone::{Backbone, Checkpoint, Trusted};
 use outskirt::demo::{Counts, write_pictures};
+#[cfg(feature = "torch")]
 use tch::{CModule, Device, Kind, Tensor};
 
 use super::fixture::outskirt;
@@ -21,7 +22,9 @@ async fn csv(db: &Path, query: &str) -> String {
 
 /// A module that is traced on a 16×16 picture. Tracing from here gives one tensor: those that give several are in
 /// `tests/fixtures/modules`.
+#[cfg(feature = "torch")]
 fn module(file: &Path, gives: impl Fn(&Tensor) -> Tensor) {
+    outskirt_libtorch::load().unwrap();
     let input = Tensor::rand([1, 3, 16, 16], (Kind::Float, Device::Cpu));
     let mut closure = |inputs: &[Tensor]| vec![gives(&inputs[0])];
     CModule::create_by_tracing("Module", "forward", &[input], &mut closure).unwrap().save(file).unwrap();
@@ -175,6 +178,7 @@ async fn where_weights_are_is_said_once() {
     assert!(checked.contains("moved.safetensors, sha256 as the manifest says"), "{checked}");
 }
 
+#[cfg(feature = "torch")]
 #[tokio::test]
 async fn a_module_gives_what_its_manifest_says() {
     let folder = tempfile::tempdir().unwrap();

@@ -153,8 +153,7 @@ async fn another_version_of_the_model_is_refused_with_both_texts() {
         (&["ingest", file.to_str().unwrap(), "--dataset", "x", "--backbone", "clip"], "'clip' is an external backbone"),
     ] {
         let error = outskirt(&db, line).await.unwrap_err();
-        let is_said = error.contains(why) || cfg!(not(feature = "torch")) && error.contains("libtorch");
-        assert!(is_said, "{error}");
+        assert!(error.contains(why), "{error}");
     }
     let built_in = ["ingest", file.to_str().unwrap(), "--embedding-column", "emb", "--backbone", "demo_shapes"];
     let error = outskirt(&db, &[&built_in[..], &VERSION].concat()).await.unwrap_err();
@@ -345,11 +344,8 @@ async fn what_a_run_cannot_mean_is_said() {
     let uris = ["a", "a", "a", " lead", "https://u:pw@host/y.png?sig=SECRET&id=1"];
     let rows = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 2.0]];
     parquet(&file, &[("uri", texts(uris)), ("emb", fixed(&rows))]);
-    if cfg!(feature = "torch") {
-        let error =
-            ingest(&db, &file, &[&VERSION[..], &["--sample", "1", "--with-logits"]].concat()).await.unwrap_err();
-        assert!(error.starts_with("--sample, --with-logits: of pictures"), "{error}");
-    }
+    let error = ingest(&db, &file, &[&VERSION[..], &["--sample", "1", "--with-logits"]].concat()).await.unwrap_err();
+    assert!(error.starts_with("--sample, --with-logits: of pictures"), "{error}");
     let (summary, said) = ingest(&db, &file, &VERSION).await.unwrap();
     assert!(summary.starts_with("mine: 3 added, 1 given twice, 1 left out"), "{summary}");
     assert!(said.contains("has the same uri and other numbers; the first: a"), "{said}");
@@ -426,7 +422,6 @@ async fn sql_writes_embeddings_of_external_backbones_and_checks_them() {
     assert_eq!(sql("SELECT count(*) AS n FROM images").await.unwrap().0, "n\n4\n");
 }
 
-#[cfg(feature = "torch")]
 #[tokio::test]
 async fn pictures_come_to_rows_that_came_as_numbers() {
     let folder = tempfile::tempdir().unwrap();

@@ -15,6 +15,7 @@ const CROP: usize = 32;
 async fn the_network_gets_the_pixels_that_torchvision_gives() {
     let folder = tempfile::tempdir().unwrap();
     let (db, net) = (folder.path().join("db"), folder.path().join("pixels.pt"));
+    outskirt_libtorch::load().unwrap();
     let input = Tensor::rand([1, 3, CROP as i64, CROP as i64], (Kind::Float, Device::Cpu));
     // plus 1: an embedding that is all zero, as of a black picture, is none
     let mut closure = |inputs: &[Tensor]| vec![inputs[0].flatten(1, -1) + 1.0];

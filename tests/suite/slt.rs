@@ -56,9 +56,6 @@ async fn every_slt_file_holds() {
             let store = store.clone();
             async move { Session::open(&store).await.map(Database) }
         });
-        if cfg!(feature = "torch") {
-            runner.add_label("torch");
-        }
         if let Err(error) = runner.run_file_async(&file).await {
             failed.push(error.display(false).to_string());
         }

@@ -3,8 +3,7 @@
 use outskirt_kernels::{Conv, Precision, Rectifier, Scratch, Shape, halved, mean, place};
 
 use crate::backbone::densenet::{self, DenseNet, NormConv};
-use crate::backbone::layers::BatchNorm;
-use crate::error::Result;
+use crate::backbone::layers::{self, BatchNorm};
 
 /// Pictures that go through together: a block's map should find room in the caches.
 pub(super) const TOGETHER: usize = 4;
@@ -32,32 +31,30 @@ struct Layer {
 }
 
 impl Dense {
-    pub(super) fn of(densenet: &DenseNet, precision: Precision) -> Result<Self> {
+    pub(super) fn of(densenet: &DenseNet, precision: Precision) -> Self {
         // without a bias
-        let plain = |conv: &crate::backbone::layers::Conv, size: usize| -> Result<Conv> {
-            let (weights, channels) = conv.numbers()?;
-            Ok(Conv::new(&weights, &vec![0.0; channels], size, 1, precision))
+        let plain = |conv: &layers::Conv, size: usize| {
+            Conv::new(&conv.weight.values, &vec![0.0; conv.channels()], size, 1, precision)
         };
-        let layer = |layer: &densenet::Layer| -> Result<Layer> {
-            let (weights, channels) = layer.narrow.conv.numbers()?;
-            let (scale, shift) = affine(&layer.wide.norm)?;
+        let layer = |layer: &densenet::Layer| {
+            let (weights, channels) = (&layer.narrow.conv.weight.values, layer.narrow.conv.channels());
+            let (scale, shift) = affine(&layer.wide.norm);
             let each = weights.len() / channels;
             let folded: Vec<f32> =
                 weights.chunks_exact(each).zip(&scale).flat_map(|(w, s)| w.iter().map(move |w| w * s)).collect();
-            Ok(Layer {
-                norm: rectifier(&layer.narrow.norm)?,
+            Layer {
+                norm: rectifier(&layer.narrow.norm),
                 narrow: Conv::new(&folded, &shift, 1, 1, precision),
-                wide: plain(&layer.wide.conv, 3)?,
-            })
+                wide: plain(&layer.wide.conv, 3),
+            }
         };
-        let transition =
-            |between: &NormConv| -> Result<_> { Ok((rectifier(&between.norm)?, plain(&between.conv, 1)?)) };
-        let block = |(layers, between): &(Vec<densenet::Layer>, Option<NormConv>)| -> Result<Block> {
-            let layers = layers.iter().map(layer).collect::<Result<_>>()?;
-            Ok(Block { layers, transition: between.as_ref().map(transition).transpose()? })
+        let transition = |between: &NormConv| (rectifier(&between.norm), plain(&between.conv, 1));
+        let block = |(layers, between): &(Vec<densenet::Layer>, Option<NormConv>)| Block {
+            layers: layers.iter().map(layer).collect(),
+            transition: between.as_ref().map(transition),
         };
-        let blocks = densenet.blocks.iter().map(block).collect::<Result<_>>()?;
-        Ok(Self { stem: plain(&densenet.stem, 3)?, blocks, norm: rectifier(&densenet.norm)? })
+        let blocks = densenet.blocks.iter().map(block).collect();
+        Self { stem: plain(&densenet.stem, 3), blocks, norm: rectifier(&densenet.norm) }
     }
 
     /// A map of pictures to their embeddings.
@@ -93,13 +90,13 @@ impl Dense {
 }
 
 /// A normalisation with running statistics: scale and shift of each channel.
-fn affine(norm: &BatchNorm) -> Result<(Vec<f32>, Vec<f32>)> {
-    let (scale, shift) = norm.affine()?;
+fn affine(norm: &BatchNorm) -> (Vec<f32>, Vec<f32>) {
+    let (scale, shift) = norm.affine();
     let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
-    Ok((narrow(scale), narrow(shift)))
+    (narrow(scale), narrow(shift))
 }
 
-fn rectifier(norm: &BatchNorm) -> Result<Rectifier> {
-    let (scale, shift) = affine(norm)?;
-    Ok(Rectifier::new(scale, shift))
+fn rectifier(norm: &BatchNorm) -> Rectifier {
+    let (scale, shift) = affine(norm);
+    Rectifier::new(scale, shift)
 }

@@ -14,7 +14,7 @@ use self::densenet::Dense;
 use self::resnet::Residual;
 use super::body::Body;
 use super::layers::Linear;
-use crate::error::Result;
+use super::network::Network;
 
 #[derive(Debug)]
 pub(super) struct Fused {
@@ -31,23 +31,24 @@ enum Loops {
 
 impl Fused {
     /// `None` where there are no such loops: for this network, or on this processor.
-    pub(super) fn of(body: &Body, classifier: Option<&Linear>, precision: Precision) -> Result<Option<Self>> {
+    pub(super) fn of(network: &Network, precision: Precision) -> Option<Self> {
         if !outskirt_kernels::available(precision) {
-            return Ok(None);
+            return None;
         }
-        let loops = match body {
+        let loops = match &network.body {
             // 3×3 convolutions in groups are libtorch's
-            Body::ResNet(resnet) if resnet.is_grouped() => return Ok(None),
-            Body::ResNet(resnet) => Loops::ResNet(Residual::of(resnet, precision)?),
-            Body::DenseNet(densenet) => Loops::DenseNet(Dense::of(densenet, precision)?),
-            Body::Vit(_) | Body::ConvNeXt(_) => return Ok(None),
+            Body::ResNet(resnet) if resnet.is_grouped() => return None,
+            Body::ResNet(resnet) => Loops::ResNet(Residual::of(resnet, precision)),
+            Body::DenseNet(densenet) => Loops::DenseNet(Dense::of(densenet, precision)),
+            Body::Vit(_) | Body::ConvNeXt(_) => return None,
         };
-        let linear = |linear: &Linear| -> Result<Conv> {
-            let (weights, bias) = linear.numbers()?;
+        let linear = |Linear { weight, bias }: &Linear| {
+            let to = weight.shape.first().copied().unwrap_or(0);
+            let zeros = vec![0.0; to];
             // it is small, and logits are compared with exponentials: f32
-            Ok(Conv::new(&weights, &bias, 1, 1, Precision::F32))
+            Conv::new(&weight.values, bias.as_ref().map_or(&zeros, |bias| &bias.values), 1, 1, Precision::F32)
         };
-        Ok(Some(Self { loops, classifier: classifier.map(linear).transpose()? }))
+        Some(Self { loops, classifier: network.classifier.as_ref().map(linear) })
     }
 
     /// Pictures (n×3×h×w, of h rows and w columns) to embeddings (n×d).

@@ -4,7 +4,6 @@ use outskirt_kernels::{Conv, Precision, Scratch, Shape, max_pool, mean, pooled, 
 
 use crate::backbone::layers::ConvNorm;
 use crate::backbone::resnet::{self, Between, ResNet};
-use crate::error::Result;
 
 /// Pixels that go through together.
 const PIXELS: usize = 1 << 16;
@@ -50,28 +49,28 @@ enum Shortcut {
 }
 
 impl Residual {
-    pub(super) fn of(resnet: &ResNet, precision: Precision) -> Result<Self> {
-        let conv = |layer: &ConvNorm| -> Result<Conv> {
-            let (weights, bias) = layer.folded()?;
-            Ok(Conv::new(&weights, &bias, layer.size(), layer.stride(), precision))
+    pub(super) fn of(resnet: &ResNet, precision: Precision) -> Self {
+        let conv = |layer: &ConvNorm| {
+            let (weights, bias) = layer.folded();
+            Conv::new(&weights, &bias, layer.size(), layer.stride(), precision)
         };
-        let block = |block: &resnet::Block| -> Result<Block> {
+        let block = |block: &resnet::Block| {
             let shortcut = match &block.shortcut {
                 Between::Identity => Shortcut::Identity,
                 Between::Pad(channels) => Shortcut::Pad(*channels as usize),
-                Between::Projection(projection) => Shortcut::Projection(conv(projection)?),
+                Between::Projection(projection) => Shortcut::Projection(conv(projection)),
             };
-            Ok(Block { convs: block.convs.iter().map(&conv).collect::<Result<_>>()?, shortcut })
+            Block { convs: block.convs.iter().map(&conv).collect(), shortcut }
         };
-        let stem = Stem { conv: conv(&resnet.stem)?, max_pool: resnet.max_pool };
+        let stem = Stem { conv: conv(&resnet.stem), max_pool: resnet.max_pool };
         let mut stages = vec![Stage { stem: Some(stem), blocks: Vec::new() }];
         for from in &resnet.blocks {
             if from.convs.iter().any(|conv| conv.stride() > 1) {
                 stages.push(Stage { stem: None, blocks: Vec::new() });
             }
-            stages.last_mut().expect("the first is there").blocks.push(block(from)?);
+            stages.last_mut().expect("the first is there").blocks.push(block(from));
         }
-        Ok(Self { stages })
+        Self { stages }
     }
 
     /// A map of pictures to their embeddings.

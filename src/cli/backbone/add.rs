@@ -111,7 +111,6 @@ async fn declare(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()>
     console.notice(format!("next: outskirt ingest FILE… --embedding-column COLUMN --dataset D --backbone {name}"))
 }
 
-#[cfg(feature = "torch")]
 fn write_manifest(args: Args, console: &mut Console<'_>) -> Result<()> {
     use super::checked::{describe, print_doubts};
     use super::trust::remember;
@@ -149,9 +148,4 @@ fn write_manifest(args: Args, console: &mut Console<'_>) -> Result<()> {
     }
     print_doubts(&checked, console)?;
     console.notice(format!("next: outskirt ingest PATH… --dataset D --backbone {}", path.display()))
-}
-
-#[cfg(not(feature = "torch"))]
-fn write_manifest(_args: Args, _console: &mut Console<'_>) -> Result<()> {
-    Err(crate::Error::NoTorch { what: "outskirt backbone add".into() })
 }

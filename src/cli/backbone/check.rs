@@ -16,7 +16,6 @@ pub struct Args {
     weights: Option<PathBuf>,
 }
 
-#[cfg(feature = "torch")]
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     use super::checked::{describe, print_doubts};
 
@@ -29,10 +28,4 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     }
     console.line(format!("{name}: {}", describe(&architecture, &checked)))?;
     print_doubts(&checked, console)
-}
-
-#[cfg(not(feature = "torch"))]
-pub(super) async fn run(args: Args, db: &Path, _console: &mut Console<'_>) -> Result<()> {
-    backbone::find_in(db, &args.name).await?;
-    Err(crate::Error::NoTorch { what: "outskirt backbone check".into() })
 }

@@ -2,7 +2,6 @@
 
 mod add;
 mod check;
-#[cfg(feature = "torch")]
 mod checked;
 mod list;
 mod show;

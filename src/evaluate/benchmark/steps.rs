@@ -5,7 +5,6 @@ use crate::bank::BankSpec;
 use crate::error::{Error, Result};
 use crate::evaluate::table::Compared;
 use crate::index::IndexKind;
-#[cfg(feature = "torch")]
 use crate::ingest::IngestOptions;
 
 impl Part {
@@ -15,7 +14,6 @@ impl Part {
     }
 
     /// How it is ingested, on all cores.
-    #[cfg(feature = "torch")]
     pub fn ingest_options(&self) -> IngestOptions {
         IngestOptions {
             dataset: self.dataset.clone(),

@@ -14,6 +14,7 @@ const MODES: [Precision; 2] = [Precision::Bf16, Precision::F32];
 /// The CPU; where OUTSKIRT_TEST_CUDA names the folder of a CUDA libtorch, the GPU.
 fn device() -> Device {
     let folder = std::env::var_os("OUTSKIRT_TEST_CUDA").map(PathBuf::from);
+    outskirt_libtorch::load().unwrap();
     folder.map_or(Device::Cpu, |folder| require_cuda(Some(&folder)).unwrap())
 }
 
@@ -159,6 +160,7 @@ fn within_compares_and_empty_batches_give_nothing() {
 fn numbers_that_are_not_finite_are_refused() {
     let one = bank(&[1.0], 1, 1 << 20, Precision::F32);
     assert!(one.kth_distances(&[f32::NAN], 1).unwrap_err().to_string().contains("queries"));
+    outskirt_libtorch::load().unwrap();
     let bad = DeviceBank::new(Arc::new(vec![f32::INFINITY]), 1, Device::Cpu, None, None);
     assert!(bad.unwrap_err().to_string().contains("bank"));
 }

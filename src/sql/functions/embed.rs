@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
-#[cfg(feature = "torch")]
 use datafusion::common::exec_err;
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::ptr_eq::PtrEq;
@@ -12,9 +11,7 @@ use datafusion::logical_expr::{
 };
 use datafusion_macros::user_doc;
 
-#[cfg(feature = "torch")]
 use super::{arguments, settings};
-#[cfg(feature = "torch")]
 use crate::schema;
 use crate::sql::networks::Networks;
 
@@ -90,7 +87,6 @@ impl ScalarUDFImpl for Embed {
         plan_err!("{NAME}: planned by its arguments, see return_field_from_args")
     }
 
-    #[cfg(feature = "torch")]
     fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
         let checkpoint = self.networks.find(backbone(args.scalar_arguments[1])?)?;
         let manifest = &checkpoint.manifest;
@@ -98,13 +94,6 @@ impl ScalarUDFImpl for Embed {
         Ok(Arc::new(schema::embedding_field(&manifest.name, manifest.dimension, &sha256).with_name(NAME)))
     }
 
-    #[cfg(not(feature = "torch"))]
-    fn return_field_from_args(&self, args: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        self.networks.find(backbone(args.scalar_arguments[1])?)?;
-        Err(crate::Error::NoTorch { what: NAME.into() }.into())
-    }
-
-    #[cfg(feature = "torch")]
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if settings::explains(&args.config_options) {
             // a constant would be computed while it is planned: an error leaves the call in the plan
@@ -116,17 +105,11 @@ impl ScalarUDFImpl for Embed {
         arguments::value(run::column(&self.networks, name, &column, args.return_field.data_type())?, scalar)
     }
 
-    #[cfg(not(feature = "torch"))]
-    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        Err(crate::Error::NoTorch { what: NAME.into() }.into())
-    }
-
     fn documentation(&self) -> Option<&Documentation> {
         self.doc()
     }
 }
 
-#[cfg(feature = "torch")]
 mod run {
     use std::sync::Arc;
 

@@ -127,7 +127,6 @@ pub(crate) fn explain(options: &mut ConfigOptions) {
 }
 
 /// Whether what is planned is only shown: then nothing that takes long is computed for it.
-#[cfg(feature = "torch")]
 pub(crate) fn explains(options: &ConfigOptions) -> bool {
     options.extensions.get::<Settings>().is_some_and(|settings| settings.explains)
 }
