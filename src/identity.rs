@@ -32,7 +32,7 @@ pub fn digest(dataset: &str, text: &str) -> Digest {
 }
 
 /// Of a text that is only compared with another one.
-pub fn short_digest(text: &str) -> u64 {
+pub fn short_digest(text: impl AsRef<[u8]>) -> u64 {
     let mut digest = [0; 8];
     digest.copy_from_slice(&Sha256::digest(text)[..8]);
     u64::from_le_bytes(digest)

@@ -116,6 +116,9 @@ fn checked(
     width: usize,
     mut check: impl FnMut(&[f32]) -> Result<(), String>,
 ) -> Result<Vectors, ArrowError> {
+    if let Some(column) = as_stored(column, width, &mut check) {
+        return Ok(Vectors { column, refused: Vec::new() });
+    }
     let rows = column.len();
     let mut values = Vec::with_capacity(rows * width);
     let (mut refused, mut whole) = (Vec::new(), Vec::with_capacity(rows));
@@ -174,6 +177,25 @@ fn checked(
     let values: ArrayRef = Arc::new(Float32Array::from(values));
     let nulls = Some(NullBuffer::from(whole)).filter(|nulls| nulls.null_count() > 0);
     Ok(Vectors { column: FixedSizeListArray::try_new(item, width as i32, values, nulls)?, refused })
+}
+
+/// A column that is stored as it is wanted, and of which no row is refused, is not copied.
+fn as_stored(
+    column: &ArrayRef,
+    width: usize,
+    check: &mut impl FnMut(&[f32]) -> Result<(), String>,
+) -> Option<FixedSizeListArray> {
+    let lists = column.as_fixed_size_list_opt().filter(|lists| lists.null_count() == 0 && !lists.is_empty())?;
+    let numbers = lists.values().as_primitive_opt::<Float32Type>().filter(|numbers| numbers.null_count() == 0)?;
+    if lists.value_length() as usize != width || width == 0 {
+        return None;
+    }
+    let numbers = numbers.slice(lists.value_offset(0) as usize, lists.len() * width);
+    if !numbers.values().chunks_exact(width).all(|row| check(row).is_ok()) {
+        return None;
+    }
+    let item = Arc::new(Field::new("item", DataType::Float32, true));
+    FixedSizeListArray::try_new(item, width as i32, Arc::new(numbers), None).ok()
 }
 
 type Ranges = Box<dyn Fn(usize) -> (usize, usize)>;
@@ -252,8 +274,22 @@ mod tests {
         let rows = (0..6u8).map(|row| Some([Some(f64::from(row) + 1.0), Some(1.0)]));
         let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Float64Type, _, _>(rows.clone()));
         let fixed: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<Float64Type, _, _>(rows, 2));
-        for column in [lists, fixed] {
+        let stored: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+            (0..6u8).map(|row| Some([Some(f32::from(row) + 1.0), Some(1.0)])),
+            2,
+        ));
+        for column in [lists, fixed, Arc::clone(&stored)] {
             assert_eq!(found(column.slice(2, 2), 2).0, [Some(vec![3.0, 1.0]), Some(vec![4.0, 1.0])]);
         }
+        // not copied where there is nothing to change
+        let whole = vectors(&stored, 2).unwrap().column;
+        let start = |lists: &FixedSizeListArray| lists.values().as_primitive::<Float32Type>().values().as_ptr();
+        assert_eq!(start(&whole), start(stored.as_fixed_size_list()));
+        let zero: ArrayRef = Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(
+            [Some([Some(0.0), Some(0.0)]), Some([Some(1.0), Some(0.0)])],
+            2,
+        ));
+        let (vectors, refused) = found(zero, 2);
+        assert_eq!((vectors[0].is_none(), vectors[1].clone(), refused.len()), (true, Some(vec![1.0, 0.0]), 1));
     }
 }

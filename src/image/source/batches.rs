@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch};
+use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, RecordBatchReader};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
@@ -41,6 +41,14 @@ type Batches = dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send;
 impl std::fmt::Debug for TableRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TableRows").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl TableRows {
+    /// Batches of a program's own, at most so many rows at a time.
+    pub fn of_batches(reader: impl RecordBatchReader + Send + 'static, name: &str, batch: usize) -> Self {
+        let schema = reader.schema();
+        Self { path: name.into(), schema, rows: None, stored: None, batches: Box::new(cut(reader, batch)) }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::options::OwnOptions;
@@ -64,17 +64,37 @@ impl Source {
     pub(super) fn open(file: &Path, options: &OwnOptions, has_dataset: bool) -> Result<Self> {
         let is_vector = |field: &Field| [Some(&options.column), options.logits.as_ref()].contains(&Some(field.name()));
         let rest = table_rows(file, ROWS, &options.column, |field| is_vector(field) || is_plain(field.data_type()))?;
-        let plan = Plan::of(file, &rest.schema, options, has_dataset)?;
+        let known = || table_columns(file).unwrap_or_default();
+        let plan = Plan::of(file, &rest.schema, known, options, has_dataset)?;
         let path = match file.to_str() {
             Some(text) if is_address(text) => shown(text),
             _ => Folders::default().path(file).to_string_lossy().into_owned(),
         };
         Ok(Self { path, plan, rows: Peeked { rows: rest.rows, first: Vec::new(), rest } })
     }
+
+    /// Batches that come from somewhere of this name.
+    pub(super) fn of_batches(
+        batches: impl RecordBatchReader + Send + 'static,
+        name: &str,
+        options: &OwnOptions,
+        has_dataset: bool,
+    ) -> Result<Self> {
+        let rest = TableRows::of_batches(batches, name, ROWS);
+        let known = || rest.schema.fields().iter().map(|field| field.name().clone()).collect();
+        let plan = Plan::of(Path::new(name), &rest.schema, known, options, has_dataset)?;
+        Ok(Self { path: name.into(), plan, rows: Peeked { rows: None, first: Vec::new(), rest } })
+    }
 }
 
 impl Plan {
-    fn of(file: &Path, columns: &Schema, options: &OwnOptions, has_dataset: bool) -> Result<Self> {
+    fn of(
+        file: &Path,
+        columns: &Schema,
+        known: impl Fn() -> Vec<String>,
+        options: &OwnOptions,
+        has_dataset: bool,
+    ) -> Result<Self> {
         let bad = |reason: String| Error::BadArchive { path: shown(&file.to_string_lossy()).into(), reason };
         let fields = columns.fields();
         let at = |name: &str| {
@@ -85,7 +105,7 @@ impl Plan {
             // an array has no other
             let found = at(name).or(is_array(file).then_some(0).filter(|_| name == options.column));
             let Some(found) = found else {
-                let known = table_columns(file).unwrap_or_default();
+                let known = known();
                 let known = known.iter().take(KNOWN).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
                 return Err(bad(format!("it has no column '{name}': its columns are {known}")));
             };

@@ -9,6 +9,7 @@ mod alter;
 mod catalog;
 mod change;
 mod copy;
+mod extension;
 mod files;
 mod format;
 mod guard;
@@ -44,16 +45,16 @@ use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 
 pub use catalog::{MovedOn, Session};
+pub use extension::in_own_session;
 pub(crate) use statement::expression;
 
 use crate::bank::Banks;
 use crate::error::{Error, Result};
 use crate::schema;
+use crate::sql::functions::register_all;
 use crate::sql::functions::settings::explain;
-use crate::sql::functions::{Settings, register_all};
 use crate::sql::memory::QueryMemory;
 use crate::sql::networks::Networks;
-use crate::sql::planner::{self, Planner};
 use crate::sql::policy::Policy;
 use crate::sql::spill;
 use crate::store::Store;
@@ -66,31 +67,17 @@ impl Session {
 
     /// Begin a session that may reach and run what a policy says.
     pub async fn with_policy(store: &Store, policy: &Policy) -> Result<Self> {
-        let config = SessionConfig::new()
-            .with_information_schema(true)
-            .with_option_extension(Settings::default())
-            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
-            // the largest scores first: not the images that have none
-            .set_str("datafusion.sql_parser.default_null_ordering", "nulls_last")
-            // DataFusion 54 drops groups whose value is NULL (apache/datafusion#22190, #23440; tests/slt/order.slt)
-            .set_bool("datafusion.optimizer.enable_topk_aggregation", false)
-            // … takes DISTINCT over sorted rows with LIMIT for such a group (#25350)
-            .set_bool("datafusion.optimizer.enable_distinct_aggregation_soft_limit", false)
-            // … loses a column beside an unnested struct whose fields a join and a filter read
-            .set_bool("datafusion.optimizer.enable_leaf_expression_pushdown", false);
         // what the session finds here is pinned before anybody may prune it
         let _finding = store.read_lock().await?;
         let banks = Arc::new(Banks::load(store).await?);
         let (runtime, spill) = spill::runtime(store.folder(), Arc::new(QueryMemory::new()))?;
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(runtime)
-            .with_default_features()
-            .with_analyzer_rules(planner::analyzer_rules())
-            .with_optimizer_rules(planner::rules(&banks))
-            .with_physical_optimizer_rules(planner::physical_rules())
-            .with_query_planner(Arc::new(Planner::new(&banks)))
-            .build();
+        let config = SessionConfig::new()
+            .with_information_schema(true)
+            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
+            // the largest scores first: not the images that have none
+            .set_str("datafusion.sql_parser.default_null_ordering", "nulls_last");
+        let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+        let state = extension::extended(builder, &banks).build();
         let mut context = files::enable(SessionContext::new_with_state(state), policy);
         for table in schema::TABLES {
             context.register_table(table, store.provider(table, None).await?)?;
@@ -124,6 +111,21 @@ impl Session {
             }
             _ => Err(Error::ManyStatements { count }),
         }
+    }
+
+    /// Run the statements of a text, separated by semicolons, one after the other; the rows of the last one stream, and
+    /// those of the others are computed and dropped. Each change is done before the next statement begins.
+    ///
+    /// Errors: those of [`Self::parse`], before anything is run, and of [`Self::run`]: what ran before it stays done.
+    pub async fn execute(&self, text: &str) -> Result<SendableRecordBatchStream> {
+        let mut rows = done(())?;
+        for statement in self.parse(text)? {
+            while let Some(batch) = rows.next().await {
+                batch?;
+            }
+            rows = self.run(statement).await?;
+        }
+        Ok(rows)
     }
 
     /// The statements of a text, separated by semicolons.
