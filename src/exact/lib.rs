@@ -53,7 +53,10 @@
 //! another that imports it.
 //! `vectors`, `lanes`, `wide` and `product` are arithmetic.
 mod best;
+mod bitmap;
 mod code;
+mod collection;
+mod error;
 mod file;
 mod filing;
 mod frame;
@@ -61,8 +64,11 @@ mod head;
 mod kmeans;
 mod lanes;
 mod layout;
+mod lookup;
+mod metric;
 mod numbers;
 mod options;
+mod originals;
 mod path;
 mod principal;
 mod product;
@@ -72,7 +78,9 @@ mod running;
 mod scan;
 mod search;
 mod slack;
+mod stop;
 mod storage;
+mod surrogate;
 #[cfg(test)]
 mod tests;
 mod vectors;
@@ -80,17 +88,21 @@ mod vectors;
 mod wide;
 mod work;
 
+pub use bitmap::Bitmap;
+pub use collection::Collection;
+pub use error::{Error, Given};
 pub use file::Stored;
 pub use filing::{Filing, Placing, Sampling};
 pub use lanes::Rows;
 pub use layout::Exact;
+pub use lookup::{Lookup, Neighbor};
+pub use metric::Metric;
 pub use numbers::RowNumber;
 pub use options::Layout;
 pub use path::Path;
 pub use question::{Bound, Kth, Question};
 pub use running::Running;
-pub use slack::MOST_NUMBERS;
-pub use vectors::{Vectors, distance, normalize};
+pub use vectors::{MOST_NUMBERS, Vectors, distance, normalize};
 pub use work::Work;
 
 /// The slow twin: every distance of every query in f64, row by row, and the k-th of them. Tests and benches compare
@@ -101,6 +113,24 @@ pub fn kth_distances_brute(bank: Vectors<'_>, queries: Vectors<'_>, k: usize) ->
             let mut all: Vec<f64> = (0..bank.len()).map(|row| distance(queries.row(query), bank.row(row))).collect();
             all.sort_unstable_by(f64::total_cmp);
             all[k - 1] as f32
+        })
+        .collect()
+}
+
+/// The slow twin of [`Collection`]: the value of every row for every query, row by row, and the k nearest of them with
+/// their places, nearest first; of equal ones those of lower places.
+pub fn nearest_brute(metric: Metric, rows: Vectors<'_>, queries: Vectors<'_>, k: usize) -> Vec<Vec<(usize, f64)>> {
+    (0..queries.len())
+        .map(|query| {
+            let value = |row: usize| (row, metric.value(queries.row(query), rows.row(row)));
+            let mut all: Vec<(usize, f64)> = (0..rows.len()).map(value).collect();
+            // sorting is stable: of equal ones the first stays first
+            match metric {
+                Metric::Euclidean => all.sort_by(|a, b| a.1.total_cmp(&b.1)),
+                Metric::InnerProduct | Metric::Cosine => all.sort_by(|a, b| b.1.total_cmp(&a.1)),
+            }
+            all.truncate(k);
+            all
         })
         .collect()
 }
