@@ -78,9 +78,9 @@ impl Collection {
         Vectors::new(&self.values, self.dimension)
     }
 
-    /// The id of a row: its place where none were given. Panics where there is no such row.
-    pub fn id(&self, row: usize) -> u64 {
-        self.ids.as_ref().map_or(row as u64, |ids| ids[row])
+    /// The id of a row: its place where none were given; `None` where there is no such row.
+    pub fn id(&self, row: usize) -> Option<u64> {
+        (row < self.len()).then(|| self.ids.as_ref().map_or(row as u64, |ids| ids[row]))
     }
 }
 

@@ -138,10 +138,10 @@ impl<'a> Lookup<'a> {
 
     fn neighbors(&self, found: Vec<Found>) -> Vec<Vec<Neighbor>> {
         let neighbor = |(key, RowNumber(row)): (f64, RowNumber)| {
-            let row = row as usize;
-            Neighbor { row, id: self.collection.id(row), value: self.collection.metric.turned(key) }
+            let (row, value) = (row as usize, self.collection.metric.turned(key));
+            self.collection.id(row).map(|id| Neighbor { row, id, value })
         };
-        found.into_iter().map(|found| found.kept.into_iter().map(neighbor).collect()).collect()
+        found.into_iter().map(|found| found.kept.into_iter().filter_map(neighbor).collect()).collect()
     }
 
     fn found(&self, queries: &[f32], asked: Asked) -> Result<Vec<Found>, Error> {
@@ -197,10 +197,10 @@ impl<'a> Prepared<'a> {
         let (surrogates, error) = (&self.collection.surrogates, self.bank.slack.distance);
         match (self.scaled[query], self.asked) {
             (None, _) => Best::none(error),
-            (_, Asked::Nearest(k)) => Best::blurred(k.min(self.collection.len()), surrogates.blur(), error),
+            (_, Asked::Nearest(k)) => Best::blurred(k.min(self.collection.len()), surrogates.blur, error),
             (Some(scaled), Asked::Within { key, counts }) => {
                 let figure = surrogates.figure(scaled, self.collection.metric.turned(key));
-                Best::all_within(figure, counts, surrogates.blur(), error)
+                Best::all_within(figure, counts, surrogates.blur, error)
             }
         }
     }

@@ -32,14 +32,14 @@
 //! | [`Slack::estimate`] in f32, absolute | 2⟨q, x⟩, as with centroids | 2 products |
 //! | | ‖q‖² + ‖x‖² ≥ 2 − 4η | 4η |
 //! | | 1 − (limit + slack) / 2, in units of ‖q − x‖²: the sum (< 4), the difference (< 2) | 4 |
-//! | | or, of surrogates, halves of ‖q‖² and ‖x‖² rounded (2 · ½), and in units of halves that sum, the difference and a sum with ‖x‖² / 2 (each < 4, 2, 2): 14 in all, and 4η = 64 | less |
+//! | | or, of surrogates: ‖q‖² / 2 and ‖x‖² / 2 rounded, three sums with them: 14 in all, where 4η is 64 | none |
 //! | [`RADIUS`], relative | a radius: its square rounded (½), its root, the factor; τ likewise | 2½ |
 //! | | and the comparison: ‖y‖² ± slack (½), its root, the sum with τ | 2½ |
 //! | [`code_roundings`] | a norm of codes or of a residual: a chain of L, a tree of 16, a difference | L + 6 |
 //! | | its root, the factor and itself; 2(‖e‖·‖z‖ + ‖s·a‖·‖f‖ + …) | [`CODE_EVALUATION`] |
 //!
 //! | [`Blur::root`], of D = ‖q̂ − x̂‖ | surrogates of norms up to 1 and 1, or 1 and ¼ ([`BALL`]), rounded to f32 | 2, or 1¼ |
-//! | [`Blur::flat`], of D² | cosine: what f64 rounds, (d/8 + 9) 2⁻⁵³ four times | [`BLUR_OF_COSINE`] |
+//! | [`Blur::flat`], of D² | cosine: twice what f64 rounds, once in the product and half in each norm | 4 (d/8 + 20) 2⁻²⁹ |
 //! | | inner product: ‖x̂‖² is one but for its last number's rounding | 2 |
 //! | | 2⟨q̂, x̂⟩: each rounded | 2 + 2 |
 //!
@@ -55,7 +55,8 @@
 //!
 //! How much of each bound hard inputs use, as `slack/tests.rs` measures and states (and results are wrong, or rounding is
 //! more than its bound, where that is so much less): distance 0.92 (0.95 without AVX-512), centroid 0.72, head 0.78, defect
-//! 0.21, tail 0.63, estimate 0.51 in 8 bits and 0.69 in f32, radius 0.34, norms of codes 0.92, their squares 0.95. The
+//! 0.21, tail 0.63, estimate 0.51 in 8 bits and 0.69 in f32, radius 0.34, norms of codes 0.92, their squares 0.95, blur
+//! 0.86, 0.96 (cosine) and 0.92 (inner product). The
 //! arithmetic of products of codes alone uses 0.09 of [`ESTIMATE`] and [`HEAD`]: the cases that these add up exclude each
 //! other, and both are small beside the other terms.
 
@@ -84,7 +85,8 @@ pub(crate) const RADIUS: f32 = 6.0 * U as f32;
 
 /// Largest norm of a row's surrogate for Euclidean distances: queries may lie four times as far out.
 pub(crate) const BALL: f64 = 0.25;
-const BLUR_OF_COSINE: f64 = 0.01;
+/// A rounding in f64.
+const IN_F64: f64 = 1.0 / (1u32 << 29) as f64;
 const BLUR_OF_PRODUCT: f64 = 2.0 + 2.0 + 2.0;
 
 /// How far off distances of surrogates are from a metric's figures.
@@ -97,10 +99,11 @@ pub(crate) struct Blur {
 }
 
 impl Blur {
-    pub(crate) fn of(metric: Metric) -> Self {
+    /// For vectors of d numbers.
+    pub(crate) fn of(metric: Metric, d: usize) -> Self {
         let (root, flat) = match metric {
             Metric::Euclidean => (1.0 + BALL, 0.0),
-            Metric::Cosine => (2.0, BLUR_OF_COSINE),
+            Metric::Cosine => (2.0, 4.0 * (d as f64 / 8.0 + 20.0) * IN_F64),
             Metric::InnerProduct => (0.0, BLUR_OF_PRODUCT),
         };
         Self { root: root * U * HEADROOM, flat: flat * U * HEADROOM }

@@ -25,6 +25,8 @@ pub(crate) struct Surrogates {
     /// m; none: 0.
     mean: Option<Vec<f64>>,
     scale: f64,
+    /// How much they miss.
+    pub(crate) blur: Blur,
 }
 
 /// What a query's figures are computed with.
@@ -40,7 +42,7 @@ impl Surrogates {
     /// For rows, n ≥ 1, all finite.
     pub(crate) fn new(metric: Metric, rows: Vectors<'_>) -> Self {
         let mean = (metric == Metric::Euclidean).then(|| mean(rows));
-        let mut this = Self { metric, mean, scale: 1.0 };
+        let mut this = Self { metric, mean, scale: 1.0, blur: Blur::of(metric, rows.dimension()) };
         let square = |row: usize| this.placed(rows.row(row)).map(|value| value * value).sum::<f64>();
         let squares = (0..rows.len()).into_par_iter().with_min_len(64).map(square);
         let longest = squares.reduce(|| 0.0, f64::max).sqrt();
@@ -53,11 +55,6 @@ impl Surrogates {
     /// Numbers of the surrogate of a vector of d.
     pub(crate) fn dimension(metric: Metric, d: usize) -> usize {
         d + usize::from(metric == Metric::InnerProduct)
-    }
-
-    /// How much they miss.
-    pub(crate) fn blur(&self) -> Blur {
-        Blur::of(self.metric)
     }
 
     /// Of rows.

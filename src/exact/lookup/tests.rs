@@ -180,15 +180,16 @@ fn many_queries_and_few_threads_or_many_change_nothing() {
                     let search = collection.search().pool(&pool);
                     assert_eq!(bits(&search.nearest(&queries, 20).expect("an answer")), truth, "{metric:?} {path:?}");
                     // few queries are shared out by cells
-                    let few = search.nearest(&queries[..2 * d], 20).expect("an answer");
-                    assert_eq!(bits(&few), truth[..2], "{metric:?} {path:?}");
+                    let some = &queries[..50 * d];
+                    let few = search.nearest(some, 20).expect("an answer");
+                    assert_eq!(bits(&few), truth[..50], "{metric:?} {path:?}");
                     let within = search.within(&queries, bound).expect("an answer");
                     assert_eq!(bits(&within)[0], truth[0], "{metric:?} {path:?}");
-                    let few = search.count_within(&queries[..2 * d], bound).expect("an answer");
+                    let few = search.count_within(some, bound).expect("an answer");
                     counts.push(search.count_within(&queries, bound).expect("an answer"));
                     assert_eq!(counts[0], counts[counts.len() - 1]);
                     assert_eq!(counts[0], within.iter().map(Vec::len).collect::<Vec<_>>());
-                    assert_eq!(counts[0][..2], few);
+                    assert_eq!(counts[0][..50], few);
                 }
             }
         }
@@ -233,7 +234,7 @@ fn rows_that_are_not_allowed_are_not_found() {
 fn ids_name_rows_and_rows_break_ties() {
     let rows = vec![1.0, 0.0, 0.0, 2.0, 1.0, 0.0];
     let collection = Collection::new(rows, 2, Metric::Euclidean).expect("a collection");
-    assert_eq!(collection.id(2), 2);
+    assert_eq!((collection.id(2), collection.id(3)), (Some(2), None));
     let collection = collection.with_ids(vec![900, u64::MAX, 7]).expect("ids");
     let found = collection.search().nearest(&[1.0, 0.0], 3).expect("an answer");
     let named: Vec<(usize, u64)> = found[0].iter().map(|one| (one.row, one.id)).collect();
@@ -296,6 +297,24 @@ fn what_is_wrong_is_an_error() {
         assert_eq!(search.within(&[1.0, 1.0], f64::NAN), Err(Error::Bound));
         let other = Bitmap::new(3);
         assert_eq!(search.allowed(&other).nearest(&[1.0, 1.0], 1), Err(Error::Bitmap { bits: 3, rows: 2 }));
+    }
+}
+
+#[test]
+fn any_layout_will_do() {
+    let mut random = Random(25);
+    let (rows, queries) = case(&mut random, Metric::Euclidean, Kind::Cloud, 200, 40, 2);
+    let truth = truth(Metric::Euclidean, &rows, &queries, 40, 5);
+    for (k, some) in [0, 1, usize::MAX].into_iter().flat_map(|k| [(k, 0), (k, 1), (k, usize::MAX)]) {
+        let layout = Layout { k, cells: Some(some), head: Some(some), ..Layout::default() };
+        let collection = Collection::with_layout(rows.clone(), 40, Metric::Euclidean, layout).expect("a collection");
+        assert_eq!(bits(&collection.search().nearest(&queries, 5).expect("an answer")), truth, "{layout:?}");
+    }
+    let all = [Path::Avx512Vnni, Path::Avx2, Path::Portable];
+    for path in all.into_iter().filter(|path| !path.is_available()) {
+        let layout = Layout { path, ..Layout::default() };
+        let refused = Collection::with_layout(rows.clone(), 40, Metric::Cosine, layout);
+        assert_eq!(refused.err(), Some(Error::Path(path.name())));
     }
 }
 
