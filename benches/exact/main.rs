@@ -2,6 +2,7 @@
 
 mod data;
 mod peaks;
+mod raw;
 mod serve;
 
 use std::error::Error;
@@ -12,7 +13,8 @@ const HELP: &str = "run by `make bench` (benches/run.py). Commands:
   draw FILE ROWS DIMENSION CLUSTERS SIGMA SEED STREAM    unit vectors, f32, little-endian
   peaks                                                  what the processor and the memory can do
   paths                                                  the paths of this processor, fastest first
-  serve BANK DIMENSION K PATH memory|file                load a bank; then commands on standard input";
+  serve BANK DIMENSION K PATH memory|file                load a bank; then commands on standard input
+  raw ROWS QUERIES DIMENSION K PATH                      any vectors by every metric, beside the slow twin";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
@@ -37,6 +39,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         ["serve", bank, dimension, k, path, form @ ("memory" | "file")] => {
             serve::serve(Path::new(bank), dimension.parse()?, k.parse()?, path.parse()?, form == "file")?;
+        }
+        ["raw", rows, queries, dimension, k, path] => {
+            let (rows, queries) = (Path::new(rows), Path::new(queries));
+            raw::measure(rows, queries, dimension.parse()?, k.parse()?, path.parse()?)?;
         }
         _ => writeln!(out, "{HELP}")?,
     }

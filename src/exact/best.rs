@@ -1,7 +1,7 @@
 //! What one query has found so far.
 
 use crate::numbers::{Position, RowNumber};
-use crate::slack::RADIUS;
+use crate::slack::{Blur, RADIUS};
 
 /// Candidates that rounding cannot tell from the k-th, beside k, that are kept before f64 tells them apart.
 const TIES: usize = 1024;
@@ -14,6 +14,11 @@ pub(crate) fn by_distance(a: &(f64, RowNumber), b: &(f64, RowNumber)) -> std::cm
 /// Rows beyond k after which the k nearest are sorted out: often enough that the limit follows.
 fn spare(k: usize) -> usize {
     (k / 4).max(64)
+}
+
+/// A squared distance in f32, from above; squares of tiny distances underflow, by far less than the least normal number.
+fn up(square: f64) -> f32 {
+    (square as f32).next_up() + f32::MIN_POSITIVE
 }
 
 /// The nearest rows that a query has visited, and how far it still has to look.
@@ -30,6 +35,10 @@ pub(crate) struct Best {
     certain: f32,
     excluded: Position,
     within: usize,
+    /// Rows that are within for certain are counted and not kept.
+    counts: bool,
+    /// Rows are surrogates: how far off they are.
+    blur: Option<Blur>,
     /// Squared distances and positions of the rows that may be among the k nearest.
     pub(crate) candidates: Vec<(f32, Position)>,
     /// Candidates from which on the k nearest are sorted out.
@@ -52,8 +61,45 @@ impl Best {
             _ => -1.0,
         };
         let room = k + spare(k) + if ceiling.is_some() { TIES } else { 0 };
-        let (stops, candidates) = (floor.is_some(), Vec::new());
-        Self { k, limit, done: limit < 0.0, stops, certain, excluded, within: 0, candidates, room, error }
+        Self {
+            k,
+            limit,
+            done: limit < 0.0,
+            stops: floor.is_some(),
+            certain,
+            excluded,
+            within: 0,
+            counts: false,
+            blur: None,
+            candidates: Vec::new(),
+            room,
+            error,
+        }
+    }
+
+    /// To look for k surrogates.
+    pub(crate) fn blurred(k: usize, blur: Blur, error: f32) -> Self {
+        Self { blur: Some(blur), ..Self::new(k, None, None, Position::NONE, error) }
+    }
+
+    /// To look for all surrogates of at most this figure; those that are so for certain need not be kept.
+    pub(crate) fn all_within(figure: f64, counts: bool, blur: Blur, error: f32) -> Self {
+        let (most, certain) = (blur.most(figure), blur.certain(figure));
+        let limit = if most < 0.0 { -1.0 } else { up(most * (1.0 + f64::from(error))) };
+        let certain = if counts { (certain * (1.0 - f64::from(error))) as f32 - f32::MIN_POSITIVE } else { -1.0 };
+        let (k, room, blur) = (usize::MAX, usize::MAX, Some(blur));
+        let one = Self::new(1, None, None, Position::NONE, error);
+        Self { k, limit, done: limit < 0.0, certain, counts, blur, room, ..one }
+    }
+
+    /// To look for none.
+    pub(crate) fn none(error: f32) -> Self {
+        Self::new(1, None, Some(-1.0), Position::NONE, error)
+    }
+
+    /// Rows that the first cells should hold: τ is near its end then, or known already.
+    pub(crate) fn at_first(&self) -> usize {
+        if self.room == usize::MAX { 1 } else { 2 * self.k }
     }
 
     /// The limit of distances that in f32 are at most this one: a float less than the next.
@@ -74,11 +120,15 @@ impl Best {
         if squared > self.limit || position == self.excluded {
             return false;
         }
-        self.candidates.push((squared, position));
-        if squared <= self.certain {
+        let is_certain = squared <= self.certain;
+        if is_certain {
             self.within += 1;
             self.done = self.within >= self.k;
         }
+        if is_certain && self.counts {
+            return false;
+        }
+        self.candidates.push((squared, position));
         if self.candidates.len() >= self.room {
             self.shrink(exact);
             return true;
@@ -98,7 +148,12 @@ impl Best {
     #[inline(never)]
     fn shrink(&mut self, exact: &dyn Fn(Position) -> (f64, RowNumber)) {
         let (_, kth, _) = self.candidates.select_nth_unstable_by(self.k - 1, |a, b| a.0.total_cmp(&b.0));
-        self.limit = self.limit.min(kth.0 * (1.0 + 2.0 * self.error) + f32::MIN_POSITIVE);
+        let error = f64::from(self.error);
+        let beyond = match self.blur {
+            Some(blur) => up(blur.widen(f64::from(kth.0) * (1.0 + error)) * (1.0 + error)),
+            None => kth.0 * (1.0 + 2.0 * self.error) + f32::MIN_POSITIVE,
+        };
+        self.limit = self.limit.min(beyond);
         let limit = self.limit;
         self.candidates.retain(|&(squared, _)| squared <= limit);
         if self.candidates.len() > 4 * self.k + TIES {

@@ -23,8 +23,8 @@ use crate::lanes::{Line, Rows, are_finite, floats, lines_of};
 use crate::layout::{Cell, Exact, Head, Parts, check_units};
 use crate::numbers::RowNumber;
 use crate::path::Path;
-use crate::slack::MOST_NUMBERS;
 use crate::storage::{FileRows, Kept, bad, read_rows};
+use crate::vectors::MOST_NUMBERS;
 
 /// The first eight bytes, which say the byte order too.
 const MAGIC: u64 = u64::from_le_bytes(*b"outskirt");

@@ -20,7 +20,7 @@ pub(crate) const CELL_DIRECTIONS: usize = 128;
 pub(crate) fn sample(n: usize, layout: Layout) -> Vec<usize> {
     assert!(n > 0 && n <= u32::MAX as usize, "1 ≤ n < 2³²");
     let cells = layout.cells.unwrap_or_else(|| cells_for(n));
-    Random(0x5eed).sample(n, SAMPLE.max(cells * SAMPLE_PER_CELL))
+    Random(0x5eed).sample(n, SAMPLE.max(cells.saturating_mul(SAMPLE_PER_CELL)))
 }
 
 /// How many rows a sample of n has, at most, with as many cells as [`cells_for`] says.

@@ -58,6 +58,8 @@ pub(crate) fn choose(from: &Sampled<'_>) -> Option<usize> {
     };
     let minus = |a: &[f32], b: &[f32]| -> Vec<f32> { a.iter().zip(b).map(|(a, b)| a - b).collect() };
 
+    let square_of = |row: &[Line]| floats(row).iter().map(|v| v * v).sum::<f32>();
+    let squares: Vec<f32> = (0..from.rows.len()).map(|row| square_of(from.rows.lines(row))).collect();
     let mut random = Random(7);
     let rows: Vec<usize> = random.sample(from.rows.len(), ROWS);
     let centroids = to_lines(Vectors::new(from.centroids, d));
@@ -85,13 +87,16 @@ pub(crate) fn choose(from: &Sampled<'_>) -> Option<usize> {
             Line(std::array::from_fn(|lane| if between { a.0[lane] + b.0[lane] } else { a.0[lane] }))
         };
         let mut q: Vec<Line> = from.rows.lines(a).iter().zip(from.rows.lines(b)).map(mixed).collect();
-        let norm = floats(&q).iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        q.iter_mut().for_each(|line| line.0.iter_mut().for_each(|v| *v /= norm));
-        let mut products = vec![0.0; from.rows.len()];
-        dots(from.path, &from.rows.lines, &q, &mut products);
-        let nearest = *products.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1;
+        // as long as the two are, whatever they add up to
+        let length = (squares[a].sqrt() + squares[if between { b } else { a }].sqrt()) / 2.0;
+        let scale = length / square_of(&q).sqrt().max(f32::MIN_POSITIVE);
+        q.iter_mut().for_each(|line| line.0.iter_mut().for_each(|v| *v *= scale));
+        let mut nearness = vec![0.0; from.rows.len()];
+        dots(from.path, &from.rows.lines, &q, &mut nearness);
+        nearness.iter_mut().zip(&squares).for_each(|(product, square)| *product -= square / 2.0);
+        let nearest = *nearness.select_nth_unstable_by(rank - 1, |a, b| b.total_cmp(a)).1;
         // τ is somewhat larger while it is being found
-        let limit = (2.0 - 2.0 * nearest).max(0.0) * 1.05 + 0.001;
+        let limit = (square_of(&q) - 2.0 * nearest).max(0.0) * 1.05 + 0.001 * length * length;
         let q_along = &along(&q)[0];
         let mut cells: Vec<Option<Centred>> = (0..centroids_along.len()).map(|_| None).collect();
         let (mut scanned, mut passed) = (0, vec![0; lengths.len()]);

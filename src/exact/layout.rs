@@ -5,16 +5,17 @@ use std::sync::OnceLock;
 use rayon::prelude::*;
 
 use crate::code::{CellRows, CodedCell, PANEL};
+use crate::error::{Error, Given};
 use crate::frame::{CELL_DIRECTIONS, Frame, compact, means, most_sampled, sample};
-use crate::lanes::{Line, Rows, floats, lines_of, squared_distance, to_lines};
+use crate::lanes::{Line, Rows, are_finite, floats, lines_of, squared_distance, to_lines};
 use crate::numbers::{Position, RowNumber};
 use crate::options::Layout;
 use crate::path::Path;
 use crate::principal::{defect, spread};
 use crate::product::{Directions, Table};
-use crate::slack::{MOST_NUMBERS, NORM, RADIUS, Slack};
+use crate::slack::{NORM, RADIUS, Slack};
 use crate::storage::{FileRows, Kept};
-use crate::vectors::{Vectors, is_unit, squared};
+use crate::vectors::{MOST_NUMBERS, Vectors, is_unit, product, squared};
 use crate::work::Counters;
 
 /// Rows per cell of a block.
@@ -82,6 +83,8 @@ pub struct Exact {
     pub(crate) rows: Kept,
     /// Number of the row at each position, [`RowNumber::NONE`] where it was taken out; none: they lie as they came.
     pub(crate) numbers: Option<Vec<RowNumber>>,
+    /// ‖x‖² / 2 of the row at each position, where norms are not one and the path estimates by products.
+    pub(crate) halves: Option<Vec<f32>>,
     /// How many were taken out.
     pub(crate) removed: usize,
     /// Positions by number, made when first asked for.
@@ -135,8 +138,33 @@ impl Exact {
 
     /// Take normalised vectors, n ≥ 1, of at most 2¹⁷ numbers, all finite and of norm one (but for rounding: 1 ± 2⁻²⁰).
     /// Panics where they are not: what is skipped is proven for these alone.
-    pub fn new(mut rows: Rows, layout: Layout) -> Self {
+    pub fn new(rows: Rows, layout: Layout) -> Self {
         check_units(&rows);
+        Self::laid_out(rows, layout)
+    }
+
+    /// The same, or why not: the checked constructor. Whatever may be wrong with rows and layout is an error.
+    pub fn checked(rows: Rows, layout: Layout) -> Result<Self, Error> {
+        fits(rows.len(), rows.dimension(), layout)?;
+        match (rows.len(), wrong_unit(&rows)) {
+            (0, _) => Err(Error::Empty),
+            (_, Some(row)) if !are_finite(rows.row(row)) => Err(Error::NotFinite(Given::Row(row))),
+            (_, Some(row)) => Err(Error::NotUnit(Given::Row(row))),
+            (_, None) => Ok(Self::laid_out(rows, layout)),
+        }
+    }
+
+    /// Take surrogates: vectors of norms up to one, n ≥ 1.
+    pub(crate) fn of_surrogates(rows: Rows, layout: Layout) -> Self {
+        let mut bank = Self::laid_out(rows, layout);
+        if let (Path::Avx2 | Path::Portable, Kept::Memory(rows)) = (layout.path, &bank.rows) {
+            let half = |row: usize| (product(rows.row(row), rows.row(row)) / 2.0) as f32;
+            bank.halves = Some((0..rows.len()).map(half).collect());
+        }
+        bank
+    }
+
+    fn laid_out(mut rows: Rows, layout: Layout) -> Self {
         let (cell_of, head) = cells_of(&rows, layout);
         let (d, path) = (rows.dimension(), layout.path);
         let Sorted { order, squares, cells, centroids } = sorted(&rows, &cell_of, 0);
@@ -168,6 +196,7 @@ impl Exact {
             path,
             rows,
             numbers: None,
+            halves: None,
             removed: 0,
             by_number: OnceLock::new(),
             head: count,
@@ -353,10 +382,25 @@ impl Exact {
     }
 }
 
+/// Whether so many vectors of so many numbers can be laid out so.
+pub(crate) fn fits(n: usize, d: usize, layout: Layout) -> Result<(), Error> {
+    if d == 0 || d > MOST_NUMBERS {
+        return Err(Error::Dimension { given: d, most: MOST_NUMBERS });
+    }
+    if n >= u32::MAX as usize {
+        return Err(Error::TooMany { rows: n });
+    }
+    if layout.path.is_available() { Ok(()) } else { Err(Error::Path(layout.path.name())) }
+}
+
+/// The first vector that is not of norm one, or of numbers that are not finite.
+fn wrong_unit(rows: &Rows) -> Option<usize> {
+    (0..rows.len()).into_par_iter().with_min_len(64).find_first(|&row| !is_unit(rows.row(row), NORM))
+}
+
 /// Panics where a vector is not of norm one, or of numbers that are not finite.
 pub(crate) fn check_units(rows: &Rows) {
-    let of_norm_one = |row: usize| is_unit(rows.row(row), NORM);
-    let wrong = (0..rows.len()).into_par_iter().with_min_len(64).find_any(|&row| !of_norm_one(row));
+    let wrong = wrong_unit(rows);
     assert!(wrong.is_none(), "vectors of norm one: row {} is not", wrong.unwrap_or_default());
 }
 

@@ -6,8 +6,9 @@ use crate::code::CodedQuery;
 use crate::lanes::{Line, to_lines};
 use crate::layout::Exact;
 use crate::numbers::{Position, RowNumber};
+use crate::originals::Originals;
 use crate::path::Path;
-use crate::vectors::{Vectors, distance};
+use crate::vectors::{Vectors, distance, product};
 
 /// Queries as a search needs them.
 pub(crate) struct Queries<'a> {
@@ -19,6 +20,10 @@ pub(crate) struct Queries<'a> {
     pub(crate) heads: Option<Vec<Line>>,
     /// In 8 bits, four codes to an integer, where the bank's path estimates in them.
     pub(crate) coded: (Vec<i32>, Vec<CodedQuery>),
+    /// ‖q‖² / 2, where the bank's rows have any norm and its path estimates by products.
+    pub(crate) halves: Option<Vec<f32>>,
+    /// What decides, where the bank holds surrogates.
+    pub(crate) originals: Option<Originals<'a>>,
 }
 
 impl Queries<'_> {
@@ -28,9 +33,28 @@ impl Queries<'_> {
         &self.lines[query * bank.stride..][..bank.stride]
     }
 
-    /// The distance in f64 of a query to the row at a position, and that row's number.
+    /// The distance in f64 of a query to the row at a position, or what else they are compared by, and that row's number.
     pub(crate) fn exact<'a>(&'a self, bank: &'a Exact, query: usize) -> impl Fn(Position) -> (f64, RowNumber) + 'a {
-        move |at| (distance(self.values.row(query), bank.values(at, &mut Vec::new())), bank.number(at))
+        move |at| match &self.originals {
+            Some(originals) => originals.key(query, bank.number(at)),
+            None => (distance(self.values.row(query), bank.values(at, &mut Vec::new())), bank.number(at)),
+        }
+    }
+
+    /// Whether the row at a position may be found.
+    #[inline(always)]
+    pub(crate) fn allows(&self, bank: &Exact, at: Position) -> bool {
+        self.originals.as_ref().is_none_or(|originals| originals.allows(bank.number(at)))
+    }
+
+    /// Whether the search is to end.
+    pub(crate) fn stopped(&self) -> bool {
+        self.originals.as_ref().is_some_and(|originals| originals.stop.now())
+    }
+
+    /// Of rows that the first cells should hold, how many more for those that may not be found.
+    pub(crate) fn thinned(&self, rows: usize) -> usize {
+        self.originals.as_ref().map_or(rows, |originals| rows.saturating_mul(originals.thinned))
     }
 }
 
@@ -47,6 +71,8 @@ impl Exact {
             Path::Avx512Vnni => unsafe { code::queries(heads.as_deref().unwrap_or(&lines), &self.mean_head) },
             _ => Default::default(),
         };
-        Queries { first, values, lines, heads, coded }
+        let half = |query: usize| (product(values.row(query), values.row(query)) / 2.0) as f32;
+        let halves = self.halves.as_ref().map(|_| (0..values.len()).map(half).collect());
+        Queries { first, values, lines, heads, coded, halves, originals: None }
     }
 }

@@ -106,10 +106,10 @@ impl<'a, Key> Question<'a, Key> {
         self.ceiling.map(|ceiling| ceiling.of(query))
     }
 
-    /// Panics where there is not one of each per query.
-    pub(crate) fn check(&self, queries: usize) {
+    /// Whether there is one of each per query.
+    pub(crate) fn fits(&self, queries: usize) -> bool {
         let bounds = [self.floor, self.ceiling];
         let fit = bounds.iter().flatten().all(|bound| bound.fits(queries));
-        assert!(fit && self.excluded.is_none_or(|excluded| excluded.len() == queries), "one of each per query");
+        fit && self.excluded.is_none_or(|excluded| excluded.len() == queries)
     }
 }

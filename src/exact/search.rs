@@ -7,6 +7,7 @@
 use rayon::prelude::*;
 
 use crate::best::{Best, by_distance};
+use crate::error::{Error, Given};
 use crate::lanes::{Line, dot};
 use crate::layout::Exact;
 use crate::numbers::{Position, RowNumber};
@@ -139,12 +140,32 @@ impl Exact {
         found.map_or(Position::NONE, |place| by_number[place])
     }
 
+    /// Whether [`Self::find`] answers this, or why it would panic: the check for what comes from outside.
+    pub fn accepts(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<(), Error> {
+        let (d, most) = (self.dimension, self.most_asked(question));
+        if queries.dimension() != d {
+            return Err(Error::OtherDimension { given: queries.dimension(), wanted: d });
+        }
+        if let Some(wrong) = wrong_query(queries) {
+            return Err(Error::NotUnit(Given::Query(wrong)));
+        }
+        if !question.fits(queries.len()) {
+            return Err(Error::PerQuery);
+        }
+        if (1..=most).contains(&question.k) { Ok(()) } else { Err(Error::K { k: question.k, most }) }
+    }
+
+    /// The largest k that there may be.
+    fn most_asked(&self, question: Question<'_>) -> usize {
+        self.len().saturating_sub(usize::from(question.excluded.is_some()))
+    }
+
     /// Panics where a question does not fit queries and bank.
     pub(crate) fn check(&self, queries: Vectors<'_>, question: Question<'_>) {
         assert_eq!(queries.dimension(), self.dimension, "queries and bank of one dimension");
-        let wrong = (0..queries.len()).find(|&query| !is_unit(queries.row(query), NORMALISED));
+        let wrong = wrong_query(queries);
         assert!(wrong.is_none(), "queries of norm one: {} is not", wrong.unwrap_or_default());
-        question.check(queries.len());
+        assert!(question.fits(queries.len()), "one of each per query");
     }
 
     fn search<T: Send>(
@@ -156,8 +177,7 @@ impl Exact {
     ) -> Vec<T> {
         let (m, k) = (queries.len(), question.k);
         self.check(queries, question);
-        let rows = self.len().saturating_sub(usize::from(question.excluded.is_some()));
-        assert!((1..=rows).contains(&k), "1 ≤ k ≤ n");
+        assert!((1..=self.most_asked(question)).contains(&k), "1 ≤ k ≤ n");
         let run = |from: usize, to: usize, parts: usize| -> Vec<T> {
             let prepared = self.prepare(queries.rows(from, to), from);
             let best = |i: usize| {
@@ -168,6 +188,17 @@ impl Exact {
             counters.add(self.visit_cells(&prepared, &mut bests, parts));
             bests.iter().enumerate().map(|(i, best)| answer(&prepared, i, best)).collect()
         };
+        self.in_turns(m, k, run)
+    }
+
+    /// Have m queries searched, from one up to another at a time and in so many parts at once, by as many threads as there
+    /// are.
+    pub(crate) fn in_turns<T: Send>(
+        &self,
+        m: usize,
+        k: usize,
+        run: impl Fn(usize, usize, usize) -> Vec<T> + Sync,
+    ) -> Vec<T> {
         // numbers that a search may have to look at, were nothing skipped
         let small = m.saturating_mul(self.len()).saturating_mul(self.head) < SMALL;
         let threads = rayon::current_num_threads();
@@ -284,7 +315,7 @@ impl Exact {
         }
         let mut order = Vec::new();
         for (i, ((reach, &nearest), best)) in reach.iter_mut().zip(&nearest).zip(&*bests).enumerate() {
-            let enough = (2 * best.k).min(self.len());
+            let enough = queries.thinned(best.at_first()).min(self.len());
             if self.present[nearest as usize] < enough {
                 order.clear();
                 order.extend(squares[i..].iter().step_by(m).zip(&self.present).map(|(&square, &rows)| (square, rows)));
@@ -368,7 +399,7 @@ impl Exact {
         taus: &mut [f32],
         work: &mut Work,
     ) {
-        if !visitors.is_empty() && self.present[cell] > 0 {
+        if !visitors.is_empty() && self.present[cell] > 0 && !queries.stopped() {
             work.visits += visitors.len() as u64;
             scan::scan(self, cell, visitors, queries, bests, work);
             visitors.iter().for_each(|&(i, _)| taus[i as usize] = bests[i as usize].tau());
@@ -393,6 +424,11 @@ impl Exact {
         let (_, kth, _) = ties.select_nth_unstable_by(k - 1 - below, f64::total_cmp);
         Some(*kth as f32)
     }
+}
+
+/// A query that was not normalised.
+fn wrong_query(queries: Vectors<'_>) -> Option<usize> {
+    (0..queries.len()).find(|&query| !is_unit(queries.row(query), NORMALISED))
 }
 
 /// Call `each` for the squares that are wanted, and mark them with NaN.

@@ -1,11 +1,12 @@
 //! What rounding may change: every constant on which the proof of exactness rests, and what it covers.
 //!
 //! u = 2⁻²⁴ is the largest relative error of one rounding to f32, L = ⌈d/16⌉ the lines of a row. Queries q and rows x have
-//! norms within 1 ± η ([`NORM`]), so that a centroid c has one of at most 1 + η, and y = q − c and z = x − c of at most 2.
+//! norms within 1 ± η ([`NORM`]), or as surrogates ([`crate::surrogate`]) any up to 1 + η, so that a centroid c has one of
+//! at most 1 + η, and y = q − c and z = x − c of at most 2.
 //! A sum in which every term takes part in at most ν roundings is off by γ(ν) = νu / (1 − νu) times the sum of its terms'
 //! sizes, at most (Higham, *Accuracy and Stability of Numerical Algorithms*, §3.1). V are the head's directions, δ =
 //! ‖VVᵀ − I‖ is measured in f64 when they are found. What stands in [`Slack`] is larger by [`HEADROOM`], for products of
-//! two such terms (ν²u² ≤ 10⁻³ νu up to d = [`MOST_NUMBERS`]), powers of 1 + η, and the rounding of f64 (d/8 · 2⁻⁵³).
+//! two such terms (ν²u² ≤ 10⁻³ νu up to d = [`crate::MOST_NUMBERS`]), powers of 1 + η, and the rounding of f64 (d/8 · 2⁻⁵³).
 //! Roundings are in units of u.
 //!
 //! | term | covers | roundings |
@@ -31,10 +32,20 @@
 //! | [`Slack::estimate`] in f32, absolute | 2⟨q, x⟩, as with centroids | 2 products |
 //! | | ‖q‖² + ‖x‖² ≥ 2 − 4η | 4η |
 //! | | 1 − (limit + slack) / 2, in units of ‖q − x‖²: the sum (< 4), the difference (< 2) | 4 |
+//! | | or, of surrogates: ‖q‖² / 2 and ‖x‖² / 2 rounded, three sums with them: 14 in all, where 4η is 64 | none |
 //! | [`RADIUS`], relative | a radius: its square rounded (½), its root, the factor; τ likewise | 2½ |
 //! | | and the comparison: ‖y‖² ± slack (½), its root, the sum with τ | 2½ |
 //! | [`code_roundings`] | a norm of codes or of a residual: a chain of L, a tree of 16, a difference | L + 6 |
 //! | | its root, the factor and itself; 2(‖e‖·‖z‖ + ‖s·a‖·‖f‖ + …) | [`CODE_EVALUATION`] |
+//!
+//! | [`Blur::root`], of D = ‖q̂ − x̂‖ | surrogates of norms up to 1 and 1, or 1 and ¼ ([`BALL`]), rounded to f32 | 2, or 1¼ |
+//! | [`Blur::flat`], of D² | cosine: twice what f64 rounds, once in the product and half in each norm | 4 (d/8 + 20) 2⁻²⁹ |
+//! | | inner product: ‖x̂‖² is one but for its last number's rounding | 2 |
+//! | | 2⟨q̂, x̂⟩: each rounded | 2 + 2 |
+//!
+//! *Surrogates* have distances D that are a metric's in the unit ball, but for the blur: with φ the figure of the value
+//! that a row has in f64, D ≤ √(φ + flat) + root and √φ ≤ √((D + root)² + flat). What underflows in surrogates, 2⁻¹⁵⁰ per
+//! number, is below [`HEADROOM`]. So a row among the k nearest lies no farther than [`Blur::widen`] of the k-th D found.
 //!
 //! A *projection* is off by less than its coordinates one by one say. After step i of a chain the partial sums along all
 //! directions are V·Pᵢx, Pᵢ being a prefix, so that one more rounding of all changes them by u‖V‖‖Pᵢx‖ ≤ u‖x‖. A chain
@@ -44,11 +55,13 @@
 //!
 //! How much of each bound hard inputs use, as `slack/tests.rs` measures and states (and results are wrong, or rounding is
 //! more than its bound, where that is so much less): distance 0.92 (0.95 without AVX-512), centroid 0.72, head 0.78, defect
-//! 0.21, tail 0.63, estimate 0.51 in 8 bits and 0.69 in f32, radius 0.34, norms of codes 0.92, their squares 0.95. The
+//! 0.21, tail 0.63, estimate 0.51 in 8 bits and 0.69 in f32, radius 0.34, norms of codes 0.92, their squares 0.95, blur
+//! 0.86, 0.96 (cosine) and 0.92 (inner product). The
 //! arithmetic of products of codes alone uses 0.09 of [`ESTIMATE`] and [`HEAD`]: the cases that these add up exclude each
 //! other, and both are small beside the other terms.
 
 use crate::lanes::{U, lines_of};
+use crate::metric::Metric;
 use crate::path::Path;
 use crate::product::RUN;
 
@@ -57,8 +70,6 @@ mod tests;
 
 /// Norms of queries and rows are within 1 ± this. Normalised in f64 and rounded to f32 they are within 1 ± 2⁻²⁴.
 pub(crate) const NORM: f64 = 1.0 / (1u32 << 20) as f64;
-/// Numbers of a vector, at most: more roundings are not bounded so, and sums of codes take more than 31 bits.
-pub const MOST_NUMBERS: usize = 1 << 17;
 /// By how much all that follows is enlarged.
 const HEADROOM: f64 = 1.01;
 /// See the table; in units of u.
@@ -71,6 +82,49 @@ const ESTIMATE_BY_PRODUCT: f64 = 4.0;
 const CODE_EVALUATION: f64 = 8.0;
 /// By how much radii of rows, and τ, are enlarged or lessened.
 pub(crate) const RADIUS: f32 = 6.0 * U as f32;
+
+/// Largest norm of a row's surrogate for Euclidean distances: queries may lie four times as far out.
+pub(crate) const BALL: f64 = 0.25;
+/// A rounding in f64.
+const IN_F64: f64 = 1.0 / (1u32 << 29) as f64;
+const BLUR_OF_PRODUCT: f64 = 2.0 + 2.0 + 2.0;
+
+/// How far off distances of surrogates are from a metric's figures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blur {
+    /// Of a distance.
+    pub(crate) root: f64,
+    /// Of its square.
+    pub(crate) flat: f64,
+}
+
+impl Blur {
+    /// For vectors of d numbers.
+    pub(crate) fn of(metric: Metric, d: usize) -> Self {
+        let (root, flat) = match metric {
+            Metric::Euclidean => (1.0 + BALL, 0.0),
+            Metric::Cosine => (2.0, 4.0 * (d as f64 / 8.0 + 20.0) * IN_F64),
+            Metric::InnerProduct => (0.0, BLUR_OF_PRODUCT),
+        };
+        Self { root: root * U * HEADROOM, flat: flat * U * HEADROOM }
+    }
+
+    /// The largest D² of rows that are no farther than one with this D², whatever their figures.
+    pub(crate) fn widen(self, square: f64) -> f64 {
+        self.most((square.sqrt() + self.root).powi(2) + self.flat)
+    }
+
+    /// The largest D² of rows of at most this figure; below 0 where there is none.
+    pub(crate) fn most(self, figure: f64) -> f64 {
+        if figure + self.flat < 0.0 { -1.0 } else { ((figure + self.flat).sqrt() + self.root).powi(2) }
+    }
+
+    /// Rows of at most this D² have at most this figure; below 0 where none has for certain.
+    pub(crate) fn certain(self, figure: f64) -> f64 {
+        let root = (figure - self.flat).max(0.0).sqrt() - self.root;
+        if root > 0.0 { root * root } else { -1.0 }
+    }
+}
 
 /// Bounds of rounding for one bank.
 #[derive(Debug, Clone, Copy)]

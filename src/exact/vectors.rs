@@ -1,5 +1,10 @@
 //! Row-major n×d views of f32 vectors, the one place where they are normalised, and their distance in f64.
 
+use crate::error::Error;
+
+/// Numbers of a vector, at most: of more, roundings are not bounded, and sums of codes take more than 31 bits.
+pub const MOST_NUMBERS: usize = 1 << 17;
+
 /// A borrowed row-major n×d matrix of f32.
 #[derive(Debug, Clone, Copy)]
 pub struct Vectors<'a> {
@@ -12,6 +17,17 @@ impl<'a> Vectors<'a> {
     pub fn new(values: &'a [f32], dimension: usize) -> Self {
         assert!(dimension > 0 && values.len().is_multiple_of(dimension), "n×d values in rows of d");
         Self { values, dimension }
+    }
+
+    /// The same, or why not.
+    pub fn checked(values: &'a [f32], dimension: usize) -> Result<Self, Error> {
+        if dimension == 0 || dimension > MOST_NUMBERS {
+            return Err(Error::Dimension { given: dimension, most: MOST_NUMBERS });
+        }
+        if !values.len().is_multiple_of(dimension) {
+            return Err(Error::Length { numbers: values.len(), dimension });
+        }
+        Ok(Self { values, dimension })
     }
 
     /// Number of rows, n.
@@ -90,6 +106,17 @@ fn squared_avx512(a: &[f32], b: &[f32]) -> f64 {
 
 /// Inner product of two vectors of equal length, summed in f64.
 pub(crate) fn product(a: &[f32], b: &[f32]) -> f64 {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") {
+        // SAFETY: the instructions were detected
+        return unsafe { product_avx512(a, b) };
+    }
+    sum(a, b, |x, y| x * y)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn product_avx512(a: &[f32], b: &[f32]) -> f64 {
     sum(a, b, |x, y| x * y)
 }
 
@@ -120,6 +147,7 @@ mod tests {
             let (a, b): (Vec<f32>, Vec<f32>) = (0..d).map(|i| (value(i), value(3 * i + 1))).unzip();
             let plain = sum(&a, &b, |x, y| (x - y) * (x - y));
             assert_eq!(squared(&a, &b).to_bits(), plain.to_bits(), "{d} numbers");
+            assert_eq!(product(&a, &b).to_bits(), sum(&a, &b, |x, y| x * y).to_bits(), "{d} numbers");
         }
     }
 }

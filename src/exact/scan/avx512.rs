@@ -169,8 +169,12 @@ impl Visit<'_> {
                     let lane = candidates.trailing_zeros() as usize;
                     let index = (from + r) * PANEL + lane;
                     candidates &= candidates - 1;
+                    let at = Position::new(bank.cells[cell].first_row + index);
+                    if !queries.allows(bank, at) {
+                        continue;
+                    }
                     let squared = squared_distance(line, &rows[lane * bank.stride..][..bank.stride]);
-                    if best.add(squared, Position::new(bank.cells[cell].first_row + index), &exact) {
+                    if best.add(squared, at, &exact) {
                         visitor.limit = best.limit + visitor.slack;
                     }
                 }

@@ -35,7 +35,8 @@ pub(super) fn scan_avx2(
     scan_with::<true>(bank, cell, visitors, queries, bests, work);
 }
 
-/// For vectors of norm one ‖q − x‖² = 2 − 2⟨q, x⟩; how far norms and products in f32 are off is bounded.
+/// ‖q − x‖² = ‖q‖² + ‖x‖² − 2⟨q, x⟩, which is 2 − 2⟨q, x⟩ for vectors of norm one; how far norms and products in f32 are
+/// off is bounded.
 #[inline(always)]
 fn scan_with<const FMA: bool>(
     bank: &Exact,
@@ -48,7 +49,10 @@ fn scan_with<const FMA: bool>(
     let (number, cell) = (cell, &bank.cells[cell]);
     let d = bank.dimension;
     let slack = bank.slack.estimate;
-    let least = |best: &Best| if best.done { f32::INFINITY } else { 1.0 - (best.limit + slack) / 2.0 };
+    let least = |query: u32, best: &Best| {
+        let half = queries.halves.as_ref().map_or(1.0, |halves| halves[query as usize]);
+        if best.done { f32::INFINITY } else { half - (best.limit + slack) / 2.0 }
+    };
     let (mut lines, mut sums) = (Vec::new(), vec![Line([0.0; 16]); ROWS.min(cell.rows)]);
     let (mut one, mut scratch) = (vec![0.0; sums.len()], Vec::new());
     for from in (0..cell.rows).step_by(ROWS) {
@@ -71,26 +75,30 @@ fn scan_with<const FMA: bool>(
             }
             // a product below this tells that a row is too far; nobody stands at lanes beyond the last
             let mut limits = [f32::INFINITY; 16];
-            visitors.iter().zip(&mut limits).for_each(|(&(query, _), limit)| *limit = least(&bests[query as usize]));
+            visitors
+                .iter()
+                .zip(&mut limits)
+                .for_each(|(&(query, _), limit)| *limit = least(query, &bests[query as usize]));
             work.estimated += (sums.len() * visitors.len()) as u64;
             for (i, sums) in sums.iter().enumerate() {
+                let position = Position::new(cell.first_row + from + i);
+                let half = bank.halves.as_ref().map_or(0.0, |halves| halves[position.index()]);
                 // most rows are nobody's candidates: one vectorised count tells
-                if sums.0.iter().zip(&limits).map(|(sum, limit)| u32::from(sum >= limit)).sum::<u32>() == 0 {
+                if sums.0.iter().zip(&limits).map(|(&sum, limit)| u32::from(sum >= limit + half)).sum::<u32>() == 0 {
                     continue;
                 }
-                let position = Position::new(cell.first_row + from + i);
-                if bank.removed > 0 && bank.number(position) == RowNumber::NONE {
+                if bank.removed > 0 && bank.number(position) == RowNumber::NONE || !queries.allows(bank, position) {
                     continue;
                 }
                 for (lane, &(query, _)) in visitors.iter().enumerate() {
-                    if sums.0[lane] >= limits[lane] {
+                    if sums.0[lane] >= limits[lane] + half {
                         let best = &mut bests[query as usize];
                         let exact = queries.exact(bank, query as usize);
                         let line = queries.line(bank, query as usize);
                         let squared = squared_distance::<FMA>(line, &rows[i * bank.stride..][..bank.stride]);
                         work.computed += 1;
                         if best.add(squared, position, &exact) || best.done {
-                            limits[lane] = least(best);
+                            limits[lane] = least(query, best);
                         }
                     }
                 }

@@ -3,7 +3,7 @@
 //! What rounds worst is one large number, after which each further one is just below or just above half a unit in the last
 //! place of the sum: all are lost, or all count twice.
 
-use super::{NORM, RADIUS, Slack, code_norm_up, code_square_down};
+use super::{Blur, NORM, RADIUS, Slack, code_norm_up, code_square_down};
 use crate::best::Best;
 use crate::lanes::{Line, U, floats, to_lines};
 use crate::layout::{Cell, Exact, Head, Parts};
@@ -12,9 +12,10 @@ use crate::path::Path;
 use crate::principal::{Random, defect};
 use crate::product::Directions;
 use crate::storage::Kept;
+use crate::surrogate::Surrogates;
 use crate::tests::{normalise, paths, rows, sorted};
 use crate::vectors::{Vectors, product, squared};
-use crate::{Bound, Kth, Question};
+use crate::{Bound, Collection, Kth, Layout, Metric, Question, nearest_brute};
 
 /// A little less, and a little more, than half a unit in the last place.
 const LOST: f64 = 1.0 - 1e-5;
@@ -338,6 +339,71 @@ fn limits_cover_what_rounds_to_a_ceiling() {
         let beyond = (f64::from(ceiling) + f64::from(ceiling.next_up())) / 2.0;
         let limit = f64::from(Best::limit_of(ceiling, 0.0));
         assert!(limit >= beyond * beyond, "{ceiling:e}");
+    }
+}
+
+/// A row of equal numbers that all round the same way, by as much as there is, and a query that points the other way.
+#[test]
+fn blurs_use_their_bound() {
+    for (metric, stated) in [(Metric::Euclidean, 0.86), (Metric::Cosine, 0.96), (Metric::InnerProduct, 0.92)] {
+        let mut shares = Vec::new();
+        for d in (900..1024).chain([1, 2, 3]) {
+            for times in [1.0f32, 3.1, 3.5, 3.9, 3.98, 3.99] {
+                let row = vec![1.0f32; d];
+                let rows = [row.clone(), row.iter().map(|v| -v).collect()].concat();
+                let query: Vec<f32> = row.iter().map(|v| -times * v).collect();
+                let surrogates = Surrogates::new(metric, Vectors::new(&rows, d));
+                let (mut q, bank) = (Vec::new(), surrogates.rows(Vectors::new(&rows, d)));
+                let scaled = surrogates.query(&query, &mut q).expect("inside of the unit ball");
+                let figure = surrogates.figure(scaled, metric.value(&query, &row));
+                let (square, blur) = (squared(&q, bank.row(0)), surrogates.blur);
+                shares.push(match metric {
+                    Metric::InnerProduct => (square - figure).abs() / blur.flat,
+                    _ => (square.sqrt() - figure.sqrt()).abs() / blur.root,
+                });
+            }
+        }
+        share(&format!("blur, {metric:?}"), shares, stated);
+    }
+}
+
+/// Rows that are about as near as each other, so that their surrogates are in another order.
+#[test]
+fn blurs_are_needed() {
+    let mut random = Random(34);
+    let mut axis = || f64::from(random.unit()) - 0.5;
+    let (query, n) = ([0.3f32, -0.7, 0.6], 600);
+    let unit = |v: [f64; 3]| v.map(|x| x / (v[0] * v[0] + v[1] * v[1] + v[2] * v[2]).sqrt());
+    let along = unit(query.map(f64::from));
+    for metric in Metric::ALL {
+        let mut rows = Vec::new();
+        for row in 0..n {
+            let any = unit([axis(), axis(), axis()]);
+            let part: f64 = any.iter().zip(&along).map(|(a, b)| a * b).sum();
+            // across the query
+            let across = unit([0, 1, 2].map(|i| any[i] - part * along[i]));
+            let away = 0.01 * axis();
+            let place = |i: usize| match metric {
+                Metric::Euclidean if row % 2 == 0 => f64::from(query[i]) + 1e-4 * any[i],
+                Metric::Euclidean => -f64::from(query[i]) + 1e-4 * any[i],
+                Metric::Cosine => f64::from(query[i]) + 1e-4 * across[i],
+                Metric::InnerProduct => f64::from(query[i]) + away * across[i],
+            };
+            rows.extend([place(0), place(1), place(2)].map(|v| v as f32));
+        }
+        let truth = nearest_brute(metric, Vectors::new(&rows, 3), Vectors::new(&query, 3), 50);
+        for path in paths() {
+            let layout = Layout { path, ..Layout::default() };
+            let mut collection = Collection::with_layout(rows.clone(), 3, metric, layout).expect("a collection");
+            let mut is_right = |times: f64| {
+                let whole = Blur::of(metric, 3);
+                collection.surrogates.blur = Blur { root: whole.root * times, flat: whole.flat * times };
+                let found = collection.search().nearest(&query, 50).expect("an answer");
+                found[0].iter().zip(&truth[0]).all(|(found, truth)| found.row == truth.0)
+            };
+            assert!(is_right(1.0), "{metric:?} {path:?}");
+            assert!(!is_right(0.02), "{metric:?} {path:?}: a fiftieth of the blur is enough");
+        }
     }
 }
 
