@@ -38,6 +38,7 @@ mod identity;
 mod ingest;
 mod large;
 mod memory;
+mod methods;
 mod migrations;
 #[cfg(feature = "torch")]
 mod networks;
@@ -61,5 +62,6 @@ mod sklearn;
 mod slt;
 mod sqlfuzz;
 mod stored;
+mod tune;
 mod upkeep;
 mod views;
