@@ -218,14 +218,12 @@ impl Banks {
     pub fn open(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Bank>> {
         self.check_fresh(definition, options)?;
         let key = (definition.name.clone(), definition.table_version, options);
-        let mut opened_now = false;
+        let mut now = false;
         let bank = self.opened.get(key, || {
-            opened_now = true;
+            now = true;
             on_own_thread(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
         });
-        if opened_now && let Some(account) = self.account.get() {
-            account.0(self.bytes());
-        }
+        self.tell_account(now);
         bank.map_err(|reason| unreadable(definition, reason))
     }
 
@@ -242,16 +240,27 @@ impl Banks {
     /// The rows of a bank weighed by their logits. The first caller reads them, as [`Self::open`] reads a bank.
     pub fn guide(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Guide>> {
         self.check_fresh(definition, options)?;
+        let mut now = false;
         let guide = self.guides.get((definition.name.clone(), definition.table_version), || {
+            now = true;
             let read = async |store: Store| guide::read(&store, definition).await;
             on_own_thread(&definition.name, || block_on_own_runtime(&self.folder, read))
         });
+        self.tell_account(now);
         guide.map_err(|reason| unreadable(definition, reason))
     }
 
     /// Bytes that the banks opened so far hold in the main memory, about.
     pub fn bytes(&self) -> u64 {
-        self.opened.values().iter().map(|bank| bank.bytes()).sum()
+        let opened: u64 = self.opened.values().iter().map(|bank| bank.bytes()).sum();
+        opened + self.guides.values().iter().map(|guide| guide.bytes()).sum::<u64>()
+    }
+
+    /// Where something has been read just now.
+    fn tell_account(&self, now: bool) {
+        if now && let Some(account) = self.account.get() {
+            account.0(self.bytes());
+        }
     }
 
     /// Be told how many bytes that is whenever another bank was opened. Once only.

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::statistics::simulated::Normal;
 
-    /// Rows of d numbers around (10, 0, …), the second number shifted: normalised, that number is about normal.
+    /// Rows of d numbers around (100, 0, …), the second number shifted: normalised, that number is about normal.
     fn sample(normal: &mut Normal, rows: usize, d: usize, shift: f64) -> Vec<f32> {
         let mut units = Vec::new();
         for _ in 0..rows {

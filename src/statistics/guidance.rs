@@ -40,6 +40,11 @@ impl Guide {
         self.weights.len()
     }
 
+    /// Bytes that it holds, about.
+    pub(crate) fn bytes(&self) -> u64 {
+        (size_of_val(&*self.units) + size_of_val(&*self.weights)) as u64
+    }
+
     /// For each normalised query (m×d) the mean of the k largest of weight · cosine over the rows, 1 ≤ k ≤ n. Every row is
     /// compared, in f64: which of them are the largest is never estimated.
     pub fn mean_of_largest(&self, queries: Vectors<'_>, k: usize) -> Vec<f64> {
