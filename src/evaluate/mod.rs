@@ -2,7 +2,7 @@
 //!
 //! [`evaluate`] asks a session for FPR95, AUROC, AUIN and AUOUT of each OOD set; [`benchmark`] finds the data sets of the
 //! paper's experiments in a folder; [`sanity`] looks for collapsed embeddings, copies and leaks, [`held_back`] for choices that
-//! were made by test images; [`baselines`] says which scores a bank can be compared by. Not for the metrics themselves:
+//! were made by test images; [`baselines()`] says which scores a bank can be compared by. Not for the metrics themselves:
 //! those are [`crate::statistics::metrics`].
 
 mod baselines;

@@ -36,7 +36,7 @@ pub fn auroc_interval(id: &[f64], ood: &[f64], confidence: f64) -> Option<Interv
 /// ([`fpr_at_tpr`]), in [0, 1]; `None` where either side is empty.
 ///
 /// It has two parts. The OOD images are a sample: Wilson's interval of a binomial share (JASA 1927). So are the ID images that
-/// the threshold comes from: the order statistics between which it lies whatever the distribution ([`threshold_ranks`]), and
+/// the threshold comes from: the order statistics between which it lies whatever the distribution, and
 /// the shares of OOD scores below those. How far each part reaches from the share itself is put together as independent
 /// deviations are, by the root of the sum of squares (Zou, Donner: *Construction of confidence limits about effect measures*,
 /// Statistics in Medicine 2008). Too few ID images for a limit of the threshold give 0 or 1.

@@ -74,7 +74,8 @@ pub(crate) fn threshold_ranks(n: usize, tpr: f64, confidence: f64) -> (Option<us
     (n.checked_sub(1 + above), upper)
 }
 
-/// The interval of a threshold, of `ascending` scores, as [`threshold_ranks`] has it; `None` where they are too few.
+/// Between which of the `ascending` scores the threshold of *all* ID images lies, with this confidence and whatever the distribution
+/// of their scores; `None` where they are too few.
 pub fn threshold_interval(ascending: &[f32], tpr: f64, confidence: f64) -> Option<(f32, f32)> {
     let (lower, upper) = threshold_ranks(ascending.len(), tpr, confidence);
     Some((ascending[lower?], ascending[upper?]))
