@@ -338,6 +338,14 @@ pub enum Error {
     BankUnreadable { bank: String, reason: String },
     #[error("bank '{bank}' has no covariance: its {rows} rows do not vary within their classes (column label)")]
     NoCovariance { bank: String, rows: usize },
+    #[error(
+        "bank '{bank}' has one class, and {function} compares classes with all of the bank: give its images labels, then 'outskirt bank refresh {bank}'"
+    )]
+    OneClass { bank: String, function: &'static str },
+    #[error(
+        "{rows} images of bank '{bank}' have no {column}: 'outskirt ingest --with-logits' writes it (of own embeddings --logits-column), and 'outskirt bank refresh {bank}' reads it"
+    )]
+    NoBankLogits { bank: String, column: String, rows: usize },
     #[error("bank '{name}' exists already: choose another name, or 'outskirt bank drop {name}' first")]
     BankExists { name: String },
     #[error(

@@ -39,7 +39,6 @@
 //! ```no_run
 //! # async fn example() -> outskirt::Result<()> {
 //! use outskirt::bank::{self, BankSpec};
-//! use outskirt::index::IndexKind;
 //! use outskirt::sql::session::Session;
 //! use outskirt::store::Store;
 //!
@@ -48,10 +47,7 @@
 //!     name: "cats".into(),
 //!     backbone: "resnet20_cifar10".into(),
 //!     predicate: "split = 'train'".into(),
-//!     k: 50,
-//!     alpha: 1.0,
-//!     seed: 0,
-//!     index: IndexKind::Exact,
+//!     ..BankSpec::default()
 //! };
 //! bank::create(&store, &spec).await?;
 //! bank::calibrate(&store, "cats", "split = 'val'", None).await?;
@@ -62,6 +58,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! `examples/` has programs of thirty lines: embeddings of one's own to scores, Outskirt's functions in one's own DataFusion
+//! session, and the engine alone on arrays.
 //!
 //! ## What to know
 //!

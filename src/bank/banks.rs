@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::gaussian::Classes;
+use super::once::Once;
 use super::open::{Bank, open_within};
 use super::rows::at_version;
 use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
-use super::{Calibration, Definition, gaussian, list};
+use super::{Calibration, Definition, gaussian, guide, list};
 use crate::error::{Error, Result};
 use crate::index::{SearchOptions, Stale};
 use crate::schema;
 use crate::statistics::gaussian::Gaussian;
+use crate::statistics::guidance::Guide;
 use crate::store::{Lease, Pin, Store};
-
-type Opened = Arc<OnceLock<Result<Arc<Bank>, String>>>;
-type Fitted = Arc<OnceLock<Result<Arc<Gaussian>, String>>>;
 
 /// The banks and calibrations of a database as they were when a session began, opened on first use.
 #[derive(Debug)]
@@ -33,8 +33,9 @@ pub struct Banks {
     images: AtomicU64,
     /// What happened besides opening.
     notices: Mutex<BTreeSet<String>>,
-    opened: Mutex<HashMap<(String, u64, SearchOptions), Opened>>,
-    gaussians: Mutex<HashMap<(String, u64), Fitted>>,
+    opened: Once<(String, u64, SearchOptions), Bank>,
+    gaussians: Once<(String, u64, Classes), Gaussian>,
+    guides: Once<(String, u64), Guide>,
     watch: Arc<OnceLock<ReadProgress>>,
     /// What it reads later is not pruned.
     pins: Mutex<Vec<Pin>>,
@@ -69,8 +70,9 @@ impl Banks {
             calibrations_version,
             images: store.version(schema::IMAGES).await?.into(),
             notices: Mutex::default(),
-            opened: Mutex::default(),
-            gaussians: Mutex::default(),
+            opened: Once::default(),
+            gaussians: Once::default(),
+            guides: Once::default(),
             watch: Arc::default(),
             pins: vec![store.lease().pin(&lock, pinned)?].into(),
             lease: Some(store.lease().clone()),
@@ -88,8 +90,9 @@ impl Banks {
             calibrations_version: 0,
             images: AtomicU64::new(0),
             notices: Mutex::default(),
-            opened: Mutex::default(),
-            gaussians: Mutex::default(),
+            opened: Once::default(),
+            gaussians: Once::default(),
+            guides: Once::default(),
             watch: Arc::default(),
             pins: Mutex::default(),
             lease: None,
@@ -215,50 +218,49 @@ impl Banks {
     pub fn open(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Bank>> {
         self.check_fresh(definition, options)?;
         let key = (definition.name.clone(), definition.table_version, options);
-        let slot = {
-            let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            Arc::clone(opened.entry(key).or_default())
-        };
-        let mut opened_now = false;
-        let bank = slot.get_or_init(|| {
-            opened_now = true;
+        let mut now = false;
+        let bank = self.opened.get(key, || {
+            now = true;
             on_own_thread(&definition.name, || open_within(&self.folder, definition, options, &self.watch))
-                .map(Arc::new)
-                .map_err(|error| error.to_string())
         });
-        if opened_now && let Some(account) = self.account.get() {
-            account.0(self.bytes());
-        }
-        bank.clone().map_err(|reason| {
-            forget(&self.opened, |there| Arc::ptr_eq(there, &slot));
-            Error::BankUnreadable { bank: definition.name.clone(), reason }
-        })
+        self.tell_account(now);
+        bank.map_err(|reason| unreadable(definition, reason))
     }
 
     /// The Gaussians of a bank. The first caller fits them, as [`Self::open`] reads a bank.
-    pub fn gaussian(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Gaussian>> {
+    pub fn gaussian(&self, definition: &Definition, by: Classes, options: SearchOptions) -> Result<Arc<Gaussian>> {
         self.check_fresh(definition, options)?;
-        let key = (definition.name.clone(), definition.table_version);
-        let slot = {
-            let mut fitted = self.gaussians.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(fitted.entry(key).or_default())
-        };
-        let gaussian = slot.get_or_init(|| {
-            let fit = async |store: Store| gaussian::fit(&store, definition).await;
+        let gaussian = self.gaussians.get((definition.name.clone(), definition.table_version, by), || {
+            let fit = async |store: Store| gaussian::fit(&store, definition, by).await;
             on_own_thread(&definition.name, || block_on_own_runtime(&self.folder, fit))
-                .map(Arc::new)
-                .map_err(|error| error.to_string())
         });
-        gaussian.clone().map_err(|reason| {
-            forget(&self.gaussians, |there| Arc::ptr_eq(there, &slot));
-            Error::BankUnreadable { bank: definition.name.clone(), reason }
-        })
+        gaussian.map_err(|reason| unreadable(definition, reason))
+    }
+
+    /// The rows of a bank weighed by their logits. The first caller reads them, as [`Self::open`] reads a bank.
+    pub fn guide(&self, definition: &Definition, options: SearchOptions) -> Result<Arc<Guide>> {
+        self.check_fresh(definition, options)?;
+        let mut now = false;
+        let guide = self.guides.get((definition.name.clone(), definition.table_version), || {
+            now = true;
+            let read = async |store: Store| guide::read(&store, definition).await;
+            on_own_thread(&definition.name, || block_on_own_runtime(&self.folder, read))
+        });
+        self.tell_account(now);
+        guide.map_err(|reason| unreadable(definition, reason))
     }
 
     /// Bytes that the banks opened so far hold in the main memory, about.
     pub fn bytes(&self) -> u64 {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.values().filter_map(|slot| slot.get()?.as_ref().ok()).map(|bank| bank.bytes()).sum()
+        let opened: u64 = self.opened.values().iter().map(|bank| bank.bytes()).sum();
+        opened + self.guides.values().iter().map(|guide| guide.bytes()).sum::<u64>()
+    }
+
+    /// Where something has been read just now.
+    fn tell_account(&self, now: bool) {
+        if now && let Some(account) = self.account.get() {
+            account.0(self.bytes());
+        }
     }
 
     /// Be told how many bytes that is whenever another bank was opened. Once only.
@@ -274,11 +276,10 @@ impl Banks {
 
     /// What the user should know of the banks used so far.
     pub fn notices(&self) -> Vec<String> {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let banks = opened.values().filter_map(|slot| slot.get()?.as_ref().ok());
-        let of_banks: Vec<String> = banks.filter_map(|bank| bank.notice().map(str::to_owned)).collect();
+        let banks = self.opened.values();
+        let of_banks = banks.iter().filter_map(|bank| bank.notice().map(str::to_owned));
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
-        of_banks.into_iter().chain(notices.iter().cloned()).collect()
+        of_banks.chain(notices.iter().cloned()).collect()
     }
 }
 
@@ -287,7 +288,6 @@ fn versions_of(bank: &Definition) -> [(String, u64); 2] {
     [bank.table_version, bank.follows()].map(|version| (schema::IMAGES.into(), version))
 }
 
-/// Take what could not be read out of what is kept.
-fn forget<Key, Slot>(kept: &Mutex<HashMap<Key, Slot>>, is_it: impl Fn(&Slot) -> bool) {
-    kept.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, slot| !is_it(slot));
+fn unreadable(bank: &Definition, reason: String) -> Error {
+    Error::BankUnreadable { bank: bank.name.clone(), reason }
 }

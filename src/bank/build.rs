@@ -30,6 +30,21 @@ pub struct BankSpec {
     pub index: IndexKind,
 }
 
+impl Default for BankSpec {
+    /// All rows, k = 50, exact search; without a name, a backbone or a predicate.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            backbone: String::new(),
+            predicate: String::new(),
+            k: 50,
+            alpha: 1.0,
+            seed: 0,
+            index: IndexKind::Exact,
+        }
+    }
+}
+
 /// Create a bank of the current version of `images`.
 ///
 /// Errors: a name that exists or cannot be one, a backbone without embeddings, a predicate that fails or matches

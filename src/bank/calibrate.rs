@@ -59,16 +59,35 @@ impl Calibration {
     ///
     /// Errors: as [`Self::threshold`], a confidence outside (0, 1), and one that this many scores cannot give.
     pub fn tolerance_limit(&self, tpr: f64, confidence: f64) -> Result<f32> {
-        let (bank, rows) = (self.bank.clone(), self.scores.len());
+        let rows = self.scores.len();
+        let bank = self.check_confidence(tpr, confidence)?;
+        let needed = thresholds::rows_for_tolerance(tpr, confidence);
+        let limit = thresholds::tolerance_limit(&self.scores, tpr, confidence);
+        limit.ok_or(Error::ConfidenceNeedsMore { bank, tpr, confidence, rows, needed })
+    }
+
+    /// Between which scores the threshold of *all* in-distribution images lies at this rate, with this confidence, whatever the
+    /// distribution of their scores.
+    ///
+    /// Errors: as [`Self::tolerance_limit`].
+    pub fn threshold_interval(&self, tpr: f64, confidence: f64) -> Result<(f32, f32)> {
+        let rows = self.scores.len();
+        let bank = self.check_confidence(tpr, confidence)?;
+        let needed = thresholds::rows_for_interval(tpr, confidence);
+        let interval = thresholds::threshold_interval(&self.scores, tpr, confidence);
+        interval.ok_or(Error::ConfidenceNeedsMore { bank, tpr, confidence, rows, needed })
+    }
+
+    /// The bank's name, where both can be rates.
+    fn check_confidence(&self, tpr: f64, confidence: f64) -> Result<String> {
+        let bank = self.bank.clone();
         if !(tpr > 0.0 && tpr < 1.0) {
             return Err(Error::TprOutOfRange { bank, tpr });
         }
         if !(confidence > 0.0 && confidence < 1.0) {
             return Err(Error::ConfidenceOutOfRange { bank, confidence });
         }
-        let needed = thresholds::rows_for_tolerance(tpr, confidence);
-        let limit = thresholds::tolerance_limit(&self.scores, tpr, confidence);
-        limit.ok_or(Error::ConfidenceNeedsMore { bank, tpr, confidence, rows, needed })
+        Ok(bank)
     }
 
     /// Whether most of the images are further from the bank than nearly all of its own rows are from one another (`own`, of

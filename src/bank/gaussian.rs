@@ -1,5 +1,5 @@
-//! Class-conditional Gaussians of a bank's rows: each class of the column `label` has one, and rows without a label are a
-//! class of their own.
+//! Gaussians of a bank's rows: one for each class of the column `label`, where rows without a label are a class of their own,
+//! or one for all.
 
 use std::collections::HashMap;
 
@@ -14,11 +14,23 @@ use crate::schema;
 use crate::statistics::gaussian::{Fit, Gaussian};
 use crate::store::{Store, memory};
 
-/// The Gaussians of a bank's rows by class, with labels as they are in its version.
-pub(super) async fn fit(store: &Store, bank: &Definition) -> Result<Gaussian> {
+/// Which rows of a bank share a mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Classes {
+    /// Those of one label, as it is in the bank's version.
+    Labels,
+    /// All.
+    One,
+}
+
+/// The Gaussians of a bank's rows, which share a covariance: that about their means.
+pub(super) async fn fit(store: &Store, bank: &Definition, by: Classes) -> Result<Gaussian> {
     let d = bank.dimension as u64;
     memory::check(&format!("the covariance of bank '{}'", bank.name), 2 * 8 * d * d, "take a smaller network")?;
-    let classes = classes(store, bank).await?;
+    let classes = match by {
+        Classes::Labels => classes(store, bank).await?,
+        Classes::One => HashMap::new(),
+    };
     let mut fit = Fit::new(bank.dimension);
     for_each_row(store, bank, |id, unit| fit.add(classes.get(&id).copied().unwrap_or(0), unit)).await?;
     if fit.rows != bank.row_count {

@@ -14,8 +14,8 @@ use super::summary::{describe_ingest, ingest_with_progress};
 use crate::backbone::Backbone;
 use crate::bank::{self, Definition};
 use crate::error::Result;
-use crate::evaluate::benchmark::{Experiment, Part, Plan, check_ks, compared, networks, plan};
-use crate::evaluate::{Compared, Evaluation, evaluate, sanity};
+use crate::evaluate::benchmark::{Experiment, Part, Plan, check_ks, networks, plan};
+use crate::evaluate::{Compared, Evaluation, baselines, evaluate, sanity};
 use crate::image::{self, ImageFiles};
 use crate::sql::session::Session;
 use crate::store::Store;
@@ -55,7 +55,7 @@ pub struct Args {
     /// Seed of that sampling, and of the OOD images drawn
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Compare mahalanobis_score, msp_score, energy_score, max_logit_score and gen_score too
+    /// Compare mahalanobis_score, rmds_score, nnguide_score, msp_score, energy_score, max_logit_score and gen_score too
     #[arg(long)]
     baselines: bool,
     /// How the table is printed: percent for people, fractions with all digits for machines
@@ -89,8 +89,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         let with_logits = args.baselines && backbone.classes().is_some();
         let backbone = if with_logits { backbone.with_logits()? } else { backbone };
         let (store, bank) = embed(&args, &plan, backbone, &ks, db, console).await?;
-        let scores = compared(&ks, args.baselines, with_logits);
-        evaluations.extend(compare(&args, &plan, &store, &bank, &scores, console).await?);
+        evaluations.extend(compare(&args, &plan, &store, &bank, &ks, console).await?);
     }
     print(&evaluations, args.format, console)
 }
@@ -141,19 +140,27 @@ async fn ingest(
     report_rejects(&summary, console)
 }
 
-/// Evaluate the bank by each score.
+/// Evaluate the bank by each score: `knn_ood_score` at each k, then the others where they are asked for.
 async fn compare(
     args: &Args,
     plan: &Plan,
     store: &Store,
     bank: &Definition,
-    scores: &[Compared],
+    ks: &[usize],
     console: &mut Console<'_>,
 ) -> Result<Vec<(Labels, Evaluation)>> {
     let session = Session::open(store).await?;
     let (id, ood) = (plan.test.predicate(), plan.ood.iter().map(Part::predicate).collect::<Vec<_>>());
+    let mut scores: Vec<Compared> = ks.iter().map(|&k| Compared::Knn(Some(k))).collect();
+    if args.baselines {
+        let baselines = baselines(&session, store, &bank.name).await?;
+        scores.extend(baselines.scores);
+        for left_out in baselines.left_out {
+            console.notice(left_out)?;
+        }
+    }
     let mut evaluations = Vec::new();
-    for &score in scores {
+    for score in scores {
         let evaluation = evaluate(&session, &bank.name, score, &id, &ood).await?;
         evaluations.push((labels(args, bank, score), evaluation));
     }

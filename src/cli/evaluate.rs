@@ -7,8 +7,7 @@ use super::evaluation::{Labels, print};
 use super::format::Format;
 use super::statements;
 use crate::error::Result;
-use crate::evaluate::{Compared, evaluate, has_logits, sanity};
-use crate::schema;
+use crate::evaluate::{Compared, baselines, evaluate, sanity};
 use crate::sql::session::Session;
 
 /// Compare ID with OOD images: the table of the paper, in percent
@@ -29,8 +28,8 @@ pub struct Args {
     /// Neighbours counted, where not the bank's own
     #[arg(long)]
     k: Option<usize>,
-    /// Compare mahalanobis_score too, and msp_score, energy_score, max_logit_score and gen_score of what 'ingest --with-logits'
-    /// kept
+    /// Compare mahalanobis_score and rmds_score too, and nnguide_score, msp_score, energy_score, max_logit_score and gen_score of
+    /// what 'ingest --with-logits' kept
     #[arg(long)]
     baselines: bool,
     /// How the table is printed: percent for people, fractions with all digits for machines
@@ -44,14 +43,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let session = Session::with_policy(&store, &console.policy()?).await?;
     let mut compared = vec![Compared::Knn(args.k)];
     if args.baselines {
-        let backbone = &session.banks().definition(&args.bank)?.backbone;
-        let with_logits = has_logits(&store, backbone).await?;
-        compared.extend(Compared::baselines(with_logits));
-        if !with_logits {
-            console.notice(format!(
-                "the scores of logits are left out: there is no column {}, 'outskirt ingest --with-logits' writes it",
-                schema::logits_column(backbone)
-            ))?;
+        let baselines = baselines(&session, &store, &args.bank).await?;
+        compared.extend(baselines.scores);
+        for left_out in baselines.left_out {
+            console.notice(left_out)?;
         }
     }
     let mut evaluations = Vec::with_capacity(compared.len());

@@ -10,6 +10,7 @@ use super::output::print_batch;
 use super::table;
 use crate::error::Result;
 use crate::evaluate::Evaluation;
+use crate::statistics::intervals::Interval;
 use crate::statistics::metrics::Metrics;
 
 /// Columns that tell an evaluation from the others of a table, by name: the same names for all of them.
@@ -21,6 +22,8 @@ struct Row<'a> {
     set: &'a str,
     images: usize,
     metrics: Metrics,
+    /// Of FPR95 and of AUROC; a mean has none.
+    intervals: Option<[Interval; 2]>,
 }
 
 /// Print the table.
@@ -43,18 +46,31 @@ pub(super) fn print(evaluations: &[(Labels, Evaluation)], format: Format, consol
 fn rows<'a>(labels: &'a Labels, evaluation: &'a Evaluation) -> impl Iterator<Item = Row<'a>> {
     let images = evaluation.sets.iter().map(|set| set.rows).sum();
     let sets = evaluation.sets.iter();
-    let sets = sets.map(|set| Row { labels, set: &set.name, images: set.rows, metrics: set.metrics });
-    sets.chain([Row { labels, set: "average", images, metrics: evaluation.mean }])
+    let sets = sets.map(|set| Row {
+        labels,
+        set: &set.name,
+        images: set.rows,
+        metrics: set.metrics,
+        intervals: Some([set.fpr95, set.auroc]),
+    });
+    sets.chain([Row { labels, set: "average", images, metrics: evaluation.mean, intervals: None }])
 }
 
 fn percent(names: &[&str], rows: &[Row<'_>]) -> String {
     let cells = |row: &Row<'_>| {
         let Metrics { fpr95, auroc, aupr_in, aupr_out } = row.metrics;
-        let numbers = [fpr95, auroc, aupr_in, aupr_out].map(|number| format!("{:.2}", 100.0 * number));
+        let percent = |number: f64| format!("{:.2}", 100.0 * number);
+        let interval = |of: usize| {
+            let shown =
+                |intervals: [Interval; 2]| format!("{}–{}", percent(intervals[of].lower), percent(intervals[of].upper));
+            row.intervals.map(shown).unwrap_or_default()
+        };
+        let numbers = [percent(fpr95), interval(0), percent(auroc), interval(1), percent(aupr_in), percent(aupr_out)];
         let labels = row.labels.iter().map(|(_, value)| value.clone());
         labels.chain([row.set.to_string(), row.images.to_string()]).chain(numbers).collect()
     };
-    let header = [names, &["OOD set", "images", "FPR95", "AUROC", "AUIN", "AUOUT"]].concat();
+    let header =
+        [names, &["OOD set", "images", "FPR95", "95 % interval", "AUROC", "95 % interval", "AUIN", "AUOUT"]].concat();
     let right: Vec<usize> = (names.len() + 1..header.len()).collect();
     table::render(&header, &rows.iter().map(cells).collect::<Vec<_>>(), &right)
 }
@@ -66,6 +82,9 @@ fn fractions(names: &[&str], rows: &[Row<'_>]) -> Result<RecordBatch> {
     let numbers = |metric: fn(&Metrics) -> f64| -> ArrayRef {
         Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| metric(&row.metrics))))
     };
+    let limits = |limit: fn(&[Interval; 2]) -> f64| -> ArrayRef {
+        Arc::new(Float64Array::from_iter(rows.iter().map(|row| row.intervals.as_ref().map(limit))))
+    };
     let images: ArrayRef = Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.images as u64)));
     let labels = names.iter().enumerate().map(|(at, name)| (*name, text(&|row| row.labels[at].1.clone())));
     let columns = [
@@ -75,6 +94,10 @@ fn fractions(names: &[&str], rows: &[Row<'_>]) -> Result<RecordBatch> {
         ("auroc", numbers(|metrics| metrics.auroc)),
         ("auin", numbers(|metrics| metrics.aupr_in)),
         ("auout", numbers(|metrics| metrics.aupr_out)),
+        ("fpr95_lower", limits(|[fpr95, _]| fpr95.lower)),
+        ("fpr95_upper", limits(|[fpr95, _]| fpr95.upper)),
+        ("auroc_lower", limits(|[_, auroc]| auroc.lower)),
+        ("auroc_upper", limits(|[_, auroc]| auroc.upper)),
     ];
     Ok(RecordBatch::try_from_iter(labels.chain(columns))?)
 }

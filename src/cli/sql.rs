@@ -24,9 +24,10 @@ Examples:
   generate_queries | outskirt sql --format json
 
 Functions: knn_ood_score, knn_neighbors, knn_mean_distance, knn_density_ratio, knn_lid, is_ood,
-knn_ood_threshold, knn_ood_pvalue, mahalanobis_score, msp_score, energy_score,
+knn_ood_threshold, knn_ood_pvalue, mahalanobis_score, rmds_score, nnguide_score, msp_score, energy_score,
 max_logit_score, gen_score, embed, bh_reject,
-auroc, fpr_at_tpr, aupr_in, aupr_out, detection_error, and all of DataFusion's; \\df in the shell
+auroc, auroc_interval, fpr_at_tpr, fpr_at_tpr_interval, aupr_in, aupr_out, detection_error,
+ks_test, mmd_test, classifier_two_sample_auroc, and all of DataFusion's; \\df in the shell
 describes them. Settings (SET name = 'value', SHOW name): outskirt.search, outskirt.memory_limit,
 outskirt.device, outskirt.instructions, outskirt.stale_bank. All of it: sql/REFERENCE.md")]
 pub struct Args {

@@ -9,8 +9,11 @@ use crate::error::{Error, Result};
 use crate::index::SearchOptions;
 use crate::schema;
 use crate::sql::session::Session;
+use crate::statistics::intervals::{Interval, auroc_interval, fpr_interval};
 use crate::statistics::metrics::Metrics;
-use crate::store::Store;
+
+/// Of the intervals beside the numbers.
+const CONFIDENCE: f64 = 0.95;
 
 /// The score that is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +22,10 @@ pub enum Compared {
     Knn(Option<usize>),
     /// `mahalanobis_score`.
     Mahalanobis,
+    /// `rmds_score`.
+    Rmds,
+    /// `nnguide_score` of embedding and logits, at the bank's k.
+    NnGuide,
     /// `msp_score` of the backbone's logits.
     Msp,
     /// `energy_score` of the backbone's logits, T = 1.
@@ -35,17 +42,13 @@ impl Compared {
         match self {
             Self::Knn(_) => "knn_ood_score",
             Self::Mahalanobis => "mahalanobis_score",
+            Self::Rmds => "rmds_score",
+            Self::NnGuide => "nnguide_score",
             Self::Msp => "msp_score",
             Self::Energy => "energy_score",
             Self::MaxLogit => "max_logit_score",
             Self::Gen => "gen_score",
         }
-    }
-
-    /// The scores that `knn_ood_score` is compared with: those of embeddings, and where there are logits theirs too.
-    pub fn baselines(with_logits: bool) -> Vec<Self> {
-        let of_logits = [Self::Msp, Self::Energy, Self::MaxLogit, Self::Gen];
-        [Self::Mahalanobis].into_iter().chain(of_logits.into_iter().filter(|_| with_logits)).collect()
     }
 
     /// The call, and the column that it reads.
@@ -56,7 +59,11 @@ impl Compared {
                 let k = bank.check_k(k.unwrap_or(bank.k) as i128)?;
                 (format!("{name}({column}, '{}', {k})", bank.name), column)
             }
-            Self::Mahalanobis => (format!("{name}({column}, '{}')", bank.name), column),
+            Self::Mahalanobis | Self::Rmds => (format!("{name}({column}, '{}')", bank.name), column),
+            Self::NnGuide => {
+                let logits = schema::logits_column(&column);
+                (format!("{name}({column}, {logits}, '{}')", bank.name), logits)
+            }
             Self::Msp | Self::Energy | Self::MaxLogit | Self::Gen => {
                 let logits = schema::logits_column(&column);
                 (format!("{name}({logits})"), logits)
@@ -87,18 +94,16 @@ pub struct EvaluatedSet {
     pub rows: usize,
     /// ID against this set.
     pub metrics: Metrics,
+    /// How sure FPR95 is, with a confidence of 95 %: see [`fpr_interval`].
+    pub fpr95: Interval,
+    /// How sure AUROC is: see [`auroc_interval`].
+    pub auroc: Interval,
 }
 
 struct Scored {
     ids: Vec<u64>,
     scores: Vec<f64>,
     datasets: Vec<String>,
-}
-
-/// Whether `images` has the class logits of a backbone.
-pub async fn has_logits(store: &Store, backbone: &str) -> Result<bool> {
-    let images = store.schema(schema::IMAGES).await?;
-    Ok(images.field_with_name(&schema::logits_column(backbone)).is_ok())
 }
 
 /// Score the images of `id` and of each of `ood` (SQL over `images`) against a bank, and compare.
@@ -123,12 +128,12 @@ pub async fn evaluate(
             [only] => only.clone(),
             _ => predicate.clone(),
         };
-        let metrics = Metrics::of(&id_scored.scores, &scored.scores).ok_or_else(|| Error::EmptySide {
+        let set = compare(name, &id_scored.scores, &scored.scores).ok_or_else(|| Error::EmptySide {
             side: "the OOD side",
             predicate: predicate.clone(),
             backbone: definition.backbone.clone(),
         })?;
-        sets.push(EvaluatedSet { name, rows: scored.scores.len(), metrics });
+        sets.push(set);
     }
     let all: Vec<Metrics> = sets.iter().map(|set| set.metrics).collect();
     let mean = Metrics::mean(&all).ok_or_else(|| Error::EmptySide {
@@ -141,6 +146,17 @@ pub async fn evaluate(
         id_inside_bank: id_scored.ids.iter().filter(|id| bank_ids.contains(id)).count(),
         sets,
         mean,
+    })
+}
+
+/// `None` where a side is empty.
+fn compare(name: String, id: &[f64], ood: &[f64]) -> Option<EvaluatedSet> {
+    Some(EvaluatedSet {
+        name,
+        rows: ood.len(),
+        metrics: Metrics::of(id, ood)?,
+        fpr95: fpr_interval(id, ood, 0.95, CONFIDENCE)?,
+        auroc: auroc_interval(id, ood, CONFIDENCE)?,
     })
 }
 

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use rayon::prelude::*;
 
+use super::cholesky::{cholesky, solve_lower};
+
 /// Weight of the identity in the covariance, as a share of the mean variance. Directions in which the bank hardly varies
 /// (numbers that are 0 in every row, fewer rows than numbers) would else be divided by nothing.
 const SHRINKAGE: f64 = 1e-4;
 /// Rows that are summed into the covariance at a time.
 const ROWS: usize = 256;
-/// The least share of an untouched diagonal that may be left of a pivot.
-const RELATIVE_PIVOT: f64 = 1e-14;
 
 /// Gaussians of one covariance.
 #[derive(Debug)]
@@ -28,14 +28,36 @@ pub struct Gaussian {
 impl Gaussian {
     /// Distance of a normalised embedding to the nearest class mean, in standard deviations.
     pub fn distance(&self, unit: &[f32]) -> f64 {
-        let mut whitened: Vec<f64> = unit.iter().map(|&x| f64::from(x)).collect();
-        solve_lower(&self.factor, self.dimension, &mut whitened);
+        self.squared_distance(unit).sqrt()
+    }
+
+    /// The square of [`Self::distance`].
+    pub fn squared_distance(&self, unit: &[f32]) -> f64 {
+        let whitened = self.whiten(unit);
         let squares = self
             .means
             .chunks(self.dimension)
             .map(|mean| mean.iter().zip(&whitened).map(|(a, b)| (a - b) * (a - b)).sum::<f64>());
-        squares.fold(f64::INFINITY, f64::min).sqrt()
+        squares.fold(f64::INFINITY, f64::min)
     }
+
+    /// A row on axes along which the rows of a class vary independently, by one standard deviation each.
+    pub(crate) fn whiten(&self, unit: &[f32]) -> Vec<f64> {
+        let mut whitened: Vec<f64> = unit.iter().map(|&x| f64::from(x)).collect();
+        solve_lower(&self.factor, self.dimension, &mut whitened);
+        whitened
+    }
+
+    /// How many classes there are.
+    pub fn classes(&self) -> usize {
+        self.means.len() / self.dimension
+    }
+}
+
+/// The squared distance of a normalised embedding to the nearest class, less its squared distance to the Gaussian of all rows:
+/// what tells of no class does not count.
+pub fn relative_distance(classes: &Gaussian, all: &Gaussian, unit: &[f32]) -> f64 {
+    classes.squared_distance(unit) - all.squared_distance(unit)
 }
 
 /// Sums over the rows seen so far, from which the Gaussians come.
@@ -100,7 +122,12 @@ impl Fit {
     }
 
     /// `None` where the rows do not vary at all within their classes.
-    pub(crate) fn finish(mut self) -> Option<Gaussian> {
+    pub(crate) fn finish(self) -> Option<Gaussian> {
+        self.finish_shrunk(SHRINKAGE)
+    }
+
+    /// The same, with another weight of the identity in the covariance, as a share of the mean variance.
+    pub(crate) fn finish_shrunk(mut self, shrinkage: f64) -> Option<Gaussian> {
         self.flush();
         let (d, n) = (self.dimension, self.rows as f64);
         let mut by_class: Vec<(u32, usize, Vec<f64>)> =
@@ -125,55 +152,14 @@ impl Fit {
         }
         for row in 0..d {
             for column in row..d {
-                let value = (1.0 - SHRINKAGE) * covariance[row * d + column];
-                covariance[column * d + row] = value + if row == column { SHRINKAGE * mean_variance } else { 0.0 };
+                let value = (1.0 - shrinkage) * covariance[row * d + column];
+                covariance[column * d + row] = value + if row == column { shrinkage * mean_variance } else { 0.0 };
             }
         }
         let mut factor = covariance;
         cholesky(&mut factor, d)?;
         means.par_chunks_mut(d).for_each(|mean| solve_lower(&factor, d, mean));
         Some(Gaussian { dimension: d, factor, means })
-    }
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    // four sums, so that one addition need not wait for the last
-    let (mut sums, (a4, b4)) = ([0.0; 4], (a.chunks_exact(4), b.chunks_exact(4)));
-    let rest: f64 = a4.remainder().iter().zip(b4.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a4.zip(b4) {
-        for lane in 0..4 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    rest + sums.iter().sum::<f64>()
-}
-
-/// The Cholesky factor L (A = L·Lᵀ) in place of the lower triangle of a symmetric d×d matrix; what lies above it is of no
-/// account. `None` where the matrix is not positive definite.
-fn cholesky(matrix: &mut [f64], d: usize) -> Option<()> {
-    for column in 0..d {
-        let (above, below) = matrix.split_at_mut((column + 1) * d);
-        let pivot_row = &mut above[column * d..];
-        let diagonal = pivot_row[column];
-        let pivot = diagonal - dot(&pivot_row[..column], &pivot_row[..column]);
-        if pivot.is_nan() || pivot <= RELATIVE_PIVOT * diagonal {
-            return None;
-        }
-        let root = pivot.sqrt();
-        pivot_row[column] = root;
-        let pivot_row = &pivot_row[..column];
-        below.par_chunks_mut(d).with_min_len(64).for_each(|row| {
-            row[column] = (row[column] - dot(&row[..column], pivot_row)) / root;
-        });
-    }
-    Some(())
-}
-
-/// x with L·x = b, in place of b.
-fn solve_lower(factor: &[f64], d: usize, b: &mut [f64]) {
-    for (at, row) in factor.chunks(d).enumerate() {
-        let (done, rest) = b.split_at_mut(at);
-        rest[0] = (rest[0] - dot(&row[..at], done)) / row[at];
     }
 }
 
@@ -215,6 +201,32 @@ mod tests {
                 let found = gaussian.distance(&row(at, 6));
                 assert!((found - expected).abs() < 1e-9 * expected, "{classes} classes, row {at}: {found}, {expected}");
             }
+        }
+    }
+
+    /// As above, with
+    /// ```python
+    /// def parts(c):
+    ///     mu = {k: X[c == k].mean(0) for k in np.unique(c)}
+    ///     r = X - np.array([mu[k] for k in c]); S = r.T @ r / len(X)
+    ///     P = np.linalg.inv((1 - 1e-4)*S + 1e-4*np.trace(S)/6*np.eye(6))
+    ///     return [min((q - m) @ P @ (q - m) for m in mu.values()) for q in map(row, (1000, 1001, 1234))]
+    /// print(np.subtract(parts(np.arange(200) % 3), parts(np.zeros(200))))
+    /// ```
+    #[test]
+    fn relative_distances_equal_numpy() {
+        let fitted = |classes: usize| {
+            let mut fit = Fit::new(6);
+            (0..200).for_each(|at| fit.add((at % classes) as u32, &row(at, 6)));
+            fit.finish().unwrap()
+        };
+        let (classes, all) = (fitted(3), fitted(1));
+        assert_eq!((classes.classes(), all.classes()), (3, 1));
+        for (at, expected) in
+            [(1000, -0.019498255382562668), (1001, -0.31706528946203427), (1234, -0.035045097645102885)]
+        {
+            let found = relative_distance(&classes, &all, &row(at, 6));
+            assert!((found - expected).abs() < 1e-8, "row {at}: {found}, {expected}");
         }
     }
 

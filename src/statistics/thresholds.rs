@@ -61,6 +61,37 @@ pub fn rows_for_tolerance(tpr: f64, confidence: f64) -> usize {
     ((1.0 - confidence).ln() / tpr.ln() - 1e-9).ceil() as usize
 }
 
+/// Between which of `n` ascending scores the score lies that a share `tpr` of *all* ID images does not exceed, with this
+/// confidence and whatever the distribution of their scores: the order statistics that bound a quantile, by their places.
+/// `None` for a limit that this many scores cannot give.
+///
+/// Each limit fails with a chance of (1 − confidence) / 2 at most.
+pub(crate) fn threshold_ranks(n: usize, tpr: f64, confidence: f64) -> (Option<usize>, Option<usize>) {
+    let beyond = (1.0 - confidence) / 2.0;
+    let upper = allowed_above_surely(n, tpr, 1.0 - beyond).map(|above| n - 1 - above);
+    // one more than those that are above the threshold with a chance that is too small
+    let above = allowed_above_surely(n, tpr, beyond).map_or(0, |above| above + 1);
+    (n.checked_sub(1 + above), upper)
+}
+
+/// Between which of the `ascending` scores the threshold of *all* ID images lies, with this confidence and whatever the distribution
+/// of their scores; `None` where they are too few.
+pub fn threshold_interval(ascending: &[f32], tpr: f64, confidence: f64) -> Option<(f32, f32)> {
+    let (lower, upper) = threshold_ranks(ascending.len(), tpr, confidence);
+    Some((ascending[lower?], ascending[upper?]))
+}
+
+/// How many calibration scores the interval of a threshold takes.
+pub fn rows_for_interval(tpr: f64, confidence: f64) -> usize {
+    let surely = f64::midpoint(1.0, confidence);
+    rows_for_tolerance(tpr, surely).max(rows_for_tolerance(1.0 - tpr, surely))
+}
+
+/// How many more scores halve the interval of a threshold: its width goes with 1 / √n.
+pub fn rows_to_halve(n: usize) -> usize {
+    3 * n
+}
+
 /// Conformal p-value of a score: (1 + #{calibration ≥ score}) / (n + 1). `ascending` are calibration scores.
 pub fn pvalue(ascending: &[f32], score: f32) -> f64 {
     let below = ascending.partition_point(|&calibration| calibration < score);
@@ -163,6 +194,42 @@ mod tests {
         assert!(share > confidence - 0.015, "{share}");
         // and the plain threshold only about every other time
         assert!(share < 0.97, "no more than it takes: {share}");
+    }
+
+    /// `scipy.stats.binom.cdf(a, 72, 0.05)`: 0.0249 for a = 0, 0.9728 for 7 and 0.9903 for 8.
+    #[test]
+    fn a_threshold_lies_between_two_order_statistics() {
+        assert_eq!(rows_for_interval(0.95, 0.95), 72);
+        assert_eq!(threshold_ranks(71, 0.95, 0.95).1, None);
+        assert_eq!(threshold_ranks(72, 0.95, 0.95), (Some(71 - 8), Some(71)));
+        assert_eq!(threshold_ranks(1, 0.95, 0.95), (None, None));
+        assert_eq!(threshold_ranks(0, 0.95, 0.95), (None, None));
+        assert_eq!((rows_for_interval(0.5, 0.95), rows_for_interval(0.05, 0.95)), (6, 72));
+        assert!(threshold_ranks(72, 0.05, 0.95).0.is_some() && threshold_ranks(71, 0.05, 0.95).0.is_none());
+    }
+
+    /// Uniform scores, whose quantiles are known.
+    #[test]
+    fn intervals_of_a_threshold_hold_as_often_as_they_say_and_halve_as_they_say() {
+        let mut normal = crate::statistics::simulated::Normal::new(9);
+        let (tpr, confidence) = (0.95, 0.95);
+        let mut run = |n: usize, runs: u32| {
+            let (mut held, mut width) = (0, 0.0);
+            for _ in 0..runs {
+                let mut scores: Vec<f32> = (0..n).map(|_| normal.uniform() as f32).collect();
+                scores.sort_unstable_by(f32::total_cmp);
+                let (lower, upper) = threshold_interval(&scores, tpr, confidence).unwrap();
+                held += u32::from(f64::from(lower) <= tpr && tpr <= f64::from(upper));
+                width += f64::from(upper - lower);
+            }
+            (f64::from(held) / f64::from(runs), width / f64::from(runs))
+        };
+        let (held, width) = run(200, 2000);
+        // 2,000 runs know it to half a point
+        assert!(held > confidence - 0.015 && held < 0.99, "{held}");
+        let (held, narrower) = run(200 + rows_to_halve(200), 500);
+        assert!(held > confidence - 0.03, "{held}");
+        assert!((0.45..0.55).contains(&(narrower / width)), "{narrower}, {width}");
     }
 
     #[test]

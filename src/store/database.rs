@@ -244,6 +244,11 @@ impl Store {
         Ok(self.table(table).await?.schema().await?)
     }
 
+    /// The columns of a table as they were in a version of it.
+    pub async fn schema_at(&self, table: &str, version: u64) -> Result<SchemaRef> {
+        Ok(self.table_at(table, Some(version)).await?.schema().await?)
+    }
+
     /// Append rows in one commit.
     pub async fn append(&self, _lock: &WriteLock, table: &str, batch: RecordBatch) -> Result<()> {
         self.writable(table).await?.add(batch).execute().await?;

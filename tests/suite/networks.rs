@@ -296,15 +296,15 @@ async fn logits_are_kept_beside_embeddings() {
     let (all, _) = outskirt(&db, &with_baselines).await.unwrap();
     let rows: Vec<serde_json::Value> = all.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let scores: Vec<&str> = rows.iter().step_by(2).map(|row| row["score"].as_str().unwrap()).collect();
-    assert_eq!(
-        scores,
-        ["knn_ood_score", "mahalanobis_score", "msp_score", "energy_score", "max_logit_score", "gen_score"],
-        "{all}"
-    );
+    let embeddings = ["knn_ood_score", "mahalanobis_score", "rmds_score"];
+    let logits = ["nnguide_score", "msp_score", "energy_score", "max_logit_score", "gen_score"];
+    assert_eq!(scores, [&embeddings[..], &logits].concat(), "{all}");
     for row in &rows {
         let call = match row["score"].as_str().unwrap() {
             "knn_ood_score" => "knn_ood_score(demo_shapes, 'shapes')",
             "mahalanobis_score" => "mahalanobis_score(demo_shapes, 'shapes')",
+            "rmds_score" => "rmds_score(demo_shapes, 'shapes')",
+            "nnguide_score" => "nnguide_score(demo_shapes, demo_shapes_logits, 'shapes')",
             "msp_score" => "msp_score(demo_shapes_logits)",
             "max_logit_score" => "max_logit_score(demo_shapes_logits)",
             "gen_score" => "gen_score(demo_shapes_logits)",
@@ -325,6 +325,6 @@ async fn logits_are_kept_beside_embeddings() {
     let (left, _) = outskirt(&db, &["sql", "SELECT * FROM images LIMIT 1", "--format", "json"]).await.unwrap();
     assert!(left.contains("demo_shapes") && !left.contains("logits"), "{left}");
     let (fewer, notice) = outskirt(&db, &with_baselines).await.unwrap();
-    assert!(fewer.contains("mahalanobis_score") && !fewer.contains("msp_score"), "{fewer}");
+    assert!(fewer.contains("rmds_score") && !fewer.contains("msp_score") && !fewer.contains("nnguide"), "{fewer}");
     assert!(notice.contains("there is no column demo_shapes_logits"), "{notice}");
 }

@@ -53,7 +53,11 @@ async fn every_shipped_query_answers() {
         "level,images,share,expected_within\n0.01,20,0.0,0.0445\n0.05,20,0.05,0.0975\n",
     );
     let drift = ask("drift", &["before=split = 'val'", "after=dataset = 'ood'"]).await;
-    check("drift", drift, "\nafter,10,1.2446,");
+    let found =
+        ["images,20.0,10.0,,,,\n", "mean score,0.0", "scores: AUROC,,,1.0,0.", "scores: Kolmogorov-Smirnov,,,1.0,,,"];
+    let embeddings = ["embeddings: kernel (MMD),,,0.", "embeddings: classifier AUROC,,,1.0,0.8"];
+    assert!(found.iter().chain(&embeddings).all(|line| drift.contains(line)), "{drift}");
+    check("drift", drift, "\nlargest score,0.0312,1.3055,,,,\n");
     let copies = ask("near_duplicates", &["within=0.001"]).await;
     check("near_duplicates", copies, "distance,dataset,split,uri,copy_id,copy_of\n");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

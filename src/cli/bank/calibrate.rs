@@ -4,9 +4,10 @@ use std::path::Path;
 
 use crate::bank;
 use crate::cli::console::Console;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::statistics::thresholds::rows_to_halve;
 
-/// Of the threshold that is shown beside the plain one.
+/// Of the threshold that is shown beside the plain one, and of the interval.
 const CONFIDENCE: f64 = 0.95;
 
 /// Arguments of `bank calibrate`.
@@ -46,6 +47,17 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     let images = made.scores.len();
     console.line(format!("bank {}: calibrated with {images} images at k = {}, {threshold}", made.bank, made.k))?;
+    match made.threshold_interval(0.95, CONFIDENCE) {
+        Ok((lower, upper)) => console.line(format!(
+            "the threshold of all such images lies between {lower:.6} and {upper:.6} (95 % confidence); {} more images would \
+             halve that",
+            rows_to_halve(images)
+        ))?,
+        Err(Error::ConfidenceNeedsMore { needed, .. }) => {
+            console.line(format!("where the threshold of all such images lies cannot be said yet: that takes {needed} images"))?;
+        }
+        Err(other) => return Err(other),
+    }
     if let Some(own) = own?.filter(|own| made.is_unlike(*own)) {
         let further = made.scores.iter().filter(|score| **score > own).count();
         console.notice(format!(

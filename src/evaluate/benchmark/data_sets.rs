@@ -151,6 +151,12 @@ pub fn plan(experiment: Experiment, folder: &Path, seed: u64) -> Result<Plan> {
     Ok(Plan { train, test, ood, missing })
 }
 
+/// Whether a dataset of this name is one of the OOD sets that are tested with, under any of the names people give it.
+pub fn is_test_set(dataset: &str) -> bool {
+    let name = normalised(dataset);
+    OOD_SETS.iter().any(|set| normalised(set.dataset) == name || set.names.contains(&name.as_str()))
+}
+
 /// What lies in the folder and in those inside it that hold data sets, by normalised name; the first of a name counts.
 fn candidates(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut folders = vec![folder.to_path_buf()];
@@ -257,6 +263,12 @@ mod tests {
             imagenet.ood.iter().map(|part| part.dataset.as_str()).collect::<Vec<_>>(),
             ["inaturalist", "places"]
         );
+    }
+
+    #[test]
+    fn test_sets_are_known_by_their_names() {
+        assert!(["LSUN-resize", "textures", "dtd", "Places365"].into_iter().all(is_test_set));
+        assert!(!["food101", "ood", "camera_7"].into_iter().any(is_test_set));
     }
 
     #[test]

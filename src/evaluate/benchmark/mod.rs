@@ -7,6 +7,6 @@ mod data_sets;
 mod networks;
 mod steps;
 
-pub use data_sets::{Experiment, OOD_IMAGES, Part, Plan, plan};
+pub use data_sets::{Experiment, OOD_IMAGES, Part, Plan, is_test_set, plan};
 pub use networks::networks;
-pub use steps::{check_ks, compared};
+pub use steps::check_ks;

@@ -1,9 +1,8 @@
-//! What lies between an experiment's data sets and its table: options of the ingest, the bank, the scores.
+//! What lies between an experiment's data sets and its table: options of the ingest, the bank, its k.
 
 use super::data_sets::{Part, Plan};
 use crate::bank::BankSpec;
 use crate::error::{Error, Result};
-use crate::evaluate::table::Compared;
 use crate::index::IndexKind;
 use crate::ingest::IngestOptions;
 
@@ -52,13 +51,4 @@ pub fn check_ks(bank: &str, ks: &[usize], images: usize) -> Result<()> {
         Some(&k) => Err(Error::KOutOfRange { bank: bank.into(), k: k as i128, rows: images, most: images }),
         None => Ok(()),
     }
-}
-
-/// The scores that an experiment compares: `knn_ood_score` at each k, then with `baselines` the others.
-pub fn compared(ks: &[usize], baselines: bool, with_logits: bool) -> Vec<Compared> {
-    let mut compared: Vec<Compared> = ks.iter().map(|&k| Compared::Knn(Some(k))).collect();
-    if baselines {
-        compared.extend(Compared::baselines(with_logits));
-    }
-    compared
 }

@@ -7,17 +7,20 @@ use arrow::datatypes::{DataType, Field};
 use datafusion::common::{Result, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, Documentation};
 
-use crate::bank::{Bank, Banks, Calibration, Definition};
+use crate::bank::{Bank, Banks, Calibration, Classes, Definition};
 use crate::error::Error;
 use crate::index::SearchOptions;
 use crate::schema;
 use crate::statistics::gaussian::Gaussian;
+use crate::statistics::guidance::Guide;
 
 /// A parameter of a function of a bank. Those after the bank may be left out of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parameter {
     /// FLOAT[d], or a list of d numbers.
     Embedding,
+    /// FLOAT[classes], or a list of numbers: the same row's class logits.
+    Logits,
     /// A literal: the bank's name, with a version or without.
     Bank,
     /// A literal from 1 to the bank's rows; the bank's own k where it is left out.
@@ -41,15 +44,18 @@ impl Parameter {
         };
         match self {
             Self::Embedding => embedding_type(name, given),
+            Self::Logits => match vector_type(given) {
+                Some(wanted) => Ok(wanted),
+                None => plan_err!("{name}: logits must be class logits (FLOAT[classes]), got {given}"),
+            },
             Self::Bank => match given {
                 DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(DataType::Utf8),
                 other => plan_err!("{name}: bank must be a bank's name in quotes, got {other}"),
             },
             Self::K => whole("k", DataType::Int64),
             Self::Id => whole("id", DataType::UInt64),
-            Self::Tpr => tpr_type(name, given),
-            Self::Confidence if given.is_numeric() => Ok(DataType::Float64),
-            Self::Confidence => plan_err!("{name}: confidence must be a number, got {given}"),
+            Self::Tpr => number_type(name, "tpr", given),
+            Self::Confidence => number_type(name, "confidence", given),
         }
     }
 
@@ -80,25 +86,33 @@ pub(super) fn takes<'a>(name: &str, documentation: Option<&'a Documentation>) ->
 
 /// An embedding stays FixedSizeList<Float32> without a copy.
 pub(super) fn embedding_type(name: &str, given: &DataType) -> Result<DataType> {
+    match vector_type(given) {
+        Some(wanted) => Ok(wanted),
+        None => plan_err!("{name}: the first argument must be an embedding (FLOAT[d]), got {given}"),
+    }
+}
+
+fn vector_type(given: &DataType) -> Option<DataType> {
     let item = || Arc::new(Field::new("item", DataType::Float32, true));
-    Ok(match given {
+    Some(match given {
         DataType::Null => DataType::Null,
         DataType::FixedSizeList(field, _) if *field.data_type() == DataType::Float32 => given.clone(),
         DataType::FixedSizeList(field, d) if field.data_type().is_numeric() => DataType::FixedSizeList(item(), *d),
         DataType::List(field) | DataType::LargeList(field) if field.data_type().is_numeric() => DataType::List(item()),
-        other => return plan_err!("{name}: the first argument must be an embedding (FLOAT[d]), got {other}"),
+        _ => return None,
     })
 }
 
-pub(super) fn tpr_type(name: &str, given: &DataType) -> Result<DataType> {
-    if given.is_numeric() { Ok(DataType::Float64) } else { plan_err!("{name}: tpr must be a number, got {given}") }
+/// The type of a parameter that is a number.
+pub(super) fn number_type(name: &str, what: &str, given: &DataType) -> Result<DataType> {
+    if given.is_numeric() { Ok(DataType::Float64) } else { plan_err!("{name}: {what} must be a number, got {given}") }
 }
 
-/// The value of `tpr`, which must be a literal.
-pub(super) fn tpr(name: &str, literal: Option<&ScalarValue>) -> Result<f64> {
+/// The value of such a parameter, which must be a literal.
+pub(super) fn number(name: &str, what: &str, such: &str, literal: Option<&ScalarValue>) -> Result<f64> {
     match literal.map(|value| value.cast_to(&DataType::Float64)).transpose()? {
-        Some(ScalarValue::Float64(Some(tpr))) => Ok(tpr),
-        _ => plan_err!("{name}: tpr must be a literal number, such as 0.95"),
+        Some(ScalarValue::Float64(Some(value))) => Ok(value),
+        _ => plan_err!("{name}: {what} must be a literal number, such as {such}"),
     }
 }
 
@@ -124,6 +138,8 @@ pub(crate) struct BankCall<'a> {
     pub(crate) k: usize,
     /// The position of the argument whose id is excluded from the bank.
     pub(crate) id: Option<usize>,
+    /// The position of the argument that has the row's class logits.
+    pub(super) logits: Option<usize>,
     /// The share of in-distribution images that a threshold accepts.
     pub(super) tpr: f64,
     /// With which confidence.
@@ -160,15 +176,10 @@ pub(super) fn resolve<'a>(
         };
         k = bank.check_k_of(given, id.is_some())?;
     }
-    let tpr = position(Parameter::Tpr).map_or(Ok(0.95), |at| tpr(name, literals[at]))?;
-    let confidence = match position(Parameter::Confidence).map(|at| literals[at]) {
-        None => None,
-        Some(literal) => match literal.map(|value| value.cast_to(&DataType::Float64)).transpose()? {
-            Some(ScalarValue::Float64(Some(confidence))) => Some(confidence),
-            _ => return plan_err!("{name}: confidence must be a literal number, such as 0.9"),
-        },
-    };
-    Ok(BankCall { banks, bank, k, id, tpr, confidence })
+    let tpr = position(Parameter::Tpr).map_or(Ok(0.95), |at| number(name, "tpr", "0.95", literals[at]))?;
+    let confidence =
+        position(Parameter::Confidence).map(|at| number(name, "confidence", "0.9", literals[at])).transpose()?;
+    Ok(BankCall { banks, bank, k, id, logits: position(Parameter::Logits), tpr, confidence })
 }
 
 impl BankCall<'_> {
@@ -177,9 +188,14 @@ impl BankCall<'_> {
         Ok(self.banks.open(&self.bank, options)?)
     }
 
-    /// The bank's class-conditional Gaussians.
-    pub(super) fn gaussian(&self, options: SearchOptions) -> Result<Arc<Gaussian>> {
-        Ok(self.banks.gaussian(&self.bank, options)?)
+    /// The Gaussians of the bank's rows.
+    pub(super) fn gaussian(&self, by: Classes, options: SearchOptions) -> Result<Arc<Gaussian>> {
+        Ok(self.banks.gaussian(&self.bank, by, options)?)
+    }
+
+    /// The bank's rows, weighed by their logits.
+    pub(super) fn guide(&self, options: SearchOptions) -> Result<Arc<Guide>> {
+        Ok(self.banks.guide(&self.bank, options)?)
     }
 
     /// The scores of the bank's calibration images at k.
@@ -196,8 +212,18 @@ impl BankCall<'_> {
             let (what, found) = (format!("embedding {}", field.name()), *found as usize);
             return Err(Error::WrongDimension { what, bank: bank.name.clone(), expected: bank.dimension, found }.into());
         }
-        let metadata = field.metadata();
-        match (metadata.get(schema::BACKBONE_KEY), metadata.get(schema::SHA256_KEY)) {
+        self.check_network(field, schema::BACKBONE_KEY)
+    }
+
+    /// Refuse logits of another network than the bank's.
+    pub(super) fn check_logits(&self, field: &Field) -> Result<()> {
+        self.check_network(field, schema::LOGITS_KEY)
+    }
+
+    /// `key` is the metadata that names a column's network.
+    fn check_network(&self, field: &Field, key: &str) -> Result<()> {
+        let (bank, metadata) = (&self.bank, field.metadata());
+        match (metadata.get(key), metadata.get(schema::SHA256_KEY)) {
             (Some(backbone), Some(sha256)) if *sha256 != bank.sha256 => Err(Error::OtherBackbone {
                 column: field.name().clone(),
                 found: backbone.clone(),

@@ -12,10 +12,12 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments::{self, BankCall, Parameter};
+use super::logits;
 use super::query_vectors::QueryVectors;
 use super::settings;
 use crate::bank::{Bank, Banks};
 use crate::index::SearchOptions;
+use crate::statistics::guidance::log_sum_exp;
 
 /// A function of a bank.
 #[derive(Debug)]
@@ -117,6 +119,10 @@ impl ScalarUDFImpl for BankUdf {
         if self.function.searches() {
             call.check_embedding(&args.arg_fields[0])?;
         }
+        if let Some(at) = call.logits {
+            logits::check(self.function.name, &args.arg_fields[at])?;
+            call.check_logits(&args.arg_fields[at])?;
+        }
         Ok(Arc::new((self.function.plan)(&call)?))
     }
 
@@ -150,11 +156,16 @@ fn each_row(
 ) -> Result<ColumnarValue> {
     let options = settings::search(&args.config_options)?;
     let (embedding, ids) = (&args.args[0], call.id.map(|id| &args.args[id]));
-    let scalar = [Some(embedding), ids].into_iter().flatten().all(|value| matches!(value, ColumnarValue::Scalar(_)));
+    let logits = call.logits.map(|logits| &args.args[logits]);
+    let scalar =
+        [Some(embedding), ids, logits].into_iter().flatten().all(|value| matches!(value, ColumnarValue::Scalar(_)));
     let rows = if scalar { 1 } else { args.number_rows };
     let mut queries = QueryVectors::with_capacity(call.bank.dimension, rows);
     let ids = ids.map(|ids| ids.to_array(rows)).transpose()?;
     queries.push(&call.bank.name, &embedding.to_array(rows)?, ids.as_ref())?;
+    if let Some(logits) = logits {
+        queries.push_log_sum_exps(&logits::scores(&logits.to_array(rows)?, |logits| log_sum_exp(logits, 1.0))?);
+    }
     let found = match queries.vectors().is_empty() {
         // nothing but NULL: the bank need not be read
         true => new_null_array(args.return_field.data_type(), rows),

@@ -3,6 +3,7 @@
 use datafusion_macros::user_doc;
 
 use super::logits::{LogitsFunction, Score};
+use crate::statistics::guidance::log_sum_exp;
 
 #[user_doc(
     doc_section(label = "Baselines"),
@@ -21,9 +22,7 @@ pub(super) static FUNCTION: LogitsFunction = LogitsFunction {
 
 /// −T·logsumexp(logits / T) of finite logits, at least one.
 fn energy_score(logits: &[f32], t: f64) -> f64 {
-    let largest = logits.iter().fold(f64::NEG_INFINITY, |most, &logit| most.max(f64::from(logit)));
-    let sum: f64 = logits.iter().map(|&logit| ((f64::from(logit) - largest) / t).exp()).sum();
-    -(largest + t * sum.ln())
+    -log_sum_exp(logits, t)
 }
 
 #[cfg(test)]

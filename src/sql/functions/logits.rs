@@ -127,7 +127,7 @@ fn coerce(name: &str, given: &DataType) -> Result<DataType> {
 }
 
 /// Refuse what is known to be no logits.
-fn check(name: &str, field: &Field) -> Result<()> {
+pub(super) fn check(name: &str, field: &Field) -> Result<()> {
     if schema::is_embedding(field) {
         let (column, logits) = (field.name(), schema::logits_column(field.name()));
         return plan_err!(
@@ -138,7 +138,7 @@ fn check(name: &str, field: &Field) -> Result<()> {
 }
 
 /// A DOUBLE for each row whose logits are not NULL.
-fn scores(column: &ArrayRef, score: impl Fn(&[f32]) -> f64) -> Result<Float64Array> {
+pub(super) fn scores(column: &ArrayRef, score: impl Fn(&[f32]) -> f64) -> Result<Float64Array> {
     let of_row = |row: usize, values: Result<Option<&[f32]>, &'static str>| {
         let bad = |problem| Error::BadVector { what: "the logits' batch".into(), row, problem };
         match values.map_err(bad)? {

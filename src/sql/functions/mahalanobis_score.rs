@@ -9,6 +9,7 @@ use datafusion_macros::user_doc;
 use super::arguments::Parameter;
 use super::bank_function::{BankFunction, Compute};
 use super::query_vectors::QueryVectors;
+use crate::bank::Classes;
 use crate::statistics::gaussian::Gaussian;
 
 #[user_doc(
@@ -26,7 +27,7 @@ pub(super) static FUNCTION: BankFunction = BankFunction {
     documentation: || MahalanobisScore.doc(),
     plan: |_| Ok(Field::new(FUNCTION.name, DataType::Float64, true)),
     compute: Compute::Column(|call, queries, options| {
-        let found = mahalanobis_score(&*call.gaussian(options)?, queries);
+        let found = mahalanobis_score(&*call.gaussian(Classes::Labels, options)?, queries);
         Ok(Arc::new(queries.scatter(found).collect::<Float64Array>()))
     }),
 };

@@ -1,6 +1,6 @@
 //! Embeddings of a column as queries: normalised, without the rows that are NULL.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
 use arrow::datatypes::{DataType, UInt64Type};
 use datafusion::common::{Result, internal_err};
 
@@ -15,12 +15,13 @@ pub(crate) struct QueryVectors {
     values: Vec<f32>,
     valid: Vec<bool>,
     excluded: Option<Vec<Option<u64>>>,
+    log_sum_exps: Vec<Option<f64>>,
 }
 
 impl QueryVectors {
     pub(crate) fn with_capacity(dimension: usize, rows: usize) -> Self {
         let (values, valid) = (Vec::with_capacity(dimension * rows), Vec::with_capacity(rows));
-        Self { dimension, values, valid, excluded: None }
+        Self { dimension, values, valid, excluded: None, log_sum_exps: Vec::new() }
     }
 
     /// The queries, m×d.
@@ -31,6 +32,17 @@ impl QueryVectors {
     /// Per query, the id of the bank's row that is excluded.
     pub(crate) fn excluded(&self) -> Option<&[Option<u64>]> {
         self.excluded.as_deref()
+    }
+
+    /// Per query, the log-sum-exp of its class logits: none where a function does not take them, `None` where they are NULL.
+    pub(super) fn log_sum_exps(&self) -> &[Option<f64>] {
+        &self.log_sum_exps
+    }
+
+    /// Append those of the column that was pushed last.
+    pub(super) fn push_log_sum_exps(&mut self, of_rows: &Float64Array) {
+        let valid = &self.valid[self.valid.len() - of_rows.len()..];
+        self.log_sum_exps.extend(of_rows.iter().zip(valid).filter(|&(_, &valid)| valid).map(|(value, _)| value));
     }
 
     /// One value per row, from one per query: `None` where the embedding is NULL.

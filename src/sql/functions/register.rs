@@ -6,11 +6,13 @@ use datafusion::common::Result;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
+use super::embedding_samples::EmbeddingTest;
 use super::samples::MetricFunction;
 use super::{
-    aupr_in, aupr_out, auroc, bh_reject, detection_error, embed, energy_score, fpr_at_tpr, gen_score, is_ood,
-    knn_density_ratio, knn_lid, knn_mean_distance, knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold,
-    mahalanobis_score, max_logit_score, msp_score,
+    aupr_in, aupr_out, auroc, auroc_interval, bh_reject, classifier_two_sample_auroc, detection_error, embed,
+    energy_score, fpr_at_tpr, fpr_at_tpr_interval, gen_score, is_ood, knn_density_ratio, knn_lid, knn_mean_distance,
+    knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold, ks_test, mahalanobis_score, max_logit_score,
+    mmd_test, msp_score, nnguide_score, rmds_score,
 };
 use crate::bank::Banks;
 use crate::sql::networks::Networks;
@@ -30,14 +32,25 @@ pub(super) fn scalars(banks: &Arc<Banks>, networks: &Arc<Networks>) -> Vec<Scala
         max_logit_score::FUNCTION.udf(),
         gen_score::FUNCTION.udf(),
         mahalanobis_score::FUNCTION.udf(banks),
+        rmds_score::FUNCTION.udf(banks),
+        nnguide_score::FUNCTION.udf(banks),
         embed::Embed::new(networks).into(),
     ]
 }
 
 pub(super) fn aggregates() -> Vec<AggregateUDF> {
-    let metrics =
-        [&auroc::FUNCTION, &fpr_at_tpr::FUNCTION, &aupr_in::FUNCTION, &aupr_out::FUNCTION, &detection_error::FUNCTION];
-    metrics.map(MetricFunction::udf).to_vec()
+    let metrics = [
+        &auroc::FUNCTION,
+        &auroc_interval::FUNCTION,
+        &fpr_at_tpr::FUNCTION,
+        &fpr_at_tpr_interval::FUNCTION,
+        &aupr_in::FUNCTION,
+        &aupr_out::FUNCTION,
+        &detection_error::FUNCTION,
+        &ks_test::FUNCTION,
+    ];
+    let of_embeddings = [&mmd_test::FUNCTION, &classifier_two_sample_auroc::FUNCTION];
+    metrics.map(MetricFunction::udf).into_iter().chain(of_embeddings.map(EmbeddingTest::udf)).collect()
 }
 
 pub(super) fn windows() -> Vec<WindowUDF> {

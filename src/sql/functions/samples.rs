@@ -1,5 +1,5 @@
-//! The aggregates that compare ID with OOD scores, `name(score, is_ood)` and `name(score, is_ood [, tpr])`. Their state is
-//! both samples, mergeable across partitions.
+//! The aggregates that compare the scores of two classes, mostly ID and OOD: `name(score, is_ood [, tpr] [, confidence])`. Their
+//! state is both samples, mergeable across partitions; of embeddings in place of scores, `embedding_samples`.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use datafusion::logical_expr::{
 };
 
 use super::arguments;
+use super::structs::{doubles, of_doubles};
+use crate::statistics::intervals::Interval;
 
 /// An aggregate of scores, some of ID rows and some of OOD rows.
 #[derive(Debug)]
@@ -25,12 +27,83 @@ pub(super) struct MetricFunction {
     pub(super) metric: Metric,
 }
 
-/// DOUBLE, of ID scores and OOD scores; `None` where one class has no rows.
+/// What is computed of ID scores and OOD scores; NULL where one class has no rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Metric {
+    /// A DOUBLE.
     Plain(fn(&[f64], &[f64]) -> Option<f64>),
-    /// At a true-positive rate in (0, 1], a literal; 0.95 where it is left out.
+    /// A DOUBLE, at a true-positive rate in (0, 1].
     AtTpr(fn(&[f64], &[f64], f64) -> Option<f64>),
+    /// STRUCT(lower, upper), with a confidence.
+    Interval(fn(&[f64], &[f64], f64) -> Option<Interval>),
+    /// STRUCT(lower, upper), at a true-positive rate in (0, 1), with a confidence.
+    IntervalAtTpr(fn(&[f64], &[f64], f64, f64) -> Option<Interval>),
+    /// A STRUCT of these.
+    Three([&'static str; 3], fn(&[f64], &[f64]) -> Option<[f64; 3]>),
+}
+
+const INTERVAL: [&str; 2] = ["lower", "upper"];
+
+/// An argument after score and class: a literal number, which may be left out and then is 0.95.
+#[derive(Debug, Clone, Copy)]
+enum Literal {
+    /// In (0, 1].
+    TprUpTo1,
+    /// In (0, 1).
+    Tpr,
+    /// In (0, 1).
+    Confidence,
+}
+
+impl Literal {
+    fn name(self) -> &'static str {
+        match self {
+            Self::TprUpTo1 | Self::Tpr => "tpr",
+            Self::Confidence => "confidence",
+        }
+    }
+
+    fn check(self, function: &str, value: f64) -> Result<f64> {
+        let (most, range) = match self {
+            Self::TprUpTo1 => (value <= 1.0, "(0, 1]"),
+            Self::Tpr | Self::Confidence => (value < 1.0, "(0, 1)"),
+        };
+        if value > 0.0 && most {
+            return Ok(value);
+        }
+        plan_err!("{function}: {} = {value} must lie in {range}", self.name())
+    }
+}
+
+impl Metric {
+    fn literals(self) -> &'static [Literal] {
+        match self {
+            Self::Plain(_) | Self::Three(..) => &[],
+            Self::AtTpr(_) => &[Literal::TprUpTo1],
+            Self::Interval(_) => &[Literal::Confidence],
+            Self::IntervalAtTpr(_) => &[Literal::Tpr, Literal::Confidence],
+        }
+    }
+
+    fn gives(self) -> DataType {
+        match self {
+            Self::Plain(_) | Self::AtTpr(_) => DataType::Float64,
+            Self::Interval(_) | Self::IntervalAtTpr(_) => doubles(&INTERVAL),
+            Self::Three(names, _) => doubles(&names),
+        }
+    }
+
+    /// `literals` are the values of [`Self::literals`].
+    fn of(self, id: &[f64], ood: &[f64], literals: &[f64]) -> ScalarValue {
+        let interval = |found: Option<Interval>| of_doubles(INTERVAL, found.map(|found| [found.lower, found.upper]));
+        match self {
+            Self::Plain(metric) => ScalarValue::Float64(metric(id, ood)),
+            Self::AtTpr(metric) => ScalarValue::Float64(metric(id, ood, literals[0])),
+            Self::Interval(metric) => interval(metric(id, ood, literals[0])),
+            Self::IntervalAtTpr(metric) => interval(metric(id, ood, literals[0], literals[1])),
+            Self::Three(names, metric) => of_doubles(names, metric(id, ood)),
+        }
+    }
 }
 
 impl MetricFunction {
@@ -38,15 +111,16 @@ impl MetricFunction {
         MetricUdf { function: self, signature: Signature::user_defined(Volatility::Immutable) }.into()
     }
 
-    fn tpr(&self, args: &AccumulatorArgs<'_>) -> Result<f64> {
-        let Some(tpr) = args.exprs.get(2) else { return Ok(0.95) };
-        // a literal evaluates without a row; anything else gives an array
-        let value = tpr.evaluate(&RecordBatch::new_empty(Schema::empty().into()));
-        let literal = if let Ok(ColumnarValue::Scalar(literal)) = value { Some(literal) } else { None };
-        match arguments::tpr(self.name, literal.as_ref())? {
-            tpr if tpr > 0.0 && tpr <= 1.0 => Ok(tpr),
-            tpr => plan_err!("{}: tpr = {tpr} must lie in (0, 1]", self.name),
-        }
+    /// The values of the literals, those that are left out too.
+    fn literals(&self, args: &AccumulatorArgs<'_>) -> Result<Vec<f64>> {
+        let value = |(at, literal): (usize, &Literal)| {
+            let Some(given) = args.exprs.get(2 + at) else { return Ok(0.95) };
+            // a literal evaluates without a row; anything else gives an array
+            let value = given.evaluate(&RecordBatch::new_empty(Schema::empty().into()));
+            let scalar = if let Ok(ColumnarValue::Scalar(scalar)) = value { Some(scalar) } else { None };
+            literal.check(self.name, arguments::number(self.name, literal.name(), "0.95", scalar.as_ref())?)
+        };
+        self.metric.literals().iter().enumerate().map(value).collect()
     }
 }
 
@@ -82,26 +156,23 @@ impl AggregateUDFImpl for MetricUdf {
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let name = self.function.name;
-        let tpr = match (types, self.function.metric) {
-            ([_, _], _) => None,
-            ([_, _, tpr], Metric::AtTpr(_)) => Some(arguments::tpr_type(name, tpr)?),
-            _ => {
-                let takes = arguments::takes(name, self.documentation());
-                return plan_err!("{name} takes {takes}, got {} arguments", types.len());
-            }
+        let (takes, most) = (arguments::takes(name, self.documentation()), self.function.metric.literals());
+        let ([score, class], literals) = match types.split_first_chunk::<2>() {
+            Some((first, literals)) if literals.len() <= most.len() => (first, literals),
+            _ => return plan_err!("{name} takes {takes}, got {} arguments", types.len()),
         };
-        match (&types[0], &types[1]) {
+        let literals =
+            literals.iter().zip(most).map(|(given, literal)| arguments::number_type(name, literal.name(), given));
+        match (score, class) {
             (score, DataType::Boolean | DataType::Null) if score.is_numeric() => {
-                Ok([DataType::Float64, DataType::Boolean].into_iter().chain(tpr).collect())
+                [Ok(DataType::Float64), Ok(DataType::Boolean)].into_iter().chain(literals).collect()
             }
-            (score, is_ood) => {
-                plan_err!("{name} takes (score, is_ood): a number and a boolean, got {score} and {is_ood}")
-            }
+            _ => plan_err!("{name} takes {takes}: a number and a boolean first, got {score} and {class}"),
         }
     }
 
     fn return_type(&self, _types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
+        Ok(self.function.metric.gives())
     }
 
     /// The two lists that [`Samples`] hands from partition to partition.
@@ -119,8 +190,8 @@ impl AggregateUDFImpl for MetricUdf {
             // it would drop images that happen to score alike
             return plan_err!("{name} takes no DISTINCT: every row counts");
         }
-        let tpr = self.function.tpr(&args)?;
-        Ok(Box::new(Samples { name, id: Vec::new(), ood: Vec::new(), metric, tpr }))
+        let literals = self.function.literals(&args)?;
+        Ok(Box::new(Samples { name, id: Vec::new(), ood: Vec::new(), metric, literals }))
     }
 
     fn documentation(&self) -> Option<&Documentation> {
@@ -135,7 +206,8 @@ struct Samples {
     id: Vec<f64>,
     ood: Vec<f64>,
     metric: Metric,
-    tpr: f64,
+    /// The values of the metric's literals.
+    literals: Vec<f64>,
 }
 
 impl Accumulator for Samples {
@@ -172,13 +244,10 @@ impl Accumulator for Samples {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64(match self.metric {
-            Metric::Plain(metric) => metric(&self.id, &self.ood),
-            Metric::AtTpr(metric) => metric(&self.id, &self.ood, self.tpr),
-        }))
+        Ok(self.metric.of(&self.id, &self.ood, &self.literals))
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + (self.id.capacity() + self.ood.capacity()) * size_of::<f64>()
+        size_of_val(self) + (self.id.capacity() + self.ood.capacity() + self.literals.capacity()) * size_of::<f64>()
     }
 }
