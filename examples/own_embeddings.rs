@@ -19,7 +19,7 @@ fn embeddings(angles: impl Iterator<Item = f32>) -> Result<RecordBatch, Box<dyn 
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let store = Store::create(&folder.path().join("my.db")).await?;
     for (split, count, step) in [("train", 200, 0.001), ("val", 40, 0.005), ("test", 8, 0.25)] {

@@ -18,7 +18,7 @@ fn vectors(rows: &[[f32; 2]]) -> ArrayRef {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub async fn main() -> Result<(), Box<dyn Error>> {
     // a database with a bank, as another program may have made it
     let folder = tempfile::tempdir()?;
     let store = Store::create(&folder.path().join("shop.db")).await?;

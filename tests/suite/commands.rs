@@ -452,7 +452,11 @@ async fn without_libtorch_only_what_needs_it_says_so() {
     let add = ["backbone", "add", modules, "--arch", "torchscript", "--input-size", "8", "--mean", "0.5,0.5,0.5"];
     let add = [&add[..], &["--std", "0.5,0.5,0.5", "--out", weights.to_str().unwrap()]].concat();
     let train = ["demo", "--train", "x.safetensors"];
-    let cuda = ["ingest", modules, "--dataset", "d", "--backbone", "demo_shapes", "--device", "cuda"];
+    let counts = outskirt::demo::Counts { train: 1, calibration: 1, test: 1, ood: 1 };
+    outskirt::demo::write_pictures(folder.path(), 7, counts).unwrap();
+    let pictures = folder.path().join("id/train");
+    let cuda =
+        ["ingest", pictures.to_str().unwrap(), "--dataset", "d", "--backbone", "demo_shapes", "--device", "cuda"];
     for command in [&add[..], &train, &cuda] {
         let error = outskirt(folder.path(), command).await.unwrap_err();
         assert!(error.contains("needs libtorch") && error.contains("feature 'torch'"), "{error}");

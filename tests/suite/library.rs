@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, AsArray, FixedSizeListArray, RecordBatch, RecordBatchIterator, RecordBatchReader, StringArray,
 };
-use arrow::datatypes::{Float32Type, Float64Type};
+use arrow::datatypes::Float32Type;
 use datafusion::execution::SessionStateBuilder;
 use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec};
@@ -57,6 +57,7 @@ async fn futures_of_the_library_may_move_between_threads() {
     is_send(outskirt::curate::undo(&store));
     is_send(outskirt::curate::history(&store));
     let batches = own(&[[1.0, 0.0, 0.0]]);
+    is_send(outskirt::ingest::ingest_embeddings(&store, &[], &OwnOptions::default(), |_| Ok(()), |_, _| ()));
     is_send(ingest_batches(&store, batches, "x", &OwnOptions::default(), |_| Ok(()), |_, _| ()));
 }
 
@@ -122,8 +123,8 @@ async fn ones_own_session_scores_ones_own_table() {
     let query = |table: &str| {
         format!("SELECT id, knn_ood_score(toy, 'circle') AS score FROM {table} ORDER BY score DESC, id LIMIT 7")
     };
-    let scores = |rows: Vec<RecordBatch>| -> Vec<f64> {
-        rows.iter().flat_map(|rows| rows.column(1).as_primitive::<Float64Type>().values().to_vec()).collect()
+    let scores = |rows: Vec<RecordBatch>| -> Vec<f32> {
+        rows.iter().flat_map(|rows| rows.column(1).as_primitive::<Float32Type>().values().to_vec()).collect()
     };
     let ours = scores(session.sql(&query("images")).await.unwrap().collect().await.unwrap());
     let own = scores(context.sql(&query("mine")).await.unwrap().collect().await.unwrap());

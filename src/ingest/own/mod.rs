@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use arrow::array::{Array, RecordBatchReader};
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, Schema};
 
 use self::beside::Beside;
 use self::files::{Source, agreed_width, notices};
@@ -95,7 +95,9 @@ async fn take(
     if let Some(classes) = classes {
         register_logits(store, lock, &external, classes).await?;
     }
-    add_columns(store, lock, &sources, beside.as_ref()).await?;
+    let images = store.schema(schema::IMAGES).await?;
+    let new = new_columns(&images, &sources, beside.as_ref())?;
+    store.add_null_columns(lock, schema::IMAGES, &new).await?;
     let mut writer = Writer::of(store, lock, options, &external).await?;
     let mut ended = Ok(());
     let mut done = 0;
@@ -143,9 +145,8 @@ async fn take(
     Ok(summary)
 }
 
-/// Add the columns of the user's own that the files have; those that are there are kept.
-async fn add_columns(store: &Store, lock: &WriteLock, sources: &[Source], beside: Option<&Beside>) -> Result<()> {
-    let images = store.schema(schema::IMAGES).await?;
+/// The columns of the user's own that the files have and the table lacks.
+fn new_columns(images: &Schema, sources: &[Source], beside: Option<&Beside>) -> Result<Vec<Field>> {
     let mut kinds: BTreeMap<&str, (Vec<DataType>, &str)> = BTreeMap::new();
     let mut see = |name, kind: &DataType, path| {
         let kind = match kind {
@@ -178,7 +179,7 @@ async fn add_columns(store: &Store, lock: &WriteLock, sources: &[Source], beside
             Err(_) => new.push(Field::new(name, common(kinds.iter()), true)),
         }
     }
-    store.add_null_columns(lock, schema::IMAGES, &new).await
+    Ok(new)
 }
 
 /// Add the column of an external backbone's class logits; nothing happens where it is there.

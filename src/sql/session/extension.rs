@@ -25,8 +25,9 @@ pub async fn in_own_session(store: &Store, builder: SessionStateBuilder, policy:
     // what is found here is pinned before anybody may prune it
     let _finding = store.read_lock().await?;
     let banks = Arc::new(Banks::load(store).await?);
+    let networks = Arc::new(Networks::load(store, policy).await);
     let mut context = SessionContext::new_with_state(extended(builder, &banks).build());
-    register_all(&mut context, &banks, &Arc::new(Networks::load(store, policy).await))?;
+    register_all(&mut context, &banks, &networks)?;
     Ok(context)
 }
 

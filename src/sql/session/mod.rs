@@ -82,7 +82,8 @@ impl Session {
         for table in schema::TABLES {
             context.register_table(table, store.provider(table, None).await?)?;
         }
-        register_all(&mut context, &banks, &Arc::new(Networks::load(store, policy).await))?;
+        let networks = Arc::new(Networks::load(store, policy).await);
+        register_all(&mut context, &banks, &networks)?;
         let session = Self::over(context, banks, store.clone(), spill, policy.clone());
         session.register_views().await?;
         Ok(session)
