@@ -17,7 +17,8 @@ use crate::store::Store;
 /// `SELECT knn_ood_score(embedding, 'shop') FROM mine`. Scores are pruned as in a [`Session`](super::Session).
 ///
 /// `builder` keeps its catalogs, files, runtime and functions. Its rules and its query planner are replaced by DataFusion's with
-/// Outskirt's, and some of its settings are set, where DataFusion 54 is wrong about scores. The database's tables are not in the
+/// Outskirt's, and some of its settings are set, where DataFusion 54 is wrong about scores. NULL scores come first in `ORDER BY
+/// score DESC`, as DataFusion has it, unless `datafusion.sql_parser.default_null_ordering` says otherwise. The database's tables are not in the
 /// session, and nothing in it changes the database: banks are those of the moment, as they were.
 ///
 /// Errors: those of reading the database; a function of the same name.
