@@ -68,7 +68,7 @@ MUTANTS = [
     ("exact: queries far out are taken for near", "exact/surrogate.rs", "let is_inside = «self.metric != Metric::Euclidean || square <= 1.0»;", "true", EXACT, "lookup"),
     ("exact: codes' norms without headroom", "exact/slack.rs", "(1.0 - «HEADROOM» * gamma(code_roundings(lines) + 2.0)) as f32", "0.0", EXACT, "slack"),
     ("thresholds: halves round up", "statistics/thresholds.rs", "«(n as f64 - tpr * n as f64).round_ties_even()».max(0.0)", "(n as f64 - tpr * n as f64).round()", LIB, "thresholds"),
-    ("thresholds: all may lie above", "statistics/thresholds.rs", "above.min(«n.saturating_sub(1)»)", "n", LIB, "thresholds"),
+    ("thresholds: all may lie above", "statistics/thresholds.rs", ".max(0.0) as usize;\n    above.min(«n.saturating_sub(1)»)", "n", LIB, "thresholds"),
     ("thresholds: a rate that one score too few holds", "statistics/thresholds.rs", "«(1.0 - tpr) * n as f64 >= 1.0 - 1e-9»", "(1.0 - tpr) * (n + 1) as f64 >= 1.0 - 1e-9", LIB, "thresholds"),
     ("thresholds: a rate without its hair of room", "statistics/thresholds.rs", "(1.0 / (1.0 - tpr) - «1e-9»).ceil()", "0.0", LIB, "thresholds"),
     ("thresholds: a discovery rate without its hair of room", "statistics/thresholds.rs", "(1.0 / fdr - «1e-9»).ceil()", "0.0", LIB, "thresholds"),
@@ -125,7 +125,7 @@ MUTANTS = [
     ("lookup: changed fragments are not read again", "identity.rs", "filter(|piece| «seen.get(&piece.id) != Some(&piece.state)»)", "!seen.contains_key(&piece.id)", LIB, "identity"),
     ("lookup: rows that went stay", "identity.rs", "if «!kept.contains(&key.value())» {", "false", LIB, "identity"),
     ("lookup: folders that moved are not seen", "identity.rs", "is_some_and(|state| «state.folders_moved()»)", "false", LIB, "identity"),
-    ("identity: deletions are forgotten", "ingest/known.rs", "if «self.deleted.contains(&(uri, content))» {", "false", SUITE, "identity::deleted_images"),
+    ("identity: deletions are forgotten", "ingest/known.rs", "if «self.deleted.contains(&(uri, content))» || self", "false", SUITE, "identity::deleted_images"),
     ("identity: a changed file is left alone", "ingest/known.rs", "if «row.content != content» {", "false", SUITE, "identity::a_replaced_file"),
     ("identity: links are other images", "image/source/real.rs", "let real = «fs::canonicalize(folder).unwrap_or_else(|_| folder.into())»;", "std::path::PathBuf::from(folder)", LIB, "real"),
 ]
