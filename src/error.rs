@@ -36,6 +36,10 @@ pub enum Error {
         "cannot use {}: {reason}; it is derived from the table images, so remove it: the next ingest makes it anew", path.display()
     )]
     Lookup { path: PathBuf, reason: String },
+    #[error(
+        "--key {key}: images has no such column of texts or numbers; give one that it has, or leave --key out to match rows by uri"
+    )]
+    NoKey { key: String },
     #[error("cannot ingest {}: it takes {read}", path.display())]
     UnknownFile { path: PathBuf, read: &'static str },
     #[error("cannot read {address}: {reason}; what was read before it is kept, run this again to go on")]

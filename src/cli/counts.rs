@@ -17,6 +17,7 @@ pub(super) fn describe_counts(dataset: &str, split: &str, summary: &IngestSummar
         (summary.deleted, "deleted earlier, left out (--again brings them back)"),
         (summary.repeated, "given twice"),
         (summary.clashed, "left out"),
+        (summary.unmatched, "that belong to no row, left out"),
         (summary.refused, "refused"),
     ] {
         if count > 0 {

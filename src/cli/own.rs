@@ -7,7 +7,7 @@ use super::counts::{describe_counts, report_rejects};
 use super::follow::{follow, tidy};
 use crate::backbone::external_in;
 use crate::error::{Error, Result};
-use crate::image::KeptQuery;
+use crate::image::{KeptQuery, table_files};
 use crate::ingest::{OwnOptions, ingest_embeddings};
 use crate::schema;
 
@@ -23,6 +23,10 @@ pub struct Numbers {
     /// The version of the model: a text such as 'ViT-B-32/openai', by which embeddings of another one are told apart
     #[arg(long, value_name = "TEXT", requires = "embedding_column")]
     pub model_version: Option<String>,
+    /// A row belongs to the rows of images that have the same value in this column, such as id or one of your own; without it
+    /// to the one of its uri. No row is added
+    #[arg(long, value_name = "COLUMN", requires = "embedding_column")]
+    pub key: Option<String>,
     /// Class logits as well, in this column, for msp_score and energy_score
     #[arg(long, value_name = "COLUMN", requires = "embedding_column")]
     pub logits_column: Option<String>,
@@ -63,6 +67,7 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
     let options = OwnOptions {
         column: numbers.embedding_column.unwrap_or_default(),
         logits: numbers.logits_column,
+        key: numbers.key.clone(),
         backbone,
         version,
         dataset,
@@ -72,6 +77,15 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
         strict,
         again,
     };
+    let found = table_files(&paths)?;
+    if let Some(first) = &found.first_other {
+        let count = found.others;
+        console.notice(format!(
+            "{count} files of these folders are no tables or arrays; the first: {}",
+            first.display()
+        ))?;
+    }
+    let paths = found.files;
     let store = console.create(db).await?;
     let before = store.version(schema::IMAGES).await?;
     let bar = console.progress("ingesting embeddings", 0);
@@ -95,6 +109,10 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
         console.notice(format!(
             "{count} left out: another row of this run has the same uri and other numbers; the first: {first}"
         ))?;
+    }
+    if let (Some(first), Some(key)) = (&summary.first_unmatched, &numbers.key) {
+        let count = summary.unmatched;
+        console.notice(format!("{count} left out: no row of images has their {key}; the first: {first}"))?;
     }
     if summary.in_other_splits > 0 {
         let count = summary.in_other_splits;

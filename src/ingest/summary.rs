@@ -50,6 +50,10 @@ pub struct IngestSummary {
     pub clashed: usize,
     /// The uri of the first of them.
     pub first_clash: Option<String>,
+    /// Rows of embeddings that belong to no row of `images`, and were left out.
+    pub unmatched: usize,
+    /// What the first of them belongs to.
+    pub first_unmatched: Option<String>,
     /// Files that were refused; the table `rejects` names them.
     pub refused: usize,
     /// The first of them.
@@ -67,7 +71,7 @@ pub struct IngestSummary {
 impl IngestSummary {
     /// Files that were looked at.
     pub fn files(&self) -> usize {
-        self.embedded() + self.unchanged + self.refused + self.deleted + self.repeated + self.clashed
+        self.embedded() + self.unchanged + self.refused + self.deleted + self.repeated + self.clashed + self.unmatched
     }
 
     /// Count files that were refused.

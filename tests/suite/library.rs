@@ -121,7 +121,9 @@ async fn ones_own_session_scores_ones_own_table() {
     let table = datafusion::datasource::MemTable::try_new(rows[0].schema(), vec![rows]).unwrap();
     context.register_table("mine", Arc::new(table)).unwrap();
     let query = |table: &str| {
-        format!("SELECT id, knn_ood_score(toy, 'circle') AS score FROM {table} ORDER BY score DESC NULLS LAST, id LIMIT 7")
+        format!(
+            "SELECT id, knn_ood_score(toy, 'circle') AS score FROM {table} ORDER BY score DESC NULLS LAST, id LIMIT 7"
+        )
     };
     let scores = |rows: Vec<RecordBatch>| -> Vec<f32> {
         rows.iter().flat_map(|rows| rows.column(1).as_primitive::<Float32Type>().values().to_vec()).collect()

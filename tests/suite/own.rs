@@ -384,6 +384,44 @@ async fn a_second_model_fills_a_column_of_the_rows_that_are_there() {
 }
 
 #[tokio::test]
+async fn rows_are_matched_by_a_column_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("clip.parquet"));
+    let rows = angles(4, 0.0, 1.0);
+    let skus: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(8), Some(8), None]));
+    parquet(&file, &[("uri", texts(["a", "b", "c", "d"])), ("emb", fixed(&rows)), ("sku", skus)]);
+    ingest(&db, &file, &VERSION).await.unwrap();
+    // two pictures of one article get its embedding; who belongs to nothing is counted, and no row is added
+    let other = folder.path().join("text.parquet");
+    let skus: ArrayRef = Arc::new(Int64Array::from(vec![Some(8), Some(99), None, Some(7), Some(7)]));
+    let (emb, price) = (fixed(&angles(5, 45.0, 1.0)), Int64Array::from(vec![30, 1, 1, 20, 21]));
+    parquet(&other, &[("sku", skus), ("emb", emb), ("price", Arc::new(price))]);
+    let text =
+        |key| ["ingest", other.to_str().unwrap(), "--embedding-column", "emb", "--backbone", "text", "--key", key];
+    let line = [&text("sku")[..], &["--model-version", "2"]].concat();
+    let (summary, notices) = outskirt(&db, &line).await.unwrap();
+    let counts =
+        "0 added, 3 embedded by this backbone too, 1 left out, 1 that belong to no row, left out, 1 refused in ";
+    assert!(summary.contains(counts), "{summary}");
+    assert!(notices.contains("1 left out: no row of images has their sku; the first: 99"), "{notices}");
+    assert!(notices.contains("what it belongs to is NULL"), "{notices}");
+    let query = "SELECT uri, text IS NULL AS bare, price FROM images ORDER BY uri";
+    assert_eq!(csv(&db, query).await, "uri,bare,price\na,false,20\nb,false,30\nc,false,30\nd,true,\n");
+    let (again, _) = outskirt(&db, &line).await.unwrap();
+    assert!(again.contains("0 added, 3 there already"), "{again}");
+    // by id, as a query gives it
+    let ids = folder.path().join("ids.csv");
+    std::fs::write(&ids, "id,emb\n2,\"[0, 0, 1]\"\n").unwrap();
+    let by_id = ["ingest", ids.to_str().unwrap(), "--embedding-column", "emb", "--backbone", "text", "--key", "id"];
+    let (summary, _) = outskirt(&db, &by_id).await.unwrap();
+    assert!(summary.contains("0 added, 1 with another embedding"), "{summary}");
+    let error = outskirt(&db, &text("clip")).await.unwrap_err();
+    assert!(error.contains("it has no column 'clip', which says what a row belongs to"), "{error}");
+    let error = outskirt(&db, &text("price")).await;
+    assert!(error.is_ok(), "a column that an ingest made is one too: {error:?}");
+}
+
+#[tokio::test]
 async fn sql_writes_embeddings_of_external_backbones_and_checks_them() {
     let folder = tempfile::tempdir().unwrap();
     let (db, file) = (folder.path().join("db"), folder.path().join("new.parquet"));

@@ -118,6 +118,13 @@ pub fn table_columns(path: &Path) -> Result<Vec<String>> {
     Ok(rows.schema.fields().iter().map(|field| field.name().clone()).collect())
 }
 
+/// Whether a file or folder is one of those that [`table_rows`] reads, by its name.
+pub(super) fn is_table(path: &Path) -> bool {
+    let name = place::name(path).to_ascii_lowercase();
+    let is_ipc = [".arrow", ".feather", ".ipc"].iter().any(|ending| name.ends_with(ending));
+    lance::is_table(path) || table::is_parquet(&name) || is_ipc || is_text(path) || is_array(path)
+}
+
 /// Whether a file holds arrays, by its name.
 pub fn is_array(path: &Path) -> bool {
     let name = place::name(path).to_ascii_lowercase();

@@ -30,6 +30,7 @@ mod remote;
 mod select;
 mod svhn;
 mod table;
+mod table_files;
 mod tarball;
 #[cfg(test)]
 mod tests;
@@ -51,5 +52,6 @@ pub use plan::open;
 pub use real::Folders;
 pub use select::Selection;
 pub use table::{column as table_column, is_plain, read as read_table};
+pub use table_files::{TableFiles, table_files};
 pub(crate) use text_table::{changed_by_types, delimiter};
 pub use uris::{absolute, row_uri};

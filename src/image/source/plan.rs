@@ -233,7 +233,7 @@ fn is_archive(path: &Path) -> bool {
 }
 
 /// The paths that `given` stands for: itself, or what its wildcards match, by name.
-fn expand(given: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn expand(given: &Path) -> Result<Vec<PathBuf>> {
     let Some(text) = given.to_str() else { return Ok(vec![given.into()]) };
     if address::is_address(text) {
         return remote::expand(text);

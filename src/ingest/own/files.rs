@@ -24,6 +24,8 @@ pub(super) struct Plan {
     pub(super) vector: usize,
     pub(super) logits: Option<usize>,
     pub(super) uri: Option<usize>,
+    /// What rows that are there are matched by, where not by uri.
+    pub(super) key: Option<usize>,
     pub(super) dataset: Option<usize>,
     pub(super) split: Option<usize>,
     pub(super) label: Option<usize>,
@@ -114,12 +116,18 @@ impl Plan {
         };
         let vector = numbers(&options.column)?;
         let logits = options.logits.as_deref().map(numbers).transpose()?;
+        let key = match &options.key {
+            Some(key) => Some(
+                at(key).ok_or_else(|| bad(format!("it has no column '{key}', which says what a row belongs to")))?,
+            ),
+            None => None,
+        };
         let (uri, label) = (at(schema::URI), at(schema::LABEL));
         let (dataset, split) = (at(schema::DATASET), at(schema::SPLIT));
-        if options.dataset.is_none() && dataset.is_none() && !has_dataset {
+        if options.dataset.is_none() && dataset.is_none() && !has_dataset && key.is_none() {
             return Err(bad("it has no column 'dataset': give --dataset NAME".into()));
         }
-        let used = [Some(vector), logits, uri, label, dataset, split];
+        let used = [Some(vector), logits, uri, key, label, dataset, split];
         let own: Vec<usize> = (0..fields.len())
             .filter(|column| !used.contains(&Some(*column)) && is_plain(fields[*column].data_type()))
             .collect();
@@ -135,7 +143,7 @@ impl Plan {
         });
         let renamed = renamed.collect();
         let own = own.into_iter().zip(names).map(|(column, taken)| (column, taken.name)).collect();
-        Ok(Self { vector, logits, uri, dataset, split, label, own, renamed })
+        Ok(Self { vector, logits, uri, key, dataset, split, label, own, renamed })
     }
 }
 

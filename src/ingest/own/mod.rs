@@ -7,6 +7,7 @@
 
 mod beside;
 mod files;
+mod keys;
 mod options;
 mod writer;
 
@@ -19,6 +20,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use self::beside::Beside;
 use self::files::{Source, agreed_width, notices};
+use self::keys::Keys;
 pub use self::options::OwnOptions;
 use self::writer::Writer;
 use super::column_types::common;
@@ -91,6 +93,7 @@ async fn take(
     if let Some(beside) = &beside {
         beside.check_rows(sources.iter().map(|source| &source.plan), total)?;
     }
+    let keys = Keys::of(store, options).await?;
     register_external(store, lock, &external).await?;
     if let Some(classes) = classes {
         register_logits(store, lock, &external, classes).await?;
@@ -98,7 +101,7 @@ async fn take(
     let images = store.schema(schema::IMAGES).await?;
     let new = new_columns(&images, &sources, beside.as_ref())?;
     store.add_null_columns(lock, schema::IMAGES, &new).await?;
-    let mut writer = Writer::of(store, lock, options, &external).await?;
+    let mut writer = Writer::of(store, lock, options, &external, keys).await?;
     let mut ended = Ok(());
     let mut done = 0;
     'files: for source in sources {

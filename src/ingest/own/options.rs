@@ -19,6 +19,9 @@ pub struct OwnOptions {
     pub dataset: Option<String>,
     /// `images.split` of all rows; without it the column `split`, and where there is none, ''.
     pub split: Option<String>,
+    /// The column that says which rows of `images` a row belongs to, where not its uri: those that have the same value in
+    /// their column of this name. Rows are filled then, and none is added.
+    pub key: Option<String>,
     /// A table whose rows belong to the files' rows, in their order: further columns for arrays, which have none.
     pub metadata: Option<PathBuf>,
     /// What uris keep of addresses' queries.

@@ -17,6 +17,7 @@ use futures::TryStreamExt;
 
 use super::beside::{Beside, Slice};
 use super::files::Plan;
+use super::keys::Keys;
 use super::options::OwnOptions;
 use crate::backbone::External;
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ pub(super) struct Writer<'a> {
     options: &'a OwnOptions,
     schema: SchemaRef,
     lookup: Lookup,
+    /// Where rows are matched by a column of the user's own.
+    keys: Option<Keys>,
     /// Rows that were deleted, whatever they were made from.
     deleted: HashSet<Digest>,
     rejects: Rejects<'a>,
@@ -68,6 +71,7 @@ impl<'a> Writer<'a> {
         lock: &'a WriteLock,
         options: &'a OwnOptions,
         external: &External,
+        keys: Option<Keys>,
     ) -> Result<Self> {
         let lookup = Lookup::current(store, lock).await?;
         let mut deleted = HashSet::new();
@@ -86,6 +90,7 @@ impl<'a> Writer<'a> {
             options,
             schema: store.schema(schema::IMAGES).await?,
             lookup,
+            keys,
             deleted,
             rejects: Rejects::of(store, lock, &external.name, scope).await?,
             folders: Folders::default(),
@@ -133,6 +138,7 @@ impl<'a> Writer<'a> {
             Ok(Some(both.as_string::<i32>().clone()))
         };
         let uris = said(plan.uri, |beside| beside.uri)?;
+        let keys = text(plan.key)?;
         let labels = said(plan.label, |beside| beside.label)?;
         let datasets = if self.options.dataset.is_some() { None } else { said(plan.dataset, |beside| beside.dataset)? };
         let splits = if self.options.split.is_some() { None } else { said(plan.split, |beside| beside.split)? };
@@ -165,7 +171,11 @@ impl<'a> Writer<'a> {
                 Some(uri) => self.options.query.uri(&row_uri(Path::new(path), uri, &mut self.folders)),
                 None => format!("{path}!/{:08}", number + row as u64),
             };
-            let reason = if dataset.is_empty() { Some("its dataset is empty".into()) } else { refused.remove(&row) };
+            let reason = match &keys {
+                Some(keys) if keys.is_null(row) => Some("what it belongs to is NULL".into()),
+                None if dataset.is_empty() => Some("its dataset is empty".into()),
+                _ => refused.remove(&row),
+            };
             if let Some(reason) = reason {
                 let reject = Reject { uri: uri.clone(), reason: reason.clone() };
                 self.summary.refuse(std::slice::from_ref(&reject));
@@ -177,7 +187,7 @@ impl<'a> Writer<'a> {
                 named.push(None);
                 continue;
             }
-            let key = digest(dataset, &uri);
+            let key = keys.as_ref().map_or_else(|| digest(dataset, &uri), |keys| Keys::digest(keys.value(row)));
             let numbers = content(&found.column, row);
             match self.seen.entry(key) {
                 Entry::Vacant(first) => drop(first.insert(numbers)),
@@ -194,6 +204,17 @@ impl<'a> Writer<'a> {
                 }
             }
             self.whole.push(uri.clone());
+            if let (Some(known), Some(keys)) = (&self.keys, &keys) {
+                let before = met.len();
+                ids.extend(known.rows(&key));
+                met.resize(ids.len(), row as u32);
+                if met.len() == before {
+                    self.summary.unmatched += 1;
+                    self.summary.first_unmatched.get_or_insert_with(|| keys.value(row).to_owned());
+                }
+                named.push(None);
+                continue;
+            }
             let known = self.lookup.rows(&key)?;
             match known.first() {
                 Some(there) => {
@@ -404,7 +425,8 @@ fn otherwise(said: &ArrayRef, there: &ArrayRef) -> Result<ArrayRef> {
 
 /// Some rows, as they are where those are all.
 fn taken(column: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef> {
-    if rows.len() == column.len() { Ok(Arc::clone(column)) } else { Ok(take(column, rows, None)?) }
+    let is_whole = rows.len() == column.len() && rows.values().iter().zip(0..).all(|(row, at)| *row == at);
+    if is_whole { Ok(Arc::clone(column)) } else { Ok(take(column, rows, None)?) }
 }
 
 /// Stands for the numbers of a row.
