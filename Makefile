@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-changes sanitize deny clean
+.PHONY: demo test rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-own bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -80,6 +80,10 @@ bench:
 # ingest beside PyTorch on the same files; fills its table of BENCHMARKS.md
 bench-embed: build
 	$(PYTHON) benches/embed.py --data "$(OUTSKIRT_DATA)" --program "$(TARGET)/debug/outskirt"
+
+# own embeddings beside lancedb, and the start beside DuckDB (pip install pyarrow numpy lancedb duckdb)
+bench-own: build
+	$(PYTHON) benches/own.py --program "$(TARGET)/debug/outskirt" --rows $(or $(ROWS),300000)
 
 # what a small change costs in a table of ROWS rows (10,000,000: 5 GB of disk without the bank)
 bench-changes: build
