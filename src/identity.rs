@@ -552,7 +552,7 @@ mod tests {
                 let dataset = text(1, row).unwrap();
                 let content = digest(&dataset, &text(3, row).unwrap());
                 let label = text(4, row).as_deref().map(short_digest);
-                let split = short_digest(&text(5, row).unwrap());
+                let split = short_digest(text(5, row).unwrap());
                 let expected = Row { id, content, label, split, filled: Vec::new() };
                 let found = lookup.rows(&digest(&dataset, &text(2, row).unwrap())).unwrap();
                 assert!(found.contains(&expected), "row {id}: {found:?}");

@@ -18,8 +18,16 @@ pub(super) const DIMENSION: i64 = 342;
 #[derive(Debug, Clone)]
 pub(super) struct DenseNet<T = WeightTensor> {
     pub(super) stem: Conv<T>,
-    pub(super) blocks: Vec<(Vec<Layer<T>>, Option<NormConv<T>>)>,
+    pub(super) blocks: Vec<Block<T>>,
     pub(super) norm: BatchNorm<T>,
+}
+
+/// Layers that each see all before them in the block.
+#[derive(Debug, Clone)]
+pub(super) struct Block<T = WeightTensor> {
+    pub(super) layers: Vec<Layer<T>>,
+    /// To the next block, at half the size.
+    pub(super) transition: Option<NormConv<T>>,
 }
 
 /// Normalisation, rectifier, convolution.
@@ -59,7 +67,7 @@ impl DenseNet {
             } else {
                 None
             };
-            blocks.push((layers, transition));
+            blocks.push(Block { layers, transition });
         }
         Ok(Self { stem, blocks, norm: BatchNorm::load(get, "bn1", channels)? })
     }

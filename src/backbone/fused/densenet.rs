@@ -49,9 +49,9 @@ impl Dense {
             }
         };
         let transition = |between: &NormConv| (rectifier(&between.norm), plain(&between.conv, 1));
-        let block = |(layers, between): &(Vec<densenet::Layer>, Option<NormConv>)| Block {
-            layers: layers.iter().map(layer).collect(),
-            transition: between.as_ref().map(transition),
+        let block = |block: &densenet::Block| Block {
+            layers: block.layers.iter().map(layer).collect(),
+            transition: block.transition.as_ref().map(transition),
         };
         let blocks = densenet.blocks.iter().map(block).collect();
         Self { stem: plain(&densenet.stem, 3), blocks, norm: rectifier(&densenet.norm) }

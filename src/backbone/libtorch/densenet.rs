@@ -3,18 +3,18 @@
 use tch::{TchError, Tensor};
 
 use super::layers::{Place, Weight, pooled};
-use crate::backbone::densenet::{DenseNet, Layer, NormConv};
+use crate::backbone::densenet::{Block, DenseNet, Layer, NormConv};
 
 impl DenseNet {
     pub(super) fn on(&self, place: Place) -> Result<DenseNet<Weight>, TchError> {
         let layer = |layer: &Layer| -> Result<Layer<Weight>, TchError> {
             Ok(Layer { narrow: layer.narrow.on(place)?, wide: layer.wide.on(place)? })
         };
-        let mut blocks = Vec::with_capacity(self.blocks.len());
-        for (layers, transition) in &self.blocks {
-            let transition = transition.as_ref().map(|transition| transition.on(place)).transpose()?;
-            blocks.push((layers.iter().map(layer).collect::<Result<_, _>>()?, transition));
-        }
+        let block = |block: &Block| -> Result<Block<Weight>, TchError> {
+            let transition = block.transition.as_ref().map(|transition| transition.on(place)).transpose()?;
+            Ok(Block { layers: block.layers.iter().map(layer).collect::<Result<_, _>>()?, transition })
+        };
+        let blocks = self.blocks.iter().map(block).collect::<Result<_, _>>()?;
         Ok(DenseNet { stem: self.stem.on(place)?, blocks, norm: self.norm.on(place)? })
     }
 }
@@ -23,7 +23,7 @@ impl DenseNet<Weight> {
     /// Images (n×3×h×w) to embeddings (n×342).
     pub(super) fn embed(&self, images: &Tensor) -> Result<Tensor, TchError> {
         let mut x = self.stem.forward(images)?;
-        for (layers, transition) in &self.blocks {
+        for Block { layers, transition } in &self.blocks {
             for layer in layers {
                 let new = layer.wide.forward(&layer.narrow.forward(&x)?)?;
                 x = Tensor::f_cat(&[x, new], 1)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use datafusion::execution::SessionStateBuilder;
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionContext;
 
 use crate::bank::Banks;
 use crate::error::Result;
@@ -34,7 +34,7 @@ pub async fn in_own_session(store: &Store, builder: SessionStateBuilder, policy:
 
 /// Rules, planner and settings.
 pub(super) fn extended(mut builder: SessionStateBuilder, banks: &Arc<Banks>) -> SessionStateBuilder {
-    let config = builder.config().take().unwrap_or_else(SessionConfig::new);
+    let config = builder.config().take().unwrap_or_default();
     let config = config
         .with_option_extension(Settings::default())
         // DataFusion 54 drops groups whose value is NULL (apache/datafusion#22190, #23440; tests/slt/order.slt)
