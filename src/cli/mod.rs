@@ -80,7 +80,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Embed image files and add them to the database
-    Ingest(ingest::Args),
+    Ingest(Box<ingest::Args>),
     /// Embed the images of the database with another backbone
     Embed(embed::Args),
     /// Create, calibrate, refresh, verify, list and drop banks: the in-distribution embeddings to score against
@@ -126,7 +126,7 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         cli.db = crate::image::here(folder)?.into();
     }
     match cli.command {
-        Command::Ingest(args) => ingest::run(args, &cli.db, console).await,
+        Command::Ingest(args) => ingest::run(*args, &cli.db, console).await,
         Command::Embed(args) => embed::run(args, &cli.db, console).await,
         Command::Bank(command) => bank::run(command, &cli.db, console).await,
         Command::Sql(args) => sql::run(args, &cli.db, console).await,
