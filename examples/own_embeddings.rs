@@ -1,5 +1,7 @@
 //! Embeddings of one's own to scores: `cargo run --example own_embeddings`.
 
+#![allow(clippy::print_stdout, reason = "an example prints")]
+
 use std::error::Error;
 use std::sync::Arc;
 
@@ -18,6 +20,7 @@ fn embeddings(angles: impl Iterator<Item = f32>) -> Result<RecordBatch, Box<dyn 
     Ok(RecordBatch::try_from_iter([("embedding", column)])?)
 }
 
+/// The example.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
@@ -34,7 +37,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
         };
         let schema = rows.schema();
         let batches = RecordBatchIterator::new([Ok(rows)], schema);
-        let summary = ingest_batches(&store, batches, split, &options, |_| Ok(()), |_, _| ()).await?;
+        let summary = ingest_batches(&store, batches, split, &options, |_| (), |_, _| ()).await?;
         assert_eq!(summary.added, count);
     }
     let bank = BankSpec {

@@ -1,5 +1,7 @@
 //! Outskirt's functions in a DataFusion session of one's own, over a table of one's own: `cargo run --example own_session`.
 
+#![allow(clippy::print_stdout, reason = "an example prints")]
+
 use std::error::Error;
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ fn vectors(rows: &[[f32; 2]]) -> ArrayRef {
     Arc::new(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows, 2))
 }
 
+/// The example.
 #[tokio::main]
 pub async fn main() -> Result<(), Box<dyn Error>> {
     // a database with a bank, as another program may have made it
@@ -31,7 +34,7 @@ pub async fn main() -> Result<(), Box<dyn Error>> {
     };
     let rows = RecordBatch::try_from_iter([("v", vectors(&[[1.0, 0.0], [0.9, 0.1], [1.0, 0.2]]))])?;
     let batches = RecordBatchIterator::new([Ok(rows.clone())], rows.schema());
-    ingest_batches(&store, batches, "articles", &options, |_| Ok(()), |_, _| ()).await?;
+    ingest_batches(&store, batches, "articles", &options, |_| (), |_, _| ()).await?;
     let bank = BankSpec {
         name: "shop".into(),
         backbone: "clip".into(),

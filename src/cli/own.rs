@@ -94,10 +94,7 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
         bar.set_length(total.unwrap_or(done));
         bar.set_position(done);
     };
-    let tell = |line: String| {
-        said.push(line);
-        Ok(())
-    };
+    let tell = |line: String| said.push(line);
     let summary = ingest_embeddings(&store, &paths, &options, tell, progress).await;
     bar.finish_and_clear();
     said.into_iter().try_for_each(|line| console.notice(line))?;

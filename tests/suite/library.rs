@@ -57,8 +57,8 @@ async fn futures_of_the_library_may_move_between_threads() {
     is_send(outskirt::curate::undo(&store));
     is_send(outskirt::curate::history(&store));
     let batches = own(&[[1.0, 0.0, 0.0]]);
-    is_send(outskirt::ingest::ingest_embeddings(&store, &[], &OwnOptions::default(), |_| Ok(()), |_, _| ()));
-    is_send(ingest_batches(&store, batches, "x", &OwnOptions::default(), |_| Ok(()), |_, _| ()));
+    is_send(outskirt::ingest::ingest_embeddings(&store, &[], &OwnOptions::default(), |_| (), |_, _| ()));
+    is_send(ingest_batches(&store, batches, "x", &OwnOptions::default(), |_| (), |_, _| ()));
 }
 
 fn own(rows: &[[f32; 3]]) -> impl RecordBatchReader + Send + use<> {
@@ -84,14 +84,14 @@ async fn batches_of_a_program_are_rows_and_known_again() {
         ..OwnOptions::default()
     };
     let ingest = async |rows: &[[f32; 3]]| {
-        ingest_batches(&store, own(rows), "memory", &options, |_| Ok(()), |_, _| ()).await.unwrap()
+        ingest_batches(&store, own(rows), "memory", &options, |_| (), |_, _| ()).await.unwrap()
     };
     let (first, second) = ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]);
     assert_eq!(ingest(&first).await.added, 2);
     let again = ingest(&second).await;
     assert_eq!((again.added, again.unchanged, again.replaced), (0, 1, 1));
     let other = OwnOptions { column: "w".into(), ..options.clone() };
-    let error = ingest_batches(&store, own(&first), "memory", &other, |_| Ok(()), |_, _| ()).await.unwrap_err();
+    let error = ingest_batches(&store, own(&first), "memory", &other, |_| (), |_, _| ()).await.unwrap_err();
     assert!(error.to_string().contains("it has no column 'w': its columns are 'uri', 'v'"), "{error}");
 }
 

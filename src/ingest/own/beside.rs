@@ -38,7 +38,7 @@ impl Beside {
     /// Read it. `say` hears which columns have other names.
     ///
     /// Errors: a table that cannot be read, and one that says two things about a uri.
-    pub(super) fn of(path: Option<&Path>, say: &mut impl FnMut(String) -> Result<()>) -> Result<Option<Self>> {
+    pub(super) fn of(path: Option<&Path>, say: &mut impl FnMut(String)) -> Result<Option<Self>> {
         let Some(path) = path else { return Ok(None) };
         let table = read_table(path)?;
         let fields = table.schema_ref().fields();
@@ -50,7 +50,7 @@ impl Beside {
         for (column, taken) in own.iter().zip(&names) {
             if let Some(because) = &taken.because {
                 let column = fields[*column].name();
-                say(format!("column '{column}' of {} is taken as {}: {because}", path.display(), taken.name))?;
+                say(format!("column '{column}' of {} is taken as {}: {because}", path.display(), taken.name));
             }
         }
         let own = own.into_iter().zip(names).map(|(column, taken)| (column, taken.name)).collect();

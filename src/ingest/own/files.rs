@@ -190,7 +190,7 @@ pub(super) fn agreed_width(
 }
 
 /// What is cast, and which columns have other names.
-pub(super) fn notices(sources: &[Source], say: &mut impl FnMut(String) -> Result<()>) -> Result<()> {
+pub(super) fn notices(sources: &[Source], say: &mut impl FnMut(String)) {
     let mut stored: BTreeMap<&str, usize> = BTreeMap::new();
     for Source { plan, rows, .. } in sources {
         let kind = stored_as(rows.rest.schema.field(plan.vector).data_type()).unwrap_or_default();
@@ -202,12 +202,11 @@ pub(super) fn notices(sources: &[Source], say: &mut impl FnMut(String) -> Result
     for (kind, files) in stored {
         let which =
             if files == sources.len() { String::new() } else { format!(" of {files} of {} files", sources.len()) };
-        say(format!("the embeddings{which} are {kind}, and are kept as f32"))?;
+        say(format!("the embeddings{which} are {kind}, and are kept as f32"));
     }
     let renamed: Vec<&String> = sources.iter().flat_map(|source| &source.plan.renamed).collect();
-    renamed.iter().take(10).try_for_each(|line| say((*line).clone()))?;
+    renamed.iter().take(10).for_each(|line| say((*line).clone()));
     if renamed.len() > 10 {
-        say(format!("and {} more columns of these files have other names", renamed.len() - 10))?;
+        say(format!("and {} more columns of these files have other names", renamed.len() - 10));
     }
-    Ok(())
 }

@@ -39,7 +39,7 @@ pub async fn ingest_embeddings(
     store: &Store,
     files: &[PathBuf],
     options: &OwnOptions,
-    mut say: impl FnMut(String) -> Result<()>,
+    mut say: impl FnMut(String),
     progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
     let lock = store.lock_in_turn().await?;
@@ -58,7 +58,7 @@ pub async fn ingest_batches(
     batches: impl RecordBatchReader + Send + 'static,
     name: &str,
     options: &OwnOptions,
-    mut say: impl FnMut(String) -> Result<()>,
+    mut say: impl FnMut(String),
     progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
     let lock = store.lock_in_turn().await?;
@@ -75,7 +75,7 @@ async fn take(
     mut sources: Vec<Source>,
     beside: Option<Beside>,
     options: &OwnOptions,
-    mut say: impl FnMut(String) -> Result<()>,
+    mut say: impl FnMut(String),
     mut progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
     let start = Instant::now();
@@ -88,7 +88,7 @@ async fn take(
         }
         None => None,
     };
-    notices(&sources, &mut say)?;
+    notices(&sources, &mut say);
     let total = sources.iter().map(|source| source.rows.rows).sum::<Option<u64>>();
     if let Some(beside) = &beside {
         beside.check_rows(sources.iter().map(|source| &source.plan), total)?;
