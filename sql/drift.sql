@@ -1,11 +1,11 @@
 -- Have images moved away from a bank, or at all, between two ingests?
--- Each line compares all images of `before` with those of `after`: their scores, which say whether they moved away from the bank, then their embeddings, which say whether anything changed.
+-- Each line compares all images of `before` with those of `after` (what is in both is of `after`): their scores, which say whether they moved away from the bank, then their embeddings, which say whether anything changed.
 -- Where nothing changed effect is 0.5 for an AUROC, which lower and upper hold with 95 % confidence, and about 0 for the others. Of many images everything is significant: look at effect before pvalue.
 -- param bank bank: what the images are measured against
 -- param before predicate: the earlier images, as SQL over images
 -- param after predicate: the later images, as SQL over images
 WITH compared AS (
-    SELECT ($after) AS later, $embedding AS embedding, knn_ood_score($embedding, $bank) AS score
+    SELECT coalesce(($after), false) AS later, $embedding AS embedding, knn_ood_score($embedding, $bank) AS score
     FROM images WHERE (($before) OR ($after)) AND $embedding IS NOT NULL),
 found AS (
     SELECT count(*) FILTER (WHERE NOT later) AS images_before, count(*) FILTER (WHERE later) AS images_after,

@@ -1,10 +1,10 @@
 -- How well does a bank tell in-distribution images from each OOD dataset?
--- The table of the paper in percent, the same numbers as `outskirt evaluate`, in SQL: change the score, group by something else, join with metadata.
+-- The table of the paper in percent, the same numbers as `outskirt evaluate`, in SQL: change the score, group by something else, join with metadata. Images that are in both `id` and `ood` are ID.
 -- param bank bank: what the images are measured against
 -- param id predicate: held-out in-distribution images, as SQL over images
 -- param ood predicate: OOD images, as SQL over images; one line per dataset
 WITH scored AS (
-    SELECT dataset, ($id) AS is_id, knn_ood_score($embedding, $bank) AS score
+    SELECT dataset, coalesce(($id), false) AS is_id, knn_ood_score($embedding, $bank) AS score
     FROM images WHERE (($id) OR ($ood)) AND $embedding IS NOT NULL),
 sets AS (SELECT DISTINCT dataset FROM scored WHERE NOT is_id),
 metrics AS (

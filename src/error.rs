@@ -40,6 +40,12 @@ pub enum Error {
         "--key {key}: images has no such column of texts or numbers; give one that it has, or leave --key out to match rows by uri"
     )]
     NoKey { key: String },
+    #[error("{option}: of embeddings alone; give --embedding-column COLUMN, where they are")]
+    OnlyOfEmbeddings { option: &'static str },
+    #[error(
+        "--key adds no rows, so --split says nothing: leave it out (--dataset fills the rows of one dataset alone)"
+    )]
+    KeyAndSplit,
     #[error("cannot ingest {}: it takes {read}", path.display())]
     UnknownFile { path: PathBuf, read: &'static str },
     #[error("cannot read {address}: {reason}; what was read before it is kept, run this again to go on")]

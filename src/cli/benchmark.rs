@@ -165,7 +165,7 @@ async fn compare(
         evaluations.push((labels(args, bank, score), evaluation));
     }
     statements::notices(&session, console)?;
-    console.warnings(sanity::of_evaluation(&session, &bank.name, None, &id).await?)?;
+    console.warnings(sanity::of_evaluation(&session, &bank.name, None, &id, &ood).await?)?;
     Ok(evaluations)
 }
 

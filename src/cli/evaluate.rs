@@ -56,6 +56,6 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         evaluations.push((labels, evaluation));
     }
     statements::notices(&session, console)?;
-    console.warnings(sanity::of_evaluation(&session, &args.bank, args.k, &args.id).await?)?;
+    console.warnings(sanity::of_evaluation(&session, &args.bank, args.k, &args.id, &args.ood).await?)?;
     print(&evaluations, args.format, console)
 }

@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
     /// Value of the column dataset
-    #[arg(long, required_unless_present = "embedding_column")]
+    #[arg(long, required_unless_present_any = ["embedding_column", "key"])]
     dataset: Option<String>,
     /// Value of the column split; '' where it is not given
     #[arg(long)]
@@ -102,6 +102,14 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         let Args { paths, dataset, split, metadata, strict, again, no_refresh, numbers, .. } = args;
         let given = own::Given { paths, dataset, split, backbone, metadata, query, strict, again, no_refresh };
         return own::run(given, numbers, db, console).await;
+    }
+    let of_embeddings = [
+        ("--model-version", args.numbers.model_version.is_some()),
+        ("--key", args.numbers.key.is_some()),
+        ("--logits-column", args.numbers.logits_column.is_some()),
+    ];
+    if let Some((option, _)) = of_embeddings.into_iter().find(|(_, is_given)| *is_given) {
+        return Err(Error::OnlyOfEmbeddings { option });
     }
     let part = args.part.or_else(|| Selection::part_of_split(&split));
     let query = KeptQuery::parameters(args.keep_query);

@@ -21,14 +21,14 @@ pub struct Numbers {
     #[arg(long, value_name = "COLUMN")]
     pub embedding_column: Option<String>,
     /// The version of the model: a text such as 'ViT-B-32/openai', by which embeddings of another one are told apart
-    #[arg(long, value_name = "TEXT", requires = "embedding_column")]
+    #[arg(long, value_name = "TEXT")]
     pub model_version: Option<String>,
-    /// A row belongs to the rows of images that have the same value in this column, such as id or one of your own; without it
-    /// to the one of its uri. No row is added
-    #[arg(long, value_name = "COLUMN", requires = "embedding_column")]
+    /// A row belongs to the rows of images that have the same value in this column, id or one of your own; without it to the one
+    /// of its uri. No row is added, and nothing but the embeddings and logits is written
+    #[arg(long, value_name = "COLUMN")]
     pub key: Option<String>,
     /// Class logits as well, in this column, for msp_score and energy_score
-    #[arg(long, value_name = "COLUMN", requires = "embedding_column")]
+    #[arg(long, value_name = "COLUMN")]
     pub logits_column: Option<String>,
 }
 
@@ -64,6 +64,9 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
         (None, Some(known)) => known.version,
         (None, None) => return Err(Error::NoModelVersion { name: backbone }),
     };
+    if numbers.key.is_some() && split.is_some() {
+        return Err(Error::KeyAndSplit);
+    }
     let options = OwnOptions {
         column: numbers.embedding_column.unwrap_or_default(),
         logits: numbers.logits_column,
@@ -103,8 +106,9 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
     console.line(describe_counts(dataset, options.split.as_deref().unwrap_or(""), &summary, "rows"))?;
     if let Some(first) = &summary.first_clash {
         let count = summary.clashed;
+        let same = numbers.key.as_deref().unwrap_or(schema::URI);
         console.notice(format!(
-            "{count} left out: another row of this run has the same uri and other numbers; the first: {first}"
+            "{count} left out: another row of this run has the same {same} and other numbers; the first: {first}"
         ))?;
     }
     if let (Some(first), Some(key)) = (&summary.first_unmatched, &numbers.key) {

@@ -23,10 +23,24 @@ pub struct Baselines {
 /// those of logits where images have these.
 pub async fn baselines(session: &Session, store: &Store, bank: &str) -> Result<Baselines> {
     let bank = session.banks().definition(bank)?;
-    let (mut scores, mut left_out) = (vec![Compared::Mahalanobis], Vec::new());
+    let (mut scores, mut left_out) = (Vec::new(), Vec::new());
+    // it is fitted here, and kept
+    let column = &bank.backbone;
+    let fit =
+        format!("SELECT mahalanobis_score({column}, '{}') FROM images WHERE {column} IS NOT NULL LIMIT 1", bank.name);
+    match session.sql(&fit).await?.collect().await {
+        Ok(_) => scores.push(Compared::Mahalanobis),
+        Err(error) if error.to_string().contains("has no covariance") => left_out.push(format!(
+            "mahalanobis_score and rmds_score are left out: the images of bank {} do not vary within their classes (column label)",
+            bank.name
+        )),
+        Err(error) => return Err(error.into()),
+    }
     let at = format!("images@{}", bank.follows());
     let classes = "count(DISTINCT label) + CAST(count(*) > count(label) AS BIGINT)";
-    if count(session, &bank, classes, &at).await? >= 2 {
+    if scores.is_empty() {
+        // it has no covariance either
+    } else if count(session, &bank, classes, &at).await? >= 2 {
         scores.push(Compared::Rmds);
     } else {
         left_out

@@ -122,12 +122,40 @@ pub async fn of_id(session: &Session, bank: &str, k: usize, id: &str) -> Result<
     Ok(found)
 }
 
-/// What is suspicious about an evaluation of a bank at k, its own where it is `None`, with these ID images: [`of_bank`], then
-/// [`of_id`].
-pub async fn of_evaluation(session: &Session, bank: &str, k: Option<usize>, id: &str) -> Result<Vec<String>> {
+/// What is suspicious about OOD images (SQL over `images`) beside a bank and the ID images.
+pub async fn of_ood(session: &Session, bank: &str, id: &str, ood: &str) -> Result<Vec<String>> {
+    let bank = session.banks().definition(bank)?;
+    let mut found = Vec::new();
+    let both = number(session, &format!("SELECT count(*) FROM images WHERE ({id}) AND ({ood})")).await?;
+    if both > 0 {
+        found.push(format!("{both} of the OOD images ({ood}) are ID images too: metrics compare them with themselves"));
+    }
+    let within =
+        number(session, &format!("SELECT count(*) FROM images WHERE ({ood}) AND ({})", bank.predicate)).await?;
+    if within > 0 {
+        found.push(format!(
+            "{within} of the OOD images ({ood}) are such as bank {} holds: ({})",
+            bank.name, bank.predicate
+        ));
+    }
+    Ok(found)
+}
+
+/// What is suspicious about an evaluation of a bank at k, its own where it is `None`, with these ID and OOD images: [`of_bank`],
+/// [`of_id`], then [`of_ood`] of each.
+pub async fn of_evaluation(
+    session: &Session,
+    bank: &str,
+    k: Option<usize>,
+    id: &str,
+    ood: &[String],
+) -> Result<Vec<String>> {
     let k = k.unwrap_or(session.banks().definition(bank)?.k);
     let mut found = of_bank(session, bank).await?;
     found.extend(of_id(session, bank, k, id).await?);
+    for ood in ood {
+        found.extend(of_ood(session, bank, id, ood).await?);
+    }
     Ok(found)
 }
 

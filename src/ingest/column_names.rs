@@ -39,6 +39,11 @@ pub(super) fn taken<'n>(columns: impl Iterator<Item = &'n str>) -> Vec<Taken> {
     taken
 }
 
+/// What a column of this name is called here, where no other is in the way.
+pub(super) fn usable_name(column: &str) -> String {
+    usable(column.trim(), 1).0
+}
+
 fn usable(column: &str, place: usize) -> (String, Option<String>) {
     let lower = column.to_lowercase();
     if column.is_empty() {

@@ -49,7 +49,7 @@ unsafe extern "C" {
     static outskirt_tch_table: [AtomicPtr<c_void>; 0];
 }
 
-/// Open libtorch, once for the whole program. It is looked for in the folder that the environment variable `LIBTORCH` names, then where it
+/// Open libtorch, once for the whole program. It is looked for in the folder that the environment variable `LIBTORCH` names; without that where it
 /// was when the program was built, then where the system looks (`LD_LIBRARY_PATH`).
 ///
 /// Errors: what could not be opened.
@@ -58,27 +58,29 @@ pub fn load() -> Result<(), Missing> {
     LOADED.get_or_init(open).clone()
 }
 
-/// The folders that are tried; the last one has no name, and stands for the system's.
-fn folders() -> impl Iterator<Item = PathBuf> {
-    let given = env::var_os("LIBTORCH").map(|folder| PathBuf::from(folder).join("lib"));
-    given.into_iter().chain([PathBuf::from(BUILT_WITH), PathBuf::new()])
+/// The folders that are tried; one without a name stands for the system's.
+fn folders() -> Vec<PathBuf> {
+    match env::var_os("LIBTORCH") {
+        Some(given) => vec![PathBuf::from(given).join("lib")],
+        None => vec![PathBuf::from(BUILT_WITH), PathBuf::new()],
+    }
 }
 
 fn open() -> Result<(), Missing> {
-    let mut failed = String::new();
-    let is_open = folders().any(|folder| {
+    let mut failed = Vec::new();
+    let is_open = folders().into_iter().any(|folder| {
         let opened = PARTS.iter().try_for_each(|part| {
             let flags = libc::RTLD_LAZY | libc::RTLD_GLOBAL;
             dlopen(folder.join(part).as_os_str(), flags).map(drop)
         });
-        opened.map_err(|text| failed = text).is_ok()
+        opened.map_err(|text| failed.push(text)).is_ok()
     });
     let missing = |text: &str| {
         let advice = "set LIBTORCH to the folder of one, as PyTorch's torch/ is";
         Missing(format!("libtorch {VERSION} cannot be opened ({text}): {advice}"))
     };
     if !is_open {
-        return Err(missing(&failed));
+        return Err(missing(&failed.join("; ")));
     }
     let library = in_memory(LIBRARY).map_err(|error| missing(&error.to_string()))?;
     let path = format!("/proc/self/fd/{}", library.as_raw_fd());

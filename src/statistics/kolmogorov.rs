@@ -1,7 +1,7 @@
 //! The two-sample test of Kolmogorov and Smirnov: have two samples one distribution?
 
 /// Products of the samples' sizes up to which the p-value is exact: that many steps.
-const MOST_STEPS: u64 = 1_000_000;
+const MOST_STEPS: u64 = 30_000_000;
 
 /// What the test found.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,7 +14,7 @@ pub struct KolmogorovSmirnov {
 
 /// Compare two samples, in any order and without NaN; `None` where one is empty.
 ///
-/// The p-value is two-sided: exact up to 1,000,000 pairs of rows, of paths on a lattice (Hodges, *Arkiv för Matematik* 1958), as
+/// The p-value is two-sided: exact up to 30,000,000 pairs of rows, of paths on a lattice (Hodges, *Arkiv för Matematik* 1958), as
 /// SciPy's `ks_2samp(method='exact')`; beyond that Kolmogorov's limit with Stephens's correction (JRSS B 1970), which is within a
 /// few percent of it. With ties it is too large rather than too small.
 pub fn kolmogorov_smirnov(one: &[f64], other: &[f64]) -> Option<KolmogorovSmirnov> {

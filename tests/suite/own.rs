@@ -405,8 +405,10 @@ async fn rows_are_matched_by_a_column_of_ones_own() {
     assert!(summary.contains(counts), "{summary}");
     assert!(notices.contains("1 left out: no row of images has their sku; the first: 99"), "{notices}");
     assert!(notices.contains("what it belongs to is NULL"), "{notices}");
-    let query = "SELECT uri, text IS NULL AS bare, price FROM images ORDER BY uri";
-    assert_eq!(csv(&db, query).await, "uri,bare,price\na,false,20\nb,false,30\nc,false,30\nd,true,\n");
+    // what is said of the rows stays: a price is another table's
+    let query = "SELECT uri, text IS NULL AS bare, array_element(text, 1) > 0.7 AS first FROM images ORDER BY uri";
+    assert_eq!(csv(&db, query).await, "uri,bare,first\na,false,false\nb,false,true\nc,false,true\nd,true,\n");
+    assert!(outskirt(&db, &["sql", "SELECT price FROM images"]).await.is_err(), "it is not taken");
     let (again, _) = outskirt(&db, &line).await.unwrap();
     assert!(again.contains("0 added, 3 there already"), "{again}");
     // by id, as a query gives it
@@ -417,8 +419,45 @@ async fn rows_are_matched_by_a_column_of_ones_own() {
     assert!(summary.contains("0 added, 1 with another embedding"), "{summary}");
     let error = outskirt(&db, &text("clip")).await.unwrap_err();
     assert!(error.contains("it has no column 'clip', which says what a row belongs to"), "{error}");
-    let error = outskirt(&db, &text("price")).await;
-    assert!(error.is_ok(), "a column that an ingest made is one too: {error:?}");
+    let error = outskirt(&db, &text("price")).await.unwrap_err();
+    assert!(error.contains("--key price: images has no such column"), "{error}");
+    let error = outskirt(&db, &[&text("sku")[..], &["--split", "val"]].concat()).await.unwrap_err();
+    assert!(error.contains("--key adds no rows"), "{error}");
+}
+
+/// A table's own `id` is `id_` here: rows were matched by the database's ids in its place. pandas makes floats of numbers
+/// beside NULL, and arrays have no columns.
+#[tokio::test]
+async fn keys_are_what_an_ingest_made_of_them_whatever_their_type() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let (db, rows) = (at("db"), angles(3, 0.0, 30.0));
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![2, 3, 10]));
+    parquet(&at("one.parquet"), &[("id", ids), ("emb", fixed(&rows)), ("Article No", texts(["x", "y", "z"]))]);
+    ingest(&db, &at("one.parquet"), &VERSION).await.unwrap();
+    let floats: ArrayRef = Arc::new(datafusion::arrow::array::Float64Array::from(vec![10.0, 3.0, 2.0]));
+    let turned = [rows[2], rows[1], rows[0]];
+    parquet(&at("two.parquet"), &[("id", floats), ("emb", fixed(&turned)), ("Article No", texts(["z", "y", "x"]))]);
+    for (backbone, key) in [("by_id", "id"), ("by_name", "Article No"), ("by_our_name", "article_no")] {
+        let file = at("two.parquet");
+        let line = ["ingest", file.to_str().unwrap(), "--embedding-column", "emb", "--backbone", backbone];
+        let line = [&line[..], &["--model-version", "2", "--key", key]].concat();
+        let (summary, notices) = outskirt(&db, &line).await.unwrap();
+        assert!(summary.contains("0 added, 3 embedded by this backbone too"), "{key}: {summary}{notices}");
+        let same = format!("SELECT count(*) AS n FROM images WHERE array_distance(clip, {backbone}) = 0");
+        assert_eq!(csv(&db, &same).await, "n\n3\n", "{key}");
+    }
+    let mut npy = b"\x93NUMPY\x01\x00\x46\x00{'descr': '<f4', 'fortran_order': False, 'shape': (3, 3), }".to_vec();
+    npy.resize(10 + 0x46 - 1, b' ');
+    npy.push(b'\n');
+    npy.extend(turned.concat().iter().flat_map(|number| number.to_le_bytes()));
+    std::fs::write(at("turned.npy"), npy).unwrap();
+    std::fs::write(at("turned.csv"), "id\n10\n3\n2\n").unwrap();
+    let (array, beside) = (at("turned.npy"), at("turned.csv"));
+    let line = ["ingest", array.to_str().unwrap(), "--metadata", beside.to_str().unwrap(), "--backbone", "array"];
+    let (summary, _) = outskirt(&db, &[&line[..], &["--model-version", "3", "--key", "id"]].concat()).await.unwrap();
+    assert!(summary.contains("0 added, 3 embedded by this backbone too"), "{summary}");
+    assert_eq!(csv(&db, "SELECT count(*) AS n FROM images WHERE array_distance(clip, array) = 0").await, "n\n3\n");
 }
 
 #[tokio::test]

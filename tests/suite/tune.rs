@@ -59,8 +59,11 @@ async fn the_table_marks_the_best_and_says_how_to_take_it() {
     assert!(lines[2].starts_with("1    0.00  ") && lines[2].ends_with("100.00  the bank's own"), "{table}");
     assert!(lines[3].starts_with("3  100.00  ") && lines[3].ends_with("  0.00  best"), "{table}");
     assert!(lines[4].starts_with("k = 3 in a query: knn_ood_score(toy, 'circle', 3); "), "{table}");
-    let made = "  outskirt bank drop circle && outskirt bank create circle --backbone toy --where \"dataset = 'id' AND split = \
-                'train'\" --k 3 --alpha 0.999 --seed 7";
+    let here = format!("outskirt --db \"{}\"", db.display());
+    let made = format!(
+        "  {here} bank drop circle && {here} bank create circle --backbone toy --where \"dataset = 'id' AND split = \
+         'train'\" --k 3 --alpha 0.999 --seed 7"
+    );
     assert_eq!(lines[5], made);
     assert_eq!(notices, "");
 

@@ -49,10 +49,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let session = Session::with_policy(&store, &console.policy()?).await?;
     console.warnings(held_back::of_tuning(&session, &args.name, &args.id, &args.ood).await?)?;
     statements::notices(&session, console)?;
-    print(&tuned, console)
+    print(&tuned, db, console)
 }
 
-fn print(tuned: &Tuned, console: &mut Console<'_>) -> Result<()> {
+fn print(tuned: &Tuned, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let (bank, best) = (&tuned.bank, tuned.best());
     console.line(format!(
         "bank {}: {} ID images, {} OOD images, in percent",
@@ -77,7 +77,7 @@ fn print(tuned: &Tuned, console: &mut Console<'_>) -> Result<()> {
     }
     console.line(format!(
         "k = {k} in a query: knn_ood_score({column}, '{name}', {k}); as the bank's own, where its calibrations go too:\n  {}",
-        make_anew(bank, best.k),
+        make_anew(bank, best.k, db),
         k = best.k,
         column = bank.backbone,
         name = bank.name
@@ -85,10 +85,11 @@ fn print(tuned: &Tuned, console: &mut Console<'_>) -> Result<()> {
 }
 
 /// The commands that make a bank anew with another k.
-fn make_anew(bank: &Definition, k: usize) -> String {
+fn make_anew(bank: &Definition, k: usize, db: &Path) -> String {
     let name = &bank.name;
+    let here = quoted(&std::path::absolute(db).unwrap_or_else(|_| db.into()).display().to_string());
     let mut line = format!(
-        "outskirt bank drop {name} && outskirt bank create {name} --backbone {} --where {} --k {k}",
+        "outskirt --db {here} bank drop {name} && outskirt --db {here} bank create {name} --backbone {} --where {} --k {k}",
         bank.backbone,
         quoted(&bank.predicate)
     );

@@ -7,6 +7,7 @@ use super::batches::is_table;
 use super::plan::expand;
 use super::{address, archive, remote};
 use crate::error::{Error, Result};
+use crate::schema;
 
 /// The files that paths stand for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub fn table_files(paths: &[PathBuf]) -> Result<TableFiles> {
                     found.take(file.into());
                 }
             }
-            None if path.is_dir() && !is_table(&path) => found.look_through(&path)?,
+            None if path.is_dir() && !is_table(&path) => found.look_through(&path, false)?,
             _ => found.files.push(path.clone()),
         }
         if found.files.len() == before {
@@ -53,12 +54,16 @@ impl TableFiles {
         self.first_other.get_or_insert(file);
     }
 
-    fn look_through(&mut self, folder: &Path) -> Result<()> {
+    fn look_through(&mut self, folder: &Path, is_below: bool) -> Result<()> {
         let read = Error::io("read", folder);
         let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()).map_err(read)?;
         let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
         paths.retain(|path| path.file_name().is_some_and(|name| !archive::is_hidden(name)));
         paths.sort();
+        // a database of Outskirt's is not what it is made from
+        if tables_are_ours(&paths) && is_below {
+            return Ok(());
+        }
         let is_lance = |path: &&PathBuf| path.is_dir() && is_table(path);
         let tables: Vec<String> = paths.iter().filter(is_lance).map(|path| path.display().to_string()).collect();
         if tables.len() > 1 {
@@ -67,13 +72,18 @@ impl TableFiles {
         }
         for path in paths {
             if path.is_dir() && !is_table(&path) {
-                self.look_through(&path)?;
+                self.look_through(&path, true)?;
             } else {
                 self.take(path);
             }
         }
         Ok(())
     }
+}
+
+fn tables_are_ours(paths: &[PathBuf]) -> bool {
+    let ours = format!("{}.lance", schema::SCHEMA_MIGRATIONS);
+    paths.iter().any(|path| path.file_name().is_some_and(|name| name == ours.as_str()))
 }
 
 #[cfg(test)]
@@ -94,6 +104,9 @@ mod tests {
         assert_eq!((found.others, found.first_other), (1, Some(at("b/notes.txt"))));
         assert_eq!(of(&["b/*.npy", "b/notes.txt"]).unwrap().files, ["b/10.npy", "b/notes.txt"].map(at));
         assert!(of(&["b/*.arrow"]).unwrap_err().to_string().contains("nothing there matches it"));
+        fs::create_dir_all(at("outskirt.db/schema_migrations.lance")).unwrap();
+        fs::create_dir_all(at("outskirt.db/images.lance")).unwrap();
+        assert_eq!(of(&[""]).unwrap().files.len(), 4, "a database lies in the folder");
         fs::create_dir_all(at("d.lance")).unwrap();
         let error = of(&[""]).unwrap_err().to_string();
         assert!(error.contains("several tables: name one of") && error.contains("d.lance"), "{error}");

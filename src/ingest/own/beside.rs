@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::DataType;
 
-use super::files::Plan;
+use super::files::{HasBeside, Plan};
 use crate::error::{Error, Result};
 use crate::image::read_table;
 use crate::ingest::column_names::taken;
@@ -18,6 +18,8 @@ pub(super) struct Beside {
     path: String,
     pub(super) table: RecordBatch,
     pub(super) uri: Option<usize>,
+    /// What the files' rows are matched by, where not by uri.
+    pub(super) key: Option<usize>,
     pub(super) label: Option<usize>,
     pub(super) dataset: Option<usize>,
     pub(super) split: Option<usize>,
@@ -38,14 +40,15 @@ impl Beside {
     /// Read it. `say` hears which columns have other names.
     ///
     /// Errors: a table that cannot be read, and one that says two things about a uri.
-    pub(super) fn of(path: Option<&Path>, say: &mut impl FnMut(String)) -> Result<Option<Self>> {
+    pub(super) fn of(path: Option<&Path>, key: Option<&str>, say: &mut impl FnMut(String)) -> Result<Option<Self>> {
         let Some(path) = path else { return Ok(None) };
         let table = read_table(path)?;
         let fields = table.schema_ref().fields();
         let at = |name: &str| fields.iter().position(|field| field.name().trim().eq_ignore_ascii_case(name));
         let [uri, label, dataset, split] = [schema::URI, schema::LABEL, schema::DATASET, schema::SPLIT].map(at);
+        let (is_keyed, key) = (key.is_some(), key.and_then(at));
         let known = [uri, label, dataset, split];
-        let own: Vec<usize> = (0..fields.len()).filter(|column| !known.contains(&Some(*column))).collect();
+        let own: Vec<usize> = (0..fields.len()).filter(|column| !is_keyed && !known.contains(&Some(*column))).collect();
         let names = taken(own.iter().map(|column| fields[*column].name().as_str()));
         for (column, taken) in own.iter().zip(&names) {
             if let Some(because) = &taken.because {
@@ -70,7 +73,16 @@ impl Beside {
             }
         }
         let path = path.display().to_string();
-        Ok(Some(Self { path, table, uri, label, dataset, split, own, by_uri }))
+        if is_keyed {
+            // rows that are there keep what is said of them
+            let (label, dataset, split) = (None, None, None);
+            return Ok(Some(Self { path, table, uri, key, label, dataset, split, own, by_uri }));
+        }
+        Ok(Some(Self { path, table, uri, key, label, dataset, split, own, by_uri }))
+    }
+
+    pub(super) fn has(&self) -> HasBeside {
+        HasBeside { dataset: self.dataset.is_some(), key: self.key.is_some() }
     }
 
     /// Refuse a table that belongs to the files' rows by order and has not as many.

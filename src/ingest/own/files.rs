@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use super::options::OwnOptions;
 use crate::error::{Error, Result};
 use crate::image::{Folders, TableRows, is_address, is_array, is_plain, is_text, shown, table_columns, table_rows};
-use crate::ingest::column_names::taken;
+use crate::ingest::column_names::{taken, usable_name};
 use crate::ingest::numbers::{stored_as, width};
 use crate::schema;
 
@@ -24,14 +24,24 @@ pub(super) struct Plan {
     pub(super) vector: usize,
     pub(super) logits: Option<usize>,
     pub(super) uri: Option<usize>,
-    /// What rows that are there are matched by, where not by uri.
+    /// What rows that are there are matched by, where not by uri; `None` too where it is in a table beside the file.
     pub(super) key: Option<usize>,
+    /// What its column may be called in `images`: as an ingest takes it, or as it is.
+    pub(super) key_names: Vec<String>,
     pub(super) dataset: Option<usize>,
     pub(super) split: Option<usize>,
     pub(super) label: Option<usize>,
     /// Further columns, by their names in `images`.
     pub(super) own: Vec<(usize, String)>,
     renamed: Vec<String>,
+}
+
+/// What a table beside the files says of their rows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct HasBeside {
+    pub(super) dataset: bool,
+    /// What rows that are there are matched by.
+    pub(super) key: bool,
 }
 
 /// A file whose rows are to be taken.
@@ -62,12 +72,11 @@ impl Peeked {
 }
 
 impl Source {
-    /// `has_dataset`: whether a table beside the files says the rows' data sets.
-    pub(super) fn open(file: &Path, options: &OwnOptions, has_dataset: bool) -> Result<Self> {
+    pub(super) fn open(file: &Path, options: &OwnOptions, beside: HasBeside) -> Result<Self> {
         let is_vector = |field: &Field| [Some(&options.column), options.logits.as_ref()].contains(&Some(field.name()));
         let rest = table_rows(file, ROWS, &options.column, |field| is_vector(field) || is_plain(field.data_type()))?;
         let known = || table_columns(file).unwrap_or_default();
-        let plan = Plan::of(file, &rest.schema, known, options, has_dataset)?;
+        let plan = Plan::of(file, &rest.schema, known, options, beside)?;
         let path = match file.to_str() {
             Some(text) if is_address(text) => shown(text),
             _ => Folders::default().path(file).to_string_lossy().into_owned(),
@@ -80,11 +89,11 @@ impl Source {
         batches: impl RecordBatchReader + Send + 'static,
         name: &str,
         options: &OwnOptions,
-        has_dataset: bool,
+        beside: HasBeside,
     ) -> Result<Self> {
         let rest = TableRows::of_batches(batches, name, ROWS);
         let known = || rest.schema.fields().iter().map(|field| field.name().clone()).collect();
-        let plan = Plan::of(Path::new(name), &rest.schema, known, options, has_dataset)?;
+        let plan = Plan::of(Path::new(name), &rest.schema, known, options, beside)?;
         Ok(Self { path: name.into(), plan, rows: Peeked { rows: None, first: Vec::new(), rest } })
     }
 }
@@ -95,7 +104,7 @@ impl Plan {
         columns: &Schema,
         known: impl Fn() -> Vec<String>,
         options: &OwnOptions,
-        has_dataset: bool,
+        beside: HasBeside,
     ) -> Result<Self> {
         let bad = |reason: String| Error::BadArchive { path: shown(&file.to_string_lossy()).into(), reason };
         let fields = columns.fields();
@@ -116,15 +125,22 @@ impl Plan {
         };
         let vector = numbers(&options.column)?;
         let logits = options.logits.as_deref().map(numbers).transpose()?;
-        let key = match &options.key {
-            Some(key) => Some(
-                at(key).ok_or_else(|| bad(format!("it has no column '{key}', which says what a row belongs to")))?,
-            ),
-            None => None,
+        let (key, key_names) = match &options.key {
+            Some(key) => {
+                // by its name here, or by that in images
+                let usable = taken(fields.iter().map(|field| field.name().as_str()));
+                let found = at(key).or_else(|| usable.iter().position(|taken| taken.name == *key));
+                if found.is_none() && !beside.key {
+                    return Err(bad(format!("it has no column '{key}', which says what a row belongs to")));
+                }
+                let named = found.map_or_else(|| usable_name(key), |column| usable[column].name.clone());
+                (found, vec![named, key.clone()])
+            }
+            None => (None, Vec::new()),
         };
         let (uri, label) = (at(schema::URI), at(schema::LABEL));
         let (dataset, split) = (at(schema::DATASET), at(schema::SPLIT));
-        if options.dataset.is_none() && dataset.is_none() && !has_dataset && key.is_none() {
+        if options.dataset.is_none() && dataset.is_none() && !beside.dataset && options.key.is_none() {
             return Err(bad("it has no column 'dataset': give --dataset NAME".into()));
         }
         let used = [Some(vector), logits, uri, key, label, dataset, split];
@@ -143,7 +159,22 @@ impl Plan {
         });
         let renamed = renamed.collect();
         let own = own.into_iter().zip(names).map(|(column, taken)| (column, taken.name)).collect();
-        Ok(Self { vector, logits, uri, key, dataset, split, label, own, renamed })
+        if options.key.is_some() {
+            // rows that are there keep what is said of them
+            return Ok(Self {
+                vector,
+                logits,
+                uri,
+                key,
+                key_names,
+                dataset: None,
+                split: None,
+                label: None,
+                own: Vec::new(),
+                renamed: Vec::new(),
+            });
+        }
+        Ok(Self { vector, logits, uri, key, key_names, dataset, split, label, own, renamed })
     }
 }
 

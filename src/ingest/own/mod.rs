@@ -43,9 +43,9 @@ pub async fn ingest_embeddings(
     progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
     let lock = store.lock_in_turn().await?;
-    let beside = Beside::of(options.metadata.as_deref(), &mut say)?;
-    let has_dataset = beside.as_ref().is_some_and(|beside| beside.dataset.is_some());
-    let sources = files.iter().map(|file| Source::open(file, options, has_dataset)).collect::<Result<_>>()?;
+    let beside = Beside::of(options.metadata.as_deref(), options.key.as_deref(), &mut say)?;
+    let has = beside.as_ref().map(Beside::has).unwrap_or_default();
+    let sources = files.iter().map(|file| Source::open(file, options, has)).collect::<Result<_>>()?;
     take(store, &lock, sources, beside, options, say, progress).await
 }
 
@@ -62,9 +62,9 @@ pub async fn ingest_batches(
     progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
     let lock = store.lock_in_turn().await?;
-    let beside = Beside::of(options.metadata.as_deref(), &mut say)?;
-    let has_dataset = beside.as_ref().is_some_and(|beside| beside.dataset.is_some());
-    let sources = vec![Source::of_batches(batches, name, options, has_dataset)?];
+    let beside = Beside::of(options.metadata.as_deref(), options.key.as_deref(), &mut say)?;
+    let has = beside.as_ref().map(Beside::has).unwrap_or_default();
+    let sources = vec![Source::of_batches(batches, name, options, has)?];
     take(store, &lock, sources, beside, options, say, progress).await
 }
 
@@ -93,7 +93,7 @@ async fn take(
     if let Some(beside) = &beside {
         beside.check_rows(sources.iter().map(|source| &source.plan), total)?;
     }
-    let keys = Keys::of(store, options).await?;
+    let keys = Keys::of(store, options, sources.first().map_or(&[][..], |source| &source.plan.key_names)).await?;
     register_external(store, lock, &external).await?;
     if let Some(classes) = classes {
         register_logits(store, lock, &external, classes).await?;

@@ -17,7 +17,7 @@ use futures::TryStreamExt;
 
 use super::beside::{Beside, Slice};
 use super::files::Plan;
-use super::keys::Keys;
+use super::keys::{Keys, texts};
 use super::options::OwnOptions;
 use crate::backbone::External;
 use crate::error::{Error, Result};
@@ -138,7 +138,12 @@ impl<'a> Writer<'a> {
             Ok(Some(both.as_string::<i32>().clone()))
         };
         let uris = said(plan.uri, |beside| beside.uri)?;
-        let keys = text(plan.key)?;
+        let keys = match (&self.keys, plan.key, &beside) {
+            (Some(_), Some(key), _) => Some(texts(batch.column(key))?),
+            (Some(_), None, Some(beside)) => beside.of.key.map(|key| texts(beside.rows.column(key))).transpose()?,
+            _ => None,
+        };
+        let says_split = self.options.split.is_some() || plan.split.is_some();
         let labels = said(plan.label, |beside| beside.label)?;
         let datasets = if self.options.dataset.is_some() { None } else { said(plan.dataset, |beside| beside.dataset)? };
         let splits = if self.options.split.is_some() { None } else { said(plan.split, |beside| beside.split)? };
@@ -198,7 +203,8 @@ impl<'a> Writer<'a> {
                 }
                 Entry::Occupied(_) => {
                     self.summary.clashed += 1;
-                    self.summary.first_clash.get_or_insert(uri);
+                    let first = keys.as_ref().map_or(uri, |keys| keys.value(row).to_owned());
+                    self.summary.first_clash.get_or_insert(first);
                     named.push(None);
                     continue;
                 }
@@ -218,7 +224,8 @@ impl<'a> Writer<'a> {
             let known = self.lookup.rows(&key)?;
             match known.first() {
                 Some(there) => {
-                    self.summary.in_other_splits += usize::from(there.split != short_digest(split));
+                    let is_elsewhere = says_split && there.split != short_digest(split);
+                    self.summary.in_other_splits += usize::from(is_elsewhere);
                     met.push(row as u32);
                     ids.push(there.id);
                 }

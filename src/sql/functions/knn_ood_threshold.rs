@@ -10,7 +10,7 @@ use super::bank_function::{BankFunction, Compute};
 
 #[user_doc(
     doc_section(label = "Decisions"),
-    description = "FLOAT: the score, at the bank's k, that a share tpr of the calibration images (held-out, in-distribution) does not exceed. Sun et al. 2022, §3: λ.",
+    description = "FLOAT: the score, at the bank's k, that a share tpr of the calibration images (held-out, in-distribution) does not exceed: of n ascending scores the one with (1 − tpr)·n above it, rounded half to even as the paper's code has it, so that of 150 at 0.95 eight lie above. Sun et al. 2022, §3: λ.",
     syntax_example = "knn_ood_threshold(bank [, tpr [, confidence]])",
     argument(name = "bank", description = "A literal; the bank must be calibrated."),
     argument(
@@ -19,7 +19,7 @@ use super::bank_function::{BankFunction, Compute};
     ),
     argument(
         name = "confidence",
-        description = "A literal in (0, 1): the score below which at least a share tpr of *all* ID images lies with this confidence, whatever the distribution of their scores (a tolerance limit: Wilks, *Annals of Mathematical Statistics* 1941), where the calibration images are a sample of them. It is larger, and takes at least ln(1 − confidence) / ln(tpr) calibration images: 59 for 0.95 and 0.95. Left out, half of all calibrations accept less than tpr."
+        description = "A literal in (0, 1): the score below which at least a share tpr of *all* ID images lies with this confidence, whatever the distribution of their scores (a tolerance limit: Wilks, *Annals of Mathematical Statistics* 1941), where the calibration images are a sample of them. It is larger than without one for a confidence above about 0.5, and takes at least ln(1 − confidence) / ln(tpr) calibration images: 59 for 0.95 and 0.95. Left out, half of all calibrations accept less than tpr."
     )
 )]
 struct KnnOodThreshold;

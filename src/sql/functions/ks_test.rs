@@ -8,7 +8,7 @@ use crate::statistics::metrics::auroc;
 
 #[user_doc(
     doc_section(label = "Drift"),
-    description = "STRUCT(d DOUBLE, pvalue DOUBLE, auroc DOUBLE), an aggregate: the two-sample test of Kolmogorov and Smirnov. `d`, in [0, 1], is the largest difference between the shares of both groups up to some score; `pvalue` is two-sided, exact up to 1,000,000 pairs of rows (as SciPy's `ks_2samp(method='exact')`) and Kolmogorov's limit with Stephens's correction beyond that; `auroc` is the chance that a row of the group TRUE scores above one of FALSE, 0.5 where they do not differ. Of many rows every difference is significant: `d` and `auroc` say how large it is. NULL where a group has no rows.",
+    description = "STRUCT(d DOUBLE, pvalue DOUBLE, auroc DOUBLE), an aggregate: the two-sample test of Kolmogorov and Smirnov. `d`, in [0, 1], is the largest difference between the shares of both groups up to some score; `pvalue` is two-sided, exact up to 30,000,000 pairs of rows (as SciPy's `ks_2samp(method='exact')`) and Kolmogorov's limit with Stephens's correction beyond that; `auroc` is the chance that a row of the group TRUE scores above one of FALSE, 0.5 where they do not differ. Of many rows every difference is significant: `d` and `auroc` say how large it is. NULL where a group has no rows.",
     syntax_example = "ks_test(score, group)",
     sql_example = "```sql
 SELECT ks_test(knn_ood_score(my_net, 'shop'), ingested_at >= '2026-01-01')['pvalue'] FROM images;

@@ -14,7 +14,7 @@ use crate::statistics::gaussian::Gaussian;
 
 #[user_doc(
     doc_section(label = "Baselines"),
-    description = "DOUBLE ≥ 0, larger is more OOD: Mahalanobis distance, of L2-normalised embeddings, to the nearest class mean of the bank. Classes are the values of `label` in the bank's version of `images`; rows without one are a class of their own, so a bank without labels has one class. The covariance is one for all classes: that of the bank's rows about their class means, plus 1e-4 of its mean variance on the diagonal so that directions in which the bank does not vary stay finite. Sehwag, Chiang, Mittal: *SSD: A Unified Framework for Self-Supervised Outlier Detection*, ICLR 2021, whose score is its square with a covariance for each class. It is fitted when the first row asks, in n · d² steps.",
+    description = "DOUBLE ≥ 0, larger is more OOD: Mahalanobis distance, of L2-normalised embeddings, to the nearest class mean of the bank. Classes are the values of `label` in the bank's version of `images`; rows without one are a class of their own, so a bank without labels has one class. The covariance is one for all classes: that of the bank's rows about their class means, (1 − 1e-4)·S + 1e-4·(tr S / d)·I, so that directions in which the bank does not vary stay finite. Sehwag, Chiang, Mittal: *SSD: A Unified Framework for Self-Supervised Outlier Detection*, ICLR 2021, whose score is its square with a covariance for each class. It is fitted when the first row asks, in n · d² steps.",
     syntax_example = "mahalanobis_score(embedding, bank)",
     argument(name = "embedding", description = "As for `knn_ood_score`."),
     argument(name = "bank", description = "As for `knn_ood_score`; it need not be calibrated.")

@@ -215,7 +215,7 @@ impl Accumulator for Samples {
         let scores = values[0].as_primitive::<Float64Type>();
         for (score, is_ood) in scores.iter().zip(values[1].as_boolean()) {
             match (score, is_ood) {
-                (Some(score), _) if score.is_nan() => return exec_err!("{}: a score is NaN", self.name),
+                (Some(score), Some(_)) if score.is_nan() => return exec_err!("{}: a score is NaN", self.name),
                 (Some(score), Some(true)) => self.ood.push(score),
                 (Some(score), Some(false)) => self.id.push(score),
                 _ => {}
