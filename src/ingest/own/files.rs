@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread::JoinHandle;
 
 use arrow::array::{AsArray, RecordBatch, RecordBatchReader};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tokio::sync::mpsc;
 
 use super::options::OwnOptions;
 use crate::error::{Error, Result};
@@ -15,6 +17,8 @@ use crate::schema;
 
 /// Rows that are read at a time.
 const ROWS: usize = 1024;
+/// Batches that may wait to be taken.
+const AHEAD: usize = 8;
 /// Columns that a message names.
 const KNOWN: usize = 30;
 
@@ -65,9 +69,31 @@ impl Peeked {
         &self.rest.schema
     }
 
-    /// All of them.
-    pub(super) fn into_batches(self) -> impl Iterator<Item = Result<RecordBatch>> {
-        self.first.into_iter().map(Ok).chain(self.rest)
+    /// All of them, read by a thread of their own.
+    pub(super) fn read_ahead(self) -> Ahead {
+        let (send, batches) = mpsc::channel(AHEAD);
+        let read = move || {
+            let mut rows = self.first.into_iter().map(Ok).chain(self.rest);
+            // nobody wants the others where nobody takes one
+            while rows.next().is_some_and(|batch| send.blocking_send(batch).is_ok()) {}
+        };
+        Ahead { batches, reader: Some(std::thread::spawn(read)) }
+    }
+}
+
+/// Batches that are read while those before them are checked and written.
+pub(super) struct Ahead {
+    batches: mpsc::Receiver<Result<RecordBatch>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Ahead {
+    /// The next one; `None` where there are no more.
+    pub(super) async fn next(&mut self) -> Option<Result<RecordBatch>> {
+        match self.batches.recv().await {
+            None => self.reader.take()?.join().err().map(|_| Err(Error::ReadPanicked)),
+            batch => batch,
+        }
     }
 }
 

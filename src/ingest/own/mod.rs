@@ -107,7 +107,8 @@ async fn take(
     'files: for source in sources {
         let Source { path, plan, rows } = source;
         let mut number = 0;
-        for batch in rows.into_batches() {
+        let mut batches = rows.read_ahead();
+        while let Some(batch) = batches.next().await {
             let read = batch.and_then(|batch| {
                 let beside = beside.as_ref().map(|beside| beside.rows(&plan, &batch, done)).transpose()?;
                 writer.push(&path, &plan, &batch, number, beside)
@@ -127,8 +128,6 @@ async fn take(
                 break 'files;
             }
             progress(done, total);
-            // whoever gives this up need not wait for a commit
-            tokio::task::yield_now().await;
         }
     }
     let last = writer.commit().await;
