@@ -105,6 +105,20 @@ async fn an_id_given_after_a_restored_version_is_not_given_again() {
     assert_eq!(csv(db, "SELECT max(id) FROM images").await, "max(images.id)\n93\n", "92 was another image");
 }
 
+/// A process that was killed between a deletion and its line in the record had given its id to somebody all the same.
+#[tokio::test]
+async fn an_id_given_is_not_given_again_though_its_deletion_was_not_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let largest = store.largest_id().await.unwrap();
+    let lock = store.lock().unwrap();
+    store.delete_images(&lock, &[largest]).await.unwrap();
+    assert_eq!(store.next_id().await.unwrap(), largest + 1);
+    drop(lock);
+    let opened = Store::open(folder.path()).await.unwrap();
+    assert_eq!(opened.next_id().await.unwrap(), largest + 1);
+}
+
 #[tokio::test]
 async fn an_earlier_version_is_read_in_sql() {
     let folder = tempfile::tempdir().unwrap();
