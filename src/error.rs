@@ -40,6 +40,8 @@ pub enum Error {
         "--key {key}: images has no such column of texts or numbers; give one that it has, or leave --key out to match rows by uri"
     )]
     NoKey { key: String },
+    #[error("of which data set are these pictures? give --dataset NAME")]
+    NoDataset,
     #[error("{option}: of embeddings alone; give --embedding-column COLUMN, where they are")]
     OnlyOfEmbeddings { option: &'static str },
     #[error(

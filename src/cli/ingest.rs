@@ -35,8 +35,8 @@ pub struct Args {
     /// http://, https:// and s3:// addresses; folders and wildcards of S3
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
-    /// Value of the column dataset
-    #[arg(long, required_unless_present_any = ["embedding_column", "key"])]
+    /// Value of the column dataset; tables of embeddings may have it as a column
+    #[arg(long)]
     dataset: Option<String>,
     /// Value of the column split; '' where it is not given
     #[arg(long)]
@@ -102,6 +102,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         let Args { paths, dataset, split, metadata, strict, again, no_refresh, numbers, .. } = args;
         let given = own::Given { paths, dataset, split, backbone, metadata, query, strict, again, no_refresh };
         return own::run(given, numbers, db, console).await;
+    }
+    if args.dataset.is_none() {
+        return Err(Error::NoDataset);
     }
     let of_embeddings = [
         ("--model-version", args.numbers.model_version.is_some()),

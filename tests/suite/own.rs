@@ -458,6 +458,15 @@ async fn keys_are_what_an_ingest_made_of_them_whatever_their_type() {
     let (summary, _) = outskirt(&db, &[&line[..], &["--model-version", "3", "--key", "id"]].concat()).await.unwrap();
     assert!(summary.contains("0 added, 3 embedded by this backbone too"), "{summary}");
     assert_eq!(csv(&db, "SELECT count(*) AS n FROM images WHERE array_distance(clip, array) = 0").await, "n\n3\n");
+    // an array whose table says the data set, of a network that is said here for the first time
+    std::fs::write(at("named.csv"), "uri,dataset\na,first\nb,first\nc,second\n").unwrap();
+    let (other, beside) = (at("other.db"), at("named.csv"));
+    let line = ["ingest", array.to_str().unwrap(), "--metadata", beside.to_str().unwrap(), "--backbone", "array"];
+    outskirt(&other, &[&line[..], &["--model-version", "3"]].concat()).await.unwrap();
+    let sets = "SELECT dataset, count(array) AS n FROM images GROUP BY dataset ORDER BY dataset";
+    assert_eq!(csv(&other, sets).await, "dataset,n\nfirst,2\nsecond,1\n");
+    let error = outskirt(&db, &["ingest", "photos", "--backbone", "demo_shapes"]).await.unwrap_err();
+    assert!(error.contains("give --dataset NAME"), "{error}");
 }
 
 #[tokio::test]
