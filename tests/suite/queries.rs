@@ -67,6 +67,23 @@ async fn every_shipped_query_answers() {
     assert_eq!(asked, names, "every query is asked");
 }
 
+/// A predicate that is NULL does not hold: such images were in neither group, and in no OOD set.
+#[tokio::test]
+async fn images_of_which_a_predicate_is_null_are_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    calibrated(folder.path(), IndexKind::Exact).await;
+    let unsaid = "nullif(dataset, dataset) = 'x'";
+    let query = async |name: &str, parameters: [String; 2]| {
+        let [one, other] = parameters.each_ref().map(String::as_str);
+        outskirt(folder.path(), &["query", name, "-p", one, "-p", other, "--format", "csv"]).await.unwrap().0
+    };
+    let drift = query("drift", ["before=split = 'val'".into(), format!("after={unsaid}")]).await;
+    assert!(drift.contains("\nimages,20.0,0.0,,,,\n"), "{drift}");
+    let id = format!("id=split = 'val' OR {unsaid}");
+    let table = query("reference_table", [id, "ood=dataset = 'ood'".into()]).await;
+    assert!(table.contains("\nood,10,"), "{table}");
+}
+
 #[tokio::test]
 async fn queries_are_listed_shown_and_refused() {
     let folder = tempfile::tempdir().unwrap();

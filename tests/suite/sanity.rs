@@ -60,6 +60,40 @@ async fn nothing_is_said_of_sound_data() {
 }
 
 #[tokio::test]
+async fn ood_images_that_are_id_images_or_the_banks_are_told() {
+    let db = tempfile::tempdir().unwrap();
+    sound(db.path()).await;
+    warnings(db.path(), &BANK).await;
+    let told = async |ood: &str| warnings(db.path(), &[&EVALUATE[..5], &[ood]].concat()).await.join("\n");
+    let both = told("split = 'test'").await;
+    assert!(both.starts_with("60 of the OOD images (split = 'test') are ID images too"), "{both}");
+    let inside = told("dataset = 'id' AND split = 'train'").await;
+    assert!(
+        inside.starts_with("60 of the OOD images (dataset = 'id' AND split = 'train') are such as bank b"),
+        "{inside}"
+    );
+}
+
+/// It ended the whole table.
+#[tokio::test]
+async fn baselines_leave_out_what_has_no_covariance() {
+    let db = tempfile::tempdir().unwrap();
+    let images: Vec<Image> = (0..8)
+        .map(|_| ("id", "train", Some(vec![1.0, 0.0, 0.0, 0.0])))
+        .chain(spread(20, 2).map(|point| ("id", "test", point)))
+        .chain(spread(20, 3).map(|point| ("ood", "test", point)))
+        .collect();
+    drop(database(db.path(), 4, &images).await);
+    outskirt(db.path(), &BANK).await.unwrap();
+    let (table, notices) = outskirt(db.path(), &[&EVALUATE[..], &["--baselines"]].concat()).await.unwrap();
+    assert!(table.contains("knn_ood_score") && !table.contains("mahalanobis_score"), "{table}");
+    assert!(
+        notices.contains("mahalanobis_score and rmds_score are left out: the images of bank b do not vary"),
+        "{notices}"
+    );
+}
+
+#[tokio::test]
 async fn logits_copies_and_shared_files_are_counted() {
     let db = tempfile::tempdir().unwrap();
     sound(db.path()).await;

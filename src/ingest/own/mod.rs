@@ -19,7 +19,7 @@ use arrow::array::{Array, RecordBatchReader};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use self::beside::Beside;
-use self::files::{Source, agreed_width, notices};
+use self::files::{HasBeside, Source, agreed_width, notices};
 use self::keys::Keys;
 pub use self::options::OwnOptions;
 use self::writer::Writer;
@@ -39,14 +39,11 @@ pub async fn ingest_embeddings(
     store: &Store,
     files: &[PathBuf],
     options: &OwnOptions,
-    mut say: impl FnMut(String),
+    say: impl FnMut(String),
     progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
-    let lock = store.lock_in_turn().await?;
-    let beside = Beside::of(options.metadata.as_deref(), options.key.as_deref(), &mut say)?;
-    let has = beside.as_ref().map(Beside::has).unwrap_or_default();
-    let sources = files.iter().map(|file| Source::open(file, options, has)).collect::<Result<_>>()?;
-    take(store, &lock, sources, beside, options, say, progress).await
+    let open = |has| files.iter().map(|file| Source::open(file, options, has)).collect();
+    take(store, options, open, say, progress).await
 }
 
 /// Ingest rows that a program has: batches of a reader, whose columns are what those of a table are to
@@ -58,26 +55,24 @@ pub async fn ingest_batches(
     batches: impl RecordBatchReader + Send + 'static,
     name: &str,
     options: &OwnOptions,
-    mut say: impl FnMut(String),
+    say: impl FnMut(String),
     progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
-    let lock = store.lock_in_turn().await?;
-    let beside = Beside::of(options.metadata.as_deref(), options.key.as_deref(), &mut say)?;
-    let has = beside.as_ref().map(Beside::has).unwrap_or_default();
-    let sources = vec![Source::of_batches(batches, name, options, has)?];
-    take(store, &lock, sources, beside, options, say, progress).await
+    let open = |has| Ok(vec![Source::of_batches(batches, name, options, has)?]);
+    take(store, options, open, say, progress).await
 }
 
-/// The rows of all sources, under the lock.
+/// The rows of all sources, which are opened once it is known what a table beside them has.
 async fn take(
     store: &Store,
-    lock: &WriteLock,
-    mut sources: Vec<Source>,
-    beside: Option<Beside>,
     options: &OwnOptions,
+    open: impl FnOnce(HasBeside) -> Result<Vec<Source>>,
     mut say: impl FnMut(String),
     mut progress: impl FnMut(u64, Option<u64>),
 ) -> Result<IngestSummary> {
+    let lock = &store.lock_in_turn().await?;
+    let beside = Beside::of(options.metadata.as_deref(), options.key.as_deref(), &mut say)?;
+    let mut sources = open(beside.as_ref().map(Beside::has).unwrap_or_default())?;
     let start = Instant::now();
     let before = store.version(schema::IMAGES).await?;
     let dimension = agreed_width(&mut sources, options, |source| source.plan.vector)?;
