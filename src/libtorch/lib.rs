@@ -50,7 +50,8 @@ unsafe extern "C" {
 }
 
 /// Open libtorch, once for the whole program. It is looked for in the folder that the environment variable `LIBTORCH` names; without that where it
-/// was when the program was built, then where the system looks (`LD_LIBRARY_PATH`).
+/// was when the program was built, then where the system looks (`LD_LIBRARY_PATH`). Where the machine has NVIDIA's driver, the
+/// CUDA half is opened with it, if it is there.
 ///
 /// Errors: what could not be opened.
 pub fn load() -> Result<(), Missing> {
@@ -68,7 +69,7 @@ fn folders() -> Vec<PathBuf> {
 
 fn open() -> Result<(), Missing> {
     let mut failed = Vec::new();
-    let is_open = folders().into_iter().any(|folder| {
+    let opened = folders().into_iter().find(|folder| {
         let opened = PARTS.iter().try_for_each(|part| {
             let flags = libc::RTLD_LAZY | libc::RTLD_GLOBAL;
             dlopen(folder.join(part).as_os_str(), flags).map(drop)
@@ -79,8 +80,11 @@ fn open() -> Result<(), Missing> {
         let advice = "set LIBTORCH to the folder of one, as PyTorch's torch/ is";
         Missing(format!("libtorch {VERSION} cannot be opened ({text}): {advice}"))
     };
-    if !is_open {
-        return Err(missing(&failed.join("; ")));
+    let Some(folder) = opened else { return Err(missing(&failed.join("; "))) };
+    // at once, where there is a driver: a network on the processor may be the first that asks whether there is CUDA, and
+    // libtorch remembers the answer. Where the half cannot be opened, whoever wants a GPU is told so by `load_cuda`
+    if dlopen(OsStr::new("libcuda.so.1"), libc::RTLD_LAZY).is_ok() {
+        let _ = load_cuda(Some(&folder));
     }
     let library = in_memory(LIBRARY).map_err(|error| missing(&error.to_string()))?;
     let path = format!("/proc/self/fd/{}", library.as_raw_fd());
@@ -113,7 +117,7 @@ fn in_memory(bytes: &[u8]) -> std::io::Result<File> {
 }
 
 /// Open the CUDA half of libtorch as well: `libtorch_cuda.so` of the same version, from `folder` first and then by its plain
-/// name. Nothing may ask libtorch for CUDA before: it remembers the answer.
+/// name. Nothing may ask libtorch for CUDA before: it remembers the answer, so [`load`] does this where there is a driver.
 ///
 /// Errors: what the system said of each.
 pub fn load_cuda(folder: Option<&Path>) -> Result<(), String> {
