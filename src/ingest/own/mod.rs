@@ -22,7 +22,7 @@ use self::beside::Beside;
 use self::files::{HasBeside, Source, agreed_width, notices};
 use self::keys::Keys;
 pub use self::options::OwnOptions;
-use self::writer::Writer;
+use self::writer::{Writer, Writing};
 use super::column_types::common;
 use super::summary::IngestSummary;
 use crate::backbone::{External, register_external};
@@ -99,11 +99,16 @@ async fn take(
     let mut writer = Writer::of(store, lock, options, &external, keys).await?;
     let mut ended = Ok(());
     let mut done = 0;
+    // a commit is written while the rows of the next one are read and checked
+    let mut writing: Option<Writing<'_>> = None;
     'files: for source in sources {
         let Source { path, plan, rows } = source;
         let mut number = 0;
         let mut batches = rows.read_ahead();
-        while let Some(batch) = batches.next().await {
+        while let Some(batch) = match &mut writing {
+            Some(writing) => writing.beside(batches.next()).await,
+            None => batches.next().await,
+        } {
             let read = batch.and_then(|batch| {
                 let beside = beside.as_ref().map(|beside| beside.rows(&plan, &batch, done)).transpose()?;
                 writer.push(&path, &plan, &batch, number, beside)
@@ -117,7 +122,7 @@ async fn take(
             };
             (number, done) = (number + count, done + count);
             if writer.is_due() {
-                ended = writer.commit().await;
+                ended = writer.next_commit(&mut writing).await;
             }
             if ended.is_err() {
                 break 'files;
@@ -125,7 +130,9 @@ async fn take(
             progress(done, total);
         }
     }
-    let last = writer.commit().await;
+    let last = writer.next_commit(&mut writing).await;
+    ended = ended.and(last);
+    let last = writer.end_commit(&mut writing).await;
     ended = ended.and(last);
     let mut summary = writer.summary;
     let change = Change {

@@ -3,6 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use arrow::compute::{cast, concat_batches, filter_record_batch, interleave, kern
 use arrow::datatypes::{DataType, Field, Float32Type, Schema, SchemaRef, UInt64Type};
 use datafusion::physical_plan::memory::MemoryStream;
 use futures::TryStreamExt;
+use futures::future::{BoxFuture, Either, FutureExt, MaybeDone, maybe_done, select};
 
 use super::beside::{Beside, Slice};
 use super::files::Plan;
@@ -39,6 +41,29 @@ const COMMIT_BYTES: usize = 128 << 20;
 struct Met {
     ids: Vec<u64>,
     rows: Vec<RecordBatch>,
+}
+
+/// Rows on their way into the table, and what is to be done once they are there.
+pub(super) struct Writing<'a> {
+    appending: MaybeDone<BoxFuture<'a, Result<()>>>,
+    rest: Rest,
+}
+
+impl Writing<'_> {
+    /// Go on while something else is awaited.
+    pub(super) async fn beside<T>(&mut self, other: impl Future<Output = T>) -> T {
+        match select(&mut self.appending, pin!(other)).await {
+            Either::Left(((), other)) => other.await,
+            Either::Right((value, _)) => value,
+        }
+    }
+}
+
+struct Rest {
+    added: usize,
+    met: Met,
+    refused: Vec<(String, String, Reject)>,
+    whole: Vec<String>,
 }
 
 /// Turns rows into commits.
@@ -326,17 +351,47 @@ impl<'a> Writer<'a> {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
     }
 
-    /// Commit what waits.
-    pub(super) async fn commit(&mut self) -> Result<()> {
-        let start = Instant::now();
+    /// Begin to commit what waits; the next rows can be taken meanwhile.
+    fn begin(&mut self) -> Result<Writing<'a>> {
         let new = std::mem::take(&mut self.new);
-        let added: usize = new.iter().map(RecordBatch::num_rows).sum();
-        if added > 0 {
-            let rows = MemoryStream::try_new(new, Arc::clone(&self.schema), None).map_err(Error::from)?;
-            self.store.append_rows(self.lock, schema::IMAGES, Box::pin(rows)).await?;
-            self.summary.added += added;
+        let rest = Rest {
+            added: new.iter().map(RecordBatch::num_rows).sum(),
+            met: std::mem::take(&mut self.met),
+            refused: std::mem::take(&mut self.refused),
+            whole: std::mem::take(&mut self.whole),
+        };
+        self.bytes = 0;
+        let rows = MemoryStream::try_new(new, Arc::clone(&self.schema), None).map_err(Error::from)?;
+        let (store, lock) = (self.store, self.lock);
+        let is_empty = rest.added == 0;
+        let append = async move {
+            if is_empty { Ok(()) } else { store.append_rows(lock, schema::IMAGES, Box::pin(rows)).await }
+        };
+        Ok(Writing { appending: maybe_done(append.boxed()), rest })
+    }
+
+    /// End the commit that is under way, and begin the next one.
+    pub(super) async fn next_commit(&mut self, writing: &mut Option<Writing<'a>>) -> Result<()> {
+        self.end_commit(writing).await?;
+        *writing = Some(self.begin()?);
+        Ok(())
+    }
+
+    /// End the commit that is under way.
+    pub(super) async fn end_commit(&mut self, writing: &mut Option<Writing<'a>>) -> Result<()> {
+        match writing.take() {
+            Some(writing) => self.finish(writing).await,
+            None => Ok(()),
         }
-        let Met { ids, rows } = std::mem::take(&mut self.met);
+    }
+
+    /// The rest of a commit, once the new rows are in the table: rows that were there follow, and what was refused is named.
+    async fn finish(&mut self, writing: Writing<'a>) -> Result<()> {
+        let start = Instant::now();
+        let Writing { mut appending, rest: Rest { added, met: Met { ids, rows }, refused: no_rows, whole } } = writing;
+        (&mut appending).await;
+        Pin::new(&mut appending).take_output().unwrap_or(Ok(()))?;
+        self.summary.added += added;
         let mut from = 0;
         for alike in rows.chunk_by(|one, other| one.schema() == other.schema()) {
             let given = concat_batches(&alike[0].schema(), alike)?;
@@ -344,16 +399,14 @@ impl<'a> Writer<'a> {
             self.follow(&ids[from..to], &given).await?;
             from = to;
         }
-        let whole = std::mem::take(&mut self.whole);
         self.rejects.mend(whole.iter().map(String::as_str)).await?;
         let mut refused: BTreeMap<(String, String), Vec<Reject>> = BTreeMap::new();
-        for (dataset, split, reject) in std::mem::take(&mut self.refused) {
+        for (dataset, split, reject) in no_rows {
             refused.entry((dataset, split)).or_default().push(reject);
         }
         for ((dataset, split), rejects) in refused {
             self.rejects.add(&rejects, &dataset, &split).await?;
         }
-        self.bytes = 0;
         self.summary.write += start.elapsed();
         Ok(())
     }
