@@ -145,6 +145,8 @@ pub enum Error {
         "backbone '{backbone}' gave {found} logits per image, and {expected} before: a column holds as many in every row, ingest without --with-logits"
     )]
     LogitsChanged { backbone: String, expected: usize, found: usize },
+    #[error("external backbone {name}: its embeddings have {stored} numbers, and these {given}")]
+    ExternalDimension { name: String, stored: usize, given: usize },
     #[error("backbone '{backbone}' gave {found} numbers per image, its manifest says dimension = {expected}")]
     EmbeddingDimension { backbone: String, expected: usize, found: usize },
     #[error(
@@ -612,6 +614,10 @@ pub enum Error {
     PreparedValues { name: String, wanted: usize, given: usize },
     #[error("prepared statement '{name}': {value} is given for ${at}, which PREPARE says is {data_type}")]
     PreparedType { name: String, at: usize, value: String, data_type: String },
+    #[error("{place} has no value: give one for it, of $1, $2, … in their order, of $name by its name")]
+    NoParameter { place: String },
+    #[error("a value is given for {place}, and the statement has no such place")]
+    UnusedParameter { place: String },
     #[error("{place} stands for no value of a prepared statement: write $1, $2, …")]
     BadPlaceholder { place: String },
     #[error(

@@ -68,8 +68,7 @@ pub async fn register_external(store: &Store, lock: &WriteLock, external: &Exter
             return Err(Error::OtherVersion { name, stored: known.sha256, given: version });
         }
         if known.dimension != dimension {
-            let reason = format!("its embeddings have {} numbers, and these {dimension}", known.dimension);
-            return Err(Error::BadExternal { name, reason });
+            return Err(Error::ExternalDimension { name, stored: known.dimension, given: dimension });
         }
     }
     let column =

@@ -281,6 +281,15 @@ impl Exact {
         self.dimension
     }
 
+    /// The vectors, in the order in which they were given: a copy.
+    pub fn to_rows(&self) -> Rows {
+        let mut positions: Vec<Position> = self.positions().filter(|&at| self.number(at) != RowNumber::NONE).collect();
+        positions.sort_unstable_by_key(|&at| self.number(at));
+        let (mut rows, mut scratch) = (Rows::with_capacity(positions.len(), self.dimension), Vec::new());
+        positions.iter().for_each(|&at| rows.push(self.values(at, &mut scratch)));
+        rows
+    }
+
     /// The instructions it searches with.
     pub fn path(&self) -> Path {
         self.path

@@ -1140,3 +1140,22 @@ fn vectors_that_are_not_of_norm_one_are_refused() {
         }
     }
 }
+
+#[test]
+fn rows_come_back_in_the_order_in_which_they_were_given() {
+    let mut random = Random(17);
+    let values = units(&mut random, 700, 19);
+    let rows = |values: &[f32]| {
+        let mut rows = Rows::with_capacity(values.len() / 19, 19);
+        values.chunks_exact(19).for_each(|row| rows.push(row));
+        rows
+    };
+    let mut bank = Exact::new(rows(&values), Layout::default());
+    assert_eq!(bank.to_rows().to_values(), values);
+    // the first 100 go, and 50 come
+    let added = units(&mut random, 50, 19);
+    let gone = std::iter::repeat_n(None, 100);
+    let numbers: Vec<Option<RowNumber>> = gone.chain((0..650).map(|number| Some(RowNumber(number)))).collect();
+    bank.change(&rows(&added), &numbers);
+    assert_eq!(bank.to_rows().to_values(), [&values[100 * 19..], &added].concat());
+}

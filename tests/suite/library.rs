@@ -12,7 +12,7 @@ use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec};
 use outskirt::ingest::{OwnOptions, ingest_batches};
 use outskirt::sql::policy::Policy;
-use outskirt::sql::session::{Session, in_own_session};
+use outskirt::sql::session::{Parameter, Parameters, Session, in_own_session};
 use outskirt::store::Store;
 
 use super::fixture::calibrated;
@@ -136,4 +136,69 @@ async fn ones_own_session_scores_ones_own_table() {
     let plan = arrow::util::pretty::pretty_format_batches(&plan).unwrap().to_string();
     assert!(plan.contains("Knn") || plan.contains("knn"), "{plan}");
     assert!(context.sql("SELECT * FROM images").await.is_err(), "its tables are the database's");
+}
+
+#[tokio::test]
+async fn values_take_the_places_of_a_statement() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), outskirt::index::IndexKind::Exact).await;
+    let session = Session::open(&store).await.unwrap();
+    let given = async |text: &str, values: &Parameters| -> Result<String, String> {
+        let statement = session.parse(text).map_err(|error| error.to_string())?.pop_front().unwrap();
+        let statement = values.bind(statement).map_err(|error| error.to_string())?;
+        let rows = session.run(statement).await.map_err(|error| error.to_string())?;
+        let rows: Vec<RecordBatch> = rows.try_collect().await.unwrap();
+        Ok(arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string())
+    };
+    let text = |text: &str| Parameter::Text(text.into());
+    let positional = |values: &[Parameter]| Parameters { positional: values.to_vec(), ..Parameters::default() };
+    let named = |name: &str, value| Parameters { named: vec![(name.into(), value)], ..Parameters::default() };
+
+    let list = Parameter::List(vec![Parameter::Float(1.0), Parameter::Float(-0.5), Parameter::Float(0.0)]);
+    let written = given("SELECT knn_ood_score([1.0, -0.5, 0.0], 'circle', 2) AS s", &Parameters::default()).await;
+    let values = positional(&[list, text("circle"), Parameter::Integer(2)]);
+    assert_eq!(given("SELECT knn_ood_score($1, $2, $3) AS s", &values).await, written);
+
+    let odd = given("SELECT $odd = 'it''s', $odd || $odd AS twice", &named("odd", text("it's"))).await.unwrap();
+    assert!(odd.contains("true") && odd.contains("it'sit's"), "{odd}");
+    let values = positional(&[Parameter::Integer(-3), Parameter::Null, Parameter::Boolean(true)]);
+    let one = given("SELECT 1 - $1 AS a, $2 IS NULL AS b, $3 AS c", &values).await.unwrap();
+    assert!(one.contains("| 4 | true | true |"), "{one}");
+    let far = given("SELECT $1 > 1e300 AS far", &positional(&[Parameter::Float(f64::INFINITY)])).await.unwrap();
+    assert!(far.contains("true"), "{far}");
+    let bytes = given("SELECT $1 = x'00ff' AS same", &positional(&[Parameter::Binary(vec![0, 255])])).await.unwrap();
+    assert!(bytes.contains("true"), "{bytes}");
+    // a number in ORDER BY stands for itself, not for a column
+    let rows = given("SELECT id FROM images ORDER BY $1, id DESC LIMIT 1", &positional(&[Parameter::Integer(1)])).await;
+    assert_eq!(rows, given("SELECT id FROM images ORDER BY id DESC LIMIT 1", &Parameters::default()).await);
+    let counted = given("EXPLAIN SELECT * FROM images LIMIT $n", &named("n", Parameter::Integer(7))).await.unwrap();
+    assert!(counted.contains("fetch=7"), "{counted}");
+
+    for (statement, values, refused) in [
+        ("SELECT $2", positional(&[Parameter::Null]), "$2 has no value"),
+        ("SELECT $0", positional(&[Parameter::Null]), "$0 has no value"),
+        ("SELECT $name", named("other", Parameter::Null), "$name has no value"),
+        ("SELECT 1", positional(&[Parameter::Null]), "$1, and the statement has no such place"),
+        ("SELECT 1", named("name", Parameter::Null), "$name, and the statement has no such place"),
+    ] {
+        let said = given(statement, &values).await.unwrap_err();
+        assert!(said.contains(refused) && said.lines().count() == 1, "{said}");
+    }
+    // PREPARE keeps its places for EXECUTE
+    given("PREPARE twice AS SELECT 2 * $1 AS t", &Parameters::default()).await.unwrap();
+    let done = given("EXECUTE twice($n)", &named("n", Parameter::Integer(21))).await.unwrap();
+    assert!(done.contains("42"), "{done}");
+}
+
+/// A program that keeps a session for long has it made anew after changes, with what was SET.
+#[tokio::test]
+async fn settings_go_along_to_another_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), outskirt::index::IndexKind::Exact).await;
+    let session = Session::open(&store).await.unwrap();
+    session.sql("SET outskirt.memory_limit = '2GB'").await.unwrap();
+    let next = session.again().await.unwrap();
+    next.settings_of(&session);
+    let shown = next.sql("SHOW outskirt.memory_limit").await.unwrap().collect().await.unwrap();
+    assert_eq!(shown[0].column(1).as_string::<i32>().value(0), "2GB");
 }

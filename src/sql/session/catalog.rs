@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::TableReference;
@@ -107,6 +108,12 @@ impl Session {
     /// tables are not taken along.
     pub async fn again(&self) -> Result<Self> {
         Self::with_policy(&self.store, &self.policy).await
+    }
+
+    /// Take another session's settings along.
+    pub fn settings_of(&self, other: &Self) {
+        let settings = other.context.state().config().options().clone();
+        *self.context.state_ref().write().config_mut().options_mut() = ConfigOptions::clone(&settings);
     }
 
     /// Whether `images` has moved on to a later version than the session sees.

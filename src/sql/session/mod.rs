@@ -6,6 +6,7 @@
 //! which has the session's tables and views; this file says which of them runs a statement.
 
 mod alter;
+mod bind;
 mod catalog;
 mod change;
 mod copy;
@@ -44,6 +45,7 @@ use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 
+pub use bind::{Parameter, Parameters};
 pub use catalog::{MovedOn, Session};
 pub use extension::in_own_session;
 pub(crate) use statement::expression;
