@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-own bench-changes sanitize deny clean
+.PHONY: demo test python dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-own bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -36,6 +36,15 @@ test: rooms setup
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+
+# the wheel of the Python package into dist/, and its tests in an environment of their own
+python: setup
+	cd src/python && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings
+	@$(PYTHON) .ci/python.py
+
+# what people get who do not build: the program's tarball and the optimised wheel, into dist/, and both tried (most of an hour)
+dist: setup
+	@$(PYTHON) .ci/dist.py
 
 # who uses whom under src/; fails where rooms, or the files of one, use each other in a circle
 rooms:

@@ -1,0 +1,389 @@
+"""A database: embeddings, what is known of them, and banks, in a folder of Lance tables."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterable, Iterator, Mapping, Sequence, Union
+
+from . import _native
+from ._arrays import texts, vectors
+from .bank import Bank
+from .errors import DimensionError, Error
+from .progress import Progress, Telling
+from .result import Result
+
+__all__ = ["Database", "Ingested", "connect"]
+
+PathLike = Union[str, "os.PathLike[str]"]
+
+# rows that go over at once: bounded memory, whatever is appended
+_AT_ONCE = 16_384
+_COLUMN = "embedding"
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What :meth:`Database.append` or :meth:`Database.ingest` did, in rows."""
+
+    added: int
+    replaced: int
+    """Rows that were there with other vectors."""
+    filled: int
+    """Rows that were there without this backbone's vectors."""
+    unchanged: int
+    amended: int
+    """Rows that were there and got another label or other columns."""
+    deleted: int
+    """Rows that were deleted before, and stay so; `again=True` takes them."""
+    repeated: int
+    clashed: int
+    """Left out: another row of this run has the same uri and other numbers."""
+    unmatched: int
+    """With `key`: belong to no row of ``images``."""
+    refused: int
+    """Vectors that are no direction, pictures that cannot be read; the table ``rejects`` names them."""
+    first_rejects: list[dict[str, str]]
+    seconds: float
+    notices: list[str] = field(default_factory=list)
+
+
+def connect(path: PathLike, *, create: bool = True, wait: float = 10.0) -> Database:
+    """Open the database in the folder `path`; it is made where there is none, unless `create` is False.
+
+    A call that writes waits up to `wait` seconds for another process that does.
+
+    Errors: :class:`NotFoundError`, a schema that another version of outskirt made.
+    """
+    return Database(_native.Database.open(os.fspath(path), create, wait))
+
+
+class Database:
+    """A folder of Lance tables: ``images`` (rows, whether or not they are pictures), ``banks``, ``calibrations`` and others.
+
+    Made by :func:`connect`. Threads may share one. Queries see what was committed before they began, by whatever process; one
+    process writes at a time (:class:`BusyError`). A ``with`` block closes it at its end; so does nobody's holding it.
+    """
+
+    def __init__(self, native: _native.Database) -> None:
+        self._native: _native.Database | None = native
+
+    @property
+    def _native_open(self) -> _native.Database:
+        if self._native is None:
+            raise Error("the database is closed: outskirt.connect opens it again")
+        return self._native
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+        return Path(self._native_open.path)
+
+    def close(self) -> None:
+        """Let go of it. Nothing is lost: what was written is committed already."""
+        self._native = None
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """Rows of ``images``."""
+        return self._native_open.count()
+
+    # rows
+
+    def append(
+        self,
+        features: Any,
+        *,
+        backbone: str,
+        model_version: str | None = None,
+        dataset: str | None = None,
+        split: str | None = None,
+        uri: Sequence[Any] | Any | None = None,
+        label: Sequence[Any] | Any | None = None,
+        logits: Any | None = None,
+        metadata: Any | None = None,
+        column: str = _COLUMN,
+        key: str | None = None,
+        name: str | None = None,
+        strict: bool = False,
+        again: bool = False,
+        refresh: bool = True,
+        progress: Progress = False,
+    ) -> Ingested:
+        """Add embeddings that a model of yours made, in commits of some ten thousand rows.
+
+        `features`: vectors n×d (NumPy, torch, lists, a column of pandas or polars); or a table with the vectors in `column`
+        and more columns (pyarrow, pandas, polars, or anything with ``__arrow_c_stream__``); or an iterable of either, which
+        is read as it goes, so that what does not fit into memory can be appended.
+
+        `backbone` is your name for the model, and the name of the column of ``images``; `model_version` is a text that tells
+        its versions apart, needed once. `dataset` and `split` are of all rows. `uri` and `label` are one for each row;
+        `metadata` is a table or dictionary of columns with as many rows. A row is known by its dataset and uri: one that is
+        there keeps its id and gets the new vector. Without `uri` a row is called ``name!/number``, where `name` stands for
+        the vectors themselves unless you give one: the same vectors again are the same rows.
+
+        `logits` (n×classes, or the name of a column of a table) fills ``BACKBONE_logits``. `key` names a column of ``images``
+        by which rows are matched in place of uri: vectors are filled in then, and no row is added. `strict` stops at a row
+        that is refused, where otherwise it is counted and named in the table ``rejects``. Banks follow, unless `refresh` is
+        False.
+
+        Errors: :class:`DimensionError`, :class:`VectorError` (with `strict`, or where no row is left), :class:`BusyError`.
+        """
+        given = [("uri", uri), ("label", label), ("logits", logits), ("metadata", metadata)]
+        is_table = hasattr(features, "__arrow_c_stream__") and not _is_column(features)
+        if is_table or _is_pieces(features):
+            beside = [said for said, value in given if value is not None and not (said == "logits" and isinstance(value, str))]
+            if beside:
+                raise DimensionError(f"{', '.join(beside)}: of a table or of pieces, these are columns of the tables")
+            pieces = iter([features]) if is_table else iter(features)
+            batches = _pieces(pieces, column)
+            called = name
+        else:
+            array = vectors(features)
+            called = name or (hashlib.sha256(array.data).hexdigest()[:16] if uri is None else "append")
+            batches = _chunks(array, column, uri, label, logits, metadata)
+        if called is None:
+            called = "append" if is_table else None
+        if called is None:
+            called = f"append-{hashlib.sha256(os.urandom(16)).hexdigest()[:16]}"
+        options = {
+            "column": column,
+            "logits": logits if isinstance(logits, str) else None if logits is None else "logits",
+            "backbone": backbone,
+            "version": model_version or "",
+            "dataset": dataset,
+            "split": split,
+            "key": key,
+            "strict": strict,
+            "again": again,
+            "refresh": refresh,
+        }
+        with Telling(progress, "appending") as telling:
+            return _told(self._native_open.append(batches, called, options, telling.call))
+
+    def ingest(
+        self,
+        paths: PathLike | Sequence[PathLike],
+        *,
+        backbone: str,
+        dataset: str,
+        split: str = "",
+        weights: PathLike | None = None,
+        with_logits: bool = False,
+        part: str | None = None,
+        per_class: int | None = None,
+        sample: int | None = None,
+        seed: int = 0,
+        metadata: PathLike | None = None,
+        store_images: bool = False,
+        strict: bool = False,
+        again: bool = False,
+        refresh: bool = True,
+        progress: Progress = False,
+    ) -> Ingested:
+        """Embed pictures with a network that needs no libtorch (ResNets and DenseNet), and add them.
+
+        `paths` are folders, pictures, archives, data sets and tables, here and at addresses, as for ``outskirt ingest``;
+        `backbone` is a manifest or the name of a known one. Folders of classes give the column label.
+        """
+        several = [os.fspath(paths)] if isinstance(paths, (str, os.PathLike)) else [os.fspath(path) for path in paths]
+        options = {
+            "backbone": backbone,
+            "weights": None if weights is None else os.fspath(weights),
+            "with_logits": with_logits,
+            "dataset": dataset,
+            "split": split,
+            "part": part,
+            "per_class": per_class,
+            "sample": sample,
+            "seed": seed,
+            "metadata": None if metadata is None else os.fspath(metadata),
+            "store_images": store_images,
+            "strict": strict,
+            "again": again,
+            "refresh": refresh,
+        }
+        with Telling(progress, "ingesting") as telling:
+            return _told(self._native_open.ingest(several, options, telling.call))
+
+    def delete(self, where: str, *, dry_run: bool = False, refresh: bool = True) -> int:
+        """Delete the rows of ``images`` for which `where` holds (SQL, any function), in one commit; how many they were."""
+        return self._native_open.delete(where, dry_run, refresh)
+
+    # banks
+
+    def create_bank(
+        self,
+        name: str,
+        *,
+        backbone: str,
+        where: str = "true",
+        k: int = 50,
+        fraction: float = 1.0,
+        seed: int = 0,
+        index: str = "exact",
+    ) -> Bank:
+        """Make a bank of the rows for which `where` holds: the ID rows that scores are distances to.
+
+        `k` is how many neighbours are counted, `fraction` the share of the rows that is kept, in (0, 1], drawn by `seed`.
+        `index` is ``exact``, or ``hnsw``, ``hnsw-bf16`` or ``hnsw-i8`` for a graph beside it.
+
+        Errors: a name that is taken, a backbone without vectors, no rows, k above their number.
+        """
+        return Bank(self, self._native_open.create_bank(name, backbone, where, k, fraction, seed, index))
+
+    def bank(self, name: str) -> Bank:
+        """A bank by its name. Errors: :class:`UnknownBankError`."""
+        return Bank(self, self._native_open.bank(name))
+
+    def banks(self) -> list[Bank]:
+        """All banks, by name."""
+        return [Bank(self, facts) for facts in self._native_open.banks()]
+
+    def add_backbone(self, name: str, *, dimension: int, model_version: str) -> None:
+        """Declare a model of yours; the first :meth:`append` does so by itself."""
+        self._native_open.add_backbone(name, dimension, model_version)
+
+    # SQL
+
+    def sql(self, text: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
+        """Run SQL: queries, INSERT, UPDATE, DELETE, SET, COPY, views; of several statements the last one's rows.
+
+        `parameters`: a list for ``$1``, ``$2``, …, or a dictionary for ``$name``: numbers, texts, bytes, None, and lists or
+        arrays of numbers for vectors.
+        """
+        if isinstance(parameters, (str, bytes)):
+            raise Error("parameters: a list such as [value], or a dictionary, not a single text")
+        return Result(self._native_open.sql(text, parameters))
+
+    def query(self, name: str, **values: Any) -> Result:
+        """Run a named query, as ``outskirt query NAME --param`` does."""
+        return Result(self._native_open.query(name, [(key, str(value)) for key, value in values.items()]))
+
+    # upkeep
+
+    def history(self) -> list[dict[str, Any]]:
+        """What changed ``images``, the latest first."""
+        return self._native_open.history()
+
+    def undo(self, *, refresh: bool = True) -> dict[str, Any]:
+        """Take the last change back."""
+        return self._native_open.undo(refresh)
+
+    def restore(self, version: int, *, refresh: bool = True) -> dict[str, Any]:
+        """Bring ``images`` back to a version."""
+        return self._native_open.restore(version, refresh)
+
+    def optimize(self, *, keep: float = 7 * 86_400.0) -> dict[str, Any]:
+        """Merge small files, and prune versions older than `keep` seconds that no bank stands for."""
+        return self._native_open.optimize(keep)
+
+    def verify(self, *, sample: int = 64, repair: bool = False) -> list[dict[str, str]]:
+        """Check every row, bank and index file: a list of what was looked at, with its state and facts."""
+        return self._native_open.verify(sample, repair)
+
+    def _evaluate(self, bank: str, id: str, ood: list[str], k: int | None, baselines: bool) -> Result:
+        rows, notices = self._native_open.evaluate(bank, id, ood, k, baselines)
+        for notice in notices:
+            warnings.warn(notice, stacklevel=3)
+        return Result(rows)
+
+    def __repr__(self) -> str:
+        if self._native is None:
+            return "Database(closed)"
+        banks = ", ".join(bank.name for bank in self.banks()) or "none"
+        return f"Database({str(self.path)!r}: {len(self):,} rows; banks: {banks})"
+
+    def _repr_html_(self) -> str:
+        import html
+
+        if self._native is None:
+            return "<p>a closed database</p>"
+        banks = "".join(f"<li>{html.escape(repr(bank))}</li>" for bank in self.banks())
+        return f"<p><b>{html.escape(str(self.path))}</b>: {len(self):,} rows</p><ul>{banks}</ul>"
+
+
+def _told(found: dict[str, Any]) -> Ingested:
+    done = Ingested(**found)
+    for notice in done.notices:
+        warnings.warn(notice, stacklevel=3)
+    if done.refused:
+        first = done.first_rejects[0]
+        warnings.warn(
+            f"{done.refused} rows were refused, and are named in the table rejects; the first: {first['uri']}: {first['reason']}",
+            stacklevel=3,
+        )
+    if done.clashed:
+        warnings.warn(f"{done.clashed} rows were left out: another one has the same uri and other numbers", stacklevel=3)
+    if done.unmatched:
+        warnings.warn(f"{done.unmatched} rows were left out: they belong to no row of images", stacklevel=3)
+    return done
+
+
+def _is_column(values: Any) -> bool:
+    """A single column: pandas' and polars' have the stream interface, too."""
+    return hasattr(values, "__array__") and getattr(values, "ndim", 2) == 1 or type(values).__name__ in ("Series", "ChunkedArray")
+
+
+def _is_pieces(values: Any) -> bool:
+    """Something that gives pieces one after the other: an iterator, or a loader of batches."""
+    if hasattr(values, "__next__"):
+        return True
+    return hasattr(values, "__iter__") and not hasattr(values, "__array__") and not isinstance(values, (list, tuple)) and not _is_column(values)
+
+
+def _chunks(array: Any, column: str, uri: Any, label: Any, logits: Any, metadata: Any) -> Iterator[_native.Batch]:
+    rows = len(array)
+    named = [(name, texts(values, rows, name)) for name, values in (("uri", uri), ("label", label)) if values is not None]
+    of_logits = None if logits is None or isinstance(logits, str) else vectors(logits)
+    if of_logits is not None and len(of_logits) != rows:
+        raise DimensionError(f"logits: {len(of_logits)} rows are given for {rows}")
+    beside = None if metadata is None else _table(metadata)
+    if beside is not None and len(beside) != rows:
+        raise DimensionError(f"metadata: {len(beside)} rows are given for {rows}")
+    if beside is not None:
+        taken = {column, "logits", *(name for name, _ in named)} & set(beside.names)
+        if taken:
+            raise Error(f"metadata: its column '{sorted(taken)[0]}' is given twice: leave it out, or rename it")
+    for first in range(0, max(rows, 1), _AT_ONCE):
+        end = min(first + _AT_ONCE, rows)
+        lists = [(column, array[first:end])] + ([] if of_logits is None else [("logits", of_logits[first:end])])
+        parts = [(name, values[first:end]) for name, values in named]
+        yield _native.Batch.of(lists, parts, None if beside is None else beside.slice(first, end - first))
+
+
+def _pieces(pieces: Iterable[Any], column: str) -> Iterator[_native.Batch]:
+    for piece in pieces:
+        if hasattr(piece, "__arrow_c_stream__") and not _is_column(piece):
+            yield from _native.Batch.stream(piece)
+        elif hasattr(piece, "__arrow_c_array__") and not _is_column(piece):
+            yield _native.Batch.read(_stream_of(piece))
+        else:
+            yield _native.Batch.of([(column, vectors(piece))], [], None)
+
+
+def _stream_of(batch: Any) -> Any:
+    """A record batch as a stream of one."""
+    import pyarrow
+
+    return pyarrow.table([batch]) if isinstance(batch, pyarrow.RecordBatch) else pyarrow.table(batch)
+
+
+def _table(metadata: Any) -> _native.Batch:
+    if isinstance(metadata, Mapping):
+        try:
+            import pyarrow
+        except ImportError:
+            raise Error("metadata as a dictionary needs pyarrow: pip install pyarrow, or give a table of polars") from None
+        metadata = pyarrow.table({name: values.tolist() if hasattr(values, "tolist") else values for name, values in metadata.items()})
+    elif not hasattr(metadata, "__arrow_c_stream__"):
+        raise Error(f"metadata: a table of pyarrow, pandas or polars, or a dictionary of columns, not {type(metadata).__name__}")
+    return _native.Batch.read(metadata)
