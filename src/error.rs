@@ -142,7 +142,7 @@ pub enum Error {
     )]
     NoLogits { backbone: String },
     #[error(
-        "backbone '{backbone}' gave {found} logits per image, and {expected} before: a column holds as many in every row, ingest without --with-logits"
+        "backbone '{backbone}' gave {found} logits per image, and {expected} before: a column holds as many in every row, ingest without logits"
     )]
     LogitsChanged { backbone: String, expected: usize, found: usize },
     #[error("external backbone {name}: its embeddings have {stored} numbers, and these {given}")]

@@ -558,3 +558,18 @@ async fn logits_come_with_the_embeddings() {
     let found = csv(&db, "SELECT msp_score(clip_logits) AS s FROM images").await;
     assert!(found.starts_with("s\n") && found.contains("0.5"), "{found}");
 }
+
+#[tokio::test]
+async fn columns_that_images_cannot_have_are_named_and_not_dropped_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, file) = (folder.path().join("db"), folder.path().join("a.parquet"));
+    let rows = angles(3, 0.0, 0.1);
+    let tags =
+        ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>([1, 2, 3].map(|tag| Some([Some(tag)])));
+    let columns: [(&str, ArrayRef); 3] =
+        [("emb", fixed(&rows)), ("tags", Arc::new(tags)), ("kind", texts(["a", "b", "c"]))];
+    parquet(&file, &columns);
+    let (_, notices) = ingest(&db, &file, &VERSION).await.unwrap();
+    assert!(notices.contains("left out: 'tags' (List(") && !notices.contains("'kind'"), "{notices}");
+    assert_eq!(csv(&db, "SELECT min(kind) AS k FROM images").await, "k\na\n");
+}

@@ -1,6 +1,7 @@
 //! Files of embeddings: which of their columns are what, and their rows from the beginning.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::thread::JoinHandle;
 
@@ -38,6 +39,8 @@ pub(super) struct Plan {
     /// Further columns, by their names in `images`.
     pub(super) own: Vec<(usize, String)>,
     renamed: Vec<String>,
+    /// Columns whose types no column of images has.
+    pub(super) left_out: Vec<String>,
 }
 
 /// What a table beside the files says of their rows.
@@ -100,9 +103,20 @@ impl Ahead {
 impl Source {
     pub(super) fn open(file: &Path, options: &OwnOptions, beside: HasBeside) -> Result<Self> {
         let is_vector = |field: &Field| [Some(&options.column), options.logits.as_ref()].contains(&Some(field.name()));
-        let rest = table_rows(file, ROWS, &options.column, |field| is_vector(field) || is_plain(field.data_type()))?;
+        let left_out = RefCell::new(Vec::new());
+        let is_taken = |field: &Field| {
+            let taken = is_vector(field) || is_plain(field.data_type());
+            if !taken {
+                left_out.borrow_mut().push(named(field));
+            }
+            taken
+        };
+        let rest = table_rows(file, ROWS, &options.column, is_taken)?;
         let known = || table_columns(file).unwrap_or_default();
-        let plan = Plan::of(file, &rest.schema, known, options, beside)?;
+        let mut plan = Plan::of(file, &rest.schema, known, options, beside)?;
+        if options.key.is_none() {
+            plan.left_out.append(&mut left_out.into_inner());
+        }
         let path = match file.to_str() {
             Some(text) if is_address(text) => shown(text),
             _ => Folders::default().path(file).to_string_lossy().into_owned(),
@@ -170,9 +184,10 @@ impl Plan {
             return Err(bad("it has no column 'dataset': give --dataset NAME".into()));
         }
         let used = [Some(vector), logits, uri, key, label, dataset, split];
-        let own: Vec<usize> = (0..fields.len())
-            .filter(|column| !used.contains(&Some(*column)) && is_plain(fields[*column].data_type()))
-            .collect();
+        let others = (0..fields.len()).filter(|column| !used.contains(&Some(*column)));
+        let (own, left_out): (Vec<usize>, Vec<usize>) =
+            others.partition(|column| is_plain(fields[*column].data_type()));
+        let left_out = left_out.into_iter().map(|column| named(&fields[column])).collect();
         let names = taken(own.iter().map(|column| fields[*column].name().as_str()));
         let renamed = own.iter().zip(&names).filter_map(|(column, taken)| {
             let because = taken.because.as_ref()?;
@@ -198,10 +213,16 @@ impl Plan {
                 label: None,
                 own: Vec::new(),
                 renamed: Vec::new(),
+                left_out: Vec::new(),
             });
         }
-        Ok(Self { vector, logits, uri, key, key_names, dataset, split, label, own, renamed })
+        Ok(Self { vector, logits, uri, key, key_names, dataset, split, label, own, renamed, left_out })
     }
+}
+
+/// A column and its type, for people.
+fn named(field: &Field) -> String {
+    format!("'{}' ({})", field.name(), field.data_type())
 }
 
 /// How many numbers the vectors of all files have; of lists of any length, what most of the first ones have.
@@ -260,6 +281,15 @@ pub(super) fn notices(sources: &[Source], say: &mut impl FnMut(String)) {
         let which =
             if files == sources.len() { String::new() } else { format!(" of {files} of {} files", sources.len()) };
         say(format!("the embeddings{which} are {kind}, and are kept as f32"));
+    }
+    let left_out: BTreeSet<&String> = sources.iter().flat_map(|source| &source.plan.left_out).collect();
+    if !left_out.is_empty() {
+        let names: Vec<&str> = left_out.iter().take(10).map(|name| name.as_str()).collect();
+        let more = if left_out.len() > 10 { format!(" and {} more", left_out.len() - 10) } else { String::new() };
+        say(format!(
+            "left out: {}{more}; columns of images are numbers, texts, truth values, dates and times",
+            names.join(", ")
+        ));
     }
     let renamed: Vec<&String> = sources.iter().flat_map(|source| &source.plan.renamed).collect();
     renamed.iter().take(10).for_each(|line| say((*line).clone()));

@@ -193,6 +193,10 @@ async fn register_logits(store: &Store, lock: &WriteLock, external: &External, c
     match images.field_with_name(field.name()) {
         Err(_) => store.add_null_columns(lock, schema::IMAGES, &[field]).await,
         Ok(there) if there.data_type() == field.data_type() && schema::is_logits(there) => Ok(()),
+        Ok(there) if let (true, DataType::FixedSizeList(_, width)) = (schema::is_logits(there), there.data_type()) => {
+            let (backbone, expected) = (external.name.clone(), *width as usize);
+            Err(Error::LogitsChanged { backbone, expected, found: classes })
+        }
         Ok(there) => Err(Error::OtherCheckpoint {
             column: field.name().clone(),
             stored: there.data_type().to_string(),

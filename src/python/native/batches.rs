@@ -1,6 +1,8 @@
 //! Rows on their way in: record batches that Python makes one after the other, and the reader that asks for them.
 
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, RecordBatchReader, StringArray};
 use arrow::buffer::ScalarBuffer;
@@ -10,11 +12,15 @@ use arrow::error::ArrowError;
 use arrow::ffi_stream::ArrowArrayStreamReader;
 use arrow_pyarrow::FromPyArrow;
 use pyo3::prelude::*;
+use pyo3::types::PyIterator;
 
 use crate::arrays::Floats;
 use crate::errors::{of_arrow, raised};
 use crate::query::Rows;
-use crate::runtime::Raised;
+use crate::runtime::Task;
+
+/// Batches that wait for being checked.
+const AHEAD: usize = 2;
 
 /// Some rows.
 #[pyclass(frozen, from_py_object, module = "outskirt._native")]
@@ -40,7 +46,10 @@ impl Batch {
         }
         if let Some(Self(beside)) = beside {
             let names = beside.schema_ref().fields().iter().map(|field| field.name().clone());
-            columns.extend(names.zip(beside.columns().iter().cloned()));
+            let others = names.zip(beside.columns().iter().cloned());
+            let is_new = |name: &String| columns.iter().all(|(given, _)| given != name);
+            let others: Vec<(String, ArrayRef)> = others.filter(|(name, _)| is_new(name)).collect();
+            columns.extend(others);
         }
         RecordBatch::try_from_iter(columns).map(Self).map_err(|error| of_arrow(py, &error))
     }
@@ -50,7 +59,7 @@ impl Batch {
     fn read(py: Python<'_>, table: &Bound<'_, PyAny>) -> PyResult<Self> {
         let reader = ArrowArrayStreamReader::from_pyarrow_bound(table)?;
         let schema = reader.schema();
-        let read = py.detach(|| concat_batches(&schema, &reader.collect::<Result<Vec<_>, _>>()?));
+        let read = py.detach(|| plain(concat_batches(&schema, &reader.collect::<Result<Vec<_>, _>>()?)?));
         read.map(Self).map_err(|error| of_arrow(py, &error))
     }
 
@@ -97,7 +106,7 @@ impl Batches {
 
     fn __next__(&self, py: Python<'_>) -> PyResult<Option<Batch>> {
         let next = py.detach(|| self.0.lock().unwrap_or_else(PoisonError::into_inner).next());
-        next.map(|batch| batch.map(Batch).map_err(|error| of_arrow(py, &error))).transpose()
+        next.map(|batch| batch.and_then(plain).map(Batch).map_err(|error| of_arrow(py, &error))).transpose()
     }
 }
 
@@ -110,59 +119,139 @@ pub(crate) fn lists(py: Python<'_>, floats: &Floats) -> PyResult<FixedSizeListAr
         .map_err(|error| of_arrow(py, &error))
 }
 
-/// Asks a Python iterator for batches; what it raises is kept, for the caller to raise it again.
-pub(crate) struct FromPython {
+/// Batches that Python hands over.
+pub(crate) struct Handed {
     schema: SchemaRef,
-    first: Option<RecordBatch>,
-    rest: Py<PyAny>,
-    raised: Raised,
+    batches: Receiver<Result<RecordBatch, ArrowError>>,
 }
 
-impl FromPython {
-    /// The first batch says what the columns are.
-    pub(crate) fn of(batches: &Bound<'_, PyAny>, raised: Raised) -> PyResult<Self> {
-        let rest = batches.try_iter()?.into_any();
-        let mut iterator = rest.try_iter()?;
-        let first = match iterator.next().transpose()? {
-            Some(batch) => Some(batch.extract::<Batch>()?.0),
-            None => None,
-        };
-        let schema = first.as_ref().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        Ok(Self { schema, first, rest: rest.unbind(), raised })
-    }
-}
-
-impl Iterator for FromPython {
+impl Iterator for Handed {
     type Item = Result<RecordBatch, ArrowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Some(first) = self.first.take() {
-            return Some(Ok(first));
-        }
-        Python::attach(|py| {
-            let asked = || -> PyResult<Option<RecordBatch>> {
-                let Some(next) = self.rest.bind(py).try_iter()?.next() else { return Ok(None) };
-                Ok(Some(next?.extract::<Batch>()?.0))
-            };
-            match asked() {
-                Ok(None) => None,
-                Ok(Some(batch)) if batch.schema() != self.schema => {
-                    let message = "batches of one append have the same columns, of the same types";
-                    Some(Err(ArrowError::SchemaError(message.into())))
-                }
-                Ok(Some(batch)) => Some(Ok(batch)),
-                Err(error) => {
-                    let message = error.to_string();
-                    self.raised.keep(error);
-                    Some(Err(ArrowError::ExternalError(message.into())))
-                }
-            }
-        })
+        self.batches.recv().ok()
     }
 }
 
-impl RecordBatchReader for FromPython {
+impl RecordBatchReader for Handed {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
+}
+
+/// A Python iterator of batches, asked by the thread that waits: no other one runs Python's code.
+pub(crate) struct Feed<'py> {
+    rest: Bound<'py, PyIterator>,
+    schema: SchemaRef,
+    next: Option<RecordBatch>,
+    send: Option<SyncSender<Result<RecordBatch, ArrowError>>>,
+}
+
+impl<'py> Feed<'py> {
+    /// The first batch says what the columns are.
+    pub(crate) fn of(batches: &Bound<'py, PyAny>) -> PyResult<(Self, Handed)> {
+        let mut rest = batches.try_iter()?;
+        let next = match rest.next().transpose()? {
+            Some(batch) => Some(batch.extract::<Batch>()?.0),
+            None => None,
+        };
+        let schema = next.as_ref().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        let (send, batches) = sync_channel(AHEAD);
+        let handed = Handed { schema: Arc::clone(&schema), batches };
+        Ok((Self { rest, schema, next, send: Some(send) }, handed))
+    }
+
+    /// Hand all of them to the task that takes them, and wait for it.
+    pub(crate) fn to<T: Send + 'static>(
+        mut self,
+        py: Python<'py>,
+        mut task: Task<T>,
+        mut meanwhile: impl FnMut(Python<'_>) -> PyResult<()>,
+    ) -> PyResult<T> {
+        let fed = loop {
+            match self.hand_over(py, &mut task) {
+                Ok(Handing::Ended(done)) => return Ok(done),
+                Ok(Handing::Over) => {}
+                Ok(Handing::Out) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+            if let Err(error) = meanwhile(py) {
+                task.end(py);
+                return Err(error);
+            }
+        };
+        if let (Err(error), Some(send)) = (&fed, &self.send) {
+            // what came before it is kept
+            let message = error.to_string();
+            let send = send.clone();
+            py.detach(move || drop(send.send(Err(ArrowError::ExternalError(message.into())))));
+        }
+        self.send = None;
+        let done = task.join(py, meanwhile);
+        fed.and(done)
+    }
+
+    fn hand_over<T: Send + 'static>(&mut self, py: Python<'py>, task: &mut Task<T>) -> PyResult<Handing<T>> {
+        let (Some(batch), Some(send)) = (self.next.take(), &self.send) else { return Ok(Handing::Out) };
+        let mut waiting = Some(Ok(batch));
+        while let Some(batch) = waiting.take() {
+            match send.try_send(batch) {
+                Ok(()) => {}
+                Err(TrySendError::Full(batch)) => {
+                    waiting = Some(batch);
+                    if let Some(done) = task.within(py, Duration::from_millis(10))? {
+                        return Ok(Handing::Ended(done));
+                    }
+                }
+                // it has ended, with an error most likely
+                Err(TrySendError::Disconnected(_)) => return Ok(Handing::Out),
+            }
+        }
+        if let Some(next) = self.rest.next().transpose()? {
+            let batch = next.extract::<Batch>()?.0;
+            check_like(py, &self.schema, &batch)?;
+            self.next = Some(batch);
+        }
+        Ok(Handing::Over)
+    }
+}
+
+enum Handing<T> {
+    /// A batch was taken.
+    Over,
+    /// There are no more.
+    Out,
+    /// The task has ended meanwhile.
+    Ended(T),
+}
+
+/// Refuse a batch of other columns than the first one's.
+fn check_like(py: Python<'_>, first: &Schema, batch: &RecordBatch) -> PyResult<()> {
+    let schema = batch.schema();
+    let differs = first
+        .fields()
+        .iter()
+        .find(|field| schema.field_with_name(field.name()).map_or(true, |now| now.data_type() != field.data_type()));
+    let new = schema.fields().iter().find(|field| first.field_with_name(field.name()).is_err());
+    let message = match (differs, new) {
+        (Some(field), _) => {
+            let now = schema.field_with_name(field.name()).map_or("missing".into(), |now| now.data_type().to_string());
+            format!(
+                "pieces of one append have the same columns: '{}' was {}, and is {now}",
+                field.name(),
+                field.data_type()
+            )
+        }
+        (None, Some(new)) => {
+            format!("pieces of one append have the same columns: '{}' was not there before", new.name())
+        }
+        (None, None) => return Ok(()),
+    };
+    Err(raised(py, "DimensionError", &message))
+}
+
+/// Without what pandas notes beside the columns, which differs from piece to piece.
+fn plain(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let schema = Schema::new(batch.schema_ref().fields().clone());
+    RecordBatch::try_new(Arc::new(schema), batch.columns().to_vec())
 }

@@ -1,5 +1,6 @@
 //! A database: what the library does for it, one call each.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,15 +30,16 @@ use tokio::sync::Mutex;
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{cast, concat};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema};
+use arrow::error::ArrowError;
 
 use crate::arrays::{Floats, bytes};
-use crate::batches::{FromPython, lists};
-use crate::errors::raised;
+use crate::batches::{Feed, lists};
+use crate::errors::{of_arrow, raised, to_python};
 use crate::functions::{Function, functions};
 use crate::parameters::parameters;
 use crate::python::Plain;
 use crate::query::{Query, Rows};
-use crate::runtime::{Raised, wait, wait_raising};
+use crate::runtime::{Progress, Task, wait};
 
 /// Vectors that one call of a function gets.
 const AT_ONCE: usize = 8192;
@@ -46,6 +48,8 @@ const AT_ONCE: usize = 8192;
 struct Current {
     versions: Vec<u64>,
     session: Arc<Session>,
+    /// What was told of its banks.
+    told: HashSet<String>,
 }
 
 /// An open database.
@@ -152,8 +156,8 @@ impl Database {
     /// A named query.
     fn query(&self, py: Python<'_>, name: &str, values: Vec<(String, String)>) -> PyResult<Py<PyAny>> {
         let current = self.current(py)?;
-        let text = NamedQuery::find(name).and_then(|query| query.render(&values, current.banks()));
-        let text = text.map_err(|error| crate::errors::to_python(py, &error))?;
+        let query = NamedQuery::find(name).map_err(|error| to_python(py, &error))?;
+        let text = query.render(&values, current.banks()).map_err(|error| to_python(py, &error))?;
         self.sql(py, text, py.None().bind(py))
     }
 
@@ -166,11 +170,11 @@ impl Database {
         options: Append,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Plain> {
-        let raised = Raised::default();
-        let reader = FromPython::of(batches, raised.clone())?;
+        let (feed, reader) = Feed::of(batches)?;
         let (store, refresh) = (self.store.clone(), options.refresh);
-        let tell = Progress { call: progress, raised: raised.clone() };
-        let done = wait_raising(py, &raised, async move {
+        let heard = Progress::default();
+        let tell = heard.clone();
+        let task = Task::spawn(py, async move {
             let version = match options.version {
                 version if !version.is_empty() => version,
                 _ => {
@@ -201,7 +205,8 @@ impl Database {
             notices.extend(after(&store, before, refresh).await?);
             Ok(described(&summary, &notices))
         })?;
-        Ok(Plain(done))
+        let done = feed.to(py, task, |py| heard.tell(py, progress.as_ref()))?;
+        done.map(Plain).map_err(|error| to_python(py, &error))
     }
 
     /// Pictures, embedded by a network that needs no libtorch.
@@ -212,10 +217,10 @@ impl Database {
         options: Pictures,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Plain> {
-        let (raised, store) = (Raised::default(), self.store.clone());
-        let tell = Progress { call: progress, raised: raised.clone() };
+        let (heard, store) = (Progress::default(), self.store.clone());
+        let tell = heard.clone();
         let trusted = self.policy.trusted().clone();
-        let done = wait_raising(py, &raised, async move {
+        let task = Task::spawn(py, async move {
             let part = options.part.or_else(|| Selection::part_of_split(&options.split));
             let query = KeptQuery::default();
             let Pictures { per_class, sample, seed, .. } = options;
@@ -247,7 +252,8 @@ impl Database {
             notices.extend(after(&store, before, options.refresh).await?);
             Ok(described(&summary, &notices))
         })?;
-        Ok(Plain(done))
+        let done = task.join(py, |py| heard.tell(py, progress.as_ref()))?;
+        done.map(Plain).map_err(|error| to_python(py, &error))
     }
 
     /// Declare an external backbone.
@@ -272,7 +278,7 @@ impl Database {
         seed: u64,
         index: &str,
     ) -> PyResult<Plain> {
-        let index = index.parse().map_err(|error| crate::errors::to_python(py, &error))?;
+        let index = index.parse().map_err(|error| to_python(py, &error))?;
         let spec = BankSpec { name, backbone, predicate, k, alpha, seed, index };
         let store = self.store.clone();
         Ok(Plain(of_bank(&wait(py, async move { bank::create(&store, &spec).await })?)))
@@ -281,6 +287,16 @@ impl Database {
     fn drop_bank(&self, py: Python<'_>, name: String) -> PyResult<()> {
         let store = self.store.clone();
         wait(py, async move { bank::drop_bank(&store, &name).await.map(drop) })
+    }
+
+    /// What is to be known of the banks that were used, and was not told before.
+    fn notices(&self, py: Python<'_>) -> Vec<String> {
+        let current = Arc::clone(&self.current);
+        py.detach(move || {
+            let mut current = current.blocking_lock();
+            let Some(Current { session, told, .. }) = current.as_mut() else { return Vec::new() };
+            session.banks().notices().into_iter().filter(|notice| told.insert(notice.clone())).collect()
+        })
     }
 
     /// SQL's functions, for a session of the package `datafusion`.
@@ -329,19 +345,25 @@ impl Database {
         k: Option<usize>,
     ) -> PyResult<f32> {
         let current = self.current(py)?;
-        let found = current.banks().definition(&name).and_then(|definition| {
-            let calibration = current.banks().calibration(&definition, k.unwrap_or(definition.k))?;
-            match confidence {
-                Some(confidence) => calibration.tolerance_limit(tpr, confidence),
-                None => calibration.threshold(tpr),
-            }
-        });
-        found.map_err(|error| crate::errors::to_python(py, &error))
+        let definition = current.banks().definition(&name).map_err(|error| to_python(py, &error))?;
+        let calibration = current.banks().calibration(&definition, k.unwrap_or(definition.k));
+        let calibration = calibration.map_err(|error| to_python(py, &error))?;
+        let found = match confidence {
+            Some(confidence) => calibration.tolerance_limit(tpr, confidence),
+            None => calibration.threshold(tpr),
+        };
+        found.map_err(|error| to_python(py, &error))
     }
 
-    fn refresh(&self, py: Python<'_>, name: String) -> PyResult<Plain> {
+    fn refresh(&self, py: Python<'_>, name: String, calibrate: bool) -> PyResult<Plain> {
         let store = self.store.clone();
-        let done = wait(py, async move { bank::refresh(&store, &name).await })?;
+        let done = wait(py, async move {
+            let done = bank::refresh(&store, &name).await?;
+            if calibrate {
+                bank::calibrate_again(&store, &done.bank, |_| ()).await?;
+            }
+            Ok(done)
+        })?;
         let bank::Refreshed { bank, added, removed, changed, rebuilt } = done;
         let rows = bank.row_count;
         Ok(Plain(json!({ "added": added, "removed": removed, "changed": changed, "rows": rows, "rebuilt": rebuilt })))
@@ -355,22 +377,27 @@ impl Database {
         column: Option<String>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Plain> {
-        let (raised, store) = (Raised::default(), self.store.clone());
-        let tell = Progress { call: progress, raised: raised.clone() };
-        let kept = wait_raising(py, &raised, async move {
+        let (heard, store) = (Progress::default(), self.store.clone());
+        let tell = heard.clone();
+        let task = Task::spawn(py, async move {
             let say = |done: usize, all: usize| tell.say(done as u64, Some(all as u64));
             let before = store.version(schema::IMAGES).await?;
             let kept = bank::keep_scores(&store, &name, predicate.as_deref(), column.as_deref(), say).await?;
             after(&store, before, false).await?;
-            Ok(kept)
+            outskirt::Result::Ok(kept)
         })?;
+        let kept = task.join(py, |py| heard.tell(py, progress.as_ref()))?;
+        let kept = kept.map_err(|error| to_python(py, &error))?;
         Ok(Plain(json!({ "column": kept.column, "computed": kept.computed, "fresh": kept.fresh })))
     }
 
     fn tune(&self, py: Python<'_>, name: String, id: String, ood: String, ks: Option<Vec<usize>>) -> PyResult<Plain> {
         let store = self.store.clone();
-        let ks = ks.unwrap_or_else(|| bank::USUAL_KS.to_vec());
-        let tuned = wait(py, async move { bank::tune(&store, &name, &id, &ood, &ks).await })?;
+        let tuned = wait(py, async move {
+            let rows = bank::find(&store, &name).await?.row_count;
+            let ks = ks.unwrap_or_else(|| bank::USUAL_KS.into_iter().filter(|k| *k <= rows).collect());
+            bank::tune(&store, &name, &id, &ood, &ks).await
+        })?;
         let best = tuned.best().k;
         let tried: Vec<Value> =
             tuned.tried.iter().map(|tried| json!({ "k": tried.k, "auroc": tried.metrics.auroc })).collect();
@@ -389,7 +416,7 @@ impl Database {
         let kind = rows.schema.field(0).data_type().clone();
         let all: ArrayRef = match columns.as_slice() {
             [] => arrow::array::new_empty_array(&kind),
-            columns => concat(columns).map_err(|error| crate::errors::of_arrow(py, &error))?,
+            columns => concat(columns).map_err(|error| of_arrow(py, &error))?,
         };
         Ok(match kind {
             DataType::Float32 => (bytes(py, all.as_primitive::<Float32Type>().values())?, "float32"),
@@ -398,7 +425,7 @@ impl Database {
                 (bytes(py, &truths)?, "bool")
             }
             _ => {
-                let all = cast(&all, &DataType::Float64).map_err(|error| crate::errors::of_arrow(py, &error))?;
+                let all = cast(&all, &DataType::Float64).map_err(|error| of_arrow(py, &error))?;
                 (bytes(py, all.as_primitive::<Float64Type>().values())?, "float64")
             }
         })
@@ -457,17 +484,15 @@ impl Database {
     }
 
     /// Delete images, or count what would be deleted.
-    fn delete(&self, py: Python<'_>, predicate: String, dry_run: bool, refresh: bool) -> PyResult<u64> {
+    fn delete(&self, py: Python<'_>, predicate: String, dry_run: bool, refresh: bool) -> PyResult<(u64, Vec<String>)> {
         let (session, store) = (self.current(py)?, self.store.clone());
         wait(py, async move {
             if dry_run {
-                return session.count_where(&predicate).await;
+                return Ok((session.count_where(&predicate).await?, Vec::new()));
             }
+            let before = store.version(schema::IMAGES).await?;
             let count = session.delete_where(&predicate).await?;
-            if refresh {
-                bank::follow(&store).await?;
-            }
-            Ok(count)
+            Ok((count, after(&store, before, refresh).await?))
         })
     }
 
@@ -558,7 +583,7 @@ impl Database {
             if let Some(before) = current.take() {
                 session.settings_of(&before.session);
             }
-            *current = Some(Current { versions, session: Arc::clone(&session) });
+            *current = Some(Current { versions, session: Arc::clone(&session), told: HashSet::new() });
             Ok(session)
         })
     }
@@ -568,7 +593,7 @@ impl Database {
 type Line = (&'static str, usize, EvaluatedSet);
 
 /// A row for each score and OOD set.
-fn table(lines: &[Line]) -> outskirt::Result<Rows> {
+fn table(lines: &[Line]) -> Result<Rows, ArrowError> {
     let texts = |of: fn(&Line) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(lines.iter().map(of))) };
     let counts = |of: fn(&Line) -> usize| -> ArrayRef {
         Arc::new(UInt64Array::from_iter_values(lines.iter().map(|line| of(line) as u64)))
@@ -635,7 +660,7 @@ fn described(summary: &IngestSummary, notices: &[String]) -> Value {
     json!({
         "added": summary.added, "replaced": summary.replaced, "filled": summary.filled,
         "unchanged": summary.unchanged, "amended": summary.amended, "deleted": summary.deleted,
-        "repeated": summary.repeated, "clashed": summary.clashed, "unmatched": summary.unmatched,
+        "in_other_splits": summary.in_other_splits, "repeated": summary.repeated, "clashed": summary.clashed, "unmatched": summary.unmatched,
         "refused": summary.refused, "first_rejects": rejects, "seconds": summary.wall.as_secs_f64(),
         "notices": notices,
     })
@@ -647,21 +672,4 @@ fn of_bank(bank: &Definition) -> Value {
         "rows": bank.row_count, "dimension": bank.dimension, "version": bank.table_version,
         "index": bank.index_kind, "created_at": bank.created_at,
     })
-}
-
-/// Tells Python how far something is.
-struct Progress {
-    call: Option<Py<PyAny>>,
-    raised: Raised,
-}
-
-impl Progress {
-    fn say(&self, done: u64, all: Option<u64>) {
-        let Some(call) = &self.call else { return };
-        Python::attach(|py| {
-            if let Err(error) = call.call1(py, (done, all)) {
-                self.raised.keep(error);
-            }
-        });
-    }
 }

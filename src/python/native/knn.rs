@@ -1,6 +1,7 @@
 //! `outskirt.KNN` without a database: the engine on arrays.
 
 use std::fs::File;
+use std::time::{Duration, Instant};
 
 use outskirt_exact::{
     Collection, Error, Exact, Given, Layout, Metric, Path, Question, RowNumber, Rows, Sampling, Stored, Vectors,
@@ -13,8 +14,21 @@ use crate::arrays::{Floats, bytes};
 use crate::errors::raised;
 use crate::runtime::check_fork;
 
-/// Queries between two looks at whether Ctrl-C was pressed.
-const AT_ONCE: usize = 8192;
+/// Queries that are asked at first, until it is known how long they take.
+const FIRST_STEP: usize = 1024;
+/// So long does a step take at most, between two looks at whether Ctrl-C was pressed.
+const STEP_TIME: Duration = Duration::from_millis(400);
+
+/// Twice as many queries where the last ones were quick, half as many where they were slow.
+fn next_step(step: usize, took: Duration) -> usize {
+    if took < STEP_TIME / 2 {
+        step * 2
+    } else if took > STEP_TIME {
+        (step / 2).max(64)
+    } else {
+        step
+    }
+}
 
 /// Rows, and what finds the nearest of them.
 enum Index {
@@ -78,7 +92,7 @@ impl Searcher {
         Ok((note, Self { index: Index::Units(exact) }))
     }
 
-    /// The exact index file, with a note.
+    /// The exact index file, with a note; the caller gives it its name.
     fn write(&self, py: Python<'_>, path: std::path::PathBuf, note: &str) -> PyResult<()> {
         check_fork(py)?;
         let written = py.detach(|| match &self.index {
@@ -130,10 +144,14 @@ impl Searcher {
         }
         let values = py.detach(|| index.values_of(&places));
         let mut found = Vec::with_capacity(places.len());
-        for (values, places) in values.chunks(AT_ONCE * width).zip(places.chunks(AT_ONCE)) {
-            let queries = Vectors::new(values, width);
-            found.extend(py.detach(|| index.leave_one_out(queries, places, k)).map_err(|refused| refused.raised(py))?);
+        let (all, mut first, mut step) = (Vectors::new(&values, width), 0, FIRST_STEP);
+        while first < places.len() {
+            let end = places.len().min(first + step);
+            let start = Instant::now();
+            let (queries, own) = (all.rows(first, end), &places[first..end]);
+            found.extend(py.detach(|| index.leave_one_out(queries, own, k)).map_err(|refused| refused.raised(py))?);
             py.check_signals()?;
+            (first, step) = (end, next_step(step, start.elapsed()));
         }
         bytes(py, &found)
     }
@@ -155,11 +173,14 @@ impl Searcher {
             return Err(raised(py, "DimensionError", &message));
         }
         let all = Vectors::new(queries.values(), width);
-        let mut found = Vec::new();
-        for first in (0..queries.rows).step_by(AT_ONCE) {
-            let step = all.rows(first, queries.rows.min(first + AT_ONCE));
-            found.extend(py.detach(|| ask(&self.index, step, first)).map_err(|refused| refused.raised(py))?);
+        let (mut found, mut first, mut step) = (Vec::new(), 0, FIRST_STEP);
+        while first < queries.rows {
+            let end = queries.rows.min(first + step);
+            let start = Instant::now();
+            let some = all.rows(first, end);
+            found.extend(py.detach(|| ask(&self.index, some, first)).map_err(|refused| refused.raised(py))?);
             py.check_signals()?;
+            (first, step) = (end, next_step(step, start.elapsed()));
         }
         Ok(found)
     }
@@ -328,19 +349,16 @@ fn push_units(rows: &mut Rows, more: Vectors<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Write an index file, beside its name first: a file of that name is whole.
+/// Write an index file.
 fn file(rows: &Rows, path: &std::path::Path, note: &str) -> std::io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".partial");
     let mut sampling = Sampling::new(rows.len(), rows.dimension(), Layout::default());
     (0..rows.len()).for_each(|row| sampling.see(rows.row(row)));
     let mut placing = sampling.placing();
     (0..rows.len()).for_each(|row| placing.place(row as u64, rows.row(row)));
-    let mut filing = placing.filing(beside.as_ref(), note)?;
+    let mut filing = placing.filing(path, note)?;
     for row in 0..rows.len() {
         filing.add(rows.row(row))?;
     }
     filing.finish()?;
-    File::open(&beside)?.sync_all()?;
-    std::fs::rename(&beside, path)
+    File::open(path)?.sync_all()
 }

@@ -5,10 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchIterator, RecordBatchReader};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{
-    DataType, Float32Type, Float64Type, Int64Type, SchemaRef, TimeUnit, TimestampNanosecondType, UInt64Type,
+    DataType, Float32Type, Float64Type, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampNanosecondType, UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::ffi_stream::FFI_ArrowArrayStream;
+use arrow::util::display::array_value_to_string;
 use datafusion::common::ScalarValue;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::sql::parser::Statement;
@@ -16,11 +17,11 @@ use futures::{StreamExt, TryStreamExt};
 use outskirt::sql::session::Session;
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyList};
+use pyo3::types::{PyCapsule, PyDict, PyList, PyTuple};
 
 use crate::arrays::bytes;
 use crate::errors::{of_arrow, to_python};
-use crate::runtime::{join, runtime, wait};
+use crate::runtime::{Task, wait};
 
 /// Rows that are there.
 #[pyclass(frozen, module = "outskirt._native")]
@@ -68,6 +69,18 @@ impl Rows {
     fn columns<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let all = concat_batches(&self.schema, &self.batches).map_err(|error| of_arrow(py, &error))?;
         all.columns().iter().map(|column| numpy(py, column)).collect()
+    }
+
+    /// The values of each row.
+    fn tuples<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyTuple>>> {
+        let mut rows = Vec::with_capacity(self.__len__());
+        for batch in &self.batches {
+            for row in 0..batch.num_rows() {
+                let values = batch.columns().iter().map(|column| value(py, column, row));
+                rows.push(PyTuple::new(py, values.collect::<PyResult<Vec<_>>>()?)?);
+            }
+        }
+        Ok(rows)
     }
 
     /// A dictionary for each row.
@@ -167,11 +180,13 @@ impl Iterator for Reader {
     fn next(&mut self) -> Option<Self::Item> {
         let mut stream = self.stream.take()?;
         let asked = Python::attach(|py| {
-            let task = runtime(py)?.spawn(async move {
+            // whoever reads may never look himself
+            py.check_signals()?;
+            let task = Task::spawn(py, async move {
                 let batch = stream.next().await;
                 (batch, stream)
-            });
-            let (batch, stream) = join(py, task)?;
+            })?;
+            let (batch, stream) = task.join(py, |_| Ok(()))?;
             match batch.transpose() {
                 Ok(batch) => Ok((batch, stream)),
                 Err(error) => Err(to_python(py, &outskirt::Error::from(error))),
@@ -288,6 +303,9 @@ fn value<'py>(py: Python<'py>, column: &ArrayRef, row: usize) -> PyResult<Bound<
         }
         return Ok(one.into_any());
     }
+    if let Some(value) = time(py, column, row)? {
+        return Ok(value);
+    }
     use ScalarValue as S;
     let scalar = S::try_from_array(column, row).map_err(|error| to_python(py, &outskirt::Error::from(error)))?;
     match scalar {
@@ -307,6 +325,50 @@ fn value<'py>(py: Python<'py>, column: &ArrayRef, row: usize) -> PyResult<Bound<
         S::Binary(Some(value)) | S::BinaryView(Some(value)) | S::LargeBinary(Some(value)) => {
             pyo3::types::PyBytes::new(py, &value).into_bound_py_any(py)
         }
-        other => other.to_string().into_bound_py_any(py),
+        S::Null => Ok(py.None().into_bound(py)),
+        _ => text(py, column, row)?.into_bound_py_any(py),
     }
+}
+
+/// As Arrow writes it.
+fn text(py: Python<'_>, column: &ArrayRef, row: usize) -> PyResult<String> {
+    array_value_to_string(column, row).map_err(|error| of_arrow(py, &error))
+}
+
+/// A date, time, duration or decimal number as Python's; `None`: it is none of these.
+fn time<'py>(py: Python<'py>, column: &ArrayRef, row: usize) -> PyResult<Option<Bound<'py, PyAny>>> {
+    use DataType as D;
+    let as_integer = |kind: D| -> PyResult<i64> {
+        let one = column.slice(row, 1);
+        let whole = cast(&one, &kind).and_then(|one| cast(&one, &D::Int64)).map_err(|error| of_arrow(py, &error))?;
+        Ok(whole.as_primitive::<Int64Type>().value(0))
+    };
+    let datetime = || py.import("datetime");
+    let duration = |micros: i64| datetime()?.getattr("timedelta")?.call1((0, 0, micros));
+    let epoch = |zone: Bound<'py, PyAny>| datetime()?.getattr("datetime")?.call1((1970, 1, 1, 0, 0, 0, 0, zone));
+    Ok(Some(match column.data_type() {
+        D::Timestamp(_, zone) => {
+            let micros = as_integer(D::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
+            let zone = match zone {
+                Some(_) => datetime()?.getattr("timezone")?.getattr("utc")?,
+                None => py.None().into_bound(py),
+            };
+            epoch(zone)?.call_method1("__add__", (duration(micros)?,))?
+        }
+        D::Date32 | D::Date64 => {
+            let one = cast(&column.slice(row, 1), &D::Date32).and_then(|one| cast(&one, &D::Int32));
+            let days = one.map_err(|error| of_arrow(py, &error))?.as_primitive::<Int32Type>().value(0);
+            datetime()?.getattr("date")?.call_method1("fromordinal", (719_163 + days,))?
+        }
+        D::Time32(_) | D::Time64(_) => {
+            let micros = as_integer(D::Time64(TimeUnit::Microsecond))?;
+            let day = epoch(py.None().into_bound(py))?;
+            day.call_method1("__add__", (duration(micros)?,))?.call_method0("time")?
+        }
+        D::Duration(_) => duration(as_integer(D::Duration(TimeUnit::Microsecond))?)?,
+        D::Decimal32(..) | D::Decimal64(..) | D::Decimal128(..) | D::Decimal256(..) => {
+            py.import("decimal")?.getattr("Decimal")?.call1((text(py, column, row)?,))?
+        }
+        _ => return Ok(None),
+    }))
 }

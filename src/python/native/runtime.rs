@@ -1,13 +1,13 @@
 //! Waiting: the interpreter goes on meanwhile, Ctrl-C ends it, and a forked process is told that it cannot.
 
 use std::future::Future;
-use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinError};
 
 use crate::errors::{fork_error, raised, to_python};
 
@@ -51,57 +51,35 @@ pub(crate) fn wait<T: Send + 'static>(
     py: Python<'_>,
     doing: impl Future<Output = outskirt::Result<T>> + Send + 'static,
 ) -> PyResult<T> {
-    let task = runtime(py)?.spawn(doing);
-    join(py, task)?.map_err(|error| to_python(py, &error))
+    Task::spawn(py, doing)?.join(py, |_| Ok(()))?.map_err(|error| to_python(py, &error))
 }
 
-/// What a callback raised, on whatever thread it was called: whoever waits raises it again, and ends what he waits for.
-#[derive(Clone, Default)]
-pub(crate) struct Raised(Arc<Mutex<Option<PyErr>>>);
-
-impl Raised {
-    pub(crate) fn keep(&self, error: PyErr) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    fn take(&self) -> Option<PyErr> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// [`wait`] for what calls Python meanwhile.
-pub(crate) fn wait_raising<T: Send + 'static>(
-    py: Python<'_>,
-    raised: &Raised,
-    doing: impl Future<Output = outskirt::Result<T>> + Send + 'static,
-) -> PyResult<T> {
-    let task = runtime(py)?.spawn(doing);
-    let done = join_raising(py, raised, task);
-    if let Some(error) = raised.take() {
-        return Err(error);
-    }
-    done?.map_err(|error| to_python(py, &error))
-}
-
-/// Wait for a task of any kind.
-pub(crate) fn join<T: Send + 'static>(py: Python<'_>, task: JoinHandle<T>) -> PyResult<T> {
-    join_raising(py, &Raised::default(), task)
-}
-
+/// Something under way on the runtime's threads, which never call Python: whoever waits here does.
+///
 /// The runtime's own timers stand still where all its threads compute, so this waits by itself.
-fn join_raising<T: Send + 'static>(py: Python<'_>, elsewhere: &Raised, task: JoinHandle<T>) -> PyResult<T> {
-    let runtime = runtime(py)?;
-    let (tell, mut told) = sync_channel(1);
-    let abort = task.abort_handle();
-    runtime.spawn(async move {
-        // nobody listens any more where it was interrupted
-        let _ = tell.send(task.await);
-    });
-    loop {
-        let (waited, back) = py.detach(move || (told.recv_timeout(ASKS_EVERY), told));
-        told = back;
-        match waited {
-            Ok(Ok(done)) => return Ok(done),
+pub(crate) struct Task<T> {
+    told: Receiver<Result<T, JoinError>>,
+    abort: AbortHandle,
+}
+
+impl<T: Send + 'static> Task<T> {
+    pub(crate) fn spawn(py: Python<'_>, doing: impl Future<Output = T> + Send + 'static) -> PyResult<Self> {
+        let runtime = runtime(py)?;
+        let task = runtime.spawn(doing);
+        let (tell, told) = sync_channel(1);
+        let abort = task.abort_handle();
+        runtime.spawn(async move {
+            // nobody listens any more where it was interrupted
+            let _ = tell.send(task.await);
+        });
+        Ok(Self { told, abort })
+    }
+
+    /// What it gave, if it has ended by then. Ctrl-C ends it.
+    pub(crate) fn within(&mut self, py: Python<'_>, time: Duration) -> PyResult<Option<T>> {
+        let told = &mut self.told;
+        match py.detach(move || told.recv_timeout(time)) {
+            Ok(Ok(done)) => Ok(Some(done)),
             Ok(Err(died)) => {
                 let what = match died.try_into_panic() {
                     Ok(panic) => match panic.downcast_ref::<String>() {
@@ -110,18 +88,59 @@ fn join_raising<T: Send + 'static>(py: Python<'_>, elsewhere: &Raised, task: Joi
                     },
                     Err(cancelled) => cancelled.to_string(),
                 };
-                return Err(raised(py, "Error", &format!("a worker of outskirt died: {what}")));
+                Err(raised(py, "Error", &format!("a worker of outskirt died: {what}")))
             }
-            Err(RecvTimeoutError::Disconnected) => return Err(raised(py, "Error", "a worker of outskirt was stopped")),
+            Err(RecvTimeoutError::Disconnected) => Err(raised(py, "Error", "a worker of outskirt was stopped")),
             Err(RecvTimeoutError::Timeout) => {
-                let ended = elsewhere.take().map_or_else(|| py.check_signals(), Err);
-                if let Err(interrupted) = ended {
-                    abort.abort();
-                    // what it held, a lock above all, is let go before the caller goes on
-                    let _ = py.detach(move || told.recv_timeout(ENDS_WITHIN));
-                    return Err(interrupted);
+                let interrupted = py.check_signals();
+                if interrupted.is_err() {
+                    self.end(py);
                 }
+                interrupted.map(|()| None)
             }
+        }
+    }
+
+    /// What it gives; `meanwhile` is called now and then, and what it raises ends the task.
+    pub(crate) fn join(mut self, py: Python<'_>, mut meanwhile: impl FnMut(Python<'_>) -> PyResult<()>) -> PyResult<T> {
+        loop {
+            let done = self.within(py, ASKS_EVERY)?;
+            if let Err(raised) = meanwhile(py) {
+                self.end(py);
+                return Err(raised);
+            }
+            if let Some(done) = done {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Drop what it does. What it held, a lock above all, is let go before the caller goes on.
+    pub(crate) fn end(&mut self, py: Python<'_>) {
+        self.abort.abort();
+        let told = &mut self.told;
+        let _ = py.detach(move || told.recv_timeout(ENDS_WITHIN));
+    }
+}
+
+/// How far something is, as the threads that do it say, until whoever waits tells Python.
+#[derive(Clone, Default)]
+pub(crate) struct Progress(Arc<Mutex<Option<Said>>>);
+
+/// How much is done, and of how much.
+type Said = (u64, Option<u64>);
+
+impl Progress {
+    pub(crate) fn say(&self, done: u64, all: Option<u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((done, all));
+    }
+
+    /// Call back with what was said since.
+    pub(crate) fn tell(&self, py: Python<'_>, call: Option<&Py<PyAny>>) -> PyResult<()> {
+        let said = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (said, call) {
+            (Some(said), Some(call)) => call.call1(py, said).map(drop),
+            _ => Ok(()),
         }
     }
 }

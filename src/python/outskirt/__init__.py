@@ -18,6 +18,7 @@ from .errors import (
     ForkError,
     NotFittedError,
     NotFoundError,
+    ParameterError,
     UnknownBackboneError,
     UnknownBankError,
     VectorError,
@@ -39,6 +40,7 @@ __all__ = [
     "Kept",
     "NotFittedError",
     "NotFoundError",
+    "ParameterError",
     "Refreshed",
     "Result",
     "Settings",
@@ -50,3 +52,7 @@ __all__ = [
     "metrics",
     "register",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

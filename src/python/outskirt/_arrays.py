@@ -12,6 +12,8 @@ from .errors import DimensionError
 
 def numpy_of(values: Any) -> NDArray[Any]:
     """A NumPy array of an array, tensor, list or Arrow column."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise DimensionError("masked arrays are not taken: leave masked rows out (np.ma.compress_rows), or fill them")
     if isinstance(values, np.ndarray):
         return values
     if hasattr(values, "detach"):  # torch: off its graph and its device; bfloat16 has no NumPy type
@@ -35,25 +37,23 @@ def vectors(values: Any) -> NDArray[np.float32]:
             array = np.stack([np.asarray(row, dtype=np.float32) for row in array])
         if array.dtype.kind not in "fiubO":
             raise TypeError(f"numbers are wanted, not {array.dtype}")
-        if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
-            result = array
-        else:
-            with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
-                result = np.ascontiguousarray(array, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite, and refused as such
+            result = np.require(array, np.dtype("=f4"), ["C_CONTIGUOUS", "ALIGNED"])
     except (TypeError, ValueError) as error:
         raise DimensionError(f"vectors are the rows of an array of numbers (n×d): {error}") from None
     if result.ndim != 2:
         hint = ". Reshape your data: one vector is x.reshape(1, -1)" if result.ndim == 1 else ""
         raise DimensionError(f"vectors are the rows of an array (n×d), not one of shape {result.shape}{hint}")
-    if not result.dtype.isnative:
-        result = result.astype(result.dtype.newbyteorder("="))
     return result
 
 
 def numbers(values: Any, dtype: Any, what: str) -> NDArray[Any]:
     """Numbers as a one-dimensional contiguous array."""
     try:
-        array = np.ascontiguousarray(numpy_of(values), dtype=dtype)
+        array = numpy_of(values)
+        if array.dtype.kind not in "fiubO":
+            raise TypeError(f"numbers are wanted, not {array.dtype}")
+        array = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
     except (TypeError, ValueError) as error:
         raise DimensionError(f"{what}: {error}") from None
     if array.ndim != 1:
@@ -62,10 +62,21 @@ def numbers(values: Any, dtype: Any, what: str) -> NDArray[Any]:
 
 
 def texts(values: Any, rows: int, what: str) -> list[str | None]:
-    """One text per row; None and NaN are NULL."""
-    if isinstance(values, (str, bytes)):
-        raise DimensionError(f"{what}: one for each of the {rows} rows, not a single text")
+    """One text per row; None, NaN and pandas' NA are NULL, and a whole number has no point."""
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise DimensionError(f"{what}: one for each of the {rows} rows, not a single value")
+    if getattr(values, "ndim", 1) != 1:
+        raise DimensionError(f"{what}: one for each of the {rows} rows, not an array of shape {tuple(values.shape)}")
     given = values.tolist() if hasattr(values, "tolist") else values.to_pylist() if hasattr(values, "to_pylist") else list(values)
     if len(given) != rows:
         raise DimensionError(f"{what}: {len(given)} are given for {rows} rows")
-    return [None if value is None or value != value else str(value) for value in given]
+    return [_text(value) for value in given]
+
+
+def _text(value: Any) -> str | None:
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, float):
+        # labels among which some are missing are floats in NumPy and pandas
+        return None if value != value else str(int(value)) if value.is_integer() else str(value)
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -110,6 +110,7 @@ class Bank:
     def _call(self, function: str, values: Any, *arguments: str) -> NDArray[Any]:
         call = f"{function}({', '.join(['v', quoted(self.name), *arguments])})"
         data, kind = self._database._native_open.of_vectors(vectors(values), call)
+        self._database._warn()
         return np.frombuffer(data, dtype=kind)
 
     def score(self, values: Any, k: int | None = None) -> NDArray[np.float32]:
@@ -136,10 +137,11 @@ class Bank:
     def neighbors(self, values: Any, k: int = 5) -> tuple[NDArray[np.uint64], NDArray[np.float32]]:
         """The k nearest rows of the bank for each vector, nearest first: their ids in ``images`` and distances, each n×k."""
         call = f"knn_neighbors(v, {quoted(self.name)}, {int(k)})"
-        found = self._database._native_open.apply(vectors(values), call).dictionaries()
-        lists = [next(iter(row.values())) for row in found]
-        ids = np.array([[one["id"] for one in row] for row in lists], dtype=np.uint64).reshape(len(lists), -1)
-        distances = np.array([[one["distance"] for one in row] for row in lists], dtype=np.float32).reshape(len(lists), -1)
+        found = self._database._native_open.apply(vectors(values), call).tuples()
+        self._database._warn()
+        lists = [row for (row,) in found]
+        ids = np.array([[one["id"] for one in row] for row in lists], dtype=np.uint64).reshape(len(lists), k)
+        distances = np.array([[one["distance"] for one in row] for row in lists], dtype=np.float32).reshape(len(lists), k)
         return ids, distances
 
     def threshold(self, tpr: float = 0.95, confidence: float | None = None, k: int | None = None) -> float:
@@ -149,15 +151,20 @@ class Bank:
 
         Errors: :class:`CalibrationError` without a calibration, or where it is too small.
         """
-        return self._database._native_open.threshold(self.name, tpr, confidence, k)
+        found = self._database._native_open.threshold(self.name, tpr, confidence, k)
+        self._database._warn()
+        return found
 
     def calibrate(self, where: str, k: int | None = None) -> Calibration:
         """Score held-out ID rows, those of ``images`` for which `where` holds: thresholds and p-values come from them."""
         return Calibration(**self._database._native_open.calibrate(self.name, where, k))
 
-    def refresh(self) -> Refreshed:
-        """Follow ``images`` to its latest version. :meth:`Database.append` does so by itself."""
-        return Refreshed(**self._database._native_open.refresh(self.name))
+    def refresh(self, calibrate: bool = False) -> Refreshed:
+        """Follow ``images`` to its latest version. :meth:`Database.append` does so by itself, changes in SQL do not.
+
+        With `calibrate`, calibrations are measured again, with the rows that their predicates find now.
+        """
+        return Refreshed(**self._database._native_open.refresh(self.name, calibrate))
 
     def keep_scores(self, where: str | None = None, column: str | None = None, progress: Progress = False) -> Kept:
         """Write the scores of ``images`` into a column of it, NAME_score; those that are missing or stale."""
@@ -172,7 +179,7 @@ class Bank:
         return self._database._evaluate(self.name, id, [ood] if isinstance(ood, str) else list(ood), k, baselines)
 
     def tune(self, id: str, ood: str, ks: list[int] | None = None) -> dict[int, float]:
-        """AUROC by k, of ID and *validation* OOD rows; the best k comes first."""
+        """AUROC by k (the usual ones, up to the bank's rows), of ID and *validation* OOD rows; the best k comes first."""
         found = self._database._native_open.tune(self.name, id, ood, ks)
         by_k = {int(tried["k"]): float(tried["auroc"]) for tried in found["tried"]}
         return {found["best"]: by_k.pop(found["best"]), **by_k}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, Sequence, Union
 
+import numpy as np
+
 from . import _native
 from ._arrays import texts, vectors
 from .bank import Bank
-from .errors import DimensionError, Error
+from .errors import DimensionError, Error, ParameterError
 from .progress import Progress, Telling
 from .result import Result
 
@@ -39,6 +42,8 @@ class Ingested:
     """Rows that were there and got another label or other columns."""
     deleted: int
     """Rows that were deleted before, and stay so; `again=True` takes them."""
+    in_other_splits: int
+    """Rows that were there in another split, where they stay."""
     repeated: int
     clashed: int
     """Left out: another row of this run has the same uri and other numbers."""
@@ -58,7 +63,12 @@ def connect(path: PathLike, *, create: bool = True, wait: float = 10.0) -> Datab
 
     Errors: :class:`NotFoundError`, a schema that another version of outskirt made.
     """
-    return Database(_native.Database.open(os.fspath(path), create, wait))
+    folder = os.fsdecode(os.fspath(path))
+    if create and os.path.isdir(folder):
+        there = set(os.listdir(folder))
+        if there and not there & {"images.lance", "write.lock"}:
+            raise Error(f"the folder {folder} is not empty, and holds no database: name another one, or the database's own")
+    return Database(_native.Database.open(folder, create, wait))
 
 
 class Database:
@@ -125,35 +135,43 @@ class Database:
         is read as it goes, so that what does not fit into memory can be appended.
 
         `backbone` is your name for the model, and the name of the column of ``images``; `model_version` is a text that tells
-        its versions apart, needed once. `dataset` and `split` are of all rows. `uri` and `label` are one for each row;
-        `metadata` is a table or dictionary of columns with as many rows. A row is known by its dataset and uri: one that is
-        there keeps its id and gets the new vector. Without `uri` a row is called ``name!/number``, where `name` stands for
-        the vectors themselves unless you give one: the same vectors again are the same rows.
+        its versions apart, needed once. `dataset` and `split` are of all rows, and count before columns of those names. `uri`
+        and `label` are one for each row; `metadata` is a table or dictionary of columns with as many rows. A row is known by
+        its dataset and uri: one that is there keeps its id and its split, and gets the new vector, label and columns. Without
+        `uri` a row is called ``name!/number``, where `name` stands for the vectors themselves unless you give one: the same
+        vectors again are the same rows. Of an iterator, which is not read twice, each call's rows are new ones then.
 
         `logits` (n×classes, or the name of a column of a table) fills ``BACKBONE_logits``. `key` names a column of ``images``
-        by which rows are matched in place of uri: vectors are filled in then, and no row is added. `strict` stops at a row
-        that is refused, where otherwise it is counted and named in the table ``rejects``. Banks follow, unless `refresh` is
-        False.
+        by which rows are matched in place of uri: vectors are filled in then, and no row is added. Rows that were deleted stay
+        so, unless `again` is True. `strict` stops at a row that is refused, and keeps those before it, where otherwise it is
+        counted and named in the table ``rejects``. Banks follow, unless `refresh` is False; their calibrations do not:
+        :meth:`Bank.calibrate`, or :meth:`Bank.refresh` with ``calibrate=True``, measures them again.
 
         Errors: :class:`DimensionError`, :class:`VectorError` (with `strict`, or where no row is left), :class:`BusyError`.
         """
-        given = [("uri", uri), ("label", label), ("logits", logits), ("metadata", metadata)]
+        features = _natural(features)
         is_table = hasattr(features, "__arrow_c_stream__") and not _is_column(features)
         if is_table or _is_pieces(features):
-            beside = [said for said, value in given if value is not None and not (said == "logits" and isinstance(value, str))]
-            if beside:
-                raise DimensionError(f"{', '.join(beside)}: of a table or of pieces, these are columns of the tables")
-            pieces = iter([features]) if is_table else iter(features)
-            batches = _pieces(pieces, column)
-            called = name
+            given = {"uri": uri, "label": label, "metadata": metadata, "logits": None if isinstance(logits, str) else logits}
+            beside = [said for said, value in given.items() if value is not None]
+            if beside and (not is_table or {"metadata", "logits"} & set(beside)):
+                of = "table" if is_table else "an iterator of pieces"
+                raise DimensionError(f"{', '.join(beside)}: of {of} these are columns of the tables: put them there")
+            if is_table and hasattr(features, "read_next_batch"):  # a reader, which is read once
+                is_table, features = False, iter([features])
+            if is_table:
+                whole = _native.Batch.read(features)
+                texts_of = [(said, texts(given[said], len(whole), said)) for said in beside]
+                whole = _native.Batch.of([], texts_of, whole)
+                called = name or _digest(whole, column)
+                batches: Iterator[_native.Batch] = (whole.slice(first, min(_AT_ONCE, len(whole) - first)) for first in range(0, max(len(whole), 1), _AT_ONCE))
+            else:
+                called = name or f"append-{secrets.token_hex(8)}"
+                batches = _pieces(iter(features), column)
         else:
             array = vectors(features)
-            called = name or (hashlib.sha256(array.data).hexdigest()[:16] if uri is None else "append")
+            called = name or hashlib.sha256(array.data).hexdigest()[:16]
             batches = _chunks(array, column, uri, label, logits, metadata)
-        if called is None:
-            called = "append" if is_table else None
-        if called is None:
-            called = f"append-{hashlib.sha256(os.urandom(16)).hexdigest()[:16]}"
         options = {
             "column": column,
             "logits": logits if isinstance(logits, str) else None if logits is None else "logits",
@@ -216,7 +234,10 @@ class Database:
 
     def delete(self, where: str, *, dry_run: bool = False, refresh: bool = True) -> int:
         """Delete the rows of ``images`` for which `where` holds (SQL, any function), in one commit; how many they were."""
-        return self._native_open.delete(where, dry_run, refresh)
+        count, notices = self._native_open.delete(where, dry_run, refresh)
+        for notice in notices:
+            warnings.warn(notice, stacklevel=2)
+        return count
 
     # banks
 
@@ -238,6 +259,10 @@ class Database:
 
         Errors: a name that is taken, a backbone without vectors, no rows, k above their number.
         """
+        if not isinstance(k, (int, np.integer)) or isinstance(k, bool) or k < 1:
+            raise ParameterError(f"k {k!r}: a whole number of neighbours, at least 1")
+        if not 0 < fraction <= 1:
+            raise ParameterError(f"fraction {fraction!r}: the share of the rows that is kept, above 0 and at most 1")
         return Bank(self, self._native_open.create_bank(name, backbone, where, k, fraction, seed, index))
 
     def bank(self, name: str) -> Bank:
@@ -255,24 +280,27 @@ class Database:
     # SQL
 
     def sql(self, text: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Result:
-        """Run SQL: queries, INSERT, UPDATE, DELETE, SET, COPY, views; of several statements the last one's rows.
+        """Run SQL: queries, INSERT, UPDATE, DELETE, SET, COPY, views.
 
-        `parameters`: a list for ``$1``, ``$2``, …, or a dictionary for ``$name``: numbers, texts, bytes, None, and lists or
-        arrays of numbers for vectors.
+        Of several statements, separated by semicolons, the last one's rows are given, and each is a commit of its own: where
+        one fails, those before it stay done. Banks follow changes by :meth:`Bank.refresh`.
+
+        `parameters`: a list for ``$1``, ``$2``, …, or a dictionary for ``$name``, of a single statement: numbers, texts, bytes,
+        truth values, dates and times (as texts), None, and lists or arrays of numbers for vectors.
         """
         if isinstance(parameters, (str, bytes)):
             raise Error("parameters: a list such as [value], or a dictionary, not a single text")
-        return Result(self._native_open.sql(text, parameters))
+        return Result(self._native_open.sql(text, parameters), self)
 
     def query(self, name: str, **values: Any) -> Result:
         """Run a named query, as ``outskirt query NAME --param`` does."""
-        return Result(self._native_open.query(name, [(key, str(value)) for key, value in values.items()]))
+        return Result(self._native_open.query(name, [(key, str(value)) for key, value in values.items()]), self)
 
     # upkeep
 
     def history(self) -> list[dict[str, Any]]:
         """What changed ``images``, the latest first."""
-        return self._native_open.history()
+        return self._native_open.history()[::-1]
 
     def undo(self, *, refresh: bool = True) -> dict[str, Any]:
         """Take the last change back."""
@@ -295,6 +323,15 @@ class Database:
         for notice in notices:
             warnings.warn(notice, stacklevel=3)
         return Result(rows)
+
+    def _warn(self) -> None:
+        """Tell what is to be known of the banks that were used: that they, or their calibrations, are behind."""
+        if self._native is not None:
+            for notice in self._native.notices():
+                warnings.warn(notice, stacklevel=4)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return connect, (str(self.path),)
 
     def __repr__(self) -> str:
         if self._native is None:
@@ -321,6 +358,13 @@ def _told(found: dict[str, Any]) -> Ingested:
             f"{done.refused} rows were refused, and are named in the table rejects; the first: {first['uri']}: {first['reason']}",
             stacklevel=3,
         )
+    if done.deleted:
+        warnings.warn(f"{done.deleted} rows were deleted before and stay so: again=True takes them", stacklevel=3)
+    if done.in_other_splits:
+        warnings.warn(
+            f"{done.in_other_splits} rows are there in another split, where they stay: UPDATE images SET split = … moves them",
+            stacklevel=3,
+        )
     if done.clashed:
         warnings.warn(f"{done.clashed} rows were left out: another one has the same uri and other numbers", stacklevel=3)
     if done.unmatched:
@@ -337,7 +381,34 @@ def _is_pieces(values: Any) -> bool:
     """Something that gives pieces one after the other: an iterator, or a loader of batches."""
     if hasattr(values, "__next__"):
         return True
-    return hasattr(values, "__iter__") and not hasattr(values, "__array__") and not isinstance(values, (list, tuple)) and not _is_column(values)
+    if isinstance(values, (list, tuple)):  # of tables or arrays, not of vectors
+        return bool(values) and all(_is_table(value) or getattr(value, "ndim", 0) == 2 for value in values)
+    return hasattr(values, "__iter__") and not hasattr(values, "__array__") and not _is_column(values)
+
+
+def _is_table(value: Any) -> bool:
+    return hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")
+
+
+def _natural(features: Any) -> Any:
+    """Dictionaries of columns, rows as dictionaries, and tables that have yet to be read, as tables."""
+    if isinstance(features, Mapping):
+        return _arrow(features)
+    if isinstance(features, (list, tuple)) and features and isinstance(features[0], Mapping):
+        return _pyarrow().Table.from_pylist(list(features))
+    for name in ("to_arrow", "collect", "to_reader", "to_table"):  # lancedb, polars' lazy frames, datafusion, pyarrow's scanners
+        if not _is_table(features) and not hasattr(features, "__array__") and hasattr(features, name):
+            return getattr(features, name)()
+    return features
+
+
+def _digest(table: _native.Batch, column: str) -> str:
+    """Stands for the vectors of a table."""
+    digest = hashlib.sha256()
+    if column in table.names:
+        found = table.rows().columns()[table.names.index(column)]
+        digest.update(found[0] if isinstance(found, tuple) else repr(found).encode())
+    return digest.hexdigest()[:16]
 
 
 def _chunks(array: Any, column: str, uri: Any, label: Any, logits: Any, metadata: Any) -> Iterator[_native.Batch]:
@@ -372,18 +443,35 @@ def _pieces(pieces: Iterable[Any], column: str) -> Iterator[_native.Batch]:
 
 def _stream_of(batch: Any) -> Any:
     """A record batch as a stream of one."""
-    import pyarrow
+    pyarrow = _pyarrow()
+    return pyarrow.Table.from_batches([batch]) if isinstance(batch, pyarrow.RecordBatch) else pyarrow.table(batch)
 
-    return pyarrow.table([batch]) if isinstance(batch, pyarrow.RecordBatch) else pyarrow.table(batch)
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError:
+        raise Error("dictionaries and record batches need pyarrow: pip install pyarrow, or give a table of polars") from None
+    return pyarrow
+
+
+def _arrow(columns: Mapping[str, Any]) -> Any:
+    """Columns by name as a table: arrays and lists of values, or of vectors; NaN is NULL."""
+    pyarrow, made = _pyarrow(), {}
+    for name, values in columns.items():
+        if getattr(values, "ndim", 1) == 2:
+            array = vectors(values)
+            made[name] = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(array.ravel()), array.shape[1])
+        else:
+            made[name] = pyarrow.array(values, from_pandas=True)
+    return pyarrow.table(made)
 
 
 def _table(metadata: Any) -> _native.Batch:
     if isinstance(metadata, Mapping):
-        try:
-            import pyarrow
-        except ImportError:
-            raise Error("metadata as a dictionary needs pyarrow: pip install pyarrow, or give a table of polars") from None
-        metadata = pyarrow.table({name: values.tolist() if hasattr(values, "tolist") else values for name, values in metadata.items()})
+        metadata = _arrow(metadata)
+    elif isinstance(metadata, (list, tuple)) and metadata and isinstance(metadata[0], Mapping):
+        metadata = _pyarrow().Table.from_pylist(list(metadata))
     elif not hasattr(metadata, "__arrow_c_stream__"):
         raise Error(f"metadata: a table of pyarrow, pandas or polars, or a dictionary of columns, not {type(metadata).__name__}")
     return _native.Batch.read(metadata)

@@ -29,6 +29,10 @@ class DimensionError(Error, ValueError):
     """Vectors of another number of dimensions, or an array of another shape, than is wanted."""
 
 
+class ParameterError(Error, ValueError):
+    """A k, rate, metric or other parameter that cannot be."""
+
+
 class CalibrationError(Error):
     """A threshold or p-value of a bank that is not calibrated, or not with enough rows."""
 

@@ -48,12 +48,15 @@ def auroc(id_scores: Any, ood_scores: Any) -> float:
 
 
 def aupr_in(id_scores: Any, ood_scores: Any) -> float:
-    """Area under the precision-recall curve, in [0, 1], with ID as the positive class."""
+    """Area under the precision-recall curve, in [0, 1], with ID as the positive class, by the steps of the paper's code.
+
+    With few rows, or equal scores, it differs from scikit-learn's ``average_precision_score``.
+    """
     return _metric("aupr_in", id_scores, ood_scores)
 
 
 def aupr_out(id_scores: Any, ood_scores: Any) -> float:
-    """Area under the precision-recall curve, in [0, 1], with OOD as the positive class."""
+    """Area under the precision-recall curve, in [0, 1], with OOD as the positive class; as :func:`aupr_in`."""
     return _metric("aupr_out", id_scores, ood_scores)
 
 
@@ -63,7 +66,10 @@ def detection_error(id_scores: Any, ood_scores: Any) -> float:
 
 
 def fpr_at_tpr(id_scores: Any, ood_scores: Any, tpr: float = 0.95) -> float:
-    """Share of OOD rows, in [0, 1], that pass as ID where a share `tpr` of the ID rows does: FPR95 of the papers."""
+    """Share of OOD rows, in [0, 1], that pass as ID where a share `tpr` of the ID rows does: FPR95, as the paper's code has it.
+
+    An OOD row passes whose score is *below* the threshold: with many equal scores (all of them, say) it is too good.
+    """
     found = _native.fpr_at_tpr(*_sides(id_scores, ood_scores), _rate("tpr", tpr))
     assert found is not None
     return found

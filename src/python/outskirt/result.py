@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _native
+from .errors import Error
 
 if TYPE_CHECKING:
     import pandas
     import polars
     import pyarrow
+
+    from .database import Database
 
 __all__ = ["Result"]
 
@@ -24,13 +27,19 @@ _LETTERS = 60
 class Result:
     """Rows of a statement: of a query, computed when they are asked for; of a change, its count.
 
-    It has Arrow's stream interface (``__arrow_c_stream__``), so that ``pyarrow.table(result)``, ``pandas``, ``polars.from_arrow``,
+    It has Arrow's stream interface (``__arrow_c_stream__``), so that ``pyarrow.table(result)``, ``polars.DataFrame(result)``,
     ``duckdb.sql("FROM result")`` and ``datafusion`` take it as it is, batch by batch. A query may be read again: it is computed
     again, over the versions of the tables with which it began.
     """
 
-    def __init__(self, native: _native.Query | _native.Rows) -> None:
+    def __init__(self, native: _native.Query | _native.Rows, database: Database | None = None) -> None:
         self._native = native
+        self._database = database
+        self._warn()
+
+    def _warn(self) -> None:
+        if self._database is not None:
+            self._database._warn()
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self._native.__arrow_c_stream__(requested_schema)
@@ -46,7 +55,17 @@ class Result:
         return self._native.types
 
     def _rows(self, most: int | None = None) -> _native.Rows:
-        return self._native.collect(most) if isinstance(self._native, _native.Query) else self._native
+        if not isinstance(self._native, _native.Query):
+            return self._native
+        rows = self._native.collect(most)
+        self._warn()
+        return rows
+
+    def _by_name(self) -> _native.Rows:
+        twice = sorted({name for name in self.columns if self.columns.count(name) > 1})
+        if twice:
+            raise Error(f"two columns are called '{twice[0]}': name them apart with AS")
+        return self._rows()
 
     def to_arrow(self) -> pyarrow.Table:
         """All rows as a ``pyarrow.Table``."""
@@ -67,17 +86,35 @@ class Result:
 
     def to_numpy(self) -> dict[str, NDArray[Any]]:
         """All rows as an array for each column: embeddings n×d, NULL among numbers is NaN, other types are objects."""
-        rows = self._rows()
+        rows = self._by_name()
         return dict(zip(rows.names, (_array(column) for column in rows.columns())))
 
     def to_pylist(self) -> list[dict[str, Any]]:
         """All rows as dictionaries."""
-        return self._rows().dictionaries()
+        return self._by_name().dictionaries()
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows as tuples."""
+        return self._rows().tuples()
 
     def fetchone(self) -> tuple[Any, ...] | None:
         """The first row; None where there is none."""
-        rows = self._rows(1).dictionaries()
-        return tuple(rows[0].values()) if rows else None
+        rows = self._rows(1).tuples()
+        return rows[0] if rows else None
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        """A column as an array."""
+        found = self.to_numpy()
+        if column not in found:
+            raise KeyError(f"there is no column {column!r}: there are {', '.join(found)}")
+        return found[column]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The only column: vectors n×d, above all."""
+        columns = list(self.to_numpy().values())
+        if len(columns) != 1:
+            raise Error(f"an array is of one column, and there are {', '.join(self.columns)}: result['name'] gives one")
+        return np.asarray(columns[0], dtype=dtype)
 
     def __iter__(self) -> Iterator[Result]:
         """Batch by batch, each as a result of its own."""
@@ -102,8 +139,8 @@ class Result:
 
     def _shown(self) -> tuple[list[str], list[list[str]], bool]:
         rows = self._rows(_SHOWN + 1)
-        table = rows.dictionaries()
-        cells = [[_cell(value) for value in row.values()] for row in table[:_SHOWN]]
+        table = rows.tuples()
+        cells = [[_cell(value) for value in row] for row in table[:_SHOWN]]
         return self.columns, cells, len(table) > _SHOWN
 
 

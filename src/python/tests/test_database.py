@@ -384,3 +384,147 @@ def test_nothing_warns_without_a_reason(tmp_path, rng):
         db = outskirt.connect(tmp_path / "a.db")
         db.append(near(rng, 40)[0], backbone="net", model_version="1", dataset="d")
         db.create_bank("b", backbone="net", k=3).score(near(rng, 4)[0])
+
+
+def test_tables_without_uris_do_not_take_each_others_place(tmp_path, rng):
+    pandas = pytest.importorskip("pandas")
+    db, keep = outskirt.connect(tmp_path / "a.db"), dict(backbone="net", model_version="1", dataset="d")
+    frame = lambda: pandas.DataFrame({"embedding": list(near(rng, 5)[0])})  # noqa: E731
+    first = frame()
+    assert db.append(first, **keep).added == 5
+    assert db.append(frame(), **keep).added == 5
+    assert db.append(first, **keep).unchanged == 5
+    for name in ("a", "b"):
+        assert db.append(near(rng, 2)[0], uri=[name, None], **keep).added == 2
+    assert len(db) == 14
+
+
+def test_a_bank_and_a_calibration_that_are_behind_are_told(db, rng):
+    bank, more = db.bank("shop"), near(rng, 30)[0]
+    db.append(more, backbone="net", dataset="shop", split="train")
+    with pytest.warns(UserWarning, match="calibrated at version"):
+        bank.pvalue(more)
+    bank.refresh(calibrate=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bank.pvalue(more)
+    db.sql("DELETE FROM images WHERE split = 'train' AND id < 50")
+    with pytest.warns(UserWarning, match="follows images up to version"):
+        bank.score(more)
+    with pytest.warns(UserWarning, match="was not refreshed"):
+        db.delete("split = 'train'")
+
+
+def test_values_come_as_pythons(db):
+    import decimal
+
+    found = db.sql(
+        "SELECT 1.5::decimal(5,2) AS d, timestamp '2024-01-02T03:04:05' AS t, date '2024-01-02' AS day, time '03:04:05' AS clock, "
+        "NULL AS n, 1::bigint AS i, 'x' AS s, [1, 2] AS l, x'00ff' AS b, true AS y"
+    ).fetchone()
+    day, clock = datetime.date(2024, 1, 2), datetime.time(3, 4, 5)
+    assert found == (decimal.Decimal("1.50"), datetime.datetime.combine(day, clock), day, clock, None, 1, "x", [1, 2], b"\x00\xff", True)
+    when = db.sql("SELECT ingested_at FROM images LIMIT 1").fetchone()[0]
+    assert abs((datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None) - when.replace(tzinfo=None)).total_seconds()) < 3600
+    both = db.sql("SELECT a.id, b.id FROM images a JOIN images b ON a.id = b.id ORDER BY a.id LIMIT 1")
+    assert both.fetchone() == (1, 1) or len(both.fetchone()) == 2
+    with pytest.raises(outskirt.Error, match="two columns are called 'id'"):
+        both.to_pylist()
+    assert db.sql("SELECT net FROM images LIMIT 3").to_numpy()["net"].shape == np.asarray(db.sql("SELECT net FROM images LIMIT 3")).shape
+    assert db.sql("SELECT id, uri FROM images ORDER BY id LIMIT 2")["uri"].tolist() == ["train/0.jpg", "train/1.jpg"]
+
+
+def test_what_is_left_out_or_stays_is_told(db, rng):
+    vectors, names = near(rng, 3)[0], ["train/0.jpg", "train/1.jpg", "train/2.jpg"]
+    with pytest.warns(UserWarning, match="3 rows are there in another split"):
+        assert db.append(vectors, backbone="net", dataset="shop", split="val", uri=names).in_other_splits == 3
+    db.delete("uri = 'train/0.jpg'")
+    with pytest.warns(UserWarning, match="again=True"):
+        assert db.append(vectors, backbone="net", dataset="shop", split="train", uri=names).deleted == 1
+    assert db.append(vectors, backbone="net", dataset="shop", split="train", uri=names, again=True).added == 1
+
+
+def test_labels_and_uris_of_all_kinds(tmp_path, rng):
+    pandas = pytest.importorskip("pandas")
+    db, keep = outskirt.connect(tmp_path / "a.db"), dict(backbone="net", model_version="1")
+    vectors = near(rng, 3)[0]
+    for number, label in enumerate([pandas.Series([1, None, 3]), pandas.Series([1, None, 3], dtype="Int64"), [1, None, 3.0], np.array([b"1", None, b"3"])]):
+        db.append(vectors, dataset=f"d{number}", uri=[7.0, "b", pandas.NaT or None][:2] + ["c"], label=label, **keep)
+        found = db.sql("SELECT uri, label FROM images WHERE dataset = $1 ORDER BY id", [f"d{number}"]).to_pylist()
+        assert [row["label"] for row in found] == ["1", None, "3"] and found[0]["uri"] == "7"
+    with pytest.raises(outskirt.DimensionError, match="shape"):
+        db.append(vectors, dataset="e", label=np.eye(3), **keep)
+    when = np.array(["2024-01-02", "2024-01-03", "NaT"], "datetime64[ns]")
+    db.append(vectors, dataset="times", metadata={"taken": when, "price": np.array([1.5, np.nan, 2])}, **keep)
+    found = db.sql("SELECT taken, price FROM images WHERE dataset = 'times' ORDER BY id").to_pylist()
+    assert found[0]["taken"] == datetime.datetime(2024, 1, 2) and found[1]["price"] is None and found[2]["taken"] is None
+
+
+def test_natural_forms_are_taken(tmp_path, rng):
+    pyarrow = pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    polars = pytest.importorskip("polars")
+    db, keep = outskirt.connect(tmp_path / "a.db"), dict(backbone="net", model_version="1")
+    vectors = near(rng, 6)[0]
+    frame = pandas.DataFrame({"uri": list("abcdef"), "embedding": list(vectors)})
+    forms = {
+        "dictionary": {"embedding": vectors, "price": [1.0] * 6},
+        "rows": [{"embedding": list(map(float, row)), "price": 1.0} for row in vectors],
+        "tables": [pyarrow.table({"embedding": vectors[:3].tolist()}), pyarrow.table({"embedding": vectors[3:].tolist()})],
+        "arrays": [vectors[:3], vectors[3:]],
+        "lazy": polars.DataFrame({"embedding": vectors.tolist()}).lazy(),
+        "slices": (frame.iloc[first : first + 2] for first in (0, 2, 4)),
+    }
+    for name, form in forms.items():
+        assert db.append(form, dataset=name, **keep).added == 6, name
+    assert db.append(frame[["embedding"]], dataset="beside", uri=frame.uri, label=range(6), **keep).added == 6
+    assert db.sql("SELECT max(label) FROM images WHERE dataset = 'beside'").fetchone() == ("5",)
+    pieces = iter([pyarrow.table({"embedding": vectors[:3].tolist(), "x": [1, 2, 3]}), pyarrow.table({"embedding": vectors[3:].tolist(), "x": [1.5, 2, 3]})])
+    with pytest.raises(outskirt.DimensionError, match="'x' was Int64, and is Float64"):
+        db.append(pieces, dataset="differs", **keep)
+
+
+def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(outskirt.Error, match="is not empty, and holds no database"):
+        outskirt.connect(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+STREAM = """
+import sys, outskirt, pyarrow
+db = outskirt.connect(sys.argv[1])
+result = db.sql("SELECT a.id FROM images a, images b, images c, images d WHERE a.id + b.id * c.id % 7 = 3")
+print("ready", flush=True)
+try:
+    pyarrow.table(result)
+except (KeyboardInterrupt, pyarrow.lib.ArrowException):
+    print("interrupted", flush=True)
+"""
+
+FEED = """
+import sys, time, numpy as np, outskirt
+db = outskirt.connect(sys.argv[1])
+def pieces():
+    print("ready", flush=True)
+    while True:
+        time.sleep(0.05)
+        yield np.eye(24, dtype="f4")
+try:
+    db.append(pieces(), backbone="net", dataset="endless")
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("script", [STREAM, FEED])
+def test_ctrl_c_is_heard_where_others_read_and_where_others_feed(db, script):
+    pytest.importorskip("pyarrow")
+    child = subprocess.Popen([sys.executable, "-c", script, str(db.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "ready\n"
+    time.sleep(1)
+    child.send_signal(signal.SIGINT)
+    pressed = time.monotonic()
+    assert child.stdout.readline() == "interrupted\n"
+    assert time.monotonic() - pressed < 2
+    assert child.wait(timeout=10) in (0, 1, -signal.SIGINT), child.stderr.read()

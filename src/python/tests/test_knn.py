@@ -137,3 +137,94 @@ def test_scikit_learn_takes_it_for_one_of_its_own(rng):
     scaled = StandardScaler().fit(bank)
     theirs = NearestNeighbors(n_neighbors=4, algorithm="brute").fit(scaled.transform(bank)).kneighbors(scaled.transform(queries))[0]
     np.testing.assert_allclose(-piped.score_samples(queries), theirs[:, -1], rtol=1e-5)
+
+
+def test_another_k_after_calibrating_is_refused_and_not_answered_with_the_old_scores(rng):
+    knn = outskirt.KNN(5).fit(near(rng, 300)[0]).calibrate(near(rng, 100)[0])
+    knn.set_params(k=20)
+    for ask in (lambda: knn.threshold_, lambda: knn.pvalue(near(rng, 3)[0]), lambda: knn.predict(near(rng, 3)[0])):
+        with pytest.raises(outskirt.CalibrationError, match="calibrated with k = 5, and k is 20"):
+            ask()
+    assert knn.set_params(k=5).threshold_ > 0
+
+
+@pytest.mark.parametrize(("metric", "other"), [("cosine", "euclidean"), ("euclidean", "cosine")])
+def test_another_metric_holds_with_the_next_fit_wherever_the_fitted_one_goes(rng, tmp_path, metric, other):
+    queries = 2 * near(rng, 20)[0]
+    knn = outskirt.KNN(5, metric).fit(3 * near(rng, 100)[0])
+    expected = knn.score(queries)
+    knn.set_params(metric=other)
+    knn.save(tmp_path / "a")
+    for one in (knn, pickle.loads(pickle.dumps(knn)), outskirt.KNN.load(tmp_path / "a")):
+        np.testing.assert_array_equal(one.score(queries), expected)
+
+
+def test_own_rows_are_too_few_where_k_takes_all_of_them(rng):
+    for rows, k in ((5, 5), (1, 1)):
+        with pytest.raises(outskirt.CalibrationError, match="held-out"):
+            outskirt.KNN(k).fit(near(rng, rows)[0]).threshold_  # noqa: B018
+
+
+def test_arrays_that_are_not_aligned_masked_or_ragged(rng):
+    bank = near(rng, 30)[0]
+    odd = np.frombuffer(b"x" + bank.tobytes(), "f4", offset=1).reshape(bank.shape)
+    np.testing.assert_array_equal(outskirt.KNN(3).fit(odd).score(odd), outskirt.KNN(3).fit(bank).score(bank))
+    with pytest.raises(outskirt.DimensionError, match="masked"):
+        outskirt.KNN(1).fit(np.ma.masked_array(bank, mask=bank > 0))
+    with pytest.raises(outskirt.DimensionError, match="n×d"):
+        outskirt.KNN(1).fit([[1, 2], [3]])
+    for parameters in ({"k": 2.5}, {"k": True}, {"tpr": "0.95"}, {"metric": np.array(["cosine"])}):
+        with pytest.raises(outskirt.ParameterError):
+            outskirt.KNN(**parameters).fit(bank)
+    with pytest.raises(outskirt.ParameterError, match="whole number"):
+        outskirt.KNN(1).fit(bank).kneighbors(bank, 2.7)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_many_writers_of_one_file_leave_a_whole_one_and_nothing_else(rng, tmp_path, metric):
+    import threading
+
+    knn, failed = outskirt.KNN(3, metric, tpr=np.float32(0.9)).fit(near(rng, 200)[0]), []
+
+    def write():
+        try:
+            for _ in range(10):
+                knn.save(tmp_path / "one")
+                outskirt.KNN.load(tmp_path / "one").score(near(np.random.default_rng(1), 2)[0])
+        except Exception as error:  # noqa: BLE001
+            failed.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert not failed, failed
+    with pytest.raises(outskirt.Error, match="cannot write"):
+        knn.save(tmp_path)
+    with pytest.raises(outskirt.Error, match="cannot write"):
+        knn.save(tmp_path / "no" / "folder")
+    assert [file.name for file in tmp_path.iterdir()] == ["one"]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_damaged_files_are_errors_of_ours(rng, tmp_path, metric):
+    outskirt.KNN(3, metric).fit(near(rng, 60)[0]).save(tmp_path / "a")
+    whole = (tmp_path / "a").read_bytes()
+    for length in (0, 1, 2, 30, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "b").write_bytes(whole[:length])
+        with pytest.raises(outskirt.Error, match="b is no|b"):
+            outskirt.KNN.load(tmp_path / "b")
+    for place in rng.integers(0, len(whole), 60):
+        (tmp_path / "b").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        try:
+            outskirt.KNN.load(tmp_path / "b").score(near(rng, 2)[0])
+        except outskirt.Error:
+            pass
+
+
+def test_an_error_can_be_sent_to_another_process():
+    import sklearn.exceptions  # noqa: F401
+
+    with pytest.raises(outskirt.NotFittedError) as refused:
+        outskirt.KNN().score([[1.0]])
+    again = pickle.loads(pickle.dumps(refused.value))
+    assert isinstance(again, outskirt.NotFittedError) and str(again) == str(refused.value)
