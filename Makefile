@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test python dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-own bench-changes sanitize deny clean
+.PHONY: demo test python dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -93,6 +93,10 @@ bench-embed: build
 # own embeddings beside lancedb, and the start beside DuckDB (pip install pyarrow numpy lancedb duckdb)
 bench-own: build
 	$(PYTHON) benches/own.py --program "$(TARGET)/debug/outskirt" --rows $(or $(ROWS),300000)
+
+# the Python package beside faiss, scikit-learn, pytorch-ood, lancedb and DuckDB, in the Python that has them (pip install them, and dist/*.whl)
+bench-python:
+	$(PYTHON) benches/python.py
 
 # what a small change costs in a table of ROWS rows (10,000,000: 5 GB of disk without the bank)
 bench-changes: build
