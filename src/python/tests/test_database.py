@@ -491,6 +491,15 @@ def test_a_folder_of_somebody_elses_is_left_alone(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+def test_ctrl_c_ends_a_command(db):
+    query = "SELECT sum(a.value * b.value) FROM generate_series(1, 200000) a, generate_series(1, 200000) b"
+    child = subprocess.Popen([sys.executable, "-m", "outskirt", "--db", str(db.path), "sql", query], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(3)
+    child.send_signal(signal.SIGINT)
+    pressed = time.monotonic()
+    assert child.wait(timeout=20) != 0 and time.monotonic() - pressed < 3
+
+
 STREAM = """
 import sys, outskirt, pyarrow
 db = outskirt.connect(sys.argv[1])
