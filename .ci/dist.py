@@ -65,9 +65,9 @@ def in_bare_root(path):
             shutil.copy(library, root / library.relative_to("/"))
         (root / "tmp").mkdir()
         (root / "vectors.csv").write_text('uri,v\\na,"[1, 0]"\\nb,"[0.9, 0.1]"\\nc,"[-1, 0.2]"\\n'.replace("\\n", "\n"))
-        inside = ["unshare", "--user", "--map-root-user", "chroot", root, f"/{unpacked.name}/outskirt", "--db", "/tmp/db"]
-        if os.geteuid() == 0:
-            inside = inside[3:]
+        inside = [shutil.which("chroot"), root, f"/{unpacked.name}/outskirt", "--db", "/tmp/db"]
+        if os.geteuid() != 0:
+            inside = [shutil.which("unshare"), "--user", "--map-root-user", *inside]
         for command in (
             ["ingest", "/vectors.csv", "--embedding-column", "v", "--dataset", "d", "--backbone", "m", "--model-version", "1"],
             ["bank", "create", "b", "--backbone", "m", "--where", "uri <> 'c'", "--k", "1"],
