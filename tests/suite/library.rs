@@ -190,6 +190,34 @@ async fn values_take_the_places_of_a_statement() {
     assert!(done.contains("42"), "{done}");
 }
 
+/// Parts of one large batch share its memory, and counted as the whole each made a commit of its own.
+#[tokio::test]
+async fn a_large_batch_is_one_commit_and_not_one_for_each_of_its_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::create(&folder.path().join("db")).await.unwrap();
+    // 40 MiB in parts of some MiB: none is near what a commit holds
+    let (rows, width) = (20_480, 512);
+    let values: Vec<f32> = (0..rows * width).map(|at| (at % 997) as f32 + 1.0).collect();
+    let values: ArrayRef = Arc::new(arrow::array::Float32Array::from(values));
+    let item = Arc::new(arrow::datatypes::Field::new("item", arrow::datatypes::DataType::Float32, true));
+    let column: ArrayRef = Arc::new(FixedSizeListArray::try_new(item, width as i32, values, None).unwrap());
+    let batch = RecordBatch::try_from_iter([("embedding", column)]).unwrap();
+    let batches = RecordBatchIterator::new([Ok(batch.clone())], batch.schema());
+    let options = OwnOptions {
+        column: "embedding".into(),
+        backbone: "net".into(),
+        version: "1".into(),
+        dataset: Some("d".into()),
+        ..OwnOptions::default()
+    };
+    let before = store.version("images").await.unwrap();
+    let done = ingest_batches(&store, batches, "large", &options, |_| (), |_, _| ()).await.unwrap();
+    assert_eq!(done.added, rows);
+    assert_eq!(store.footprint("images").await.unwrap().fragments, 1);
+    // the column, and the rows
+    assert_eq!(store.version("images").await.unwrap(), before + 2);
+}
+
 /// A program that keeps a session for long has it made anew after changes, with what was SET.
 #[tokio::test]
 async fn settings_go_along_to_another_session() {

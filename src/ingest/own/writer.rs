@@ -280,7 +280,7 @@ impl<'a> Writer<'a> {
         given.extend(own);
         if !added.is_empty() {
             let batch = self.new_rows(&given, &named, &added)?;
-            self.bytes += batch.get_array_memory_size();
+            self.bytes += bytes_of(&batch)?;
             self.new.push(batch);
         }
         if !met.is_empty() {
@@ -289,7 +289,7 @@ impl<'a> Writer<'a> {
                 given.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true)).collect();
             let columns = given.iter().map(|(_, column)| taken(column, &rows)).collect::<Result<Vec<_>>>()?;
             let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
-            self.bytes += batch.get_array_memory_size();
+            self.bytes += bytes_of(&batch)?;
             // files may have other columns than those before
             self.met.ids.append(&mut ids);
             self.met.rows.push(batch);
@@ -487,6 +487,12 @@ fn otherwise(said: &ArrayRef, there: &ArrayRef) -> Result<ArrayRef> {
 fn taken(column: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef> {
     let is_whole = rows.len() == column.len() && rows.values().iter().zip(0..).all(|(row, at)| *row == at);
     if is_whole { Ok(Arc::clone(column)) } else { Ok(take(column, rows, None)?) }
+}
+
+/// Bytes of these rows alone: a batch may be a part of a larger one, whose memory it shares.
+fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+    let sizes = batch.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    Ok(sizes.sum::<Result<usize, _>>()?)
 }
 
 /// Stands for the numbers of a row.

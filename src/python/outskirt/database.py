@@ -170,8 +170,10 @@ class Database:
                 batches = _pieces(iter(features), column)
         else:
             array = vectors(features)
-            called = name or hashlib.sha256(array.data).hexdigest()[:16]
-            batches = _chunks(array, column, uri, label, logits, metadata)
+            names = None if uri is None else texts(uri, len(array), "uri")
+            is_named = names is not None and None not in names
+            called = name or ("append" if is_named else hashlib.sha256(array.data).hexdigest()[:16])
+            batches = _chunks(array, column, names, label, logits, metadata)
         options = {
             "column": column,
             "logits": logits if isinstance(logits, str) else None if logits is None else "logits",
