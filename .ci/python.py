@@ -49,8 +49,6 @@ def wheel(profile):
     run(tools / "pip", "install", "--quiet", "maturin>=1.9,<2")
     shutil.rmtree(DIST / "made", ignore_errors=True)
     variables = {**os.environ, "CARGO_TARGET_DIR": str(TARGET), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
-    if protoc := next((path for path in [ROOT / ".deps" / "bin" / "protoc"] if path.exists()), None):
-        variables.setdefault("PROTOC", str(protoc))
     # from its folder: cargo looks for .cargo/config.toml from there upwards
     run(tools / "maturin", "build", "--locked", "--profile", profile, "--out", DIST / "made", cwd=PACKAGE, env=variables)
     (made,) = (DIST / "made").glob("*.whl")
