@@ -18,7 +18,8 @@ PACKAGE = ROOT / "src" / "python"
 DIST = ROOT / "dist"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
 # what the tests compare with: datafusion's interface is that of one major version
-PEERS = ["datafusion>=54,<55", "duckdb", "mypy", "pandas", "polars", "pyarrow", "pytest", "scikit-learn", "tqdm"]
+# … and the others change what they take with theirs
+PEERS = ["datafusion>=54,<55", "duckdb<3", "mypy<3", "pandas<4", "polars<3", "pyarrow<27", "pytest<10", "scikit-learn<2", "tqdm<5"]
 TORCH = ["torch==2.11.0", "pytorch-ood"]
 
 

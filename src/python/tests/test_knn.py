@@ -1,6 +1,7 @@
 """outskirt.KNN, without a database."""
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_damaged_files_are_errors_of_ours(rng, tmp_path, metric):
     whole = (tmp_path / "a").read_bytes()
     for length in (0, 1, 2, 30, len(whole) // 2, len(whole) - 1):
         (tmp_path / "b").write_bytes(whole[:length])
-        with pytest.raises(outskirt.Error, match="b is no|b"):
+        with pytest.raises(outskirt.Error, match=re.escape(str(tmp_path / "b"))):
             outskirt.KNN.load(tmp_path / "b")
     for place in rng.integers(0, len(whole), 60):
         (tmp_path / "b").write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
