@@ -5,6 +5,7 @@
 //! The folder around them is locked while one is made and while what is left is removed, so that none is seen before it is held.
 
 use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ pub(super) struct SpillFolder {
 impl Drop for SpillFolder {
     fn drop(&mut self) {
         self.locks.clear();
-        if let Some(_held) = hold(&self.parent) {
+        if let Ok(_held) = hold(&self.parent) {
             // not where another session has one
             let _ = fs::remove_dir(&self.parent);
         }
@@ -57,29 +58,29 @@ pub(super) fn runtime(database: &Path, pool: Arc<dyn MemoryPool>) -> Result<(Arc
 
 /// The folder around all, made where it is not there, and locked; `None` where that cannot be.
 fn make_and_hold(parent: &Path) -> Option<File> {
-    loop {
-        let made = fs::create_dir(parent);
-        if let Some(held) = hold(parent) {
-            return Some(held);
-        }
-        // another session that ended may have removed it in between; elsewhere it cannot be made, or not locked
-        let cannot_be = made.is_err_and(|error| error.kind() != std::io::ErrorKind::AlreadyExists);
-        if cannot_be || parent.exists() {
+    // each time round, another session has ended and removed what is made or found here
+    for _ in 0..10_000 {
+        if fs::create_dir(parent).is_err_and(|error| error.kind() != ErrorKind::AlreadyExists) {
             return None;
         }
+        match hold(parent) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            held => return held.ok(),
+        }
     }
+    None
 }
 
-/// The folder around all, locked; `None` where it is not there, or cannot be locked.
-fn hold(parent: &Path) -> Option<File> {
-    loop {
-        let folder = File::open(parent).ok()?;
-        // whoever else has it does not have it for long
-        folder.lock().ok()?;
-        if identity(folder.metadata().ok()?) == identity(fs::metadata(parent).ok()?) {
-            return Some(folder);
-        }
+/// The folder around all, locked. What it fails with is `NotFound` where the folder is not there, or is another one by then.
+fn hold(parent: &Path) -> io::Result<File> {
+    let folder = File::open(parent)?;
+    // whoever else has it does not have it for long
+    folder.lock()?;
+    if identity(folder.metadata()?) == identity(fs::metadata(parent)?) {
+        Ok(folder)
+    } else {
         // it was removed while we waited, and made anew
+        Err(ErrorKind::NotFound.into())
     }
 }
 
