@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test python dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
+.PHONY: demo test python page dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -41,6 +41,10 @@ test: rooms setup
 python: setup
 	cd src/python && $(CARGO) fmt --check && $(CARGO) clippy --locked -- -D warnings
 	@$(PYTHON) .ci/python.py
+
+# the report in a browser, where Chromium, Node.js and npm are or can be installed
+page: build
+	@$(PYTHON) .ci/page.py
 
 # what people get who do not build: the program's tarball and the optimised wheel, into dist/, and both tried (most of an hour)
 dist: setup
@@ -77,6 +81,10 @@ mutants: setup
 # the reference numbers on real CIFAR-10 images, where they lie in OUTSKIRT_DATA (tests/reference/README.md)
 reference: build
 	$(PYTHON) tests/reference/compare.py --data "$(OUTSKIRT_DATA)" --outskirt "$(TARGET)/debug/outskirt"
+
+# the same from features that PyTorch writes, without libtorch (pip install torch numpy pillow pyarrow lancedb safetensors)
+reference-own: build
+	$(PYTHON) tests/reference/own.py --data "$(OUTSKIRT_DATA)" --outskirt "$(TARGET)/debug/outskirt"
 
 # the functions' part of sql/REFERENCE.md, from their documentation
 sql-reference: setup

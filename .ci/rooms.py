@@ -18,7 +18,7 @@ PACKAGES = {"outskirt_exact": "exact", "outskirt_kernels": "kernels", "outskirt_
 TEXT = re.compile(r"""//[^\n]*|/\*.*?\*/|\bb?r(\#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?'(?:\\.[^'\n]*|[^'\\\n])'""", re.S)
 TESTS = re.compile(r"^( *)#\[cfg\((?:all\()?test\b[^\n]*\n(?:\1#[^\n]*\n)*\1(?:[^\n]*;|.*?\n\1[\])}]+;?)$", re.S | re.M)
 INLINE = re.compile(r"^( *)(?:pub[^\n]*)?mod \w+ \{\n.*?\n\1\}$", re.S | re.M)
-USE = re.compile(r"\b(pub(?:\([^)]*\))? )?use ([^;]+);")
+USE = re.compile(r"\b(pub(?:\([^)]*\))? )?use ([\w\s:{},*]+);")  # not an element of that name in a page
 NAME = re.compile(r"(?<![.\w])(?<!::)(?<!fn )([A-Za-z]\w*(?:::[A-Za-z]\w*)*)(\(?)")
 
 

@@ -77,10 +77,15 @@ def unit(features):
 
 
 def embed(model, data, archives):
+    """Unit vectors of the images of archives, in their order."""
+    return unit(features(model, data, np.stack([image for archive in archives for image in images(data / archive)])))
+
+
+def features(model, data, pixels):
+    """What a network makes of images, N × 32 × 32 × 3 bytes: its penultimate features, N × D f32, not normalised."""
     network, file, mean, std = MODELS[model]
     weights = load_file(data / f"checkpoints/{file}.safetensors")
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (mean, std))
-    pixels = np.stack([image for archive in archives for image in images(data / archive)])
     found = []
     with torch.inference_mode():
         for first in range(0, len(pixels), 250):
@@ -88,8 +93,8 @@ def embed(model, data, archives):
             batch = ((batch - mean) / std).contiguous(memory_format=torch.channels_last)
             found.append(network(weights, batch).float().numpy())
             if first % 10_000 == 0 and first:
-                print(f"bench: {model}: {first} of {len(pixels)} images", flush=True)
-    return unit(np.concatenate(found))
+                print(f"{model}: {first} of {len(pixels)} images", flush=True)
+    return np.concatenate(found)
 
 
 def save(out, sets):

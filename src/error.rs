@@ -636,6 +636,12 @@ pub enum Error {
     ManyStatements { count: usize },
     #[error("{side} of the evaluation ({predicate}) matches no image with an embedding of backbone '{backbone}'")]
     EmptySide { side: &'static str, predicate: String, backbone: String },
+    #[error(
+        "nothing to report: no image with an embedding of backbone '{backbone}' matches ({predicate}); --where says which to measure"
+    )]
+    NothingToReport { predicate: String, backbone: String },
+    #[error("a report is written to a file whose name ends in .html, and '{}' does not: --out report.html", path.display())]
+    NoPage { path: PathBuf },
     #[error("{}: {reason}", path.display())]
     Demo { path: PathBuf, reason: String },
 }

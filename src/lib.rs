@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! files → image (find, decode, preprocess) → backbone (embed) → ingest (batches, commits) → store (Lance)
-//! store → bank (definition, version) → index (exact, device, hnsw) → sql (functions, planner, session) → evaluate
+//! store → bank (definition, version) → index (exact, device, hnsw) → sql (functions, planner, session) → evaluate → report
 //! ```
 //!
 //! | room | what it does | the crate it hides |
@@ -30,6 +30,7 @@
 //! | [`sql`] | [`sql::functions`], one file each; [`sql::planner`], what DataFusion's planner knows about scores; [`sql::session`], tables, views, settings and changes; [`sql::queries`], named queries; [`sql::networks`], the networks that `embed` names | `datafusion` |
 //! | [`curate`] | what changed the images, and the way back | |
 //! | [`mod@evaluate`] | the reference's table, its data sets, and what would make it wrong | |
+//! | [`report`] | a page of what lies outside a bank, with charts and pictures | `kuva`, `maud` |
 //! | [`mod@verify`] | a whole database checked | |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |
 //! | [`cli`] | one subcommand per file | `clap`, `indicatif`, `rustyline` |
@@ -94,6 +95,7 @@ pub mod image;
 pub mod index;
 pub mod ingest;
 mod regular;
+pub mod report;
 pub mod schema;
 pub mod sql;
 pub mod statistics;

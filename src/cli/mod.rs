@@ -28,6 +28,7 @@ mod optimize;
 mod output;
 mod own;
 mod query;
+mod report;
 mod restore;
 mod score;
 mod shell;
@@ -94,6 +95,8 @@ pub enum Command {
     Score(score::Args),
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
     Evaluate(evaluate::Args),
+    /// Write a page of what lies outside a bank: how much, how sure that is, and the pictures
+    Report(report::Args),
     /// Run the reference's experiment on CIFAR-10 or ImageNet, from files to its table
     Benchmark(benchmark::Args),
     /// Delete images; banks follow
@@ -133,6 +136,7 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Query(args) => query::run(args, &cli.db, console).await,
         Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
+        Command::Report(args) => report::run(args, &cli.db, console).await,
         Command::Benchmark(args) => benchmark::run(args, &cli.db, console).await,
         Command::Delete(args) => delete::run(args, &cli.db, console).await,
         Command::History(args) => history::run(args, &cli.db, console).await,

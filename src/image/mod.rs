@@ -23,6 +23,7 @@ mod pixels;
 mod preprocess;
 mod rows;
 mod source;
+mod thumbnail;
 
 pub use decode::{Orientation, content_hash, decode};
 pub use pixels::{MAX_PIXELS, Pixels};
@@ -34,3 +35,4 @@ pub use source::{
     table_columns, table_files, table_rows,
 };
 pub(crate) use source::{bare, changed_by_types, delimiter, file, here, is_lance_table, lance_table, scheme};
+pub use thumbnail::thumbnail;

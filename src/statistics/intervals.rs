@@ -54,6 +54,14 @@ pub fn fpr_interval(id: &[f64], ood: &[f64], tpr: f64, confidence: f64) -> Optio
     })
 }
 
+/// Of the share of all rows that are such as `count` of `n` are, in [0, 1]; all of it where `n` is 0. Wilson's interval (JASA 1927).
+pub fn share_interval(count: usize, n: usize, confidence: f64) -> Interval {
+    match n {
+        0 => Interval { lower: 0.0, upper: 1.0 },
+        n => wilson(count as f64 / n as f64, n as f64, confidence),
+    }
+}
+
 /// Wilson's interval of a share that was seen among `n`.
 fn wilson(share: f64, n: f64, confidence: f64) -> Interval {
     let z = normal::quantile(f64::midpoint(1.0, confidence));

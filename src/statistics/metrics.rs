@@ -77,6 +77,23 @@ pub fn fpr_at_tpr(id: &[f64], ood: &[f64], tpr: f64) -> Option<f64> {
     Some(ood.iter().filter(|&&score| score < threshold).count() as f64 / ood.len() as f64)
 }
 
+/// The ROC curve of ascending scores, at up to 2 · `points` + 3 places: the shares of ID and of OOD images above a threshold, from (0, 0)
+/// to (1, 1). The thresholds are quantiles of either side. Empty where a side is.
+pub fn roc_curve(id: &[f32], ood: &[f32], points: usize) -> Vec<(f64, f64)> {
+    if id.is_empty() || ood.is_empty() {
+        return Vec::new();
+    }
+    let quantiles = |of: &[f32]| (0..=points).map(|at| of[(of.len() - 1) * at / points.max(1)]).collect::<Vec<_>>();
+    let mut thresholds = [quantiles(id), quantiles(ood)].concat();
+    thresholds.sort_unstable_by(|a, b| b.total_cmp(a));
+    thresholds.dedup();
+    let above = |of: &[f32], threshold: f32| {
+        (of.len() - of.partition_point(|score| *score <= threshold)) as f64 / of.len() as f64
+    };
+    let curve = thresholds.into_iter().map(|threshold| (above(id, threshold), above(ood, threshold)));
+    curve.chain([(1.0, 1.0)]).collect()
+}
+
 /// How many ID and OOD images are still accepted, as the threshold falls from above all scores to below all.
 struct Curve {
     /// (accepted ID, accepted OOD), first (all, all), last (0, 0); one step per distinct score.

@@ -45,6 +45,7 @@ mod readers;
 mod reference;
 mod refresh;
 mod refusals;
+mod report;
 mod sanity;
 mod scale;
 mod scores;

@@ -1,5 +1,4 @@
-//! Tables and arrays as batches of rows, in order: so much is in memory as a batch has, whatever the file's size, but for text
-//! files, which are read whole.
+//! Tables and arrays as batches of rows, in order: so much is in memory as a batch has, whatever the file's size.
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -13,6 +12,7 @@ use flate2::read::DeflateDecoder;
 use zip::{CompressionMethod, ZipArchive};
 
 use super::place::{self, Seekable};
+use super::text_table::Batches;
 use super::{lance, table, text_table};
 use crate::error::{Error, Result};
 use crate::formats::arrays::{self, Array};
@@ -35,8 +35,6 @@ pub struct TableRows {
     pub stored: Option<&'static str>,
     batches: Box<Batches>,
 }
-
-type Batches = dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send;
 
 impl std::fmt::Debug for TableRows {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -69,7 +67,6 @@ impl Iterator for TableRows {
 /// [`Error::Io`].
 pub fn table_rows(path: &Path, batch: usize, array: &str, wanted: impl Fn(&Field) -> bool) -> Result<TableRows> {
     let name = place::name(path).to_ascii_lowercase();
-    let bad = |error: ArrowError| Error::BadArchive { path: path.into(), reason: table::reason(&error) };
     let ends = |ending: &str| name.ends_with(ending);
     let found = |schema: SchemaRef, rows: Option<u64>, batches: Box<Batches>| TableRows {
         path: path.into(),
@@ -91,10 +88,8 @@ pub fn table_rows(path: &Path, batch: usize, array: &str, wanted: impl Fn(&Field
         let (schema, batches) = ipc(path, &chosen)?;
         Ok(found(schema, None, Box::new(cut(batches, batch))))
     } else if text_table::ENDINGS.iter().any(|ending| ends(ending)) {
-        let rows = text_table::read(path)?;
-        let rows = rows.project(&chosen(rows.schema_ref())).map_err(bad)?;
-        let (schema, count) = (rows.schema(), rows.num_rows() as u64);
-        Ok(found(schema, Some(count), Box::new(cut(std::iter::once(Ok(rows)), batch))))
+        let (schema, rows, batches) = text_table::rows(path, batch, chosen)?;
+        Ok(found(schema, Some(rows), batches))
     } else if ends(".npy") || ends(".npz") || ends(".safetensors") {
         let (name, about, body) = array_of(path, array)?;
         let item = Arc::new(Field::new("item", DataType::Float32, true));

@@ -1085,3 +1085,29 @@ fn devices_and_pipes_are_no_pictures() {
         assert!(error.contains("a device, and no file"), "{error}");
     }
 }
+
+/// All of a text table's rows decide on its types, and some of them at a time are in memory.
+#[test]
+fn text_tables_are_read_in_batches_whose_types_all_rows_agree_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let numbers: Vec<String> = (1..5000).map(|row| row.to_string()).collect();
+    let csv = |last: &str| {
+        format!("n,code\n{}\n", numbers.iter().map(|n| format!("{n},{n}")).collect::<Vec<_>>().join("\n") + last)
+    };
+    let json =
+        |last: &str| numbers.iter().map(|n| format!("{{\"n\": {n}, \"code\": {n}}}\n")).collect::<String>() + last;
+    for (name, text) in [("t.csv", csv("\n5000,007")), ("t.jsonl", json("{\"n\": 5000, \"code\": \"007\"}\n"))] {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        let rows = table_rows(&path, 100, "", |_| true).unwrap();
+        assert_eq!(rows.rows, Some(5000));
+        let kinds: Vec<String> = rows.schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+        assert_eq!((rows.schema.field(0).name().as_str(), kinds), ("n", vec!["Int64".into(), "Utf8".into()]), "{name}");
+        let batches: Vec<_> = rows.collect::<Result<_>>().unwrap();
+        assert_eq!(batches.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>(), 5000);
+        let largest = batches.iter().map(arrow::array::RecordBatch::get_array_memory_size).max();
+        assert!(batches.len() == 50 && largest < Some(16 << 10), "{name}: {largest:?} bytes in a batch");
+        let last = batches.last().unwrap().column(1);
+        assert_eq!(arrow::array::AsArray::as_string::<i32>(last).iter().last().flatten(), Some("007"));
+    }
+}

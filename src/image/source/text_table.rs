@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -18,73 +18,156 @@ use crate::schema;
 /// A line of more bytes is no row of a table.
 const MAX_LINE_BYTES: usize = 64 << 20;
 
+/// Rows, some at a time.
+pub(super) type Batches = dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send;
+
+/// Rows that are looked at at a time where all are.
+const WHOLE: usize = 1024;
+
 /// What the names of such tables end in.
 pub(super) const ENDINGS: [&str; 5] = [".csv", ".tsv", ".tab", ".jsonl", ".ndjson"];
 
-/// A whole table. Columns are of the type that all of their rows agree with, and text where a value would not survive that:
-/// `007`, whole numbers that no 64 bits or no double hold; so are `uri` and `label` in any case.
+/// A whole table, as [`rows`] reads it.
+pub(super) fn read(path: &Path) -> Result<RecordBatch> {
+    let (schema, _, batches) = rows(path, WHOLE, |schema| (0..schema.fields().len()).collect())?;
+    let batches = batches.collect::<Result<Vec<_>, _>>();
+    let together = batches.and_then(|batches| arrow::compute::concat_batches(&schema, &batches));
+    together.map_err(|error| told(path, error))
+}
+
+/// The columns of a table that are `chosen`, how many rows it has, and these, `batch` at a time. Columns are of the type that all
+/// of their rows agree with, and text where a value would not survive that: `007`, whole numbers that no 64 bits or no double
+/// hold; so are `uri` and `label` in any case. So the file is read from beginning to end before its first row is given.
 ///
 /// CSV has a line of names first. Its values are apart by commas, or by semicolons or tabs where only those are in that line.
 ///
 /// Errors: [`Error::BadArchive`] for what is no such table, [`Error::Io`].
-pub(super) fn read(path: &Path) -> Result<RecordBatch> {
-    let name = place::name(path).to_ascii_lowercase();
+pub(super) fn rows(
+    path: &Path,
+    batch: usize,
+    chosen: impl FnOnce(&Schema) -> Vec<usize>,
+) -> Result<(SchemaRef, u64, Box<Batches>)> {
     let file = Seekable::open(path).map_err(Error::io("open", path))?;
-    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
-    let batches = || -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+    let opened = || -> Result<(SchemaRef, u64, Box<Batches>), ArrowError> {
         let mut file = BufReader::new(Lines::of(Text::of(file)?));
-        if name.ends_with(".jsonl") || name.ends_with(".ndjson") {
-            rows_of_json(&mut file)
-        } else {
-            rows_of_csv(&mut file)
-        }
+        let kind = Kind::of(&place::name(path), &mut file)?;
+        let seems = kind.schema(&mut file)?;
+        let texts = Arc::new(as_text(&seems));
+        let (count, fields) = agreed(&seems, kind.rows(&texts, WHOLE, &mut file)?)?;
+        file.rewind()?;
+        let columns = chosen(&Schema::new(fields.clone()));
+        let schema = Arc::new(Schema::new(fields).project(&columns)?);
+        let (typed, into) = (columns, Arc::clone(&schema));
+        let typed = move |batch: Result<RecordBatch, ArrowError>| {
+            let batch = batch?.project(&typed)?;
+            let columns = into.fields().iter().zip(batch.columns());
+            let columns = columns.map(|(field, column)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            RecordBatch::try_new_with_options(Arc::clone(&into), columns, &options)
+        };
+        Ok((schema, count, Box::new(kind.rows(&texts, batch, file)?.map(typed))))
     };
-    let (schema, batches) = batches().map_err(|error| match error {
+    opened().map_err(|error| told(path, error))
+}
+
+/// What is wrong with a file, in words for who gave it.
+fn told(path: &Path, error: ArrowError) -> Error {
+    let bad = |reason: String| Error::BadArchive { path: path.into(), reason };
+    match error {
         // our own word, or the system's
         ArrowError::IoError(_, error) => Error::io("read", path)(error),
         error if error.to_string().contains("UTF-8") => {
             bad("it is no text in UTF-8: save it as that, or 'iconv -f WINDOWS-1252 -t UTF-8'".into())
         }
         error => bad(error.to_string()),
-    })?;
-    let read = batches.first().map_or_else(|| Arc::new(as_text(&schema)), RecordBatch::schema);
-    let typed = || -> Result<RecordBatch, ArrowError> {
-        let rows = arrow::compute::concat_batches(&read, &batches)?;
-        let columns = schema.fields().iter().zip(rows.columns());
-        let columns = columns.map(|(field, column)| {
-            let column = typed(field, column)?;
-            Ok((Field::new(field.name(), column.data_type().clone(), true), column))
-        });
-        let (fields, columns): (Vec<Field>, Vec<ArrayRef>) =
-            columns.collect::<Result<Vec<_>, ArrowError>>()?.into_iter().unzip();
-        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+    }
+}
+
+/// How a table is written.
+enum Kind {
+    /// An object a line.
+    Json,
+    Csv(Format),
+}
+
+impl Kind {
+    fn of<R: Read + Seek>(name: &str, file: &mut BufReader<R>) -> Result<Self, ArrowError> {
+        let name = name.to_ascii_lowercase();
+        if name.ends_with(".jsonl") || name.ends_with(".ndjson") {
+            return Ok(Self::Json);
+        }
+        let mut names = Vec::new();
+        file.take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut names)?;
+        file.rewind()?;
+        Ok(Self::Csv(Format::default().with_header(true).with_delimiter(delimiter_of(&names))))
+    }
+
+    /// The types that the columns seem to have.
+    fn schema<R: Read + Seek>(&self, file: &mut BufReader<R>) -> Result<Schema, ArrowError> {
+        let (schema, _) = match self {
+            Self::Json => arrow::json::reader::infer_json_schema(&mut *file, None)?,
+            Self::Csv(format) => format.infer_schema(&mut *file, None)?,
+        };
+        file.rewind()?;
+        Ok(schema)
+    }
+
+    /// The rows of a file that stands at its beginning, in which plain values are text as it is written there.
+    fn rows<'f>(
+        &self,
+        texts: &SchemaRef,
+        batch: usize,
+        file: impl BufRead + Send + 'f,
+    ) -> Result<Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send + 'f>, ArrowError> {
+        let texts = Arc::clone(texts);
+        Ok(match self {
+            Self::Json => {
+                let rows = arrow::json::ReaderBuilder::new(texts).with_coerce_primitive(true).with_batch_size(batch);
+                Box::new(rows.build(file)?)
+            }
+            Self::Csv(format) => {
+                let rows = arrow::csv::ReaderBuilder::new(texts).with_format(format.clone()).with_batch_size(batch);
+                Box::new(rows.build_buffered(file)?)
+            }
+        })
+    }
+}
+
+/// How many rows there are, and the columns with the types that all of them agree with.
+fn agreed(
+    seems: &Schema,
+    rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
+) -> Result<(u64, Vec<Field>), ArrowError> {
+    let (mut count, mut agree) = (0, vec![true; seems.fields().len()]);
+    let mut has_values = vec![false; seems.fields().len()];
+    for batch in rows {
+        let batch = batch?;
+        count += batch.num_rows() as u64;
+        for (at, (field, column)) in seems.fields().iter().zip(batch.columns()).enumerate() {
+            has_values[at] |= column.logical_null_count() < column.len();
+            agree[at] = agree[at] && is_agreed(field.data_type(), column)?;
+        }
+    }
+    let field = |(at, field): (usize, &Arc<Field>)| {
+        let is_text = [schema::URI, schema::LABEL].iter().any(|name| field.name().trim().eq_ignore_ascii_case(name));
+        let kind = match field.data_type() {
+            nested if nested.is_nested() => nested,
+            _ if count == 0 || !agree[at] || is_text && has_values[at] => &DataType::Utf8,
+            seems => seems,
+        };
+        Field::new(field.name(), kind.clone(), true)
     };
-    typed().map_err(|error| bad(error.to_string()))
+    Ok((count, seems.fields().iter().enumerate().map(field).collect()))
 }
 
-type Rows = (SchemaRef, Vec<RecordBatch>);
-
-/// Rows as text, and the types that their columns seem to have.
-fn rows_of_csv<R: Read + Seek>(file: &mut BufReader<Lines<R>>) -> Result<Rows, ArrowError> {
-    let mut names = Vec::new();
-    file.take(MAX_LINE_BYTES as u64).read_until(b'\n', &mut names)?;
-    let delimiter = delimiter_of(&names);
-    file.rewind()?;
-    let format = Format::default().with_header(true).with_delimiter(delimiter);
-    let (schema, _) = format.infer_schema(&mut *file, None)?;
-    file.rewind()?;
-    let as_text = Arc::new(as_text(&schema));
-    let rows = arrow::csv::ReaderBuilder::new(as_text).with_format(format).build(file)?.collect::<Result<_, _>>()?;
-    Ok((Arc::new(schema), rows))
-}
-
-/// Rows, of which numbers are text as it is written there, and the types that their columns seem to have.
-fn rows_of_json<R: Read + Seek>(file: &mut BufReader<Lines<R>>) -> Result<Rows, ArrowError> {
-    let (schema, _) = arrow::json::reader::infer_json_schema(&mut *file, None)?;
-    file.rewind()?;
-    let as_text = Arc::new(as_text(&schema));
-    let rows = arrow::json::ReaderBuilder::new(as_text).with_coerce_primitive(true).build(file)?;
-    Ok((Arc::new(schema), rows.collect::<Result<_, _>>()?))
+/// Whether no text of a column changes by becoming this type.
+fn is_agreed(kind: &DataType, column: &ArrayRef) -> Result<bool, ArrowError> {
+    let Some(texts) = column.as_string_opt::<i32>() else { return Ok(true) };
+    if matches!(kind, DataType::Utf8 | DataType::Null) {
+        return Ok(true);
+    }
+    // what cannot be read as such becomes NULL
+    Ok(texts.iter().flatten().all(surviving(kind)) && cast(column, kind)?.null_count() == column.null_count())
 }
 
 /// The delimiter of a CSV file: commas, or semicolons or tabs where only those are in its line of names.
@@ -123,22 +206,6 @@ fn as_text(schema: &Schema) -> Schema {
         _ => Field::new(field.name(), DataType::Utf8, true),
     };
     Schema::new(schema.fields().iter().map(text).collect::<Vec<_>>())
-}
-
-/// A column of the type that it seems to have, where no value changes by that.
-fn typed(field: &Field, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-    let Some(texts) = column.as_string_opt::<i32>() else { return Ok(Arc::clone(column)) };
-    let is_text = [schema::URI, schema::LABEL].iter().any(|name| field.name().trim().eq_ignore_ascii_case(name));
-    if is_text && texts.null_count() < texts.len() || texts.is_empty() {
-        return Ok(Arc::clone(column));
-    }
-    if !texts.iter().flatten().all(surviving(field.data_type())) {
-        return Ok(Arc::clone(column));
-    }
-    let typed = cast(column, field.data_type())?;
-    // what could not be read as such has become NULL
-    let is_whole = field.data_type() == &DataType::Null || typed.logical_null_count() == column.null_count();
-    Ok(if is_whole { typed } else { Arc::clone(column) })
 }
 
 /// Whether a text is the same when it is written out again as this type.

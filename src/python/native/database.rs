@@ -16,6 +16,7 @@ use outskirt::bank::{self, BankSpec, Calibration, Definition, Followed};
 use outskirt::evaluate::{self, Compared, EvaluatedSet};
 use outskirt::image::{self, KeptQuery, Selection};
 use outskirt::ingest::{self, IngestOptions, IngestSummary, Metadata, OwnOptions, ingest_batches};
+use outskirt::report::{self, Question};
 use outskirt::sql::policy::Policy;
 use outskirt::sql::queries::NamedQuery;
 use outskirt::sql::session::{Parameters, Session};
@@ -75,6 +76,19 @@ struct Append {
     strict: bool,
     again: bool,
     refresh: bool,
+}
+
+/// What a report is asked.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Asked {
+    bank: String,
+    predicate: Option<String>,
+    id: Option<String>,
+    ood: Vec<String>,
+    tpr: f64,
+    title: Option<String>,
+    max_images: usize,
 }
 
 /// What an ingest of pictures is asked for.
@@ -481,6 +495,26 @@ impl Database {
             notices.extend(evaluate::sanity::of_evaluation(&session, &name, k, &id, &ood).await?);
             Ok((table(&lines)?, notices))
         })
+    }
+
+    /// A report: the page, and its facts.
+    fn report(&self, py: Python<'_>, question: Asked) -> PyResult<(String, Plain)> {
+        let session = self.current(py)?;
+        let question = Question {
+            bank: question.bank,
+            predicate: question.predicate,
+            id: question.id,
+            ood: question.ood,
+            tpr: question.tpr,
+            title: question.title,
+            max_images: question.max_images,
+        };
+        let (page, facts) = wait(py, async move {
+            let found = report::report(&session, &question, |_| ()).await?;
+            Ok((report::page(&found), serde_json::to_value(&found)))
+        })?;
+        let facts = facts.map_err(|error| raised(py, "Error", &error.to_string()))?;
+        Ok((page, Plain(facts)))
     }
 
     /// Delete images, or count what would be deleted.

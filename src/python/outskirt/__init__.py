@@ -24,6 +24,7 @@ from .errors import (
     VectorError,
 )
 from .knn import KNN
+from .report import Report
 from .result import Result
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "NotFoundError",
     "ParameterError",
     "Refreshed",
+    "Report",
     "Result",
     "Settings",
     "UnknownBackboneError",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from . import _native
 from ._arrays import vectors
 from .progress import Progress, Telling
+from .report import Report
 from .result import Result
 
 if TYPE_CHECKING:
@@ -177,6 +178,10 @@ class Bank:
         `id` and `ood` are SQL over ``images``. What might make the numbers wrong is told as a warning.
         """
         return self._database._evaluate(self.name, id, [ood] if isinstance(ood, str) else list(ood), k, baselines)
+
+    def report(self, **question: Any) -> Report:
+        """A page of what lies outside this bank: see :meth:`Database.report`."""
+        return self._database.report(self, **question)
 
     def tune(self, id: str, ood: str, ks: list[int] | None = None) -> dict[int, float]:
         """AUROC by k (the usual ones, up to the bank's rows), of ID and *validation* OOD rows; the best k comes first."""

@@ -17,6 +17,7 @@ from ._arrays import texts, vectors
 from .bank import Bank
 from .errors import DimensionError, Error, ParameterError
 from .progress import Progress, Telling
+from .report import Report
 from .result import Result
 
 __all__ = ["Database", "Ingested", "connect"]
@@ -297,6 +298,31 @@ class Database:
     def query(self, name: str, **values: Any) -> Result:
         """Run a named query, as ``outskirt query NAME --param`` does."""
         return Result(self._native_open.query(name, [(key, str(value)) for key, value in values.items()]), self)
+
+    def report(
+        self,
+        bank: str | Bank,
+        *,
+        where: str | None = None,
+        id: str | None = None,
+        ood: str | Sequence[str] = (),
+        tpr: float = 0.95,
+        title: str | None = None,
+        max_images: int = 200,
+    ) -> Report:
+        """A page of what lies outside a calibrated bank: how much, how sure that is, and the pictures.
+
+        `where`, `id` and `ood` are SQL over ``images``: which rows are measured (all but the bank's own where it is left out); ID rows that
+        neither the bank nor its calibration has seen, which check the calibration; sets that do not belong, which get ROC curves, AUROC
+        and FPR95. Threshold and p-values are those of the calibration, of which a share `tpr` lies below the threshold. A notebook shows
+        the page in place; :meth:`Report.save` writes it.
+        """
+        name = bank.name if isinstance(bank, Bank) else bank
+        sets = [ood] if isinstance(ood, str) else list(ood)
+        if max_images < 0:
+            raise ParameterError(f"max_images is {max_images}, and is a number of pictures")
+        question = dict(bank=name, predicate=where, id=id, ood=sets, tpr=tpr, title=title, max_images=max_images)
+        return Report(*self._native_open.report(question))
 
     # upkeep
 

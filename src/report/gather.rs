@@ -1,0 +1,327 @@
+//! From a question to the facts: one scoring of the images, and everything that is counted from it.
+
+use std::collections::BTreeMap;
+
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use chrono::{DateTime, Datelike, SecondsFormat, TimeZone, Timelike, Utc};
+
+use super::facts::{Asked, BankFacts, Copies, Group, HeldOut, Level, Period, Report, Series, Set};
+use super::pictures::{Shown, choose};
+use super::scored::{Scored, everything_else, scores_of};
+use super::verdicts::verdicts;
+use crate::bank::{Calibration, Definition};
+use crate::error::Result;
+use crate::evaluate::{Compared, evaluate, sanity};
+use crate::sql::session::Session;
+use crate::statistics::intervals::{auroc_interval, share_interval};
+use crate::statistics::metrics::{auroc, roc_curve};
+use crate::statistics::thresholds::pvalue;
+
+/// Of the intervals in a report.
+const CONFIDENCE: f64 = 0.95;
+/// Bins of a histogram.
+const BINS: usize = 60;
+/// Labels that a report lists.
+const LABELS: usize = 50;
+/// Periods that a report shows: beyond, they are longer.
+const PERIODS: i64 = 60;
+/// Copies that are named.
+const EXAMPLES: usize = 20;
+
+/// What a report is asked.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The bank, which must be calibrated.
+    pub bank: String,
+    /// SQL over `images`: which are measured; all but the bank's own where there is none.
+    pub predicate: Option<String>,
+    /// SQL over `images`: ID images that the calibration has not seen, for its check and for `ood`.
+    pub id: Option<String>,
+    /// SQL over `images`: sets that do not belong, for AUROC and FPR95.
+    pub ood: Vec<String>,
+    /// The share of ID images that the threshold accepts.
+    pub tpr: f64,
+    /// What the report is called.
+    pub title: Option<String>,
+    /// Pictures that are shown, their neighbours not counted.
+    pub max_images: usize,
+}
+
+impl Question {
+    /// A report of a bank, as it is where nothing else is said.
+    pub fn of(bank: &str) -> Self {
+        let bank = bank.into();
+        Self { bank, predicate: None, id: None, ood: Vec::new(), tpr: 0.95, title: None, max_images: 200 }
+    }
+}
+
+/// Answer it. `tell` hears what is being done.
+///
+/// Errors: an unknown bank, one that is not calibrated at its k, a predicate that fails or matches nothing.
+pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut(&str)) -> Result<Report> {
+    let bank = session.banks().definition(&question.bank)?;
+    let calibration = session.banks().calibration(&bank, bank.k)?;
+    let threshold = calibration.threshold(question.tpr)?;
+    let predicate = question.predicate.clone().unwrap_or_else(|| everything_else(&bank));
+
+    tell("scoring the images");
+    let scored = Scored::read(session, &bank, &predicate).await?;
+    let largest = scored.scores.iter().chain(&calibration.scores).copied().fold(0f32, f32::max);
+    let bins = bins_up_to(f64::from(largest));
+    let of_calibration = series("calibration".into(), &calibration.scores, &bins);
+    let id = question.id.clone().unwrap_or_else(|| calibration.predicate.clone());
+
+    tell("comparing datasets");
+    let datasets = datasets(&scored, calibration, threshold, &bins);
+    let (labels, labels_in_all) = labels(&scored, calibration, threshold);
+    let (period, periods) = periods(&scored, threshold);
+    let sets = sets(session, &bank, &id, &question.ood, &mut tell).await?;
+    let held_out = match &question.id {
+        Some(id) if *id != calibration.predicate => Some(held_out(session, &bank, calibration, id).await?),
+        _ => None,
+    };
+    tell("looking for copies");
+    let copies = copies(session, &bank, &predicate).await?;
+    let mut warnings = session.banks().notices();
+    warnings.extend(if question.ood.is_empty() {
+        sanity::of_bank(session, &bank.name).await?
+    } else {
+        sanity::of_evaluation(session, &bank.name, None, &id, &question.ood).await?
+    });
+    tell("choosing pictures");
+    let asked = Shown { scored: &scored, bank: &bank, calibration, threshold, most: question.max_images };
+    let (pictures, thumbnails) = choose(session, &asked, &mut tell).await?;
+
+    let title = question.title.clone().unwrap_or_else(|| format!("What lies outside {}", bank.name));
+    let mut report = Report {
+        title,
+        made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
+        outskirt: env!("CARGO_PKG_VERSION"),
+        bank: BankFacts {
+            name: bank.name.clone(),
+            version: bank.table_version,
+            backbone: bank.backbone.clone(),
+            k: bank.k,
+            rows: bank.row_count,
+            dimension: bank.dimension,
+            predicate: bank.predicate.clone(),
+            calibrated_with: calibration.predicate.clone(),
+        },
+        asked: Asked { predicate, tpr: question.tpr },
+        images: scored.scores.len(),
+        ood: scored.scores.iter().filter(|score| **score > threshold).count(),
+        verdicts: Vec::new(),
+        threshold,
+        threshold_interval: calibration.threshold_interval(question.tpr, CONFIDENCE).ok(),
+        calibration: of_calibration,
+        datasets,
+        labels,
+        labels_in_all,
+        periods,
+        period,
+        sets,
+        id,
+        held_out,
+        copies,
+        warnings,
+        pictures,
+        thumbnails,
+    };
+    report.verdicts = verdicts(&report, &scored);
+    Ok(report)
+}
+
+/// Edges of bins of a round width, from 0.
+fn bins_up_to(largest: f64) -> Vec<f64> {
+    let width = (largest.max(1e-6) / BINS as f64 * 1.001).max(1e-9);
+    (0..=BINS).map(|at| at as f64 * width).collect()
+}
+
+/// Ascending scores, counted.
+fn series(name: String, ascending: &[f32], bins: &[f64]) -> Series {
+    let last = ascending.len().saturating_sub(1);
+    let percentiles = (0..=100).map(|percent| ascending[(last * percent).div_ceil(100)]).collect();
+    let below = |edge: &f64| ascending.partition_point(|score| f64::from(*score) < *edge);
+    let counts = bins.windows(2).map(|bin| below(&bin[1]) - below(&bin[0])).collect();
+    Series { name, images: ascending.len(), percentiles, counts, bins: bins.to_vec() }
+}
+
+fn group(
+    (dataset, label): (String, Option<String>),
+    ascending: &[f32],
+    calibration: &Calibration,
+    threshold: f32,
+    bins: Option<&[f64]>,
+) -> Group {
+    let ood = ascending.len() - ascending.partition_point(|score| *score <= threshold);
+    let wide = |scores: &[f32]| scores.iter().map(|score| f64::from(*score)).collect::<Vec<_>>();
+    let (own, theirs) = (wide(ascending), wide(&calibration.scores));
+    let between = auroc_interval(&theirs, &own, CONFIDENCE).map_or((0.0, 1.0), |sure| (sure.lower, sure.upper));
+    let share = share_interval(ood, ascending.len(), CONFIDENCE);
+    Group {
+        images: ascending.len(),
+        ood,
+        share_interval: (share.lower, share.upper),
+        auroc: auroc(&theirs, &own).unwrap_or(0.5),
+        auroc_interval: between,
+        scores: bins.map(|bins| series(dataset.clone(), ascending, bins)),
+        median: ascending[(ascending.len() - 1) / 2],
+        largest: ascending[ascending.len() - 1],
+        dataset,
+        label,
+    }
+}
+
+/// Every dataset, the one with the largest share outside first.
+fn datasets(scored: &Scored, calibration: &Calibration, threshold: f32, bins: &[f64]) -> Vec<Group> {
+    let mut members: BTreeMap<&str, Vec<f32>> = BTreeMap::new();
+    for (score, group) in scored.scores.iter().zip(&scored.group) {
+        members.entry(&scored.groups[*group as usize].0).or_default().push(*score);
+    }
+    let mut found = Vec::new();
+    for (dataset, mut scores) in members {
+        scores.sort_unstable_by(f32::total_cmp);
+        found.push(group((dataset.into(), None), &scores, calibration, threshold, Some(bins)));
+    }
+    found.sort_by(|one, other| share(other).total_cmp(&share(one)));
+    found
+}
+
+/// The labels of each dataset with most images outside, and how many labels there are.
+fn labels(scored: &Scored, calibration: &Calibration, threshold: f32) -> (Vec<Group>, usize) {
+    if scored.groups.iter().all(|(_, label)| label.is_none()) {
+        return (Vec::new(), 0);
+    }
+    let mut members: Vec<Vec<f32>> = vec![Vec::new(); scored.groups.len()];
+    scored.scores.iter().zip(&scored.group).for_each(|(score, group)| members[*group as usize].push(*score));
+    let outside = |scores: &Vec<f32>| scores.iter().filter(|score| **score > threshold).count();
+    let mut order: Vec<usize> = (0..members.len()).collect();
+    order.sort_by_key(|&at| (std::cmp::Reverse(outside(&members[at])), &scored.groups[at]));
+    let found = order.iter().take(LABELS).map(|&at| {
+        let mut scores = std::mem::take(&mut members[at]);
+        scores.sort_unstable_by(f32::total_cmp);
+        group(scored.groups[at].clone(), &scores, calibration, threshold, None)
+    });
+    (found.collect(), order.len())
+}
+
+/// The share of a group that lies outside.
+fn share(group: &Group) -> f64 {
+    group.ood as f64 / group.images.max(1) as f64
+}
+
+/// When images came: by hours, days or months, whichever are few enough.
+fn periods(scored: &Scored, threshold: f32) -> (&'static str, Vec<Period>) {
+    let (first, last) = (scored.came.iter().min(), scored.came.iter().max());
+    let span = first.zip(last).map_or(0, |(first, last)| last - first);
+    let name = match span / 3600 {
+        hours if hours < PERIODS => "hour",
+        hours if hours < 24 * PERIODS => "day",
+        _ => "month",
+    };
+    let begins = |seconds: i64| -> DateTime<Utc> {
+        let at = Utc.timestamp_opt(seconds, 0).single().unwrap_or_default();
+        let day = if name == "month" { 1 } else { at.day() };
+        let hour = if name == "hour" { at.hour() } else { 0 };
+        Utc.with_ymd_and_hms(at.year(), at.month(), day, hour, 0, 0).single().unwrap_or(at)
+    };
+    let mut members: BTreeMap<DateTime<Utc>, Vec<f32>> = BTreeMap::new();
+    for (score, came) in scored.scores.iter().zip(&scored.came) {
+        members.entry(begins(*came)).or_default().push(*score);
+    }
+    let found = members.into_iter().map(|(begins, mut scores)| {
+        scores.sort_unstable_by(f32::total_cmp);
+        Period {
+            begins: begins.to_rfc3339_opts(SecondsFormat::Secs, true),
+            images: scores.len(),
+            ood: scores.len() - scores.partition_point(|score| *score <= threshold),
+            median: scores[(scores.len() - 1) / 2],
+        }
+    });
+    (name, found.collect())
+}
+
+/// The table of `evaluate`, with curves.
+async fn sets(
+    session: &Session,
+    bank: &Definition,
+    id: &str,
+    ood: &[String],
+    tell: &mut impl FnMut(&str),
+) -> Result<Vec<Set>> {
+    if ood.is_empty() {
+        return Ok(Vec::new());
+    }
+    tell("evaluating the OOD sets");
+    let evaluation = evaluate(session, &bank.name, Compared::Knn(None), id, ood).await?;
+    let inside = scores_of(session, bank, id).await?;
+    let mut sets = Vec::with_capacity(ood.len());
+    for (predicate, set) in ood.iter().zip(evaluation.sets) {
+        let outside = scores_of(session, bank, predicate).await?;
+        sets.push(Set {
+            name: set.name,
+            images: set.rows,
+            fpr95: set.metrics.fpr95,
+            fpr95_interval: (set.fpr95.lower, set.fpr95.upper),
+            auroc: set.metrics.auroc,
+            auroc_interval: (set.auroc.lower, set.auroc.upper),
+            aupr_in: set.metrics.aupr_in,
+            aupr_out: set.metrics.aupr_out,
+            roc: roc_curve(&inside, &outside, 200),
+        });
+    }
+    Ok(sets)
+}
+
+async fn held_out(session: &Session, bank: &Definition, calibration: &Calibration, id: &str) -> Result<HeldOut> {
+    let scores = scores_of(session, bank, id).await?;
+    let pvalues: Vec<f64> = scores.iter().map(|score| pvalue(&calibration.scores, *score)).collect();
+    let mut counts = vec![0; 20];
+    for p in &pvalues {
+        counts[((p * 20.0).ceil() as usize).clamp(1, 20) - 1] += 1;
+    }
+    let (n, m) = (pvalues.len() as f64, calibration.scores.len() as f64);
+    let level = |level: f64| Level {
+        level,
+        share: pvalues.iter().filter(|p| **p <= level).count() as f64 / n,
+        within: 2.0 * (level * (1.0 - level) * (1.0 / n + 1.0 / m)).sqrt(),
+    };
+    let levels: Vec<Level> = [0.01, 0.05, 0.1, 0.2, 0.5].map(level).into();
+    // smaller ones than the calibration can give there are not
+    let holds =
+        levels.iter().all(|found| found.level * (m + 1.0) < 1.0 || (found.share - found.level).abs() <= found.within);
+    Ok(HeldOut { predicate: id.into(), images: pvalues.len(), counts, levels, holds })
+}
+
+/// Files of the same bytes, among the images and in the bank.
+async fn copies(session: &Session, bank: &Definition, predicate: &str) -> Result<Copies> {
+    let banks = format!("SELECT content_hash FROM images WHERE ({}) AND content_hash IS NOT NULL", bank.predicate);
+    let theirs = format!("({predicate}) AND ({}) IS NOT TRUE AND content_hash IS NOT NULL", bank.predicate);
+    let of_bank =
+        number(session, &format!("SELECT count(*) FROM images WHERE {theirs} AND content_hash IN ({banks})")).await?;
+    let among = format!("SELECT count(content_hash) - count(DISTINCT content_hash) FROM images WHERE ({predicate})");
+    let among_themselves = number(session, &among).await?;
+    let mut examples = Vec::new();
+    if of_bank > 0 {
+        let query = format!(
+            "SELECT a.uri, min(b.uri) FROM (SELECT uri, content_hash FROM images WHERE {theirs}) a JOIN (SELECT uri, content_hash FROM \
+             images WHERE {}) b ON a.content_hash = b.content_hash GROUP BY a.uri ORDER BY a.uri LIMIT {EXAMPLES}",
+            bank.predicate
+        );
+        for batch in session.sql(&query).await?.collect().await? {
+            let [ours, others] = [0, 1].map(|at| cast(batch.column(at), &DataType::Utf8));
+            let (ours, others) = (ours?, others?);
+            let pairs = ours.as_string::<i32>().iter().zip(others.as_string::<i32>());
+            examples.extend(pairs.filter_map(|(one, other)| Some((one?.to_owned(), other?.to_owned()))));
+        }
+    }
+    Ok(Copies { of_bank, among_themselves, examples })
+}
+
+async fn number(session: &Session, query: &str) -> Result<usize> {
+    let batches = session.sql(query).await?.collect().await?;
+    let count = batches.first().map_or(0, |batch| batch.column(0).as_primitive::<Int64Type>().value(0));
+    Ok(count.max(0) as usize)
+}
