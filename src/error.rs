@@ -640,6 +640,15 @@ pub enum Error {
         "nothing to report: no image with an embedding of backbone '{backbone}' matches ({predicate}); --where says which to measure"
     )]
     NothingToReport { predicate: String, backbone: String },
+    #[error("no image has id {id}: SELECT id, uri FROM images says which there are")]
+    NoSuchImage { id: u64 },
+    #[error(
+        "image {id} has no embedding of backbone '{backbone}': 'outskirt embed --backbone {backbone}' makes it of a network, 'outskirt ingest \
+             --embedding-column' brings one of your own"
+    )]
+    NoEmbedding { id: u64, backbone: String },
+    #[error("several images have the uri {uri}, of other datasets: give the id of one, {ids}")]
+    ManyImages { uri: String, ids: String },
     #[error("a report is written to a file whose name ends in .html, and '{}' does not: --out report.html", path.display())]
     NoPage { path: PathBuf },
     #[error("{}: {reason}", path.display())]

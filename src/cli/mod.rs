@@ -18,6 +18,7 @@ mod demo;
 mod embed;
 mod evaluate;
 mod evaluation;
+mod explain;
 mod follow;
 mod format;
 mod history;
@@ -27,6 +28,7 @@ mod network;
 mod optimize;
 mod output;
 mod own;
+mod picture;
 mod query;
 mod report;
 mod restore;
@@ -97,6 +99,8 @@ pub enum Command {
     Evaluate(evaluate::Args),
     /// Write a page of what lies outside a bank: how much, how sure that is, and the pictures
     Report(report::Args),
+    /// Explain one image: its score, what that means, and the images of the bank that are nearest to it
+    Explain(explain::Args),
     /// Run the reference's experiment on CIFAR-10 or ImageNet, from files to its table
     Benchmark(benchmark::Args),
     /// Delete images; banks follow
@@ -137,6 +141,7 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
         Command::Report(args) => report::run(args, &cli.db, console).await,
+        Command::Explain(args) => explain::run(args, &cli.db, console).await,
         Command::Benchmark(args) => benchmark::run(args, &cli.db, console).await,
         Command::Delete(args) => delete::run(args, &cli.db, console).await,
         Command::History(args) => history::run(args, &cli.db, console).await,

@@ -65,10 +65,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let out = match (args.format, args.out) {
         (Form::Html, out) => {
             let out = out.unwrap_or_default();
-            let is_page = out.extension().is_some_and(|ending| ending == "html" || ending == "htm");
-            if !is_page {
-                return Err(Error::NoPage { path: out });
-            }
+            check_page(&out)?;
             Some(out)
         }
         (Form::Json, out) => out,
@@ -97,8 +94,14 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     console.line(format!("{}: {}", out.display(), summary(&found, text.len())))
 }
 
+/// Refuse what is no name of a page: a picture would be written over.
+pub(super) fn check_page(out: &Path) -> Result<()> {
+    let is_page = out.extension().is_some_and(|ending| ending == "html" || ending == "htm");
+    if is_page { Ok(()) } else { Err(Error::NoPage { path: out.into() }) }
+}
+
 /// Whole or not at all: whoever has the former one open keeps it.
-fn write(out: &Path, bytes: &[u8]) -> std::io::Result<()> {
+pub(super) fn write(out: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let beside = out.with_file_name(format!(".{name}.{}", std::process::id()));
     let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, out));

@@ -73,8 +73,8 @@ pub struct BankFacts {
     pub dimension: usize,
     /// SQL over `images`: which they are.
     pub predicate: String,
-    /// SQL over `images`: the calibration images.
-    pub calibrated_with: String,
+    /// SQL over `images`: the calibration images; `None` where it is not calibrated.
+    pub calibrated_with: Option<String>,
 }
 
 /// What was asked.

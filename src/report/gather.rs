@@ -99,16 +99,7 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
         title,
         made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
         outskirt: env!("CARGO_PKG_VERSION"),
-        bank: BankFacts {
-            name: bank.name.clone(),
-            version: bank.table_version,
-            backbone: bank.backbone.clone(),
-            k: bank.k,
-            rows: bank.row_count,
-            dimension: bank.dimension,
-            predicate: bank.predicate.clone(),
-            calibrated_with: calibration.predicate.clone(),
-        },
+        bank: facts_of(&bank, Some(calibration.predicate.clone())),
         asked: Asked { predicate, tpr: question.tpr },
         images: scored.scores.len(),
         ood: scored.scores.iter().filter(|score| **score > threshold).count(),
@@ -133,7 +124,21 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
     Ok(report)
 }
 
-/// Edges of bins of a round width, from 0.
+/// What is said of a bank.
+pub(super) fn facts_of(bank: &Definition, calibrated_with: Option<String>) -> BankFacts {
+    BankFacts {
+        name: bank.name.clone(),
+        version: bank.table_version,
+        backbone: bank.backbone.clone(),
+        k: bank.k,
+        rows: bank.row_count,
+        dimension: bank.dimension,
+        predicate: bank.predicate.clone(),
+        calibrated_with,
+    }
+}
+
+/// Edges of bins of equal width, from 0 to a little beyond the largest score.
 fn bins_up_to(largest: f64) -> Vec<f64> {
     let width = (largest.max(1e-6) / BINS as f64 * 1.001).max(1e-9);
     (0..=BINS).map(|at| at as f64 * width).collect()

@@ -4,7 +4,7 @@
 //! their hashes, and pictures where they stand in the page; the policy allows nothing else. Each small picture stands there once, as
 //! a symbol, however often it is shown. Without the script everything is there too, unsorted and unfiltered.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +12,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest, Sha256};
 
 use super::charts::{self, Chart};
+use super::explain::Explained;
 use super::facts::{Group, Neighbor, Picture, Report, Thumbnail, Verdict};
 use super::verdicts::{count, percent};
 
@@ -31,6 +32,90 @@ const KINDS: [(&str, &str, &str); 3] = [
 
 /// The page of a report: HTML in UTF-8.
 pub fn page(report: &Report) -> String {
+    let body = html! {
+        a class="skip" href="#pictures" { "Skip to the pictures" }
+        (symbols(report.thumbnails.iter().map(|(id, picture)| (*id, picture))))
+        header { (head(report)) (contents(report)) }
+        main {
+            (verdicts(&report.verdicts))
+            (warnings(&report.warnings))
+            (scores(report))
+            (sets(report))
+            (held_out(report))
+            (groups("datasets", "Datasets", &report.datasets, report.datasets.len()))
+            (groups("labels", "Labels", &report.labels, report.labels_in_all))
+            (periods(report))
+            (copies(report))
+            (pictures(report))
+        }
+        (foot(report.bank.k))
+    };
+    whole(&report.title, &body)
+}
+
+/// The page of one image.
+pub fn explained_page(explained: &Explained) -> String {
+    // ids begin at 1: the image itself is 0 here, in the bank it may stand under its id too
+    let picture = |(id, picture)| (Option::unwrap_or(id, 0), picture);
+    let thumbnails: BTreeMap<u64, &Thumbnail> =
+        explained.thumbnails.iter().map(|(id, thumbnail)| picture((*id, thumbnail))).collect();
+    let body = html! {
+        (symbols(thumbnails.iter().map(|(id, picture)| (*id, *picture))))
+        header {
+            h1 { (explained.uri) }
+            p class="lead" { (decided(explained)) }
+        }
+        main {
+            section class="one" aria-label="The image" {
+                (thumb(&thumbnails, 0, "huge", &format!("The image, score {}", score(explained.score)), explained.without_picture.as_deref()))
+                dl class="facts" {
+                    @if let Some(id) = explained.id { div { dt { "id" } dd { (id) } } }
+                    @else { div { dt { "id" } dd { "not in the database, embedded now" } } }
+                    @for (name, value) in [("dataset", &explained.dataset), ("split", &explained.split), ("label", &explained.label)] {
+                        @if let Some(value) = value { div { dt { (name) } dd { (value) } } }
+                    }
+                    @for (name, value) in &explained.metadata { div { dt { (name) } dd { (value) } } }
+                    div { dt { "score" } dd { (score(explained.score)) ", the distance to neighbour " (explained.bank.k) } }
+                    @if let Some(decision) = &explained.decision {
+                        div { dt { "threshold" } dd { (score(decision.threshold)) ", below which " (percent(decision.tpr)) " % of ID lies" } }
+                        div { dt { "percentile" } dd { "above " (percent(decision.percentile)) " % of " (count(decision.images)) " calibration images" } }
+                        div { dt { "p-value" } dd { (format!("{:.4}", decision.pvalue)) } }
+                    }
+                    div { dt { "bank" } dd { (explained.bank.name) ", version " (explained.bank.version) ", " (count(explained.bank.rows)) " of " (explained.bank.backbone) } }
+                }
+            }
+            section aria-labelledby="h-near" {
+                h2 id="h-near" { "Nearest images of the bank" }
+                ul class="cards" {
+                    @for neighbor in &explained.neighbors {
+                        li {
+                            (thumb(&thumbnails, neighbor.id, "large", &about(neighbor), None))
+                            p class="score" { strong { (score(neighbor.distance)) } }
+                            @if let Some(label) = &neighbor.label { p { b { (label) } } }
+                            p class="uri" { (neighbor.uri.as_deref().unwrap_or("deleted since")) }
+                        }
+                    }
+                }
+            }
+        }
+        (foot(explained.bank.k))
+    };
+    whole(&explained.uri, &body)
+}
+
+/// What a score means, in a sentence.
+fn decided(explained: &Explained) -> String {
+    let name = &explained.bank.name;
+    let own = if explained.is_in_bank { " Its own entry in the bank is left out." } else { "" };
+    match &explained.decision {
+        Some(decision) if decision.is_ood => format!("It lies outside {name}.{own}"),
+        Some(_) => format!("It lies within {name}.{own}"),
+        None => format!("Bank {name} is not calibrated, so its score has no threshold.{own}"),
+    }
+}
+
+/// A page around what stands in it.
+fn whole(title: &str, body: &Markup) -> String {
     let policy = format!(
         "default-src 'none'; img-src data:; style-src '{}'; script-src '{}'; base-uri 'none'; form-action 'none'",
         hash(STYLE),
@@ -44,27 +129,12 @@ pub fn page(report: &Report) -> String {
                 meta http-equiv="Content-Security-Policy" content=(policy);
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta name="generator" content={ "outskirt " (report.outskirt) };
-                title { (report.title) }
+                meta name="generator" content={ "outskirt " (env!("CARGO_PKG_VERSION")) };
+                title { (title) }
                 style { (PreEscaped(STYLE)) }
             }
             body {
-                a class="skip" href="#pictures" { "Skip to the pictures" }
-                (symbols(report))
-                header { (head(report)) (contents(report)) }
-                main {
-                    (verdicts(&report.verdicts))
-                    (warnings(&report.warnings))
-                    (scores(report))
-                    (sets(report))
-                    (held_out(report))
-                    (groups("datasets", "Datasets", &report.datasets, report.datasets.len()))
-                    (groups("labels", "Labels", &report.labels, report.labels_in_all))
-                    (periods(report))
-                    (copies(report))
-                    (pictures(report))
-                }
-                footer { (foot(report)) }
+                (body)
                 script { (PreEscaped(SCRIPT)) }
             }
         }
@@ -77,10 +147,10 @@ fn hash(text: &str) -> String {
 }
 
 /// Every small picture, once.
-fn symbols(report: &Report) -> Markup {
+fn symbols<'t>(thumbnails: impl Iterator<Item = (u64, &'t Thumbnail)>) -> Markup {
     html! {
         svg class="symbols" width="0" height="0" aria-hidden="true" focusable="false" {
-            @for (id, Thumbnail { jpeg, width, height }) in &report.thumbnails {
+            @for (id, Thumbnail { jpeg, width, height }) in thumbnails {
                 symbol id={ "t" (id) } viewBox={ "0 0 " (width) " " (height) } {
                     image width=(width) height=(height) href={ "data:image/jpeg;base64," (STANDARD.encode(jpeg)) } {}
                 }
@@ -103,7 +173,7 @@ fn head(report: &Report) -> Markup {
             div { dt { "backbone" } dd { (bank.backbone) ", " (bank.dimension) " numbers" } }
             div { dt { "score" } dd { "distance to neighbour " (bank.k) } }
             div { dt { "threshold" } dd { (percent(report.asked.tpr)) " % of ID images lie below it; calibrated with "
-                (count(report.calibration.images)) " where " code { (bank.calibrated_with) } } }
+                (count(report.calibration.images)) " where " code { (bank.calibrated_with.as_deref().unwrap_or_default()) } } }
             div { dt { "measured" } dd { (count(report.images)) " images where " code { (report.asked.predicate) } } }
             div { dt { "made" } dd { time datetime=(report.made_at) { (report.made_at) } " by outskirt " (report.outskirt) } }
         }
@@ -395,7 +465,7 @@ fn card(report: &Report, picture: &Picture) -> Markup {
     html! {
         li class=[outside.then_some("outside")] tabindex="0" data-dataset={ "=" (picture.dataset) }
             data-label={ "=" (picture.label.as_deref().unwrap_or_default()) } data-score=(picture.score) {
-            (thumb(report, picture.id, "large", &describe(picture), picture.without_picture.as_deref()))
+            (thumb(&report.thumbnails, picture.id, "large", &describe(picture), picture.without_picture.as_deref()))
             p class="score" { strong { (score(picture.score)) } @if outside { " outside" } @else { " inside" } }
             p { "above " (percent(picture.percentile)) " % of ID, p " (format!("{:.4}", picture.pvalue)) }
             @if let Some(others) = picture.stands_for { p { "stands for " (count(others)) } }
@@ -409,7 +479,7 @@ fn card(report: &Report, picture: &Picture) -> Markup {
                 ol class="neighbors" {
                     @for neighbor in &picture.neighbors {
                         li {
-                            (thumb(report, neighbor.id, "small", &about(neighbor), None))
+                            (thumb(&report.thumbnails, neighbor.id, "small", &about(neighbor), None))
                             span { (score(neighbor.distance)) }
                             @if let Some(label) = &neighbor.label { span { (label) } }
                         }
@@ -421,13 +491,13 @@ fn card(report: &Report, picture: &Picture) -> Markup {
 }
 
 /// A small picture, or what stands in its place.
-fn thumb(report: &Report, id: u64, size: &str, alt: &str, without: Option<&str>) -> Markup {
+fn thumb<T>(thumbnails: &BTreeMap<u64, T>, id: u64, size: &str, alt: &str, without: Option<&str>) -> Markup {
     html! {
-        @if report.thumbnails.contains_key(&id) {
+        @if thumbnails.contains_key(&id) {
             svg class={ "thumb " (size) } role="img" aria-label=(alt) { use href={ "#t" (id) } {} }
         } @else {
             div class={ "thumb none " (size) } role="img" aria-label=(alt) {
-                @if size == "large" { "no picture" @if let Some(reason) = without { ": " (reason) } } @else { "–" }
+                @if size != "small" { "no picture" @if let Some(reason) = without { ": " (reason) } } @else { "–" }
             }
         }
     }
@@ -446,12 +516,14 @@ fn about(neighbor: &Neighbor) -> String {
     }
 }
 
-fn foot(report: &Report) -> Markup {
+fn foot(k: usize) -> Markup {
     html! {
-        p {
-            "The score is the Euclidean distance, between L2-normalised embeddings, to the " (report.bank.k)
-            "-th nearest image of the bank (Sun, Ming, Zhu, Li: Out-of-distribution Detection with Deep Nearest Neighbors, ICML 2022). "
-            "P-values are conformal (Bates et al., Annals of Statistics 2023); intervals are Wilson's and DeLong's."
+        footer {
+            p {
+                "The score is the Euclidean distance, between L2-normalised embeddings, to the " (k)
+                "-th nearest image of the bank (Sun, Ming, Zhu, Li: Out-of-distribution Detection with Deep Nearest Neighbors, ICML 2022). "
+                "P-values are conformal (Bates et al., Annals of Statistics 2023); intervals are Wilson's and DeLong's."
+            }
         }
     }
 }

@@ -132,8 +132,8 @@ async fn embeddings(session: &Session, asked: &Shown<'_>, of: &[usize]) -> Resul
 async fn described(session: &Session, asked: &Shown<'_>, chosen: &[Chosen]) -> Result<Vec<Picture>> {
     let ids: Vec<u64> = chosen.iter().map(|chosen| asked.scored.ids[chosen.at]).collect();
     let own = own_columns(session).await?;
-    let further: String = own.iter().map(|name| format!(", \"{name}\"")).collect();
-    let query = format!("SELECT id, uri, dataset, split, label{further} FROM images WHERE id IN ({})", listed(&ids));
+    let query =
+        format!("SELECT id, uri, dataset, split, label{} FROM images WHERE id IN ({})", columns(&own), listed(&ids));
     let mut known = BTreeMap::new();
     for batch in session.sql(&query).await?.collect().await? {
         let texts = (1..batch.num_columns()).map(|column| texts(&batch, column)).collect::<Result<Vec<_>>>()?;
@@ -141,7 +141,8 @@ async fn described(session: &Session, asked: &Shown<'_>, chosen: &[Chosen]) -> R
             known.insert(*id, texts.iter().map(|column| column[row].clone()).collect::<Vec<_>>());
         }
     }
-    let neighbors = neighbors(session, asked.bank, &ids).await?;
+    let most = NEIGHBORS.min(asked.bank.row_count.saturating_sub(1)).max(1);
+    let neighbors = neighbors_of(session, asked.bank, &ids, most).await?;
     let pictures = chosen.iter().map(|&Chosen { at, shown_as, stands_for }| {
         let (id, score) = (asked.scored.ids[at], asked.scored.scores[at]);
         let values = known.get(&id).cloned().unwrap_or_else(|| vec![None; 4 + own.len()]);
@@ -167,22 +168,31 @@ async fn described(session: &Session, asked: &Shown<'_>, chosen: &[Chosen]) -> R
 }
 
 /// The user's own columns of plain types, the first few.
-async fn own_columns(session: &Session) -> Result<Vec<String>> {
+pub(super) async fn own_columns(session: &Session) -> Result<Vec<String>> {
     let images = session.sql("SELECT * FROM images LIMIT 0").await?;
     let fields = images.schema().fields().clone();
     let own = fields.iter().filter(|field| schema::is_users(field) && is_plain(field.data_type()));
     Ok(own.take(COLUMNS).map(|field| field.name().clone()).collect())
 }
 
+/// Columns as a list of a SELECT goes on with them.
+pub(super) fn columns(names: &[String]) -> String {
+    names.iter().map(|name| format!(", \"{name}\"")).collect()
+}
+
 /// The nearest images of the bank of each, its own entry left out.
-async fn neighbors(session: &Session, bank: &Definition, ids: &[u64]) -> Result<BTreeMap<u64, Vec<Neighbor>>> {
+pub(super) async fn neighbors_of(
+    session: &Session,
+    bank: &Definition,
+    ids: &[u64],
+    k: usize,
+) -> Result<BTreeMap<u64, Vec<Neighbor>>> {
     let query = format!(
         "SELECT q.id, near['id'], near['distance'], i.uri, i.label FROM (SELECT id, unnest(knn_neighbors({column}, '{name}', {k}, \
          id)) AS near FROM images WHERE id IN ({ids})) q LEFT JOIN images i ON i.id = near['id'] ORDER BY q.id, \
          near['distance'], near['id']",
         column = bank.backbone,
         name = bank.name,
-        k = NEIGHBORS.min(bank.row_count.saturating_sub(1)).max(1),
         ids = listed(ids)
     );
     let mut found: BTreeMap<u64, Vec<Neighbor>> = BTreeMap::new();
@@ -200,7 +210,7 @@ async fn neighbors(session: &Session, bank: &Definition, ids: &[u64]) -> Result<
 }
 
 /// Small pictures of some images: from their stored bytes, else from where they were. Of the others why there is none.
-async fn read(
+pub(super) async fn read(
     session: &Session,
     ids: &[u64],
     opened: &Arc<Opened>,
@@ -268,14 +278,14 @@ fn keep(
 }
 
 /// A picture as people see it: turned as its EXIF data say.
-fn small(uri: &str, bytes: &[u8]) -> Result<Thumbnail> {
+pub(super) fn small(uri: &str, bytes: &[u8]) -> Result<Thumbnail> {
     let pixels = decode(uri, bytes, Orientation::Exif)?;
     let (jpeg, width, height) = thumbnail(uri, &pixels, SIDE)?;
     Ok(Thumbnail { jpeg, width, height })
 }
 
 /// Values as text; NULL as none.
-fn texts(batch: &RecordBatch, column: usize) -> Result<Vec<Option<String>>> {
+pub(super) fn texts(batch: &RecordBatch, column: usize) -> Result<Vec<Option<String>>> {
     let values = batch.column(column);
     let options = FormatOptions::default();
     let formatter = ArrayFormatter::try_new(values, &options)?;

@@ -15,6 +15,7 @@ mod confined;
 mod copy;
 mod embed;
 #[cfg(unix)]
+mod explain;
 mod faults;
 mod files;
 #[cfg(feature = "torch")]
