@@ -637,7 +637,7 @@ pub enum Error {
     #[error("{side} of the evaluation ({predicate}) matches no image with an embedding of backbone '{backbone}'")]
     EmptySide { side: &'static str, predicate: String, backbone: String },
     #[error(
-        "nothing to report: no image with an embedding of backbone '{backbone}' matches ({predicate}); --where says which to measure"
+        "nothing to report: no image with an embedding of backbone '{backbone}' matches ({predicate}): check the predicate"
     )]
     NothingToReport { predicate: String, backbone: String },
     #[error("no image has id {id}: SELECT id, uri FROM images says which there are")]
@@ -649,7 +649,9 @@ pub enum Error {
     NoEmbedding { id: u64, backbone: String },
     #[error("several images have the uri {uri}, of other datasets: give the id of one, {ids}")]
     ManyImages { uri: String, ids: String },
-    #[error("a report is written to a file whose name ends in .html, and '{}' does not: --out report.html", path.display())]
+    #[error("a page is written to a file: add --out report.html")]
+    NoOut,
+    #[error("a page is written to a file whose name ends in .html, and '{}' does not: --out report.html", path.display())]
     NoPage { path: PathBuf },
     #[error("{}: {reason}", path.display())]
     Demo { path: PathBuf, reason: String },

@@ -150,6 +150,7 @@ fn next_steps(program: &str, db: &Path) -> String {
         "\nGo on from here:".to_string(),
         format!("{database} query outliers_by_month"),
         format!("{database} query --list"),
+        format!("{database} report --bank demo --out report.html"),
         format!(
             "{database} sql \"SELECT label, avg(knn_ood_score(demo_shapes, 'demo', 1)) FROM images GROUP BY label\""
         ),

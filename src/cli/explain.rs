@@ -48,7 +48,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     if let Some(out) = &args.out {
         check_page(out)?;
     } else if args.format == Some(Form::Html) {
-        return Err(Error::NoPage { path: PathBuf::new() });
+        return Err(Error::NoOut);
     }
     let which = args.image.parse().map_or_else(|_| Which::Uri(args.image.clone()), Which::Id);
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;

@@ -64,7 +64,7 @@ pub enum Form {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let out = match (args.format, args.out) {
         (Form::Html, out) => {
-            let out = out.unwrap_or_default();
+            let out = out.ok_or(Error::NoOut)?;
             check_page(&out)?;
             Some(out)
         }
@@ -96,15 +96,22 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
 
 /// Refuse what is no name of a page: a picture would be written over.
 pub(super) fn check_page(out: &Path) -> Result<()> {
-    let is_page = out.extension().is_some_and(|ending| ending == "html" || ending == "htm");
+    let is_page = out.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
+    let is_page = is_page.is_some_and(|ending| ending == "html" || ending == "htm");
     if is_page { Ok(()) } else { Err(Error::NoPage { path: out.into() }) }
 }
 
-/// Whole or not at all: whoever has the former one open keeps it.
+/// Whole or not at all: whoever has the former one open keeps it. A link leads on, and what is no file (a pipe, a device) is written
+/// to as it is.
 pub(super) fn write(out: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let is_other = std::fs::metadata(out).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    if is_other {
+        return std::fs::write(out, bytes);
+    }
+    let out = std::fs::canonicalize(out).unwrap_or_else(|_| out.into());
     let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let beside = out.with_file_name(format!(".{name}.{}", std::process::id()));
-    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, out));
+    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, &out));
     if written.is_err() {
         // what is left of it is of no use
         let _ = std::fs::remove_file(&beside);

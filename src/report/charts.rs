@@ -12,6 +12,8 @@ use super::facts::{HeldOut, Period, Report, Series, Set};
 
 /// Lines of a chart beside the calibration's, as many as there are colours.
 const LINES: usize = 7;
+/// Characters of a name in a legend.
+const NAME: usize = 16;
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 280.0;
 
@@ -66,8 +68,21 @@ fn scaled(svg: String) -> String {
 }
 
 fn at_threshold(report: &Report) -> ReferenceLine {
-    let label = format!("threshold {:.3}", report.threshold);
-    ReferenceLine::vertical(f64::from(report.threshold)).with_color("var(--ink)").with_label(label)
+    ReferenceLine::vertical(f64::from(report.threshold)).with_color("var(--ink)")
+}
+
+/// The line's number stands below: beside it there may be no room.
+fn axis(report: &Report) -> String {
+    format!("score (dashed: the threshold, {:.4})", report.threshold)
+}
+
+/// A name as a legend has room for.
+fn short(name: &str) -> String {
+    let mut short: String = name.chars().take(NAME).collect();
+    if short.len() < name.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// The calibration, then the largest datasets.
@@ -92,11 +107,11 @@ pub(super) fn histogram(report: &Report) -> Chart {
         let points: Vec<(f64, f64)> =
             series.bins.iter().copied().zip(series.counts.iter().map(share)).chain(ends).collect();
         let line =
-            LinePlot::new().with_data(points).with_color(colour(at)).with_step().with_legend(series.name.as_str());
+            LinePlot::new().with_data(points).with_color(colour(at)).with_step().with_legend(short(&series.name));
         Plot::Line(line.with_stroke_width(if at == 0 { 2.5 } else { 1.5 }))
     });
     let threshold = at_threshold(report);
-    let svg = drawn(plots.collect(), "score", "% of its images", |layout| layout.with_reference_line(threshold));
+    let svg = drawn(plots.collect(), &axis(report), "% of its images", |layout| layout.with_reference_line(threshold));
     let alt = format!("Histogram of the scores of the calibration and of {}", named(report));
     Chart { svg, alt }
 }
@@ -106,11 +121,11 @@ pub(super) fn distribution(report: &Report) -> Chart {
     let plots = shown(report).into_iter().enumerate().map(|(at, series)| {
         let points: Vec<(f64, f64)> =
             series.percentiles.iter().enumerate().map(|(percent, score)| (f64::from(*score), percent as f64)).collect();
-        let line = LinePlot::new().with_data(points).with_color(colour(at)).with_legend(series.name.as_str());
+        let line = LinePlot::new().with_data(points).with_color(colour(at)).with_legend(short(&series.name));
         Plot::Line(line.with_stroke_width(if at == 0 { 2.5 } else { 1.5 }))
     });
     let threshold = at_threshold(report);
-    let svg = drawn(plots.collect(), "score", "% of its images up to it", |layout| {
+    let svg = drawn(plots.collect(), &axis(report), "% of its images up to it", |layout| {
         layout.with_reference_line(threshold).with_y_axis_min(0.0).with_y_axis_max(100.0)
     });
     let alt = format!("Distribution function of the scores of the calibration and of {}", named(report));
@@ -128,7 +143,7 @@ pub(super) fn roc(sets: &[Set]) -> Chart {
     let mut plots: Vec<Plot> = shown
         .map(|(at, set)| {
             let points: Vec<(f64, f64)> = set.roc.iter().map(|(id, ood)| (100.0 * id, 100.0 * ood)).collect();
-            let name = format!("{} {:.2}", set.name, 100.0 * set.auroc);
+            let name = format!("{} {:.2}", short(&set.name), 100.0 * set.auroc);
             Plot::Line(
                 LinePlot::new().with_data(points).with_color(colour(at)).with_legend(name).with_stroke_width(1.5),
             )
@@ -149,8 +164,10 @@ pub(super) fn pvalues(held_out: &HeldOut) -> Chart {
     let bars = held_out.counts.iter().enumerate().map(|(at, count)| (name(at), *count as f64));
     let bars = BarPlot::new().with_bars(bars.collect::<Vec<_>>()).with_color(colour(1));
     let even = held_out.images as f64 / held_out.counts.len() as f64;
-    let even = ReferenceLine::horizontal(even).with_color("var(--ink)").with_label("spread evenly");
-    let svg = drawn(vec![Plot::Bar(bars)], "p-value up to", "images", |layout| layout.with_reference_line(even));
+    let even = ReferenceLine::horizontal(even).with_color("var(--ink)");
+    let svg = drawn(vec![Plot::Bar(bars)], "p-value up to (dashed: spread evenly)", "images", |layout| {
+        layout.with_reference_line(even)
+    });
     Chart { svg, alt: format!("Histogram of the p-values of {} held-out images", held_out.images) }
 }
 

@@ -21,6 +21,8 @@ pub struct Report {
     pub images: usize,
     /// How many of them lie above the threshold.
     pub ood: usize,
+    /// How likely so many lie above it by chance, when they are drawn as the calibration images are.
+    pub excess_pvalue: f64,
     /// What that means, in sentences.
     pub verdicts: Vec<Verdict>,
     /// The score below which a share `asked.tpr` of the calibration images lies.
@@ -125,6 +127,8 @@ pub struct Group {
     pub ood: usize,
     /// Between which shares of all such images that lies, with 95 % confidence (Wilson).
     pub share_interval: (f64, f64),
+    /// How likely so many lie above it by chance, when they are drawn as the calibration images are.
+    pub excess_pvalue: f64,
     /// How often a score of the group is above one of the calibration, 0.5 where they do not differ: an effect size.
     pub auroc: f64,
     /// The same with 95 % confidence (DeLong).
@@ -155,6 +159,8 @@ pub struct Period {
 pub struct Set {
     /// Its dataset, or the SQL.
     pub name: String,
+    /// SQL over `images`: which.
+    pub predicate: String,
     /// Images.
     pub images: usize,
     /// Share of it below the threshold that 95 % of the ID images lie below.
@@ -208,6 +214,8 @@ pub struct Copies {
     pub among_themselves: usize,
     /// The first of those of the bank: uri, and the uri in the bank.
     pub examples: Vec<(String, String)>,
+    /// The first of the others: uri, and the uri of one that came before.
+    pub examples_among: Vec<(String, String)>,
 }
 
 /// An image that is shown.
@@ -215,7 +223,8 @@ pub struct Copies {
 pub struct Picture {
     /// Why: `furthest`, `borderline` or `representative`.
     pub shown_as: &'static str,
-    /// Of a representative one: how many of the images outside are more like it than like the others.
+    /// Of a representative one: how many of the images outside that are not shown above are more like it than like the others; of many
+    /// about.
     pub stands_for: Option<usize>,
     /// `images.id`.
     pub id: u64,

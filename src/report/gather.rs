@@ -10,12 +10,12 @@ use chrono::{DateTime, Datelike, SecondsFormat, TimeZone, Timelike, Utc};
 use super::facts::{Asked, BankFacts, Copies, Group, HeldOut, Level, Period, Report, Series, Set};
 use super::pictures::{Shown, choose};
 use super::scored::{Scored, everything_else, scores_of};
-use super::verdicts::verdicts;
+use super::verdicts::{count, verdicts};
 use crate::bank::{Calibration, Definition};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evaluate::{Compared, evaluate, sanity};
 use crate::sql::session::Session;
-use crate::statistics::intervals::{auroc_interval, share_interval};
+use crate::statistics::intervals::{auroc_interval, excess_pvalue, share_interval};
 use crate::statistics::metrics::{auroc, roc_curve};
 use crate::statistics::thresholds::pvalue;
 
@@ -35,7 +35,7 @@ const EXAMPLES: usize = 20;
 pub struct Question {
     /// The bank, which must be calibrated.
     pub bank: String,
-    /// SQL over `images`: which are measured; all but the bank's own where there is none.
+    /// SQL over `images`: which are measured; all but the bank's own and those of its calibration where there is none.
     pub predicate: Option<String>,
     /// SQL over `images`: ID images that the calibration has not seen, for its check and for `ood`.
     pub id: Option<String>,
@@ -64,10 +64,16 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
     let bank = session.banks().definition(&question.bank)?;
     let calibration = session.banks().calibration(&bank, bank.k)?;
     let threshold = calibration.threshold(question.tpr)?;
-    let predicate = question.predicate.clone().unwrap_or_else(|| everything_else(&bank));
 
     tell("scoring the images");
-    let scored = Scored::read(session, &bank, &predicate).await?;
+    let mut predicate = question.predicate.clone().unwrap_or_else(|| everything_else(&bank, calibration));
+    let mut scored = Scored::read(session, &bank, &predicate).await;
+    if question.predicate.is_none() && matches!(scored, Err(Error::NothingToReport { .. })) {
+        // there is nothing else than those of the calibration: a warning tells of them
+        predicate = format!("({}) IS NOT TRUE", bank.predicate);
+        scored = Scored::read(session, &bank, &predicate).await;
+    }
+    let scored = scored?;
     let largest = scored.scores.iter().chain(&calibration.scores).copied().fold(0f32, f32::max);
     let bins = bins_up_to(f64::from(largest));
     let of_calibration = series("calibration".into(), &calibration.scores, &bins);
@@ -85,6 +91,7 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
     tell("looking for copies");
     let copies = copies(session, &bank, &predicate).await?;
     let mut warnings = session.banks().notices();
+    warnings.extend(measured_with(session, &bank, calibration, &predicate).await?);
     warnings.extend(if question.ood.is_empty() {
         sanity::of_bank(session, &bank.name).await?
     } else {
@@ -95,6 +102,7 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
     let (pictures, thumbnails) = choose(session, &asked, &mut tell).await?;
 
     let title = question.title.clone().unwrap_or_else(|| format!("What lies outside {}", bank.name));
+    let ood = scored.scores.iter().filter(|score| **score > threshold).count();
     let mut report = Report {
         title,
         made_at: Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true),
@@ -102,7 +110,8 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
         bank: facts_of(&bank, Some(calibration.predicate.clone())),
         asked: Asked { predicate, tpr: question.tpr },
         images: scored.scores.len(),
-        ood: scored.scores.iter().filter(|score| **score > threshold).count(),
+        ood,
+        excess_pvalue: excess_pvalue(ood, scored.scores.len(), above(calibration, threshold), calibration.scores.len()),
         verdicts: Vec::new(),
         threshold,
         threshold_interval: calibration.threshold_interval(question.tpr, CONFIDENCE).ok(),
@@ -153,6 +162,11 @@ fn series(name: String, ascending: &[f32], bins: &[f64]) -> Series {
     Series { name, images: ascending.len(), percentiles, counts, bins: bins.to_vec() }
 }
 
+/// Calibration images above the threshold.
+fn above(calibration: &Calibration, threshold: f32) -> usize {
+    calibration.scores.len() - calibration.scores.partition_point(|score| *score <= threshold)
+}
+
 fn group(
     (dataset, label): (String, Option<String>),
     ascending: &[f32],
@@ -169,6 +183,7 @@ fn group(
         images: ascending.len(),
         ood,
         share_interval: (share.lower, share.upper),
+        excess_pvalue: excess_pvalue(ood, ascending.len(), above(calibration, threshold), calibration.scores.len()),
         auroc: auroc(&theirs, &own).unwrap_or(0.5),
         auroc_interval: between,
         scores: bins.map(|bins| series(dataset.clone(), ascending, bins)),
@@ -267,6 +282,7 @@ async fn sets(
         let outside = scores_of(session, bank, predicate).await?;
         sets.push(Set {
             name: set.name,
+            predicate: predicate.clone(),
             images: set.rows,
             fpr95: set.metrics.fpr95,
             fpr95_interval: (set.fpr95.lower, set.fpr95.upper),
@@ -300,33 +316,70 @@ async fn held_out(session: &Session, bank: &Definition, calibration: &Calibratio
     Ok(HeldOut { predicate: id.into(), images: pvalues.len(), counts, levels, holds })
 }
 
-/// Files of the same bytes, among the images and in the bank.
-async fn copies(session: &Session, bank: &Definition, predicate: &str) -> Result<Copies> {
-    let banks = format!("SELECT content_hash FROM images WHERE ({}) AND content_hash IS NOT NULL", bank.predicate);
-    let theirs = format!("({predicate}) AND ({}) IS NOT TRUE AND content_hash IS NOT NULL", bank.predicate);
-    let of_bank =
-        number(session, &format!("SELECT count(*) FROM images WHERE {theirs} AND content_hash IN ({banks})")).await?;
-    let among = format!("SELECT count(content_hash) - count(DISTINCT content_hash) FROM images WHERE ({predicate})");
-    let among_themselves = number(session, &among).await?;
-    let mut examples = Vec::new();
-    if of_bank > 0 {
-        let query = format!(
-            "SELECT a.uri, min(b.uri) FROM (SELECT uri, content_hash FROM images WHERE {theirs}) a JOIN (SELECT uri, content_hash FROM \
-             images WHERE {}) b ON a.content_hash = b.content_hash GROUP BY a.uri ORDER BY a.uri LIMIT {EXAMPLES}",
-            bank.predicate
-        );
-        for batch in session.sql(&query).await?.collect().await? {
-            let [ours, others] = [0, 1].map(|at| cast(batch.column(at), &DataType::Utf8));
-            let (ours, others) = (ours?, others?);
-            let pairs = ours.as_string::<i32>().iter().zip(others.as_string::<i32>());
-            examples.extend(pairs.filter_map(|(one, other)| Some((one?.to_owned(), other?.to_owned()))));
+/// That images are measured which the bank or its calibration was made of, a line each.
+async fn measured_with(
+    session: &Session,
+    bank: &Definition,
+    calibration: &Calibration,
+    predicate: &str,
+) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (of, which, why) in [
+        (&bank.predicate, "lie in the bank", "their scores are too low, being their own nearest images"),
+        (&calibration.predicate, "calibrated it", "of these the threshold's own share lies outside by definition"),
+    ] {
+        let both =
+            format!("SELECT count(*) FROM images WHERE ({predicate}) AND ({of}) AND {} IS NOT NULL", bank.backbone);
+        let both = number(session, &both).await?;
+        if both > 0 {
+            found.push(format!("{} of the images measured {which}: {why}", count(both)));
         }
     }
-    Ok(Copies { of_bank, among_themselves, examples })
+    Ok(found)
+}
+
+/// Files of the same bytes, among the images and in the bank.
+async fn copies(session: &Session, bank: &Definition, predicate: &str) -> Result<Copies> {
+    let theirs = format!("({predicate}) AND ({}) IS NOT TRUE", bank.predicate);
+    let (ours, banks, all) = (hashed(&theirs), hashed(&bank.predicate), hashed(predicate));
+    let of_bank = format!("SELECT count(*) FROM {ours} a WHERE content_hash IN (SELECT content_hash FROM {banks} b)");
+    let among = format!("SELECT count(content_hash) - count(DISTINCT content_hash) FROM {all} a");
+    let mut copies = Copies {
+        of_bank: number(session, &of_bank).await?,
+        among_themselves: number(session, &among).await?,
+        ..Copies::default()
+    };
+    if copies.of_bank > 0 {
+        copies.examples =
+            pairs(session, &format!("{ours} a JOIN {banks} b ON a.content_hash = b.content_hash")).await?;
+    }
+    if copies.among_themselves > 0 {
+        let before = "a.content_hash = b.content_hash AND b.id < a.id";
+        copies.examples_among = pairs(session, &format!("{all} a JOIN {all} b ON {before}")).await?;
+    }
+    Ok(copies)
+}
+
+/// Images whose file is known.
+fn hashed(predicate: &str) -> String {
+    format!("(SELECT id, uri, content_hash FROM images WHERE ({predicate}) AND content_hash IS NOT NULL)")
+}
+
+/// The uris of the first pairs of `a` and `b`, each of `a` once.
+async fn pairs(session: &Session, joined: &str) -> Result<Vec<(String, String)>> {
+    let query = format!("SELECT a.uri, min(b.uri) FROM {joined} GROUP BY a.uri ORDER BY a.uri LIMIT {EXAMPLES}");
+    let mut found = Vec::new();
+    for batch in session.sql(&query).await?.collect().await? {
+        let [ones, others] = [0, 1].map(|at| cast(batch.column(at), &DataType::Utf8));
+        let (ones, others) = (ones?, others?);
+        let both = ones.as_string::<i32>().iter().zip(others.as_string::<i32>());
+        found.extend(both.filter_map(|(one, other)| Some((one?.to_owned(), other?.to_owned()))));
+    }
+    Ok(found)
 }
 
 async fn number(session: &Session, query: &str) -> Result<usize> {
     let batches = session.sql(query).await?.collect().await?;
-    let count = batches.first().map_or(0, |batch| batch.column(0).as_primitive::<Int64Type>().value(0));
-    Ok(count.max(0) as usize)
+    let found = batches.first().map_or(0, |batch| batch.column(0).as_primitive::<Int64Type>().value(0));
+    Ok(found.max(0) as usize)
 }

@@ -14,19 +14,21 @@ use sha2::{Digest, Sha256};
 use super::charts::{self, Chart};
 use super::explain::Explained;
 use super::facts::{Group, Neighbor, Picture, Report, Thumbnail, Verdict};
-use super::verdicts::{count, percent};
+use super::verdicts::{count, images, percent};
 
 const STYLE: &str = include_str!("page.css");
+/// Characters of a value of a column of the user's.
+const VALUE: usize = 80;
 const SCRIPT: &str = include_str!("page.js");
 
 /// What the sections of pictures are, in words.
 const KINDS: [(&str, &str, &str); 3] = [
-    ("furthest", "Furthest outside", "The largest scores."),
+    ("furthest", "Furthest outside", "The largest scores above the threshold."),
     ("borderline", "At the threshold", "The scores nearest to it, on both sides: is it where you would draw the line?"),
     (
         "representative",
-        "What lies outside",
-        "Chosen so that everything outside is like one of them, the most frequent kind first.",
+        "What else lies outside",
+        "Of what is not shown above: chosen so that all of it is like one of them, the most frequent kind first.",
     ),
 ];
 
@@ -164,7 +166,7 @@ fn head(report: &Report) -> Markup {
     html! {
         h1 { (report.title) }
         p class="lead" {
-            strong { (count(report.ood)) " of " (count(report.images)) } " images lie outside "
+            strong { (count(report.ood)) " of " (images(report.images)) } " lie outside "
             strong { (bank.name) } " at the threshold " (score(report.threshold)) "."
         }
         dl class="facts" {
@@ -403,16 +405,18 @@ fn copies(report: &Report) -> Markup {
         @if copies.of_bank + copies.among_themselves > 0 {
             section aria-labelledby="h-copies" {
                 h2 id="h-copies" { "Copies" }
-                p {
-                    (count(copies.of_bank)) " images are files that the bank holds too, and " (count(copies.among_themselves))
-                    " are copies of others among those measured (the same bytes)."
-                }
-                @if !copies.examples.is_empty() {
-                    p class="note" { "Showing " (copies.examples.len()) " of " (count(copies.of_bank)) "." }
-                    div class="scroll" tabindex="0" role="group" aria-label="Copies in the bank" {
-                        table {
-                            thead { tr { (th("image", false)) (th("in the bank", false)) } }
-                            tbody { @for (one, other) in &copies.examples { tr { td { (one) } td { (other) } } } }
+                p { "Files of the same bytes: " (images(copies.of_bank)) " in the bank as well, and among those measured "
+                    (images(copies.among_themselves)) " that came after another." }
+                @for (heading, examples, all) in [
+                    ("in the bank", &copies.examples, copies.of_bank), ("came before", &copies.examples_among, copies.among_themselves)
+                ] {
+                    @if !examples.is_empty() {
+                        p class="note" { "Showing " (examples.len()) " of " (count(all)) "." }
+                        div class="scroll" tabindex="0" role="group" aria-label={ "Copies " (heading) } {
+                            table {
+                                thead { tr { (th("image", false)) (th(heading, false)) } }
+                                tbody { @for (one, other) in examples { tr { td { (one) } td { (other) } } } }
+                            }
                         }
                     }
                 }
@@ -468,11 +472,11 @@ fn card(report: &Report, picture: &Picture) -> Markup {
             (thumb(&report.thumbnails, picture.id, "large", &describe(picture), picture.without_picture.as_deref()))
             p class="score" { strong { (score(picture.score)) } @if outside { " outside" } @else { " inside" } }
             p { "above " (percent(picture.percentile)) " % of ID, p " (format!("{:.4}", picture.pvalue)) }
-            @if let Some(others) = picture.stands_for { p { "stands for " (count(others)) } }
+            @if let Some(others) = picture.stands_for { p { "stands for about " (count(others)) } }
             p { (picture.dataset) @if let Some(split) = &picture.split { " / " (split) } @if let Some(label) = &picture.label { ": " b { (label) } } }
             p class="uri" { (picture.uri) }
             @if !picture.metadata.is_empty() {
-                dl { @for (name, value) in &picture.metadata { div { dt { (name) } dd { (value) } } } }
+                dl { @for (name, value) in &picture.metadata { div { dt { (name) } dd { (cut(value)) } } } }
             }
             @if !picture.neighbors.is_empty() {
                 p class="near" { "nearest in the bank" }
@@ -520,12 +524,30 @@ fn foot(k: usize) -> Markup {
     html! {
         footer {
             p {
-                "The score is the Euclidean distance, between L2-normalised embeddings, to the " (k)
-                "-th nearest image of the bank (Sun, Ming, Zhu, Li: Out-of-distribution Detection with Deep Nearest Neighbors, ICML 2022). "
+                "The score is the Euclidean distance, between L2-normalised embeddings, to the " (ordinal(k))
+                " nearest image of the bank (Sun, Ming, Zhu, Li: Out-of-distribution Detection with Deep Nearest Neighbors, ICML 2022). "
                 "P-values are conformal (Bates et al., Annals of Statistics 2023); intervals are Wilson's and DeLong's."
             }
         }
     }
+}
+
+/// As much of a text as a card has room for.
+fn cut(text: &str) -> String {
+    let cut: String = text.chars().take(VALUE).collect();
+    if cut.len() < text.len() { cut + "…" } else { cut }
+}
+
+/// What a k is called: 1st, 2nd, 3rd, 4th.
+fn ordinal(k: usize) -> String {
+    let ending = match (k % 100, k % 10) {
+        (11..=13, _) => "th",
+        (_, 1) => "st",
+        (_, 2) => "nd",
+        (_, 3) => "rd",
+        _ => "th",
+    };
+    format!("{k}{ending}")
 }
 
 /// A heading, by which the script sorts.
@@ -539,4 +561,19 @@ fn number(value: f64, shown: &str) -> Markup {
 
 fn score(score: f32) -> String {
     format!("{score:.4}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_k_has_its_ending_and_a_long_value_its_end() {
+        assert_eq!(
+            [1, 2, 3, 4, 11, 12, 21, 50, 112].map(ordinal).join(" "),
+            "1st 2nd 3rd 4th 11th 12th 21st 50th 112th"
+        );
+        assert_eq!(cut("short"), "short");
+        assert_eq!(cut(&"ä".repeat(200)), "ä".repeat(VALUE) + "…");
+    }
 }

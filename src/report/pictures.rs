@@ -1,6 +1,6 @@
 //! Which images a report shows, what is known of each, and small pictures of them and of their neighbours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -75,7 +75,8 @@ struct Chosen {
     stands_for: Option<usize>,
 }
 
-/// Half of them the furthest, a quarter those nearest to the threshold, a quarter such as all outside are like.
+/// Up to half of them the furthest outside; of the others a quarter nearest to the threshold, and a quarter such that all that lies
+/// outside and is not shown yet is like one of them.
 async fn chosen(session: &Session, asked: &Shown<'_>) -> Result<Vec<Chosen>> {
     let scored = asked.scored;
     let scores = &scored.scores;
@@ -84,16 +85,20 @@ async fn chosen(session: &Session, asked: &Shown<'_>) -> Result<Vec<Chosen>> {
     let by_id = |one: &usize, other: &usize| scored.ids[*one].cmp(&scored.ids[*other]);
     order.sort_unstable_by(|one, other| scores[*other].total_cmp(&scores[*one]).then_with(|| by_id(one, other)));
     let outside = order.partition_point(|&at| scores[at] > asked.threshold);
-    let mut found: Vec<Chosen> = Vec::new();
-    let furthest = asked.most - 2 * few;
-    found.extend(order.iter().take(furthest).map(|&at| Chosen { at, shown_as: "furthest", stands_for: None }));
-    let mut near: Vec<usize> = order[outside.saturating_sub(few)..(outside + few).min(order.len())].to_vec();
+    let furthest = outside.min(asked.most - 2 * few);
+    let mut found: Vec<Chosen> =
+        order[..furthest].iter().map(|&at| Chosen { at, shown_as: "furthest", stands_for: None }).collect();
+    // of the others, so that none is shown twice
+    let first = outside.saturating_sub(few).max(furthest);
+    let mut near: Vec<usize> = order[first..(outside + few).min(order.len())].to_vec();
     let off = |at: usize| (scores[at] - asked.threshold).abs();
     near.sort_by(|one, other| off(*one).total_cmp(&off(*other)).then_with(|| by_id(one, other)));
     near.truncate(few);
+    let shown: HashSet<usize> = near.iter().copied().collect();
     found.extend(near.into_iter().map(|at| Chosen { at, shown_as: "borderline", stands_for: None }));
-    let step = outside.div_ceil(CANDIDATES).max(1);
-    let candidates: Vec<usize> = order[..outside].iter().copied().step_by(step).collect();
+    let rest: Vec<usize> = order[furthest..outside].iter().copied().filter(|at| !shown.contains(at)).collect();
+    let step = rest.len().div_ceil(CANDIDATES).max(1);
+    let candidates: Vec<usize> = rest.into_iter().step_by(step).collect();
     let (rows, embeddings) = embeddings(session, asked, &candidates).await?;
     let cover = farthest_first(&embeddings, asked.bank.dimension, few);
     let mut typical: Vec<Chosen> = cover

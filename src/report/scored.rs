@@ -7,7 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, TimeUnit, TimestampSecondType, UInt64Type};
 use futures::StreamExt;
 
-use crate::bank::Definition;
+use crate::bank::{Calibration, Definition};
 use crate::error::{Error, Result};
 use crate::sql::session::{Session, expression};
 
@@ -77,7 +77,7 @@ pub(super) async fn scores_of(session: &Session, bank: &Definition, predicate: &
     Ok(scored.ascending(|_| true))
 }
 
-/// What is measured where nobody says what: all but the bank's own rows.
-pub(super) fn everything_else(bank: &Definition) -> String {
-    format!("({}) IS NOT TRUE", bank.predicate)
+/// What is measured where nobody says what: all but the images that the bank and its calibration were made of.
+pub(super) fn everything_else(bank: &Definition, calibration: &Calibration) -> String {
+    format!("({}) IS NOT TRUE AND ({}) IS NOT TRUE", bank.predicate, calibration.predicate)
 }

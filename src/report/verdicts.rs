@@ -2,14 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use super::facts::{Report, Verdict};
+use chrono::{TimeZone, Utc};
+
+use super::facts::{Group, Report, Verdict};
 use super::scored::Scored;
 use crate::statistics::intervals::share_interval;
+use crate::statistics::thresholds::bh_limit;
+use crate::store::quote;
 
 /// Datasets that have a sentence of their own.
 const DATASETS: usize = 3;
 /// Images below which a share is not compared with that of another time.
 const FEWEST: usize = 30;
+/// Chance that an excess is taken for one, and the share of the datasets named that are named by chance.
+const LEVEL: f64 = 0.05;
 /// Days that are compared with as many before them.
 const DAYS: i64 = 30;
 
@@ -21,7 +27,7 @@ pub(super) fn verdicts(report: &Report, scored: &Scored) -> Vec<Verdict> {
     found.extend(report.sets.iter().map(|set| Verdict {
         tone: "note",
         text: format!(
-            "{} is told from ID images with AUROC {} % ({} to {}); where 95 % of the ID images are accepted, {} % of it is too ({} to {}).",
+            "{} beside ID images: AUROC {} % ({} to {}); where 95 % of the ID images are accepted, {} % of it is too ({} to {}).",
             set.name,
             percent(set.auroc),
             percent(set.auroc_interval.0),
@@ -30,12 +36,14 @@ pub(super) fn verdicts(report: &Report, scored: &Scored) -> Vec<Verdict> {
             percent(set.fpr95_interval.0),
             percent(set.fpr95_interval.1),
         ),
+        // each side by itself, as the metrics are
         sql: format!(
-            "SELECT auroc(score, ood), fpr_at_tpr(score, ood)\nFROM (SELECT NOT coalesce(({}), false) AS ood, {} AS score FROM images\n      WHERE \
-             {} IS NOT NULL)",
-            report.id,
-            score(report),
-            report.bank.backbone
+            "SELECT auroc(score, ood), fpr_at_tpr(score, ood)\nFROM (SELECT false AS ood, {score} AS score FROM images WHERE ({id}) AND {column} IS NOT \
+             NULL\n      UNION ALL\n      SELECT true, {score} FROM images WHERE ({ood}) AND {column} IS NOT NULL)",
+            score = score(report),
+            column = report.bank.backbone,
+            id = report.id,
+            ood = set.predicate,
         ),
     }));
     found.extend(copies(report));
@@ -58,24 +66,32 @@ fn rows(report: &Report) -> String {
 
 fn in_all(report: &Report) -> Verdict {
     let share = report.ood as f64 / report.images as f64;
-    let sure = share_interval(report.ood, report.images, 0.95);
     let expected = 1.0 - report.asked.tpr;
-    let (tone, means) = if sure.lower > expected {
-        ("bad", "more than the threshold's own share")
-    } else if sure.upper < expected {
-        ("good", "less than the threshold's own share")
+    let sure = share_interval(report.ood, report.images, 0.95);
+    let own = format!("the threshold's own share, which is {} % of ID images", percent(expected));
+    let (tone, means) = if report.excess_pvalue <= LEVEL {
+        ("bad", format!("more than {own}"))
+    } else if sure.upper > 2.0 * expected.max(0.05) && sure.upper > share {
+        (
+            "note",
+            format!(
+                "too few to tell from {own} ({} to {} % with 95 % confidence)",
+                percent(sure.lower),
+                percent(sure.upper)
+            ),
+        )
     } else {
-        ("good", "about the threshold's own share")
+        ("good", format!("no more than {own}, allowing for chance"))
     };
     Verdict {
         tone,
         text: format!(
-            "{} of {} images ({} %) lie outside {}: {means}, which is {} % of ID images.",
+            "{} of {} ({} %) {} outside {}: {means}.",
             count(report.ood),
-            count(report.images),
+            images(report.images),
             percent(share),
+            if report.ood == 1 { "lies" } else { "lie" },
             report.bank.name,
-            percent(expected)
         ),
         sql: format!(
             "SELECT count(*) FILTER (WHERE {}) AS outside, count(*) AS images\nFROM images WHERE {}",
@@ -85,49 +101,44 @@ fn in_all(report: &Report) -> Verdict {
     }
 }
 
-/// The datasets of which more lies outside than the threshold's own share, and whether that was so before.
+/// The datasets of which more lies outside than the threshold's own share, those first of which more does than before.
 fn by_dataset(report: &Report, scored: &Scored) -> Vec<Verdict> {
-    let expected = 1.0 - report.asked.tpr;
-    let before = lately(report, scored);
-    let outside: Vec<_> = report.datasets.iter().filter(|group| group.share_interval.0 > expected).collect();
+    let lately = Lately::of(report, scored);
+    let outside = outside(report, lately.as_ref());
     let mut found: Vec<Verdict> = outside
         .iter()
         .take(DATASETS)
-        .filter(|_| report.datasets.len() > 1 || !before.is_empty())
+        // of a single dataset that is what the first sentence says
+        .filter(|group| report.datasets.len() > 1 || lately.as_ref().is_some_and(|lately| lately.rise(group).is_some()))
         .map(|group| {
             let share = group.ood as f64 / group.images as f64;
-            let then = before.get(group.dataset.as_str()).map(|(now, then)| {
-                let times = if *then > 0.0 { format!(", {:.1} times that before", now / then) } else { String::new() };
-                format!(
-                    " Of what came in the last {DAYS} days {} %, of the {DAYS} days before {} %{times}.",
-                    percent(*now),
-                    percent(*then)
-                )
-            });
+            let text = format!(
+                "{} % of {} lies outside ({} to {} with 95 % confidence).",
+                percent(share),
+                group.dataset,
+                percent(group.share_interval.0),
+                percent(group.share_interval.1)
+            );
+            let then = lately.as_ref().and_then(|lately| lately.sentence(group));
             Verdict {
                 tone: "bad",
-                text: format!(
-                    "{} % of {} lies outside ({} to {} with 95 % confidence).{}",
-                    percent(share),
-                    group.dataset,
-                    percent(group.share_interval.0),
-                    percent(group.share_interval.1),
-                    then.unwrap_or_default()
-                ),
+                text: text + &then.unwrap_or_default(),
                 sql: format!(
-                    "SELECT date_trunc('month', ingested_at) AS month, avg(CASE WHEN {} THEN 1.0 ELSE 0.0 END) AS outside, count(*) AS \
-                     images\nFROM images WHERE {} AND dataset = '{}' GROUP BY month ORDER BY month",
+                    "SELECT avg(outside) AS outside, count(*) AS images{}\nFROM (SELECT ingested_at, CASE WHEN {} THEN 1.0 ELSE 0.0 END AS \
+                     outside\n      FROM images WHERE {} AND dataset = {})",
+                    lately.as_ref().map(Lately::columns).unwrap_or_default(),
                     is_ood(report),
                     rows(report),
-                    group.dataset.replace('\'', "''")
+                    quote(&group.dataset)
                 ),
             }
         })
         .collect();
     if outside.len() > DATASETS {
+        let more = outside.len() - DATASETS;
         found.push(Verdict {
             tone: "note",
-            text: format!("So it is with {} more datasets, in the table below.", outside.len() - DATASETS),
+            text: format!("So it is with {more} more {}, in the table below.", if more == 1 { "dataset" } else { "datasets" }),
             sql: format!(
                 "SELECT dataset, avg(CASE WHEN {} THEN 1.0 ELSE 0.0 END) AS outside\nFROM images WHERE {} GROUP BY dataset ORDER BY \
                  outside DESC",
@@ -139,21 +150,76 @@ fn by_dataset(report: &Report, scored: &Scored) -> Vec<Verdict> {
     found
 }
 
-/// Shares outside of each dataset, in the last days and in as many before, where both have enough images.
-fn lately<'s>(report: &Report, scored: &'s Scored) -> BTreeMap<&'s str, (f64, f64)> {
-    let Some(last) = scored.came.iter().max() else { return BTreeMap::new() };
-    let mut counts: BTreeMap<&str, [(usize, usize); 2]> = BTreeMap::new();
-    for ((score, group), came) in scored.scores.iter().zip(&scored.group).zip(&scored.came) {
-        let age = ((last - came) / (DAYS * 86_400)) as usize;
-        if age < 2 {
-            let count = &mut counts.entry(&scored.groups[*group as usize].0).or_default()[age];
-            count.0 += usize::from(*score > report.threshold);
-            count.1 += 1;
+/// Datasets of which more lies outside than chance explains: of those named, about a share [`LEVEL`] is wrong (Benjamini-Hochberg).
+fn outside<'r>(report: &'r Report, lately: Option<&Lately<'_>>) -> Vec<&'r Group> {
+    let mut pvalues: Vec<f64> = report.datasets.iter().map(|group| group.excess_pvalue).collect();
+    pvalues.sort_unstable_by(f64::total_cmp);
+    let Some(limit) = bh_limit(&pvalues, LEVEL) else { return Vec::new() };
+    let mut found: Vec<&Group> = report.datasets.iter().filter(|group| group.excess_pvalue <= limit).collect();
+    // a stable sort: those without a time before stay in their order, by share
+    let rise = |group: &Group| lately.and_then(|lately| lately.rise(group)).unwrap_or(0.0).max(0.0);
+    found.sort_by(|one, other| rise(other).total_cmp(&rise(one)));
+    found
+}
+
+/// Shares outside of each dataset in the days up to the newest image, and in as many before, where both have enough images.
+struct Lately<'s> {
+    shares: BTreeMap<&'s str, (f64, f64)>,
+    /// When the newest image came, and when the two times begin, as SQL has them.
+    newest: String,
+    begins: [String; 2],
+}
+
+impl<'s> Lately<'s> {
+    /// `None` where no dataset has both.
+    fn of(report: &Report, scored: &'s Scored) -> Option<Self> {
+        let last = *scored.came.iter().max()?;
+        let mut counts: BTreeMap<&str, [(usize, usize); 2]> = BTreeMap::new();
+        for ((score, group), came) in scored.scores.iter().zip(&scored.group).zip(&scored.came) {
+            let age = ((last - came) / (DAYS * 86_400)) as usize;
+            if age < 2 {
+                let count = &mut counts.entry(&scored.groups[*group as usize].0).or_default()[age];
+                count.0 += usize::from(*score > report.threshold);
+                count.1 += 1;
+            }
         }
+        let share = |(ood, all): (usize, usize)| ood as f64 / all as f64;
+        let enough = counts.into_iter().filter(|(_, count)| count.iter().all(|(_, all)| *all >= FEWEST));
+        let shares: BTreeMap<&str, (f64, f64)> =
+            enough.map(|(dataset, [now, then])| (dataset, (share(now), share(then)))).collect();
+        let at = |seconds: i64| {
+            let at = Utc.timestamp_opt(seconds, 0).single().unwrap_or_default();
+            at.format("%Y-%m-%d %H:%M:%S").to_string()
+        };
+        // an age of DAYS days is of the time before: it begins a second later
+        let begins = [1, 2].map(|times| at(last - times * DAYS * 86_400 + 1));
+        (!shares.is_empty()).then(|| Self { shares, newest: at(last), begins })
     }
-    let share = |(ood, all): (usize, usize)| ood as f64 / all as f64;
-    let enough = counts.into_iter().filter(|(_, count)| count.iter().all(|(_, all)| *all >= FEWEST));
-    enough.map(|(dataset, [now, then])| (dataset, (share(now), share(then)))).collect()
+
+    /// By how much more of a dataset lies outside than before.
+    fn rise(&self, group: &Group) -> Option<f64> {
+        self.shares.get(group.dataset.as_str()).map(|(now, then)| now - then)
+    }
+
+    fn sentence(&self, group: &Group) -> Option<String> {
+        let (now, then) = self.shares.get(group.dataset.as_str())?;
+        let times = if *then > 0.0 { format!(", {:.1} times that before", now / then) } else { String::new() };
+        Some(format!(
+            " Of what came in the {DAYS} days up to {} {} %, in the {DAYS} days before {} %{times}.",
+            &self.newest[..10],
+            percent(*now),
+            percent(*then)
+        ))
+    }
+
+    /// The two shares, of a query that has `outside` and `ingested_at`.
+    fn columns(&self) -> String {
+        let [now, then] = &self.begins;
+        format!(
+            ",\n       avg(outside) FILTER (WHERE ingested_at >= '{now}') AS lately,\n       avg(outside) FILTER (WHERE ingested_at >= '{then}' \
+             AND ingested_at < '{now}') AS before"
+        )
+    }
 }
 
 fn calibration(report: &Report) -> Vec<Verdict> {
@@ -180,8 +246,9 @@ fn calibration(report: &Report) -> Vec<Verdict> {
         found.push(Verdict {
             tone,
             text: format!(
-                "{means}: of {} held-out ID images {} % have a p-value of at most 0.05, where 5 % are expected, give or take {} %.",
+                "{means}: of {} held-out ID {} {} % have a p-value of at most 0.05, where 5 % are expected, give or take {} %.",
                 count(held_out.images),
+                if held_out.images == 1 { "image" } else { "images" },
                 percent(share),
                 percent(within)
             ),
@@ -213,11 +280,12 @@ fn calibration(report: &Report) -> Vec<Verdict> {
 
 fn copies(report: &Report) -> Option<Verdict> {
     let copies = &report.copies;
+    let is = if copies.of_bank == 1 { "is a file" } else { "are files" };
     (copies.of_bank > 0).then(|| Verdict {
         tone: "bad",
         text: format!(
-            "{} of the images are files that the bank holds as well: their scores are those of their copies.",
-            count(copies.of_bank)
+            "{} of those measured {is} that the bank holds as well: scores are low where a copy is among the nearest images.",
+            images(copies.of_bank)
         ),
         sql: format!(
             "SELECT uri FROM images WHERE ({}) AND ({bank}) IS NOT TRUE\n  AND content_hash IN (SELECT content_hash FROM images WHERE {bank})",
@@ -225,6 +293,11 @@ fn copies(report: &Report) -> Option<Verdict> {
             bank = report.bank.predicate
         ),
     })
+}
+
+/// A number of images.
+pub(super) fn images(images: usize) -> String {
+    if images == 1 { "1 image".into() } else { format!("{} images", count(images)) }
 }
 
 /// A share in percent: with more digits where it is near the ends.

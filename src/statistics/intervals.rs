@@ -62,6 +62,29 @@ pub fn share_interval(count: usize, n: usize, confidence: f64) -> Interval {
     }
 }
 
+/// How likely at least `count` of `n` further ID images lie above a threshold that `above` of `m` calibration images lie above, when all
+/// are drawn alike: small where more do than the threshold's own share, however unsure the threshold is. In [0, 1]; `m` ≥ 1.
+///
+/// Exact whatever the distribution of the scores (with ties too large rather than too small): the share of all ID images above that
+/// order statistic has a beta distribution, so the count among `n` a beta-binomial one with parameters `above` + 1 and `m` − `above`.
+pub fn excess_pvalue(count: usize, n: usize, above: usize, m: usize) -> f64 {
+    let (alpha, beta) = (above as f64 + 1.0, m.saturating_sub(above).max(1) as f64);
+    let (all, mut at) = (n as f64, count as f64);
+    if count == 0 {
+        return 1.0;
+    }
+    let log_beta = |a: f64, b: f64| libm::lgamma(a) + libm::lgamma(b) - libm::lgamma(a + b);
+    let choose = libm::lgamma(all + 1.0) - libm::lgamma(at + 1.0) - libm::lgamma(all - at + 1.0);
+    let mut term = (choose + log_beta(at + alpha, all - at + beta) - log_beta(alpha, beta)).exp();
+    let mut sum = term;
+    while at < all && !(term < 1e-17 * sum && at > all * alpha / (alpha + beta)) {
+        term *= (all - at) / (at + 1.0) * (at + alpha) / (all - at - 1.0 + beta);
+        at += 1.0;
+        sum += term;
+    }
+    sum.min(1.0)
+}
+
 /// Wilson's interval of a share that was seen among `n`.
 fn wilson(share: f64, n: f64, confidence: f64) -> Interval {
     let z = normal::quantile(f64::midpoint(1.0, confidence));
@@ -257,5 +280,40 @@ mod tests {
             binomial += holds(wilson(fpr_at_tpr(&id, &ood, 0.95).unwrap(), 1000.0, 0.95));
         }
         assert!(whole > 276 && binomial < 150, "{whole}, {binomial} of 300");
+    }
+
+    /// Scipy: betabinom.sf(count - 1, n, above + 1, m - above).
+    #[test]
+    fn an_excess_is_as_likely_as_scipy_says() {
+        for (count, n, above, m, expected) in [
+            (4, 30, 10, 200, 0.09240123893051666),
+            (1582, 30_000, 100, 2000, 0.31984535398883784),
+            (0, 5, 1, 20, 1.0),
+            (5, 5, 1, 20, 0.00011293054771310818),
+            (60, 600, 30, 600, 0.0006819020362295314),
+        ] {
+            let found = excess_pvalue(count, n, above, m);
+            assert!((found - expected).abs() < 1e-9 * expected.max(1e-3), "{count} of {n}: {found} and not {expected}");
+        }
+    }
+
+    /// Images that are drawn as the calibration's are: an excess is seen as often as its p-value says, hardly more.
+    #[test]
+    fn an_excess_is_seen_by_chance_as_often_as_it_says() {
+        let mut random = Normal::new(11);
+        for (m, n) in [(200, 3000), (600, 50), (60, 1000)] {
+            let rounds = 600;
+            let mut alarms = 0;
+            for _ in 0..rounds {
+                let mut calibration: Vec<f64> = (0..m).map(|_| random.uniform()).collect();
+                calibration.sort_unstable_by(f64::total_cmp);
+                let above = m / 20;
+                let threshold = calibration[m - 1 - above];
+                let count = (0..n).filter(|_| random.uniform() > threshold).count();
+                alarms += usize::from(excess_pvalue(count, n, above, m) <= 0.05);
+            }
+            // 30 are expected, give or take 5.3
+            assert!((12..=46).contains(&alarms), "{alarms} of {rounds} with {m} calibration images and {n} others");
+        }
     }
 }

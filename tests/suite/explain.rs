@@ -171,7 +171,7 @@ async fn what_cannot_be_explained_is_said() {
         (&["/gone.png", "--bank", "circle"], "toy"),
         (&["85", "--bank", "circle", "--tpr", "2"], "2"),
         (&["85", "--bank", "circle", "--out", "x.png"], "'x.png' does not"),
-        (&["85", "--bank", "circle", "--format", "html"], "--out report.html"),
+        (&["85", "--bank", "circle", "--format", "html"], "add --out report.html"),
     ] {
         let error = outskirt(&db, &[&["explain"], line].concat()).await.unwrap_err();
         assert!(error.contains(why) && !error.contains('\n'), "{line:?}: {error}");

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use arrow::array::AsArray;
-use arrow::datatypes::Int64Type;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use outskirt::index::IndexKind;
@@ -27,28 +26,43 @@ const TEST: [&str; 2] = ["--id", "dataset = 'id' AND split = 'test'"];
 async fn a_report_counts_what_its_sql_counts() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
-    let found = facts(folder.path(), &[&TEST[..], &["--ood", "dataset = 'ood'", "--max-images", "12"]].concat()).await;
-    // what is not in the bank and has an embedding
-    assert_eq!(found["images"], 50);
+    let sets = ["--ood", "dataset = 'ood'", "--ood", "toy IS NOT NULL AND id < 10", "--max-images", "12"];
+    let found = facts(folder.path(), &[&TEST[..], &sets].concat()).await;
+    // what is neither in the bank nor in its calibration and has an embedding
+    assert_eq!(found["images"], 30);
     let session = Session::open(&store).await.unwrap();
     let verdicts = found["verdicts"].as_array().unwrap();
+    let mut checked = 0;
     for verdict in verdicts {
-        let sql = verdict["sql"].as_str().unwrap();
+        let (sql, said) = (verdict["sql"].as_str().unwrap(), verdict["text"].as_str().unwrap());
         let rows = session.sql(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}")).collect().await.unwrap();
-        assert!(rows.iter().any(|batch| batch.num_rows() > 0), "{sql}");
+        let first = |column: usize| {
+            let value = arrow::compute::cast(rows[0].column(column), &arrow::datatypes::DataType::Float64).unwrap();
+            value.as_primitive::<arrow::datatypes::Float64Type>().value(0)
+        };
+        // each sentence has the numbers of its SQL
         if std::ptr::eq(verdict, &raw const verdicts[0]) {
-            let [outside, images] = [0, 1].map(|column| rows[0].column(column).as_primitive::<Int64Type>().value(0));
-            assert_eq!((found["ood"].as_i64(), found["images"].as_i64()), (Some(outside), Some(images)));
+            assert_eq!((found["ood"].as_f64(), found["images"].as_f64()), (Some(first(0)), Some(first(1))));
+        } else if said.contains("AUROC") {
+            let set =
+                found["sets"].as_array().unwrap().iter().find(|set| said.starts_with(set["name"].as_str().unwrap()));
+            let set = set.unwrap_or_else(|| panic!("{said}"));
+            assert_eq!((set["auroc"].as_f64(), set["fpr95"].as_f64()), (Some(first(0)), Some(first(1))), "{sql}");
+            checked += 1;
+        } else if said.contains(" of ood lies outside") {
+            assert_eq!((first(0), first(1)), (1.0, 10.0));
+            checked += 1;
         }
     }
+    assert_eq!(checked, 3);
     let said: Vec<&str> = verdicts.iter().map(|verdict| verdict["text"].as_str().unwrap()).collect();
     assert!(said.iter().any(|said| said.starts_with("100 % of ood lies outside (72.2 to 100")), "{said:?}");
-    assert!(said.iter().any(|said| said.starts_with("ood is told from ID images with AUROC 100 %")), "{said:?}");
+    assert!(said.iter().any(|said| said.starts_with("ood beside ID images: AUROC 100 %")), "{said:?}");
     // every image is in a dataset, in a period and in a bin
     let sum =
         |of: &Value, name: &str| of.as_array().unwrap().iter().map(|one| one[name].as_u64().unwrap()).sum::<u64>();
     for all in [&found["datasets"], &found["periods"]] {
-        assert_eq!((sum(all, "images"), Some(sum(all, "ood"))), (50, found["ood"].as_u64()));
+        assert_eq!((sum(all, "images"), Some(sum(all, "ood"))), (30, found["ood"].as_u64()));
     }
     for dataset in found["datasets"].as_array().unwrap() {
         let counts = dataset["scores"]["counts"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap());
@@ -70,15 +84,19 @@ async fn the_pictures_of_a_report_are_the_furthest_the_borderline_and_representa
     let pictures = found["pictures"].as_array().unwrap();
     let of = |kind: &str| -> Vec<&Value> { pictures.iter().filter(|one| one["shown_as"] == kind).collect() };
     let (furthest, borderline, typical) = (of("furthest"), of("borderline"), of("representative"));
-    assert_eq!((furthest.len(), borderline.len(), typical.len()), (6, 3, 3));
+    assert_eq!((furthest.len(), borderline.len()), (6, 3));
     let scores: Vec<f64> = furthest.iter().map(|one| one["score"].as_f64().unwrap()).collect();
     assert!(scores.is_sorted_by(|one, other| one >= other) && furthest.iter().all(|one| one["dataset"] == "ood"));
     let threshold = found["threshold"].as_f64().unwrap();
     let off = |one: &Value| (one["score"].as_f64().unwrap() - threshold).abs();
     assert!(borderline.iter().all(|near| furthest.iter().all(|far| off(near) < off(far))));
-    // those outside are all like one of those that stand for them
-    let outside: u64 = typical.iter().map(|one| one["stands_for"].as_u64().unwrap()).sum();
-    assert_eq!(Some(outside), found["ood"].as_u64());
+    // those outside that are not shown above are like one of those that stand for them
+    let is_ood = |one: &&&Value| one["score"].as_f64().unwrap() > threshold;
+    let above = furthest.len() + borderline.iter().filter(is_ood).count();
+    let rest: u64 = typical.iter().map(|one| one["stands_for"].as_u64().unwrap()).sum();
+    assert_eq!(Some(rest + above as u64), found["ood"].as_u64());
+    let ids: BTreeSet<String> = pictures.iter().map(|one| one["id"].to_string()).collect();
+    assert_eq!(ids.len(), pictures.len(), "none is shown twice");
     for picture in pictures {
         assert_eq!(picture["neighbors"].as_array().unwrap().len(), 3);
         let (p, share) = (picture["pvalue"].as_f64().unwrap(), picture["percentile"].as_f64().unwrap());
@@ -86,6 +104,13 @@ async fn the_pictures_of_a_report_are_the_furthest_the_borderline_and_representa
         let reason = picture["without_picture"].as_str().unwrap();
         assert!(reason.contains("/pictures/"), "its file is not there, and that is said: {reason}");
     }
+    // of however many as are asked for each is shown once, and none as outside that is not
+    let all = facts(folder.path(), &["--max-images", "100000"]).await;
+    let all = all["pictures"].as_array().unwrap();
+    let ids: BTreeSet<String> = all.iter().map(|one| one["id"].to_string()).collect();
+    assert_eq!((ids.len(), all.len()), (30, 30));
+    let inside = |one: &Value| one["shown_as"] != "borderline" && one["score"].as_f64().unwrap() <= threshold;
+    assert!(!all.iter().any(inside));
     // none are asked for, none are read
     assert_eq!(facts(folder.path(), &["--max-images", "0"]).await["pictures"], serde_json::json!([]));
 }
@@ -131,6 +156,7 @@ async fn the_page_holds_its_pictures_once_and_asks_nothing_of_anybody() {
     assert!(said.contains(" of 20 images lie outside bank b; ") && !said.contains("without"), "{said}");
     let page = std::fs::read_to_string(&out).unwrap();
 
+    assert!(page.contains("20 of the images measured calibrated it"), "there are no others, and that is told");
     // what users wrote is text
     assert!(page.contains("&lt;i&gt;mine&lt;/i&gt;") && page.contains("a&lt;b&gt;&amp;&quot;c&quot;"));
     for markup in ["<script>alert", "<img", "onerror=alert(1)>\"", "</style><script>alert"] {
@@ -191,7 +217,7 @@ async fn what_cannot_be_reported_is_said_and_nothing_is_written() {
     let (page, elsewhere) = (out.to_str().unwrap(), folder.path().join("gone/r.html"));
     for (line, why) in [
         (vec!["--bank", "square", "--out", page], "bank 'square'"),
-        (vec!["--bank", "circle"], "a report is written to a file whose name ends in .html"),
+        (vec!["--bank", "circle"], "a page is written to a file: add --out report.html"),
         (vec!["--bank", "circle", "--out", "photo.jpg"], "'photo.jpg' does not: --out report.html"),
         (vec!["--bank", "circle", "--out", page, "--where", "datset = 'x'"], "datset"),
         (vec!["--bank", "circle", "--out", page, "--where", "true) OR (true"], "true) OR (true"),
@@ -210,4 +236,70 @@ async fn what_cannot_be_reported_is_said_and_nothing_is_written() {
     assert!(error.contains("outskirt bank calibrate new"), "{error}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["db"], "nothing is left");
+}
+
+/// Images drawn as those of the calibration are no finding, in one dataset or in many, and such of the calibration or the bank are told.
+#[tokio::test]
+async fn images_like_the_calibrations_are_no_finding_and_its_own_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let mut text = String::from("uri,dataset,split,note,v\n");
+    let mut state = 9u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as f64 / f64::from(1u32 << 31)
+    };
+    for row in 0..4300 {
+        let (split, dataset) = match row {
+            0..300 => ("train", "a".into()),
+            300..1300 => ("val", "a".into()),
+            _ => ("new", format!("d{}", row % 60)),
+        };
+        let numbers: Vec<String> = (0..4).map(|_| (random() + random() + random() - 1.5).to_string()).collect();
+        text += &format!("{row},{dataset},{split},,\"[3,{}]\"\n", numbers.join(","));
+    }
+    let file = folder.path().join("rows.csv");
+    std::fs::write(&file, text).unwrap();
+    let line = ["ingest", file.to_str().unwrap(), "--embedding-column", "v", "--backbone", "m", "--model-version", "1"];
+    outskirt(&db, &line).await.unwrap();
+    outskirt(&db, &["bank", "create", "circle", "--backbone", "m", "--where", "split = 'train'", "--k", "5"])
+        .await
+        .unwrap();
+    outskirt(&db, &["bank", "calibrate", "circle", "--where", "split = 'val'"]).await.unwrap();
+    let found = facts(&db, &["--max-images", "0"]).await;
+    let said: Vec<&str> =
+        found["verdicts"].as_array().unwrap().iter().map(|one| one["text"].as_str().unwrap()).collect();
+    assert_eq!(found["images"], 3000);
+    assert!(
+        said[0].ends_with("no more than the threshold's own share, which is 5.0 % of ID images, allowing for chance."),
+        "{said:?}"
+    );
+    assert!(said.iter().all(|said| !said.contains(" lies outside (")), "{said:?}");
+    assert_eq!(found["warnings"], serde_json::json!([]));
+    let warnings = facts(&db, &["--max-images", "0", "--where", "true"]).await["warnings"].to_string();
+    assert!(warnings.contains("300 of the images measured lie in the bank"), "{warnings}");
+    assert!(warnings.contains("1,000 of the images measured calibrated it"), "{warnings}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_is_followed_and_a_pipe_is_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (db, root) = (folder.path().join("db"), folder.path());
+    calibrated(&db, IndexKind::Exact).await;
+    std::fs::write(root.join("real.html"), "before").unwrap();
+    std::os::unix::fs::symlink(root.join("real.html"), root.join("link.html")).unwrap();
+    outskirt(&db, &["report", "--bank", "circle", "--out", root.join("link.html").to_str().unwrap()]).await.unwrap();
+    assert!(root.join("link.html").is_symlink());
+    assert!(std::fs::read_to_string(root.join("real.html")).unwrap().starts_with("<!DOCTYPE html>"));
+    let pipe = root.join("pipe.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || std::fs::read_to_string(pipe).unwrap()
+    });
+    let line = ["report", "--bank", "circle", "--format", "json", "--max-images", "0", "--out", pipe.to_str().unwrap()];
+    outskirt(&db, &line).await.unwrap();
+    let facts: Value = serde_json::from_str(&reader.join().unwrap()).unwrap();
+    assert_eq!(facts["images"], 30);
 }

@@ -1111,3 +1111,32 @@ fn text_tables_are_read_in_batches_whose_types_all_rows_agree_with() {
         assert_eq!(arrow::array::AsArray::as_string::<i32>(last).iter().last().flatten(), Some("007"));
     }
 }
+
+#[test]
+fn columns_without_a_value_and_lines_that_are_no_json_are_told_for_what_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        table_rows(&path, 100, "", |_| true).map(|rows| {
+            let kinds: Vec<String> = rows.schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+            (
+                kinds,
+                rows.collect::<Result<Vec<_>>>()
+                    .unwrap()
+                    .iter()
+                    .map(arrow::array::RecordBatch::num_rows)
+                    .sum::<usize>(),
+            )
+        })
+    };
+    let empty = (vec!["Utf8".to_string(), "Null".into()], 2);
+    assert_eq!(read("e.csv", "uri,label\na,\nb,\n").unwrap(), empty);
+    assert_eq!(
+        read("e.jsonl", "{\"uri\": \"a\", \"label\": null}\n{\"uri\": \"b\", \"label\": null}\n").unwrap(),
+        empty
+    );
+    let lines = "{\"a\": 1}\n".repeat(40) + "{a: 1}\n" + &"{\"a\": 1}\n".repeat(40);
+    let error = read("b.jsonl", &lines).unwrap_err().to_string();
+    assert!(error.contains("line 41: ") && !error.contains("line 1 "), "{error}");
+}

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::cast;
 use arrow::csv::reader::Format;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -57,17 +57,23 @@ pub(super) fn rows(
         file.rewind()?;
         let columns = chosen(&Schema::new(fields.clone()));
         let schema = Arc::new(Schema::new(fields).project(&columns)?);
-        let (typed, into) = (columns, Arc::clone(&schema));
-        let typed = move |batch: Result<RecordBatch, ArrowError>| {
-            let batch = batch?.project(&typed)?;
+        let (wanted, into) = (columns, Arc::clone(&schema));
+        let rows = move |batch: Result<RecordBatch, ArrowError>| {
+            let batch = batch?.project(&wanted)?;
             let columns = into.fields().iter().zip(batch.columns());
-            let columns = columns.map(|(field, column)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+            let columns = columns.map(|(field, column)| typed(column, field.data_type())).collect::<Result<_, _>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             RecordBatch::try_new_with_options(Arc::clone(&into), columns, &options)
         };
-        Ok((schema, count, Box::new(kind.rows(&texts, batch, file)?.map(typed))))
+        Ok((schema, count, Box::new(kind.rows(&texts, batch, file)?.map(rows))))
     };
     opened().map_err(|error| told(path, error))
+}
+
+/// A column as the type that all of its rows agree with.
+fn typed(column: &ArrayRef, kind: &DataType) -> Result<ArrayRef, ArrowError> {
+    // nothing is cast to it, and a column of nothing is that
+    if kind == &DataType::Null { Ok(new_null_array(kind, column.len())) } else { cast(column, kind) }
 }
 
 /// What is wrong with a file, in words for who gave it.
@@ -105,7 +111,16 @@ impl Kind {
     /// The types that the columns seem to have.
     fn schema<R: Read + Seek>(&self, file: &mut BufReader<R>) -> Result<Schema, ArrowError> {
         let (schema, _) = match self {
-            Self::Json => arrow::json::reader::infer_json_schema(&mut *file, None)?,
+            Self::Json => {
+                let mut lines = Counted { from: &mut *file, line: 0 };
+                let inferred = arrow::json::reader::infer_json_schema(&mut lines, None);
+                // it reads line by line, and each for itself
+                inferred.map_err(|error| {
+                    let said = error.to_string();
+                    let said = said.split(" at line ").next().unwrap_or_default();
+                    ArrowError::JsonError(format!("line {}: {}", lines.line, said.trim_start_matches("Json error: ")))
+                })?
+            }
             Self::Csv(format) => format.infer_schema(&mut *file, None)?,
         };
         file.rewind()?;
@@ -264,6 +279,30 @@ impl<R: Read> Read for Lines<R> {
             }
         }
         Ok(count)
+    }
+}
+
+/// Counts the lines that somebody has taken.
+struct Counted<R> {
+    from: R,
+    line: u64,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.from.read(into)
+    }
+}
+
+impl<R: BufRead> BufRead for Counted<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.from.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        let taken = self.from.fill_buf().unwrap_or_default();
+        self.line += taken[..count.min(taken.len())].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        self.from.consume(count);
     }
 }
 

@@ -157,6 +157,9 @@ impl Plan {
             let found = at(name).or(is_array(file).then_some(0).filter(|_| name == options.column));
             let Some(found) = found else {
                 let known = known();
+                if known.is_empty() {
+                    return Err(bad("it is empty".into()));
+                }
                 let known = known.iter().take(KNOWN).map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
                 return Err(bad(format!("it has no column '{name}': its columns are {known}")));
             };

@@ -319,6 +319,8 @@ class Database:
         """
         name = bank.name if isinstance(bank, Bank) else bank
         sets = [ood] if isinstance(ood, str) else list(ood)
+        if not 0 < tpr < 1:
+            raise ParameterError(f"tpr is {tpr}, and is a share of ID rows between 0 and 1")
         if max_images < 0:
             raise ParameterError(f"max_images is {max_images}, and is a number of pictures")
         question = dict(bank=name, predicate=where, id=id, ood=sets, tpr=tpr, title=title, max_images=max_images)

@@ -30,6 +30,11 @@ class Report:
     def save(self, path: Union[str, "os.PathLike[str]"]) -> Path:
         """Write the page; a file that is there is replaced, whole or not at all."""
         out = Path(path)
+        if out.exists() and not out.is_file():
+            # a pipe or a device; a folder is an error of the system
+            out.write_text(self.html, encoding="utf-8")
+            return out
+        out = out.resolve()
         beside = out.with_name(f".{out.name}.{os.getpid()}")
         try:
             beside.write_text(self.html, encoding="utf-8")

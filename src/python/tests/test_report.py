@@ -8,7 +8,7 @@ import outskirt
 def test_a_report_is_a_page_and_its_facts(db, tmp_path):
     report = db.report("shop", id="split = 'test'", max_images=8, title="<mine>")
     outside, rows = db.sql(
-        "SELECT count(*) FILTER (WHERE is_ood(net, 'shop')), count(*) FROM images WHERE (split = 'train') IS NOT TRUE AND net IS NOT NULL"
+        "SELECT count(*) FILTER (WHERE is_ood(net, 'shop')), count(*) FROM images WHERE (split IN ('train', 'val')) IS NOT TRUE AND net IS NOT NULL"
     ).fetchone()
     assert (report.facts["ood"], report.facts["images"]) == (outside, rows)
     assert repr(report) == f"Report({outside} of {rows} rows lie outside bank 'shop', {len(report.facts['pictures'])} are shown)"
@@ -30,6 +30,8 @@ def test_what_cannot_be_reported_is_an_error_of_its_class(db):
         db.report("shops")
     with pytest.raises(outskirt.ParameterError, match="max_images is -1"):
         db.report("shop", max_images=-1)
+    with pytest.raises(outskirt.ParameterError, match="tpr is 2"):
+        db.report("shop", tpr=2)
     with pytest.raises(outskirt.Error, match="nothing to report"):
         db.report("shop", where="false")
     db.create_bank("new", backbone="net", where="split = 'train'", k=3)
