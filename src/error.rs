@@ -640,6 +640,10 @@ pub enum Error {
         "nothing to report: no image with an embedding of backbone '{backbone}' matches ({predicate}): check the predicate"
     )]
     NothingToReport { predicate: String, backbone: String },
+    #[error("--strategy {strategy} needs {what}")]
+    SampleNeeds { strategy: &'static str, what: &'static str },
+    #[error("nothing to choose from: no image matches ({predicate}), or none that does has an embedding")]
+    NothingToSample { predicate: String },
     #[error("no image has id {id}: SELECT id, uri FROM images says which there are")]
     NoSuchImage { id: u64 },
     #[error(

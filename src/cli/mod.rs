@@ -2,7 +2,7 @@
 //!
 //! A command reads its arguments, calls the library, and prints what it gives: results to one stream of the [`Console`],
 //! everything else (progress, notices) to the other. This room alone prints, and names `clap`, `indicatif` and `rustyline`.
-//! `bank` and `backbone` are folders of subcommands. What several commands need lies beside them: `network` (arguments of
+//! `bank`, `backbone` and `curate` are folders of subcommands. What several commands need lies beside them: `network` (arguments of
 //! those that embed), `summary` (an ingest), `follow` (banks after a change), `evaluation` (the reference's table), `stages`
 //! (times), `statements` (SQL), `output` (a writer per format) and `table`; `typed` reads what is typed into the `shell`.
 //! Not for anything that another program would want as well: that belongs into the library.
@@ -13,6 +13,7 @@ mod benchmark;
 mod completions;
 mod console;
 mod counts;
+mod curate;
 mod delete;
 mod demo;
 mod embed;
@@ -101,6 +102,9 @@ pub enum Command {
     Report(report::Args),
     /// Explain one image: its score, what that means, and the images of the bank that are nearest to it
     Explain(explain::Args),
+    /// Choose images to look at or to label
+    #[command(subcommand)]
+    Curate(curate::Command),
     /// Run the reference's experiment on CIFAR-10 or ImageNet, from files to its table
     Benchmark(benchmark::Args),
     /// Delete images; banks follow
@@ -142,6 +146,7 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
         Command::Report(args) => report::run(args, &cli.db, console).await,
         Command::Explain(args) => explain::run(args, &cli.db, console).await,
+        Command::Curate(command) => curate::run(command, &cli.db, console).await,
         Command::Benchmark(args) => benchmark::run(args, &cli.db, console).await,
         Command::Delete(args) => delete::run(args, &cli.db, console).await,
         Command::History(args) => history::run(args, &cli.db, console).await,

@@ -1,5 +1,13 @@
 //! A few rows that stand for many: greedy farthest-point selection.
 
+use rayon::prelude::*;
+
+/// Rows that a thread looks at in one go.
+const ROWS: usize = 1024;
+const LANES: usize = 8;
+/// The square of a distance between unit vectors up to which they are copies.
+const SAME: f32 = 1e-12;
+
 /// Rows that were chosen, and for how many each stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coverage {
@@ -29,23 +37,44 @@ pub fn farthest_first(rows: &[f32], dimension: usize, n: usize) -> Coverage {
     while let Some(chosen) = next.filter(|_| found.chosen.len() < n) {
         let place = found.chosen.len();
         found.chosen.push(chosen);
-        for at in 0..count {
-            let distance = square(row(at), row(chosen));
-            if distance < nearest[at] {
-                (nearest[at], of[at]) = (distance, place);
+        let blocks = nearest.par_chunks_mut(ROWS).zip(of.par_chunks_mut(ROWS)).enumerate();
+        let farthest = blocks.map(|(block, (nearest, of))| {
+            let mut farthest = (f32::NEG_INFINITY, 0);
+            for (at, (nearest, of)) in nearest.iter_mut().zip(of).enumerate() {
+                let distance = square(row(block * ROWS + at), row(chosen));
+                if distance < *nearest {
+                    (*nearest, *of) = (distance, place);
+                }
+                if *nearest > farthest.0 {
+                    farthest = (*nearest, block * ROWS + at);
+                }
             }
-        }
-        // of equally far ones the first
-        let farthest = (0..count).rev().max_by(|a, b| nearest[*a].total_cmp(&nearest[*b]));
-        next = farthest.filter(|&at| nearest[at] > 1e-12);
+            farthest
+        });
+        // of equally far ones the first, whatever the threads
+        let first = |one: (f32, usize), other: (f32, usize)| {
+            if other.0 > one.0 || other.0 == one.0 && other.1 < one.1 { other } else { one }
+        };
+        let (distance, farthest) = farthest.reduce(|| (f32::NEG_INFINITY, usize::MAX), first);
+        next = (distance > SAME).then_some(farthest);
     }
     found.members = vec![0; found.chosen.len()];
     of.iter().for_each(|place| found.members[*place] += 1);
     found
 }
 
+/// The square of a distance: sums of every eighth term, which a processor adds together.
 fn square(a: &[f32], b: &[f32]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
+    let mut sums = [0f32; LANES];
+    let (ones, others) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = ones.remainder().iter().zip(others.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
+    for (ones, others) in ones.zip(others) {
+        for lane in 0..LANES {
+            let off = ones[lane] - others[lane];
+            sums[lane] += off * off;
+        }
+    }
+    sums.iter().sum::<f32>() + rest
 }
 
 #[cfg(test)]

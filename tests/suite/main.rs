@@ -47,6 +47,7 @@ mod reference;
 mod refresh;
 mod refusals;
 mod report;
+mod sample;
 mod sanity;
 mod scale;
 mod scores;
