@@ -42,8 +42,11 @@ impl Runs {
     }
 
     #[cfg(not(feature = "torch"))]
-    fn by_libtorch(_: &Network, architecture: &str, device: Device, _: Precision) -> Result<Self> {
+    fn by_libtorch(_: &Network, architecture: &str, device: Device, precision: Precision) -> Result<Self> {
         let what = match device {
+            Device::Cpu if !outskirt_kernels::available(precision) && outskirt_kernels::available(Precision::F32) => {
+                "bf16 on a processor without AVX512-BF16".into()
+            }
             Device::Cpu => format!("architecture {architecture} on this processor"),
             Device::Cuda => "cuda".into(),
         };

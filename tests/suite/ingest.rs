@@ -360,6 +360,12 @@ async fn one_column_holds_one_precision() {
     let (db, train) = (folder.path().join("db"), pictures(folder.path()));
     let ingest = arguments(train.to_str().unwrap(), "demo_shapes");
     let in_bf16 = [&ingest[..], &["--precision", "bf16"]].concat();
+    if cfg!(not(feature = "torch")) && !outskirt_kernels::available(outskirt_kernels::Precision::Bf16) {
+        // nothing computes it here, and that is said
+        let error = outskirt(&db, &in_bf16).await.unwrap_err();
+        assert!(error.contains("'bf16 on a processor without AVX512-BF16' needs libtorch"), "{error}");
+        return;
+    }
     let (first, notices) = outskirt(&db, &in_bf16).await.unwrap();
     assert!(first.starts_with("shapes/train: 60 added in "), "{first}");
     assert!(notices.contains("bf16 beside f32, on 8 images: unit embeddings are "), "{notices}");
