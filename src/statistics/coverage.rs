@@ -23,7 +23,7 @@ pub struct Coverage {
 /// The largest distance of any row to the nearest chosen one is at most twice the least that any `n` rows can have: Gonzalez,
 /// *Clustering to minimize the maximum intercluster distance*, Theoretical Computer Science 1985. O(N · n · dimension).
 pub fn farthest_first(rows: &[f32], dimension: usize, n: usize) -> Coverage {
-    let count = if dimension == 0 { 0 } else { rows.len() / dimension };
+    let count = rows.len().checked_div(dimension).unwrap_or(0);
     let row = |at: usize| &rows[at * dimension..(at + 1) * dimension];
     let mut found = Coverage { chosen: Vec::new(), members: Vec::new() };
     if count == 0 || n == 0 {
