@@ -646,6 +646,8 @@ pub enum Error {
     NothingToSample { predicate: String },
     #[error("no image has id {id}: SELECT id, uri FROM images says which there are")]
     NoSuchImage { id: u64 },
+    #[error("no image has the uri {uri}, and there is no such file: SELECT id, uri FROM images says which there are")]
+    NoSuchUri { uri: String },
     #[error(
         "image {id} has no embedding of backbone '{backbone}': 'outskirt embed --backbone {backbone}' makes it of a network, 'outskirt ingest \
              --embedding-column' brings one of your own"

@@ -122,7 +122,7 @@ async fn read(
         // one expression each, or its parentheses could close ours
         expression(text).map_err(|reason| Error::BadPredicate { predicate: text.into(), reason })?;
     }
-    let score = bank.map_or_else(|| "NULL".into(), |bank| format!("knn_ood_score({}, '{}')", bank.backbone, bank.name));
+    let score = bank.map_or_else(|| "NULL".into(), score);
     let has_vector = column.map_or_else(|| "true".into(), |column| format!("{column} IS NOT NULL"));
     let query = format!(
         "SELECT id, CAST(({per}) AS VARCHAR) AS of_group, {score} AS of_score, {vector} AS of_vector FROM images WHERE ({predicate}) AND \
@@ -163,6 +163,12 @@ async fn read(
         return Err(Error::NothingToSample { predicate: predicate.into() });
     }
     Ok(groups)
+}
+
+/// The score of a row, without its own entry in the bank where that leaves enough.
+fn score(bank: &Definition) -> String {
+    let own_entry = if bank.k < bank.row_count { format!(", {}, id", bank.k) } else { String::new() };
+    format!("knn_ood_score({}, '{}'{own_entry})", bank.backbone, bank.name)
 }
 
 /// Refuse embeddings that there is no memory for.

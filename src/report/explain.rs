@@ -15,6 +15,7 @@ use super::pictures::{columns, neighbors_of, own_columns, small, texts};
 use crate::bank::Definition;
 use crate::error::{Error, Result};
 use crate::image::{Folders, Opened, is_address};
+use crate::index::SearchOptions;
 use crate::sql::session::Session;
 use crate::statistics::thresholds::pvalue;
 use crate::store::quote;
@@ -99,6 +100,7 @@ pub async fn explain(session: &Session, bank: &str, which: &Which, neighbors: us
     let most = bank.row_count.saturating_sub(1).max(1);
     let mut explained = match (id, which) {
         (Some(id), _) => of_row(session, &bank, id, facts, neighbors.clamp(1, most)).await?,
+        (None, Which::Uri(uri)) if is_nowhere(uri) => return Err(Error::NoSuchUri { uri: uri.clone() }),
         (None, Which::Uri(uri)) => of_file(session, &bank, uri, facts, neighbors.clamp(1, bank.row_count)).await?,
         (None, Which::Id(id)) => return Err(no_image(*id)),
     };
@@ -151,6 +153,12 @@ async fn find(session: &Session, uri: &str) -> Result<Option<u64>> {
     }
 }
 
+/// Whether neither a file nor an address is meant that could be read.
+fn is_nowhere(uri: &str) -> bool {
+    let file = uri.find("!/").map_or(uri, |at| &uri[..at]);
+    !is_address(uri) && !Path::new(file).exists()
+}
+
 /// The uri that an ingest of this path would give it.
 fn absolute(path: &str) -> String {
     let (file, inside) = path.find("!/").map_or((path, ""), |at| path.split_at(at));
@@ -166,11 +174,13 @@ async fn of_row(
     neighbors: usize,
 ) -> Result<Explained> {
     let own = own_columns(session).await?;
+    let is_in_bank = session.banks().open(bank, SearchOptions::default())?.ids().contains(&id);
     let query = format!(
-        "SELECT uri, dataset, split, label, knn_ood_score({column}, '{name}', {k}, id){further} FROM images WHERE id = {id}",
+        "SELECT uri, dataset, split, label, knn_ood_score({column}, '{name}', {k}{own_entry}){further} FROM images WHERE id = {id}",
         column = bank.backbone,
         name = bank.name,
-        k = bank.k.min(bank.row_count.saturating_sub(1)).max(1),
+        k = bank.k,
+        own_entry = if is_in_bank { ", id" } else { "" },
         further = columns(&own),
     );
     let batches = session.sql(&query).await?.collect().await?;
@@ -190,7 +200,6 @@ async fn of_row(
     let (mut pictures, mut without) = (BTreeMap::new(), BTreeMap::new());
     super::pictures::read(session, &ids, &Arc::new(Opened::default()), &mut pictures, &mut without).await?;
     let own_picture = pictures.get(&id).cloned().map(|picture| (None, picture));
-    let is_in_bank = session.banks().open(bank, crate::index::SearchOptions::default())?.ids().contains(&id);
     Ok(Explained {
         bank: facts,
         id: Some(id),

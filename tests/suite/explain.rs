@@ -47,6 +47,12 @@ async fn an_image_is_explained_by_the_numbers_that_sql_gives() {
     let ids: Vec<String> = found["neighbors"].as_array().unwrap().iter().map(|one| one["id"].to_string()).collect();
     assert_eq!(ids, near);
 
+    // also where k is all of the bank
+    outskirt(db, &["bank", "create", "all", "--backbone", "toy", "--where", "id <= 4", "--k", "4"]).await.unwrap();
+    let all = csv(db, "SELECT knn_ood_score(toy, 'all') FROM images WHERE id = 85").await;
+    let score = facts(db, &["85", "--bank", "all"]).await["score"].clone();
+    assert_eq!(number(&score), all.lines().nth(1).unwrap().parse::<f32>().unwrap());
+
     // by its uri it is the same one, and of one in the bank its own entry does not count
     assert_eq!(facts(db, &[&["/pictures/84.png"], &CIRCLE[..]].concat()).await, found);
     let own = facts(db, &[&["20"], &CIRCLE[..], &["--neighbors", "2"]].concat()).await;
@@ -168,7 +174,7 @@ async fn what_cannot_be_explained_is_said() {
         (&["91", "--bank", "circle"], "image 91 has no embedding of backbone 'toy'"),
         (&["85", "--bank", "square"], "square"),
         (&["/pictures/84.png", "--bank", "circle"], "give the id of one, 85 (ood), 200 (twice)"),
-        (&["/gone.png", "--bank", "circle"], "toy"),
+        (&["/gone.png", "--bank", "circle"], "no image has the uri /gone.png, and there is no such file"),
         (&["85", "--bank", "circle", "--tpr", "2"], "2"),
         (&["85", "--bank", "circle", "--out", "x.png"], "'x.png' does not"),
         (&["85", "--bank", "circle", "--format", "html"], "add --out report.html"),

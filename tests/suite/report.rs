@@ -303,3 +303,46 @@ async fn a_link_is_followed_and_a_pipe_is_written_to() {
     let facts: Value = serde_json::from_str(&reader.join().unwrap()).unwrap();
     assert_eq!(facts["images"], 30);
 }
+
+/// What came lately beside what came before: up to the newest image, whenever that was, and the SQL gives the same shares.
+#[tokio::test]
+async fn a_dataset_that_has_moved_outside_lately_is_told_with_both_shares() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let mut text = String::from("uri,dataset,came,v\n");
+    for row in 0..400 {
+        let (dataset, came, angle) = match row {
+            0..100 => ("train", "2020-01-01", 0.001 * f64::from(row)),
+            100..200 => ("val", "2020-01-01", 0.001 * f64::from(row - 100) + 0.0005),
+            // inside, 40 days before the newest; then three quarters outside
+            200..300 => ("cam", "2020-05-01", 0.001 * f64::from(row - 200) + 0.0003),
+            row => ("cam", "2020-06-10", if row % 4 == 0 { 0.05 } else { 1.5 }),
+        };
+        text += &format!("{row},{dataset},{came},\"[{}, {}]\"\n", angle.cos(), angle.sin());
+    }
+    let file = folder.path().join("rows.csv");
+    std::fs::write(&file, text).unwrap();
+    outskirt(&db, &["backbone", "add", "m", "--external", "--dimension", "2", "--model-version", "1"]).await.unwrap();
+    let insert = format!(
+        "INSERT INTO images (dataset, uri, split, ingested_at, m) SELECT dataset, uri, 'x', CAST(came AS TIMESTAMP), \
+         arrow_cast(string_to_array(trim(both '[]' FROM v), ', '), 'List(Float32)') FROM '{}'",
+        file.display()
+    );
+    outskirt(&db, &["sql", &insert]).await.unwrap();
+    outskirt(&db, &["bank", "create", "circle", "--backbone", "m", "--where", "dataset = 'train'", "--k", "3"])
+        .await
+        .unwrap();
+    outskirt(&db, &["bank", "calibrate", "circle", "--where", "dataset = 'val'"]).await.unwrap();
+    let found = facts(&db, &["--max-images", "0"]).await;
+    let verdict = &found["verdicts"][1];
+    let said = verdict["text"].as_str().unwrap();
+    let lately = " Of what came in the 30 days up to 2020-06-10 75.0 %, in the 30 days before ";
+    assert!(said.contains(lately), "{said}");
+    let (text, _) = outskirt(&db, &["sql", verdict["sql"].as_str().unwrap(), "--format", "csv"]).await.unwrap();
+    let numbers: Vec<f64> = text.lines().nth(1).unwrap().split(',').map(|number| number.parse().unwrap()).collect();
+    assert_eq!((numbers[1], numbers[2]), (200.0, 0.75), "{text}");
+    let before =
+        format!("before {} %", if numbers[3] == 0.0 { "0".into() } else { format!("{:.1}", 100.0 * numbers[3]) });
+    assert!(said.contains(&before), "{said} {text}");
+    assert_eq!(found["period"], "day");
+}

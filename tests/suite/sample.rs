@@ -28,12 +28,16 @@ async fn outliers_and_borderline_ones_are_those_of_sql() {
     let db = folder.path();
     calibrated(db, IndexKind::Exact).await;
     let found = chosen(db, &["--n", "7", "--strategy", "outlier", "--bank", "circle"]).await;
-    let query = "SELECT id FROM images WHERE toy IS NOT NULL ORDER BY knn_ood_score(toy, 'circle') DESC, id LIMIT 7";
+    let query =
+        "SELECT id FROM images WHERE toy IS NOT NULL ORDER BY knn_ood_score(toy, 'circle', 5, id) DESC, id LIMIT 7";
     assert_eq!(ids(&found), sql(db, query).await);
     let line = ["--n", "6", "--strategy", "borderline", "--bank", "circle", "--where", "split = 'test'"];
     let query = "SELECT id FROM (SELECT id, abs(knn_ood_score(toy, 'circle') - knn_ood_threshold('circle')) AS off FROM images WHERE split = 'test' AND \
                  toy IS NOT NULL) ORDER BY off, id LIMIT 6";
     assert_eq!(ids(&chosen(db, &line).await), sql(db, query).await);
+    // the bank's own images are measured without their own entry: of those at its ends the furthest ones are first
+    let line = ["--n", "2", "--strategy", "outlier", "--bank", "circle", "--where", "split = 'train'"];
+    assert_eq!(ids(&chosen(db, &line).await).into_iter().collect::<BTreeSet<_>>(), BTreeSet::from([1, 40]));
     // so many of each dataset, which the rows say
     let found = chosen(db, &["--n", "3", "--strategy", "outlier", "--bank", "circle", "--per", "dataset"]).await;
     let groups: Vec<&str> = found.iter().map(|row| row[5].as_str()).collect();
