@@ -45,6 +45,7 @@ impl Frame {
     /// Of rows that are a sample of n.
     pub(crate) fn of(sample: &Rows, n: usize, layout: Layout) -> Self {
         let (d, path) = (sample.dimension(), layout.path);
+        path.assert_available();
         let mut random = Random(0x5eed);
         let count = DIRECTIONS.min(d / 2).min(sample.len());
         let directions = (count >= 16).then(|| {

@@ -179,7 +179,7 @@ impl Exact {
     /// A bank without codes.
     pub(crate) fn framed(parts: Parts) -> Self {
         let Parts { path, dimension: d, head, centroids, cells, rows, heads } = parts;
-        assert!(path.is_available(), "this processor has no {}", path.name());
+        path.assert_available();
         assert!(d <= MOST_NUMBERS, "vectors of at most {MOST_NUMBERS} numbers: beyond, rounding is not bounded");
         let count = head.as_ref().map_or(d, |head| head.count);
         let slack = Slack::new(path, d, head.as_ref().map(|head| head.defect));

@@ -44,6 +44,11 @@ impl Path {
         Self::available().contains(&self)
     }
 
+    /// Panics where this processor has it not, before one of its instructions runs: they would be undefined behaviour.
+    pub(crate) fn assert_available(self) {
+        assert!(self.is_available(), "this processor has no {}", self.name());
+    }
+
     /// Its name, as in settings.
     pub fn name(self) -> &'static str {
         match self {

@@ -685,14 +685,29 @@ fn questions() {
     }
 }
 
-/// A path that the processor lacks is refused: its instructions would be undefined behaviour.
+/// A path that the processor lacks is refused before anything is computed by it (once, cells were found first, and the
+/// process died of an instruction that it has not): its instructions would be undefined behaviour.
 #[test]
 fn missing_paths_are_refused() {
-    for path in [Path::Avx512Vnni, Path::Avx2, Path::Portable] {
-        let there = path == Path::Portable || Path::available().contains(&path);
-        let made = |make: &(dyn Fn() -> Exact + std::panic::RefUnwindSafe)| std::panic::catch_unwind(make).is_ok();
-        assert_eq!(made(&move || Exact::new(rows(&[1.0], 1), Layout { path, ..Layout::default() })), there);
-        assert_eq!(made(&move || Exact::block(rows(&[1.0], 1), vec![RowNumber(0)], path)), there);
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("bank");
+    let mut random = Random(35);
+    for (n, d) in [(1, 1), (300, 70)] {
+        let bank = units(&mut random, n, d);
+        let ids: Vec<u64> = (0..n as u64).collect();
+        file(&bank, d, &ids, Layout::default(), &at);
+        for path in [Path::Avx512Vnni, Path::Avx2, Path::Portable] {
+            let there = path == Path::Portable || Path::available().contains(&path);
+            let layout = Layout { path, ..Layout::default() };
+            let made = |make: &(dyn Fn() + std::panic::RefUnwindSafe)| std::panic::catch_unwind(make).is_ok();
+            let numbers = || (0..n as u32).map(RowNumber).collect();
+            assert_eq!(made(&|| drop(Exact::new(rows(&bank, d), layout))), there, "{path:?}");
+            assert_eq!(made(&|| drop(Exact::block(rows(&bank, d), numbers(), path))), there, "{path:?}");
+            assert_eq!(made(&|| drop(Stored::open(&at).unwrap().load(path, 0))), there, "{path:?}");
+            let other = folder.path().join("other");
+            assert_eq!(made(&|| file(&bank, d, &ids, layout, &other)), there, "{path:?}");
+            assert_eq!(Exact::checked(rows(&bank, d), layout).is_ok(), there, "{path:?}");
+        }
     }
 }
 
