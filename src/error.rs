@@ -145,7 +145,10 @@ pub enum Error {
         "backbone '{backbone}' gave {found} logits per image, and {expected} before: a column holds as many in every row, ingest without logits"
     )]
     LogitsChanged { backbone: String, expected: usize, found: usize },
-    #[error("external backbone {name}: its embeddings have {stored} numbers, and these {given}")]
+    #[error(
+        "external backbone {name}: its embeddings have {stored} numbers, and these {given}: give another --backbone name, or free this one with \
+         ALTER TABLE images DROP COLUMN {name}"
+    )]
     ExternalDimension { name: String, stored: usize, given: usize },
     #[error("backbone '{backbone}' gave {found} numbers per image, its manifest says dimension = {expected}")]
     EmbeddingDimension { backbone: String, expected: usize, found: usize },
@@ -313,7 +316,8 @@ pub enum Error {
     #[error("external backbone {name}: {reason}")]
     BadExternal { name: String, reason: String },
     #[error(
-        "the column {name} holds embeddings of version '{stored}', and these are of '{given}': give that --model-version, or another --backbone name"
+        "the column {name} holds embeddings of version '{stored}', and these are of '{given}': give that --model-version, or another --backbone name; ALTER TABLE \
+         images DROP COLUMN {name} frees this one"
     )]
     OtherVersion { name: String, stored: String, given: String },
     #[error("'{name}' is a column of the table images already: name the backbone otherwise")]
@@ -585,6 +589,8 @@ pub enum Error {
         "column '{column}' is read by the predicate of bank '{bank}' ({predicate}): 'outskirt bank drop {bank}' first"
     )]
     ColumnInBank { column: String, bank: String, predicate: String },
+    #[error("bank '{bank}' stands on the embeddings of '{backbone}': 'outskirt bank drop {bank}' first")]
+    BackboneInBank { backbone: String, bank: String },
     #[error("{} lies in the database's folder, which outskirt alone writes: choose another place", path.display())]
     InsideDatabase { path: PathBuf },
 
@@ -644,6 +650,29 @@ pub enum Error {
     SampleNeeds { strategy: &'static str, what: &'static str },
     #[error("nothing to choose from: no image matches ({predicate}), or none that does has an embedding")]
     NothingToSample { predicate: String },
+    #[error("--by embedding needs --backbone, whose embeddings are compared, or --bank")]
+    DedupNeedsBackbone,
+    #[error("'{given}' sets no column: write --set COLUMN=VALUE, or --unset COLUMN")]
+    NoTag { given: String },
+    #[error("nothing to compare: no image matches ({predicate}), or those that do are marked 'ignore'")]
+    NothingToCompare { predicate: String },
+    #[error(
+        "'{column}' is a column of your own in the table images, and hashes of pictures go into one of that name: ALTER TABLE images DROP COLUMN \
+         {column}, or compare with --by content or --by embedding"
+    )]
+    HashColumnTaken { column: &'static str },
+    #[error(
+        "hashes of {bits} different bits are no copies: 0 to {most} of 64 are compared, JPEG and resizing change up to 4, unrelated pictures differ in 32"
+    )]
+    TooManyBits { bits: u32, most: u32 },
+    #[error(
+        "--within {within} is no distance of L2-normalised embeddings: those are 0 to 2, and copies lie below 0.2 or so"
+    )]
+    BadWithin { within: f32 },
+    #[error("column {column} holds no embeddings: 'outskirt backbone list' names the backbones")]
+    NotAnEmbedding { column: String },
+    #[error("cannot compare the embeddings: {reason}")]
+    CannotCompare { reason: String },
     #[error("no image has id {id}: SELECT id, uri FROM images says which there are")]
     NoSuchImage { id: u64 },
     #[error("no image has the uri {uri}, and there is no such file: SELECT id, uri FROM images says which there are")]

@@ -94,6 +94,11 @@ pub const SCORE_BANK_KEY: &str = "outskirt.score_bank";
 /// Metadata key of a column of kept scores: which neighbour.
 pub const SCORE_K_KEY: &str = "outskirt.score_k";
 
+/// The column of difference hashes of pictures, where somebody asked for copies.
+pub const DHASH: &str = "dhash";
+/// Metadata key of that column.
+pub const HASH_KEY: &str = "outskirt.hash";
+
 /// The Arrow type of embeddings of dimension d: FixedSizeList<Float32, d>.
 pub fn embedding_type(dimension: usize) -> DataType {
     DataType::FixedSizeList(Arc::new(Field::new("item", DataType::Float32, true)), dimension as i32)
@@ -133,9 +138,15 @@ pub fn is_score(field: &Field) -> bool {
     field.metadata().contains_key(SCORE_BANK_KEY)
 }
 
+/// Whether a column of `images` holds hashes of pictures.
+pub fn is_hash(field: &Field) -> bool {
+    field.metadata().contains_key(HASH_KEY)
+}
+
 /// Whether a column of `images` is the user's own: ALTER TABLE or the metadata of an ingest added it.
 pub fn is_users(field: &Field) -> bool {
-    !is_embedding(field) && !is_logits(field) && !is_score(field) && !IMAGE_COLUMNS.contains(&field.name().as_str())
+    let is_computed = is_embedding(field) || is_logits(field) || is_score(field) || is_hash(field);
+    !is_computed && !IMAGE_COLUMNS.contains(&field.name().as_str())
 }
 
 /// Whether SQL gives a meaning of its own to `name`, so that a column of that name would need quotes.

@@ -4,7 +4,7 @@
 use super::registry::{EXTERNAL, Registered, register_row, registered_rows};
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::store::{EmbeddingColumn, Store, WriteLock};
+use crate::store::{EmbeddingColumn, Store, WriteLock, quote};
 
 /// Versions are no longer.
 const LONGEST: usize = 200;
@@ -75,4 +75,10 @@ pub async fn register_external(store: &Store, lock: &WriteLock, external: &Exter
         EmbeddingColumn { backbone: name.clone(), sha256: version.clone(), dimension, precision: schema::F32.into() };
     store.add_embedding_column(lock, &column).await?;
     register_row(store, lock, Registered::external(name, dimension, version)).await
+}
+
+/// Remove an external backbone's row from `backbones`: its name is free for another dimension or version. Its columns are gone already.
+pub async fn forget_external(store: &Store, lock: &WriteLock, name: &str) -> Result<()> {
+    let its_row = format!("name = {} AND architecture = {}", quote(name), quote(EXTERNAL));
+    store.delete(lock, schema::BACKBONES, &its_row).await
 }

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::index::Device;
 
 /// How a backbone is loaded.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LoadOptions {
     /// The weights file, where it is not where the manifest says.
     pub weights: Option<PathBuf>,

@@ -9,7 +9,7 @@ use super::checkpoint::{Checkpoint, Manifest};
 use super::input::Pictures;
 use super::kind;
 use super::network::Network;
-use super::runs::Runs;
+use super::runs::{Pattern, Runs};
 use super::trusted::Trusted;
 use crate::error::{Error, Result};
 use crate::image::{Orientation, Pixels, Preprocess, Preprocessor};
@@ -21,12 +21,12 @@ pub struct Backbone {
     preprocess: Preprocess,
     /// As the file has it; `None` of a TorchScript module.
     network: Option<Network>,
-    runs: Runs,
+    runs: Pattern,
     classes: Option<usize>,
     with_logits: bool,
     precision: Precision,
     /// The network in f32 on the processor, where another precision runs.
-    reference: Option<Runs>,
+    reference: Option<Pattern>,
     notes: Vec<String>,
 }
 
@@ -106,7 +106,7 @@ impl Backbone {
         let backbone = Self {
             preprocess,
             network,
-            runs,
+            runs: Pattern::of(runs),
             checkpoint,
             classes: None,
             with_logits: true,
@@ -132,12 +132,12 @@ impl Backbone {
         let (runs, reference) = match &self.network {
             Some(network) => {
                 let runs = Runs::of(network, &self.manifest().architecture, device, precision)?;
-                (runs, (precision != Precision::F32).then_some(self.runs))
+                (Pattern::of(runs), (precision != Precision::F32).then_some(self.runs))
             }
             None if precision != Precision::F32 => {
                 return Err(Error::ScriptPrecision { backbone: self.checkpoint.manifest.name.clone() });
             }
-            None => (self.runs.script_on(device)?, None),
+            None => (Pattern::of(self.runs.one().script_on(device)?), None),
         };
         Ok(Self { runs, reference, precision, ..self })
     }
@@ -192,11 +192,11 @@ impl Backbone {
         Worker {
             manifest: self.manifest().clone(),
             preprocessor: Preprocessor::new(&self.preprocess),
-            runs: self.runs.clone(),
+            runs: self.runs.one(),
             scratch: Scratch::default(),
             classes: self.classes,
             with_logits: self.with_logits,
-            reference: self.reference.clone(),
+            reference: self.reference.as_ref().map(Pattern::one),
         }
     }
 }

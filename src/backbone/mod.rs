@@ -55,7 +55,7 @@ pub use add::{Checked, NewBackbone, add, check};
 pub use architecture::{ARCHITECTURES, Architecture, TORCHSCRIPT, architecture};
 pub use checkpoint::{Checkpoint, Manifest, Output, built_in, find};
 pub(crate) use checkpoint::{is_path, names};
-pub use external::{External, external_backbones, register_external};
+pub use external::{External, external_backbones, forget_external, register_external};
 pub use input::Input;
 pub use load::{LoadOptions, load_in};
 pub use loaded::{Backbone, Measured, Outputs, Worker};

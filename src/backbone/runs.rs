@@ -1,6 +1,6 @@
 //! What gives the numbers of a network: loops of this processor, or libtorch.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use outskirt_kernels::{Precision, Scratch};
 
@@ -14,6 +14,22 @@ use super::network::Network;
 use crate::error::Error;
 use crate::error::Result;
 use crate::index::Device;
+
+/// What every thread gets one of. The tensors of libtorch may go to another thread and not be used by two at once, which would
+/// be true of a [`Backbone`](super::Backbone), and of every future that holds one: behind a lock it may be shared.
+#[derive(Debug)]
+pub(super) struct Pattern(Mutex<Runs>);
+
+impl Pattern {
+    pub(super) fn of(runs: Runs) -> Self {
+        Self(Mutex::new(runs))
+    }
+
+    /// One for a thread.
+    pub(super) fn one(&self) -> Runs {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 /// One per thread; the weights are shared, not copied.
 #[derive(Debug, Clone)]

@@ -48,5 +48,6 @@ pub use recall::{Recall, recall};
 pub use refresh::{Refreshed, churn, refresh, refresh_all};
 pub use rows::at_version;
 pub use status::{Status, status};
+pub(crate) use tags::advance_unaffected;
 pub use tidy::{Tidied, tidy};
 pub use tune::{Tried, Tuned, USUAL_KS, tune};

@@ -9,7 +9,7 @@ use crate::store::{Store, WriteLock};
 
 /// Say of every bank that followed `images` up to one version that it follows up to a later one, where only a column, or
 /// those whose names begin so, was written in between: of banks whose predicates do not read it.
-pub(super) async fn advance_unaffected(
+pub(crate) async fn advance_unaffected(
     store: &Store,
     lock: &WriteLock,
     column: &str,

@@ -52,3 +52,8 @@ pub(super) fn report_rejects(summary: &IngestSummary, console: &mut Console<'_>)
     }
     Ok(())
 }
+
+/// A count of images, in words.
+pub(super) fn images(count: u64) -> String {
+    format!("{count} image{}", if count == 1 { "" } else { "s" })
+}

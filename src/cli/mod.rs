@@ -102,7 +102,7 @@ pub enum Command {
     Report(report::Args),
     /// Explain one image: its score, what that means, and the images of the bank that are nearest to it
     Explain(explain::Args),
-    /// Choose images to look at or to label
+    /// Choose images to look at or to label, find copies, tag, keep and delete
     #[command(subcommand)]
     Curate(curate::Command),
     /// Run the reference's experiment on CIFAR-10 or ImageNet, from files to its table

@@ -91,9 +91,11 @@ pub(super) async fn run(given: Given, numbers: Numbers, db: &Path, console: &mut
     let paths = found.files;
     let store = console.create(db).await?;
     let before = store.version(schema::IMAGES).await?;
-    let bar = console.progress("ingesting embeddings", 0);
+    // text is read from beginning to end before its first row is given
+    let bar = console.spinner("reading the tables");
     let mut said = Vec::new();
     let progress = |done, total: Option<u64>| {
+        bar.set_message("ingesting embeddings");
         bar.set_length(total.unwrap_or(done));
         bar.set_position(done);
     };

@@ -7,6 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float32Type, Int64Type, UInt64Type};
 use futures::StreamExt;
 
+use super::marks::not_ignored;
 use crate::bank::Definition;
 use crate::error::{Error, Result};
 use crate::index::vectors::{embedding, normalize};
@@ -71,7 +72,7 @@ struct Group {
     units: Vec<f32>,
 }
 
-/// Choose images: group by group in the order of its name, in each the first one first. The same database gives the same.
+/// Choose images, but for those marked `ignore`: group by group in the order of its name, in each the first one first. The same database gives the same.
 ///
 /// Errors: a predicate or group that is no expression, fails or holds for nothing; a strategy without the bank or the embeddings that it needs; a bank
 /// that is unknown or not calibrated; embeddings that do not fit into memory.
@@ -126,7 +127,8 @@ async fn read(
     let has_vector = column.map_or_else(|| "true".into(), |column| format!("{column} IS NOT NULL"));
     let query = format!(
         "SELECT id, CAST(({per}) AS VARCHAR) AS of_group, {score} AS of_score, {vector} AS of_vector FROM images WHERE ({predicate}) AND \
-         {has_vector} ORDER BY id",
+         {has_vector} AND {looked_at} ORDER BY id",
+        looked_at = not_ignored(session.store()).await?,
         per = options.per.as_deref().unwrap_or("NULL"),
         vector = vectors.unwrap_or("NULL"),
     );

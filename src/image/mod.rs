@@ -19,6 +19,7 @@
 
 mod compressed;
 mod decode;
+mod dhash;
 mod pixels;
 mod preprocess;
 mod rows;
@@ -26,6 +27,7 @@ mod source;
 mod thumbnail;
 
 pub use decode::{Orientation, content_hash, decode};
+pub use dhash::dhash;
 pub use pixels::{MAX_PIXELS, Pixels};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub(crate) use source::is_address;
@@ -34,5 +36,7 @@ pub use source::{
     TableRows, absolute, held_row, is_array, is_plain, is_text, open, read_table, row_uri, shown, table_column,
     table_columns, table_files, table_rows,
 };
-pub(crate) use source::{bare, changed_by_types, delimiter, file, here, is_lance_table, lance_table, scheme};
+pub(crate) use source::{
+    bare, changed_by_types, delimiter, file, here, is_lance_table, lance_table, names_a_picture, scheme,
+};
 pub use thumbnail::thumbnail;

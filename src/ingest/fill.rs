@@ -8,25 +8,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{SchemaRef, UInt64Type};
-use futures::TryStreamExt;
-use tokio::sync::mpsc;
+use arrow::datatypes::SchemaRef;
 
 use super::columns::{Filled, Numbers};
 use super::drive::{COMMIT_BYTES, COMMIT_ROWS, Sink, drive};
 use super::pipeline::Batch;
 use super::rejects::{Reject, Rejects};
-use super::reread::{For, embed_for, reread};
+use super::reread::embed_for;
 use super::summary::IngestSummary;
+use super::walk::{Row, walk};
 use crate::backbone::Backbone;
 use crate::error::{Error, Result};
-use crate::image::{ImageFile, Opened};
 use crate::schema;
 use crate::store::{Change, Store, WriteLock, quote};
-
-/// Rows that are read from their files together: an archive is opened once for all of them.
-const NAMED_ROWS: usize = 131_072;
 
 /// After which time rows are committed, however few they are.
 const COMMIT_AFTER: Duration = Duration::from_secs(60);
@@ -41,14 +35,6 @@ pub struct FillOptions {
     pub predicate: Option<String>,
     /// Threads that decode and embed.
     pub workers: usize,
-}
-
-/// A row that lacks the embedding.
-struct Row {
-    id: u64,
-    content_hash: String,
-    /// Whether its bytes come from the table.
-    stored: bool,
 }
 
 /// Embed the images that `backbone` has not seen, or whose logits are asked for and missing. `progress(rows done, all
@@ -83,13 +69,9 @@ pub async fn fill(
         return Ok(summary);
     }
 
-    // chunks of stored bytes are as large as a batch of them
-    let (sender, chunks) = mpsc::channel(1);
-    // the reading keeps its version of the table, whatever is committed meanwhile
-    let version = store.version(schema::IMAGES).await?;
-    let walking = tokio::spawn(walk(store.clone(), version, wanted, sender));
+    let (files, walking) = walk(store, wanted, None).await?;
     let changed = Arc::new(Mutex::new(Vec::new()));
-    let batches = embed_for(Files::of(chunks), backbone, options.workers, {
+    let batches = embed_for(files, backbone, options.workers, {
         let changed = Arc::clone(&changed);
         move |rows: &mut Vec<Row>, uri, hash| {
             let mut changed = changed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -135,83 +117,6 @@ pub async fn fill(
     summary.check_not_all_refused()?;
     summary.wall = start.elapsed();
     Ok(summary)
-}
-
-/// Rows that lack the embedding, some at a time.
-enum Chunk {
-    /// With their bytes.
-    Stored(Vec<(ImageFile, Row)>),
-    /// By their uris.
-    Named(Vec<(String, Row)>),
-}
-
-/// Send the rows for which `wanted` holds, those with stored bytes first; nobody listens where embedding has failed.
-async fn walk(store: Store, version: u64, wanted: String, chunks: mpsc::Sender<Chunk>) -> Result<()> {
-    let columns = [schema::ID, schema::URI, schema::CONTENT_HASH, schema::BYTES];
-    let stored = format!("({wanted}) AND {} IS NOT NULL", schema::BYTES);
-    let mut batches = store.scan(schema::IMAGES, Some(version), &columns, Some(&stored)).await?;
-    while let Some(batch) = batches.try_next().await? {
-        let bytes = arrow::compute::cast(batch.column(3), &arrow::datatypes::DataType::Binary)?;
-        let bytes = bytes.as_binary::<i32>();
-        let file = |(at, (uri, row))| {
-            (ImageFile { uri, label: None, is_labelled: false, bytes: bytes.value(at).to_vec() }, row)
-        };
-        let rows = rows_of(&batch, true).enumerate().map(file).collect();
-        if chunks.send(Chunk::Stored(rows)).await.is_err() {
-            return Ok(());
-        }
-    }
-    let named = format!("({wanted}) AND {} IS NULL", schema::BYTES);
-    let mut batches = store.scan(schema::IMAGES, Some(version), &columns[..3], Some(&named)).await?;
-    let mut rows = Vec::new();
-    loop {
-        let batch = batches.try_next().await?;
-        rows.extend(batch.iter().flat_map(|batch| rows_of(batch, false)));
-        let enough = rows.len() >= NAMED_ROWS || batch.is_none() && !rows.is_empty();
-        if enough && chunks.send(Chunk::Named(std::mem::take(&mut rows))).await.is_err() {
-            return Ok(());
-        }
-        if batch.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-fn rows_of(batch: &RecordBatch, stored: bool) -> impl Iterator<Item = (String, Row)> + '_ {
-    let ids = batch.column(0).as_primitive::<UInt64Type>();
-    let (uris, hashes) = (batch.column(1).as_string::<i32>(), batch.column(2).as_string::<i32>());
-    (0..batch.num_rows()).map(move |at| {
-        (uris.value(at).into(), Row { id: ids.value(at), content_hash: hashes.value(at).into(), stored })
-    })
-}
-
-/// The files of chunks, as they come.
-struct Files {
-    chunks: mpsc::Receiver<Chunk>,
-    current: Box<dyn Iterator<Item = For<Row>> + Send>,
-    opened: Arc<Opened>,
-}
-
-impl Files {
-    fn of(chunks: mpsc::Receiver<Chunk>) -> Self {
-        Self { chunks, current: Box::new(std::iter::empty()), opened: Arc::default() }
-    }
-}
-
-impl Iterator for Files {
-    type Item = For<Row>;
-
-    fn next(&mut self) -> Option<For<Row>> {
-        loop {
-            if let Some(next) = self.current.next() {
-                return Some(next);
-            }
-            self.current = match self.chunks.blocking_recv()? {
-                Chunk::Stored(rows) => Box::new(rows.into_iter().map(|(file, row)| (vec![row], Ok(file)))),
-                Chunk::Named(rows) => Box::new(reread(rows, &self.opened)),
-            };
-        }
-    }
 }
 
 /// Turns embedded images into commits.

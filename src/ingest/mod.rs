@@ -3,7 +3,7 @@
 //!
 //! `pipeline` reads, decodes and embeds with bounded queues (`budget` counts the bytes in them); `drive` takes its batches to commits; `known` decides what each
 //! file is for (new, changed, known to another backbone, deleted before) with what [`crate::identity`] finds of it, `add` writes it, and `columns` makes rows of it;
-//! `fill` embeds rows that are there with another backbone, and finds their files again with `reread`. `metadata` are the columns that tables give beside pictures, `rejects` the table of what was refused, `compared`
+//! `fill` embeds rows that are there with another backbone; `walk` gives the files of rows again, and finds with `reread` those that are not stored. `metadata` are the columns that tables give beside pictures, `rejects` the table of what was refused, `compared`
 //! the images that are embedded in f32 beside bf16. Not for banks: they follow afterwards ([`crate::bank::refresh_all`]).
 
 mod add;
@@ -23,6 +23,7 @@ mod pipeline;
 mod rejects;
 mod reread;
 mod summary;
+mod walk;
 
 pub use add::ingest;
 pub use fill::{FillOptions, fill};
@@ -35,3 +36,4 @@ pub use pipeline::{Batch, EmbeddedImage, Embedding, embed};
 pub use rejects::Reject;
 pub(crate) use reread::{For, embed_for, reread};
 pub use summary::{IngestSummary, StageTimes};
+pub(crate) use walk::{Row, walk};

@@ -1,7 +1,7 @@
 //! What an ingest is asked for.
 
 /// What to ingest, and as what.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct IngestOptions {
     /// `images.dataset`.
     pub dataset: String,

@@ -205,7 +205,7 @@ pub struct Level {
     pub within: f64,
 }
 
-/// Files of the same bytes, by `content_hash`.
+/// Files of the same bytes, by `content_hash`; and pictures that look alike, by `dhash`.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Copies {
     /// Images whose file is in the bank as well.
@@ -216,6 +216,25 @@ pub struct Copies {
     pub examples: Vec<(String, String)>,
     /// The first of the others: uri, and the uri of one that came before.
     pub examples_among: Vec<(String, String)>,
+    /// Pictures that look alike; `None` where no picture was hashed yet.
+    pub near: Option<NearCopies>,
+}
+
+/// Pictures whose difference hashes differ in at most [`NearCopies::bits`], and whose files are not the same.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct NearCopies {
+    /// Bits, of 64.
+    pub bits: u32,
+    /// Images that look like one of the bank.
+    pub of_bank: usize,
+    /// Images that look like another one of those measured, which stays where `outskirt curate dedup` deletes these.
+    pub among_themselves: usize,
+    /// The first of those of the bank: uri, and the uri in the bank.
+    pub examples: Vec<(String, String)>,
+    /// The first of the others.
+    pub examples_among: Vec<(String, String)>,
+    /// Images without a hash: they came as numbers, or were not hashed yet.
+    pub without: usize,
 }
 
 /// An image that is shown.

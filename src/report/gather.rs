@@ -7,13 +7,15 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use chrono::{DateTime, Datelike, SecondsFormat, TimeZone, Timelike, Utc};
 
-use super::facts::{Asked, BankFacts, Copies, Group, HeldOut, Level, Period, Report, Series, Set};
+use super::facts::{Asked, BankFacts, Copies, Group, HeldOut, Level, NearCopies, Period, Report, Series, Set};
 use super::pictures::{Shown, choose};
 use super::scored::{Scored, everything_else, scores_of};
 use super::verdicts::{count, verdicts};
 use crate::bank::{Calibration, Definition};
+use crate::curate::{self, Alike, DedupOptions, Stays};
 use crate::error::{Error, Result};
 use crate::evaluate::{Compared, evaluate, sanity};
+use crate::schema;
 use crate::sql::session::Session;
 use crate::statistics::intervals::{auroc_interval, excess_pvalue, share_interval};
 use crate::statistics::metrics::{auroc, roc_curve};
@@ -27,6 +29,8 @@ const BINS: usize = 60;
 const LABELS: usize = 50;
 /// Periods that a report shows: beyond, they are longer.
 const PERIODS: i64 = 60;
+/// Bits in which the hashes of pictures that look alike may differ, as `curate dedup` has it.
+const NEAR_BITS: u32 = 4;
 /// Copies that are named.
 const EXAMPLES: usize = 20;
 
@@ -357,7 +361,52 @@ async fn copies(session: &Session, bank: &Definition, predicate: &str) -> Result
         let before = "a.content_hash = b.content_hash AND b.id < a.id";
         copies.examples_among = pairs(session, &format!("{all} a JOIN {all} b ON {before}")).await?;
     }
+    let images = session.store().schema(schema::IMAGES).await?;
+    if images.field_with_name(schema::DHASH).is_ok_and(schema::is_hash) {
+        copies.near = Some(near_copies(session, bank, predicate, &theirs).await?);
+    }
     Ok(copies)
+}
+
+/// Pictures that look alike, as `curate dedup` finds them.
+async fn near_copies(session: &Session, bank: &Definition, predicate: &str, theirs: &str) -> Result<NearCopies> {
+    let find = async |predicate: &str, against: Option<&str>| {
+        let options = DedupOptions {
+            alike: Alike::Picture { bits: NEAR_BITS },
+            predicate: Some(predicate.into()),
+            against: against.map(str::to_owned),
+            stays: Stays::First,
+        };
+        let found = match curate::copies(session, &options, |_, _| ()).await {
+            // all are marked 'ignore'
+            Err(Error::NothingToCompare { .. }) => return Ok::<_, Error>((Vec::new(), 0)),
+            found => found?,
+        };
+        let near: Vec<(u64, u64)> =
+            found.copies.iter().filter(|copy| copy.apart.is_some()).map(|copy| (copy.id, copy.of)).collect();
+        Ok((near, found.without))
+    };
+    let (of_bank, _) = find(theirs, Some(&bank.predicate)).await?;
+    let (among, without) = find(predicate, None).await?;
+    Ok(NearCopies {
+        bits: NEAR_BITS,
+        of_bank: of_bank.len(),
+        among_themselves: among.len(),
+        examples: named(session, &of_bank).await?,
+        examples_among: named(session, &among).await?,
+        without,
+    })
+}
+
+/// The uris of the first pairs of ids.
+async fn named(session: &Session, of: &[(u64, u64)]) -> Result<Vec<(String, String)>> {
+    let some = &of[..of.len().min(EXAMPLES)];
+    if some.is_empty() {
+        return Ok(Vec::new());
+    }
+    let values: Vec<String> = some.iter().map(|(one, other)| format!("({one}, {other})")).collect();
+    let listed = format!("(VALUES {}) p(one, other)", values.join(", "));
+    pairs(session, &format!("{listed} JOIN images a ON a.id = p.one JOIN images b ON b.id = p.other")).await
 }
 
 /// Images whose file is known.

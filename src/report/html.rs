@@ -193,7 +193,7 @@ fn contents(report: &Report) -> Markup {
         ("datasets", "datasets", !report.datasets.is_empty()),
         ("labels", "labels", !report.labels.is_empty()),
         ("periods", "over time", report.periods.len() > 1),
-        ("copies", "copies", report.copies.of_bank + report.copies.among_themselves > 0),
+        ("copies", "copies", has_copies(report)),
         ("pictures", "pictures", true),
     ];
     html! {
@@ -399,26 +399,47 @@ fn periods(report: &Report) -> Markup {
     }
 }
 
+fn has_copies(report: &Report) -> bool {
+    let copies = &report.copies;
+    let near = copies.near.as_ref().map_or(0, |near| near.of_bank + near.among_themselves);
+    copies.of_bank + copies.among_themselves + near > 0
+}
+
 fn copies(report: &Report) -> Markup {
     let copies = &report.copies;
+    let near = copies.near.as_ref();
     html! {
-        @if copies.of_bank + copies.among_themselves > 0 {
+        @if has_copies(report) {
             section aria-labelledby="h-copies" {
                 h2 id="h-copies" { "Copies" }
                 p { "Files of the same bytes: " (images(copies.of_bank)) " in the bank as well, and among those measured "
                     (images(copies.among_themselves)) " that came after another." }
-                @for (heading, examples, all) in [
-                    ("in the bank", &copies.examples, copies.of_bank), ("came before", &copies.examples_among, copies.among_themselves)
-                ] {
-                    @if !examples.is_empty() {
-                        p class="note" { "Showing " (examples.len()) " of " (count(all)) "." }
-                        div class="scroll" tabindex="0" role="group" aria-label={ "Copies " (heading) } {
-                            table {
-                                thead { tr { (th("image", false)) (th(heading, false)) } }
-                                tbody { @for (one, other) in examples { tr { td { (one) } td { (other) } } } }
-                            }
-                        }
+                (pairs("in the bank", &copies.examples, copies.of_bank))
+                (pairs("came before", &copies.examples_among, copies.among_themselves))
+                @match near {
+                    Some(near) => {
+                        p { "Pictures that look alike, their difference hashes within " (near.bits) " of 64 bits: " (images(near.of_bank))
+                            " like one of the bank, and among those measured " (images(near.among_themselves)) " like another."
+                            @if near.without > 0 { " Of " (images(near.without)) " there is no hash." } }
+                        (pairs("like it in the bank", &near.examples, near.of_bank))
+                        (pairs("like it", &near.examples_among, near.among_themselves))
                     }
+                    None => p class="note" { "Pictures that look alike are not looked for: 'outskirt curate dedup' computes the hashes that tell." }
+                }
+            }
+        }
+    }
+}
+
+/// The first of some pairs of uris.
+fn pairs(heading: &str, examples: &[(String, String)], all: usize) -> Markup {
+    html! {
+        @if !examples.is_empty() {
+            p class="note" { "Showing " (examples.len()) " of " (count(all)) "." }
+            div class="scroll" tabindex="0" role="group" aria-label={ "Copies " (heading) } {
+                table {
+                    thead { tr { (th("image", false)) (th(heading, false)) } }
+                    tbody { @for (one, other) in examples { tr { td { (one) } td { (other) } } } }
                 }
             }
         }

@@ -16,7 +16,8 @@ mod verdicts;
 
 pub use explain::{Decision, Explained, Which, explain};
 pub use facts::{
-    Asked, BankFacts, Copies, Group, HeldOut, Level, Neighbor, Period, Picture, Report, Series, Set, Thumbnail, Verdict,
+    Asked, BankFacts, Copies, Group, HeldOut, Level, NearCopies, Neighbor, Period, Picture, Report, Series, Set,
+    Thumbnail, Verdict,
 };
 pub use gather::{Question, report};
 pub use html::{explained_page, page};

@@ -12,7 +12,7 @@ use super::facts::{Neighbor, Picture, Thumbnail};
 use super::scored::Scored;
 use crate::bank::{Calibration, Definition};
 use crate::error::Result;
-use crate::image::{Opened, Orientation, decode, held_row, is_address, is_plain, thumbnail};
+use crate::image::{Opened, Orientation, decode, is_plain, names_a_picture, thumbnail};
 use crate::index::vectors::{embedding, normalize};
 use crate::ingest::reread;
 use crate::schema;
@@ -233,9 +233,7 @@ pub(super) async fn read(
             }
             let uri = uris[row].clone().unwrap_or_default();
             // rows that came as numbers may name a picture, or have a name of their own
-            let is_picture =
-                batch.column(2).is_valid(row) || (uri.starts_with('/') || is_address(&uri)) && held_row(&uri).is_none();
-            if is_picture {
+            if batch.column(2).is_valid(row) || names_a_picture(&uri) {
                 elsewhere.push((uri, *id));
             } else {
                 without.insert(*id, "it came as numbers".into());

@@ -16,7 +16,8 @@ use crate::schema;
 pub struct Change {
     /// When it was done, UTC.
     pub changed_at: String,
-    /// `ingest`, `embed`, `score`, `insert`, `update`, `delete`, `alter`, `optimize`, `migrate`, `undo` or `restore`.
+    /// `ingest`, `embed`, `score`, `insert`, `update`, `delete`, `alter`, `tag`, `dedup`, `hash`, `optimize`, `migrate`,
+    /// `undo` or `restore`.
     pub verb: String,
     /// What was written.
     pub detail: Option<String>,
@@ -40,9 +41,9 @@ impl Change {
         Self { verb: verb.into(), ..Self::default() }
     }
 
-    /// Whether the rows are the same before and after.
+    /// Whether the rows are the same before and after, but for what their pictures give again.
     pub fn is_of_storage(&self) -> bool {
-        ["optimize", "migrate"].contains(&self.verb.as_str())
+        ["optimize", "migrate", "hash"].contains(&self.verb.as_str())
     }
 }
 

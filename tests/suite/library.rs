@@ -9,8 +9,11 @@ use arrow::array::{
 use arrow::datatypes::Float32Type;
 use datafusion::execution::SessionStateBuilder;
 use futures::TryStreamExt;
+use outskirt::backbone::{LoadOptions, load_in};
 use outskirt::bank::{self, BankSpec};
-use outskirt::ingest::{OwnOptions, ingest_batches};
+use outskirt::curate::{Alike, DedupOptions, Stays};
+use outskirt::image::Selection;
+use outskirt::ingest::{FillOptions, IngestOptions, OwnOptions, ingest, ingest_batches};
 use outskirt::sql::policy::Policy;
 use outskirt::sql::session::{Parameter, Parameters, Session, in_own_session};
 use outskirt::store::Store;
@@ -56,6 +59,13 @@ async fn futures_of_the_library_may_move_between_threads() {
     is_send(outskirt::verify::verify(&store, 10, false, |_| ()));
     is_send(outskirt::curate::undo(&store));
     is_send(outskirt::curate::history(&store));
+    let files = || outskirt::image::open(&[folder.path().into()], &Selection::default()).unwrap();
+    let backbone = load_in(&folder.path().join("other"), "demo_shapes", &LoadOptions::default()).await.unwrap();
+    is_send(ingest(&store, &backbone, files(), &IngestOptions::default(), None, |_| ()));
+    is_send(outskirt::ingest::fill(&store, &backbone, &FillOptions::default(), |_, _| ()));
+    let copies = DedupOptions { alike: Alike::Content, predicate: None, against: None, stays: Stays::First };
+    is_send(outskirt::curate::dedup(&session, &copies, false, |_, _, _| ()));
+    is_send(outskirt::curate::tag(&session, "true", "x", Some("y"), false));
     let batches = own(&[[1.0, 0.0, 0.0]]);
     is_send(outskirt::ingest::ingest_embeddings(&store, &[], &OwnOptions::default(), |_| (), |_, _| ()));
     is_send(ingest_batches(&store, batches, "x", &OwnOptions::default(), |_| (), |_, _| ()));

@@ -13,6 +13,7 @@ mod commands;
 mod confined;
 #[cfg(unix)]
 mod copy;
+mod curate;
 mod embed;
 #[cfg(unix)]
 mod explain;

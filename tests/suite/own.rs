@@ -163,6 +163,15 @@ async fn another_version_of_the_model_is_refused_with_both_texts() {
     parquet(&narrow, &[("emb", Arc::new(lists))]);
     let error = ingest(&db, &narrow, &VERSION).await.unwrap_err();
     assert!(error.contains("its embeddings have 3 numbers, and these 2"), "{error}");
+    // a name that was given the wrong embeddings is free again once its column is dropped, but not while a bank stands on it
+    assert!(error.contains("free this one with ALTER TABLE images DROP COLUMN clip"), "{error}");
+    let drop = ["sql", "ALTER TABLE images DROP COLUMN clip"];
+    outskirt(&db, &["bank", "create", "b", "--backbone", "clip", "--where", "true", "--k", "1"]).await.unwrap();
+    let refused = outskirt(&db, &drop).await.unwrap_err();
+    assert!(refused.contains("bank 'b' stands on the embeddings of 'clip': 'outskirt bank drop b' first"), "{refused}");
+    outskirt(&db, &["bank", "drop", "b"]).await.unwrap();
+    outskirt(&db, &drop).await.unwrap();
+    ingest(&db, &narrow, &VERSION).await.unwrap();
     let error = ingest(&db, &file, &["--dataset", "x", "--embedding-column", "gone"]).await;
     assert!(error.is_err());
 }

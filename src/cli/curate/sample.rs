@@ -1,23 +1,14 @@
 //! `outskirt curate sample`.
 
-use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch, StringArray, UInt64Array};
-use arrow::compute::{cast, concat_batches, take};
-use arrow::datatypes::{DataType, UInt64Type};
 
 use crate::cli::console::Console;
 use crate::cli::format::Format;
 use crate::cli::output::print_batch;
 use crate::cli::statements;
-use crate::curate::{self, SampleOptions, Sampled};
+use crate::curate::{self, SampleOptions};
 use crate::error::Result;
 use crate::sql::session::Session;
-
-/// Images that one query names.
-const AT_ONCE: usize = 500;
 
 /// A few images of many: the furthest outside, those at the threshold, diverse ones, or any
 #[derive(Debug, clap::Args)]
@@ -97,40 +88,5 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     spinner.finish_and_clear();
     let chosen = chosen?;
     statements::notices(&session, console)?;
-    print_batch(&rows(&session, &options, &chosen).await?, args.format, console)
-}
-
-/// What is known of the images chosen, in their order.
-async fn rows(session: &Session, options: &SampleOptions, chosen: &[Sampled]) -> Result<RecordBatch> {
-    let mut batches = Vec::new();
-    let mut schema =
-        session.sql("SELECT id, dataset, split, label, uri FROM images LIMIT 0").await?.schema().inner().clone();
-    for some in chosen.chunks(AT_ONCE) {
-        let ids: Vec<String> = some.iter().map(|chosen| chosen.id.to_string()).collect();
-        let query = format!("SELECT id, dataset, split, label, uri FROM images WHERE id IN ({})", ids.join(", "));
-        batches.extend(session.sql(&query).await?.collect().await?);
-    }
-    if let Some(first) = batches.first() {
-        schema = first.schema();
-    }
-    let known = concat_batches(&schema, &batches)?;
-    let ids = known.column(0).as_primitive::<UInt64Type>().values().iter();
-    let places: HashMap<u64, u64> = ids.copied().zip(0..).collect();
-    let order = UInt64Array::from_iter(chosen.iter().map(|chosen| places.get(&chosen.id).copied()));
-    let mut columns: Vec<(&str, ArrayRef)> = Vec::new();
-    for (at, name) in ["id", "dataset", "split", "label", "uri"].into_iter().enumerate() {
-        let column = take(known.column(at), &order, None)?;
-        columns.push((name, if at == 0 { column } else { cast(&column, &DataType::Utf8)? }));
-    }
-    if options.per.is_some() {
-        columns.push(("per", Arc::new(StringArray::from_iter(chosen.iter().map(|chosen| chosen.group.as_deref())))));
-    }
-    if options.bank.is_some() {
-        columns.push(("score", Arc::new(Float32Array::from_iter(chosen.iter().map(|chosen| chosen.score)))));
-    }
-    if options.strategy == curate::Strategy::Diverse {
-        let stands_for = chosen.iter().map(|chosen| chosen.stands_for.map(|members| members as u64));
-        columns.push(("stands_for", Arc::new(UInt64Array::from_iter(stands_for))));
-    }
-    Ok(RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))?)
+    print_batch(&curate::sampled_table(&session, &options, &chosen).await?, args.format, console)
 }

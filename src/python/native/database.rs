@@ -35,6 +35,7 @@ use arrow::error::ArrowError;
 
 use crate::arrays::{Floats, bytes};
 use crate::batches::{Feed, lists};
+use crate::curated;
 use crate::errors::{of_arrow, raised, to_python};
 use crate::functions::{Function, functions};
 use crate::parameters::parameters;
@@ -515,6 +516,40 @@ impl Database {
         })?;
         let facts = facts.map_err(|error| raised(py, "Error", &error.to_string()))?;
         Ok((page, Plain(facts)))
+    }
+
+    /// One image explained: its facts, and a page of them.
+    fn explain(&self, py: Python<'_>, question: curated::Explaining) -> PyResult<(String, Plain)> {
+        curated::explained(py, self.current(py)?, question)
+    }
+
+    /// Images chosen to look at.
+    fn sample(&self, py: Python<'_>, choice: curated::Choice) -> PyResult<Rows> {
+        curated::sampled(py, self.current(py)?, choice)
+    }
+
+    /// Images that are copies, deleted where that is asked for; and what is to be said.
+    fn copies(
+        &self,
+        py: Python<'_>,
+        compared: curated::Compared,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<(Rows, Vec<String>)> {
+        let (session, store) = (self.current(py)?, self.store.clone());
+        let refresh = compared.refresh;
+        let (rows, mut notices, before) = curated::copies(py, session, compared, progress.as_ref())?;
+        if let Some(before) = before {
+            notices.extend(wait(py, async move { after(&store, before, refresh).await })?);
+        }
+        Ok((rows, notices))
+    }
+
+    /// A column set for many images; how many have it now that had not.
+    fn tag(&self, py: Python<'_>, predicate: String, column: String, value: Option<String>) -> PyResult<u64> {
+        let session = self.current(py)?;
+        wait(py, async move {
+            Ok(curate::tag(&session, &predicate, &column, value.as_deref(), true).await?.changed)
+        })
     }
 
     /// Delete images, or count what would be deleted.

@@ -1,11 +1,12 @@
 //! What Python calls, in `outskirt._native`. People call the package `outskirt` around it, which says what everything is.
 //!
 //! `runtime` waits (threads, Ctrl-C, fork), `errors` are the library's as Python's, `arrays` are NumPy's. `batches` is what
-//! comes in, `query` what goes out. `database` calls the library,
+//! comes in, `query` what goes out. `database` calls the library (`curated` what a curator asks),
 //! `knn` the engine; `functions` are SQL's in another DataFusion, and `program` is the command line.
 
 mod arrays;
 mod batches;
+mod curated;
 mod database;
 mod errors;
 mod functions;

@@ -24,7 +24,7 @@ from .errors import (
     VectorError,
 )
 from .knn import KNN
-from .report import Report
+from .report import Explanation, Report
 from .result import Result
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Database",
     "DimensionError",
     "Error",
+    "Explanation",
     "ForkError",
     "Ingested",
     "Kept",

@@ -17,7 +17,7 @@ from ._arrays import texts, vectors
 from .bank import Bank
 from .errors import DimensionError, Error, ParameterError
 from .progress import Progress, Telling
-from .report import Report
+from .report import Explanation, Report
 from .result import Result
 
 __all__ = ["Database", "Ingested", "connect"]
@@ -325,6 +325,79 @@ class Database:
             raise ParameterError(f"max_images is {max_images}, and is a number of pictures")
         question = dict(bank=name, predicate=where, id=id, ood=sets, tpr=tpr, title=title, max_images=max_images)
         return Report(*self._native_open.report(question))
+
+    def explain(self, image: int | PathLike, bank: str | Bank, *, neighbors: int = 5, tpr: float = 0.95) -> Explanation:
+        """One image beside a bank: its score, what that means, and the `neighbors` images of the bank that are nearest to it.
+
+        `image` is an id of ``images``, or the path, address or uri of one; a file that is not in the database is embedded. The facts are
+        in :attr:`Explanation.facts`: ``score``, ``decision`` (``None`` without a calibration), ``neighbors``.
+        """
+        name = bank.name if isinstance(bank, Bank) else bank
+        is_id = isinstance(image, int)
+        question = dict(bank=name, id=image if is_id else None, uri=None if is_id else os.fspath(image), neighbors=neighbors, tpr=tpr)
+        return Explanation(*self._native_open.explain(question))
+
+    # curation
+
+    def sample(
+        self,
+        n: int,
+        strategy: str,
+        *,
+        bank: str | Bank | None = None,
+        backbone: str | None = None,
+        where: str | None = None,
+        per: str | None = None,
+        tpr: float = 0.95,
+        seed: int = 0,
+    ) -> Result:
+        """A few images to look at or to label, the first ones first: ``id``, ``dataset``, ``split``, ``label``, ``uri`` …
+
+        `strategy` is ``outlier`` (largest scores), ``borderline`` (nearest to the threshold at `tpr`), ``diverse`` (farthest-point selection:
+        all are like one of them; ``stands_for`` says how many) or ``random``. `where` is SQL over ``images``; with `per`, such as a column,
+        `n` of each of its values.
+        """
+        name = bank.name if isinstance(bank, Bank) else bank
+        choice = dict(strategy=strategy, n=n, predicate=where, per=per, bank=name, backbone=backbone, tpr=tpr, seed=seed)
+        return Result(self._native_open.sample(choice), self)
+
+    def duplicates(
+        self,
+        *,
+        where: str | None = None,
+        by: str = "dhash",
+        bits: int = 4,
+        within: float = 0.1,
+        backbone: str | None = None,
+        against: str | None = None,
+        stays: str = "largest",
+        delete: bool = False,
+        refresh: bool = True,
+        progress: Progress = False,
+    ) -> Result:
+        """Images that are copies of others, each once: ``id``, ``uri`` …, ``copy_of`` (the id of what stays), ``of_uri`` …, ``apart``, ``stays``.
+
+        Files of the same bytes are, and `by` ``dhash`` pictures whose difference hashes differ in at most `bits` (0 to 10) of 64, by
+        ``embedding`` images whose L2-normalised vectors of `backbone` are at most `within` apart (0 to 2), by ``content`` nothing else.
+        `against` is SQL over ``images``: those that stay, and with which alone the others are compared, as for leakage of training into
+        test images. `stays` is ``largest`` (of more pixels, else the first) or ``first``. With `delete` the copies are deleted in one commit,
+        which :meth:`undo` takes back; rows whose column ``curation`` is ``keep`` never are. Hashes are kept in the column ``dhash``.
+        """
+        compared = dict(by=by, bits=bits, within=within, backbone=backbone, predicate=where, against=against)
+        compared |= dict(stays=stays, delete=delete, refresh=refresh)
+        with Telling(progress, "comparing") as telling:
+            rows, notices = self._native_open.copies(compared, telling.call)
+        for notice in notices:
+            warnings.warn(notice, stacklevel=2)
+        return Result(rows, self)
+
+    def tag(self, where: str, column: str, value: str | None) -> int:
+        """Set a column of your own (added as TEXT where it is not there), ``label`` or ``split`` where `where` holds, in one entry of the history.
+
+        ``None`` is NULL. How many rows have it now that had another value. ``db.tag(where, "curation", "keep")`` keeps them from being deleted by
+        :meth:`duplicates`, ``"ignore"`` leaves them out of :meth:`sample` and :meth:`duplicates`.
+        """
+        return self._native_open.tag(where, column, value)
 
     # upkeep
 

@@ -22,6 +22,7 @@ mod energy_score;
 mod fpr_at_tpr;
 mod fpr_at_tpr_interval;
 mod gen_score;
+mod hamming_distance;
 pub(crate) mod is_ood;
 mod knn_density_ratio;
 mod knn_lid;

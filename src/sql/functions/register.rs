@@ -10,9 +10,9 @@ use super::embedding_samples::EmbeddingTest;
 use super::samples::MetricFunction;
 use super::{
     aupr_in, aupr_out, auroc, auroc_interval, bh_reject, classifier_two_sample_auroc, detection_error, embed,
-    energy_score, fpr_at_tpr, fpr_at_tpr_interval, gen_score, is_ood, knn_density_ratio, knn_lid, knn_mean_distance,
-    knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold, ks_test, mahalanobis_score, max_logit_score,
-    mmd_test, msp_score, nnguide_score, rmds_score,
+    energy_score, fpr_at_tpr, fpr_at_tpr_interval, gen_score, hamming_distance, is_ood, knn_density_ratio, knn_lid,
+    knn_mean_distance, knn_neighbors, knn_ood_pvalue, knn_ood_score, knn_ood_threshold, ks_test, mahalanobis_score,
+    max_logit_score, mmd_test, msp_score, nnguide_score, rmds_score,
 };
 use crate::bank::Banks;
 use crate::sql::networks::Networks;
@@ -34,6 +34,7 @@ pub(super) fn scalars(banks: &Arc<Banks>, networks: &Arc<Networks>) -> Vec<Scala
         mahalanobis_score::FUNCTION.udf(banks),
         rmds_score::FUNCTION.udf(banks),
         nnguide_score::FUNCTION.udf(banks),
+        hamming_distance::HammingDistance::new().into(),
         embed::Embed::new(networks).into(),
     ]
 }

@@ -4,20 +4,25 @@
 //! which becomes a join, nothing is left, and every row would match. So a change is carried out here: the lock is
 //! taken, `images` is read at its latest version, the statement's whole query finds the rows, and one commit writes.
 
-use arrow::array::{Array, AsArray};
-use arrow::datatypes::{Int64Type, UInt64Type};
+use std::collections::HashSet;
+
+use arrow::array::{Array, AsArray, BooleanArray};
+use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::datatypes::{DataType, Field, Int64Type, UInt64Type};
 use datafusion::common::Column;
 use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, LogicalPlanBuilder, WriteOp};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
+use futures::TryStreamExt;
 
 use super::catalog::{Session, in_database};
 use super::statement::{SUPPORTED_CHANGES, expression, parsed};
+use super::update::refuse_kept;
 use crate::backbone::external_backbones;
 use crate::bank;
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::store::{Change, WriteLock};
+use crate::store::{Change, WriteLock, quote};
 
 impl Session {
     /// Delete the images for which a predicate holds, in one commit, and count them. It may call any function.
@@ -31,6 +36,75 @@ impl Session {
         let query = over_images("SELECT count(*) FROM images WHERE true", predicate)?;
         let count = self.columns(self.plan(Statement::Statement(Box::new(query))).await?).await?;
         Ok(count.columns[0].as_primitive::<Int64Type>().value(0) as u64)
+    }
+
+    /// Set a column of the user's own (TEXT, where it is not there yet), `label` or `split` to a value, or to NULL, in the rows for which a
+    /// predicate holds and that have another one, and count them; where not `done`, count them alone. One entry of `curation_log`.
+    pub async fn tag(&self, predicate: &str, column: &str, value: Option<&str>, done: bool) -> Result<u64> {
+        let _running = self.running();
+        if !schema::is_name(column) {
+            return Err(Error::BadName { what: "column", name: column.into() });
+        }
+        let table = self.store.schema(schema::IMAGES).await?;
+        let there = table.field_with_name(column).ok();
+        if let Some(field) = there {
+            refuse_kept(field, &self.external().await?)?;
+        }
+        let is_there = there.is_some();
+        let literal = value.map_or_else(|| "NULL".into(), quote);
+        let differs = match (is_there, value) {
+            (true, _) => format!("({predicate}) AND \"{column}\" IS DISTINCT FROM {literal}"),
+            (false, Some(_)) => predicate.to_owned(),
+            (false, None) => "false".into(),
+        };
+        if !done {
+            return self.count_where(&differs).await;
+        }
+        self.policy.check_change("a change of images")?;
+        let lock = self.store.lock_in_turn().await?;
+        self.reregister(schema::IMAGES).await?;
+        let before = self.store.version(schema::IMAGES).await?;
+        if self.count_where(&differs).await? == 0 {
+            return Ok(0);
+        }
+        if !is_there {
+            self.store.add_column(&lock, schema::IMAGES, Field::new(column, DataType::Utf8, true).into()).await?;
+            self.reregister(schema::IMAGES).await?;
+        }
+        let update = over_images(&format!("UPDATE images SET \"{column}\" = {literal} WHERE true"), &differs)?;
+        let ast::Statement::Update(update) = &update else { return Err(Error::EmptyQuery) };
+        let count = self.update(&lock, update).await?;
+        let (detail, predicate) = (Some(format!("SET {column} = {literal}")), Some(short(predicate.into())));
+        self.changed(&lock, before, count, Change { detail, predicate, ..Change::of("tag") }).await?;
+        Ok(count)
+    }
+
+    /// Delete images by id, in one commit that is recorded as `change`. The caller found them under the same lock.
+    pub(crate) async fn delete_ids(&self, lock: &WriteLock, ids: &[u64], change: Change) -> Result<()> {
+        self.policy.check_change("a change of images")?;
+        let before = self.store.version(schema::IMAGES).await?;
+        let gone: HashSet<u64> = ids.iter().copied().collect();
+        let columns = [schema::ID, schema::DATASET, schema::URI, schema::CONTENT_HASH];
+        let mut rows = self.store.scan(schema::IMAGES, Some(before), &columns, None).await?;
+        let mut found = Vec::new();
+        while let Some(batch) = rows.try_next().await? {
+            let is_gone = batch.column(0).as_primitive::<UInt64Type>().iter();
+            let is_gone: BooleanArray = is_gone.map(|id| id.map(|id| gone.contains(&id))).collect();
+            found.push(filter_record_batch(&batch, &is_gone)?);
+        }
+        let Some(first) = found.first() else { return Ok(()) };
+        let found = concat_batches(&first.schema(), &found)?;
+        self.begin_commit();
+        // first: a row that is there still is not taken for deleted
+        self.store.remember_deleted(lock, [1, 2, 3].map(|column| found.column(column).clone())).await?;
+        self.store.delete_images(lock, found.column(0).as_primitive::<UInt64Type>().values()).await?;
+        let predicate = change.predicate.map(short);
+        self.changed(lock, before, found.num_rows() as u64, Change { predicate, ..change }).await
+    }
+
+    /// See what others have written since the session began.
+    pub(crate) async fn renew(&self) -> Result<()> {
+        self.reregister(schema::IMAGES).await
     }
 
     /// Carry out a change of rows of `images`, and count them.
@@ -59,15 +133,20 @@ impl Session {
             }
         };
         if count > 0 {
-            self.store.record(&lock, before, Change { row_count: count, ..described(statement) }).await?;
-            match bank::tidy(&self.store, &lock, before).await {
-                Ok(tidied) => tidied.notices().into_iter().for_each(|notice| self.banks.add_notice(notice)),
-                // the change is made
-                Err(error) => self.banks.add_notice(format!("small files were not merged: {error}")),
-            }
-            self.reregister(schema::IMAGES).await?;
+            self.changed(&lock, before, count, described(statement)).await?;
         }
         Ok(count)
+    }
+
+    /// What follows a change that is committed: it is recorded, small files are merged, and the session sees it.
+    async fn changed(&self, lock: &WriteLock, before: u64, count: u64, change: Change) -> Result<()> {
+        self.store.record(lock, before, Change { row_count: count, ..change }).await?;
+        match bank::tidy(&self.store, lock, before).await {
+            Ok(tidied) => tidied.notices().into_iter().for_each(|notice| self.banks.add_notice(notice)),
+            // the change is made
+            Err(error) => self.banks.add_notice(format!("small files were not merged: {error}")),
+        }
+        self.reregister(schema::IMAGES).await
     }
 
     /// The backbones whose embeddings the user writes.
@@ -97,6 +176,14 @@ impl Session {
 /// Characters of a statement that are recorded: VALUES may be long.
 const RECORDED: usize = 500;
 
+/// A text as it is recorded.
+fn short(text: String) -> String {
+    match text.char_indices().nth(RECORDED) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text,
+    }
+}
+
 /// A change as it is recorded.
 fn described(statement: &ast::Statement) -> Change {
     let (verb, detail, predicate) = match statement {
@@ -115,10 +202,6 @@ fn described(statement: &ast::Statement) -> Change {
         ast::Statement::Insert(insert) => ("insert", Some(insert.to_string()), None),
         _ => ("delete", None, None),
     };
-    let short = |text: String| match text.char_indices().nth(RECORDED) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    };
     let predicate = predicate.map(|condition| short(condition.to_string()));
     Change { detail: detail.map(short), predicate, ..Change::of(verb) }
 }
@@ -130,6 +213,7 @@ fn over_images(statement: &str, predicate: &str) -> Result<ast::Statement> {
     let mut statement = parsed(statement)?;
     match &mut statement {
         ast::Statement::Delete(delete) => delete.selection = condition,
+        ast::Statement::Update(update) => update.selection = condition,
         ast::Statement::Query(query) => {
             if let ast::SetExpr::Select(select) = query.body.as_mut() {
                 select.selection = condition;

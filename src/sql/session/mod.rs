@@ -96,6 +96,11 @@ impl Session {
         &self.context
     }
 
+    /// The database.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The database's banks.
     pub fn banks(&self) -> &Banks {
         &self.banks

@@ -119,7 +119,7 @@ fn unknown(column: &str, table: &Schema, external: &[String]) -> Error {
 }
 
 /// Refuse to set a column that stands for the file or for its place in banks.
-fn refuse_kept(field: &Field, external: &[String]) -> Result<()> {
+pub(super) fn refuse_kept(field: &Field, external: &[String]) -> Result<()> {
     let column = field.name().as_str();
     let instead = match column {
         schema::ID => "banks and graphs know the image by it; INSERT another row and DELETE this one".into(),

@@ -261,6 +261,9 @@ pub(super) fn computed_by(field: &Field, external: &[String]) -> Option<String> 
             "logits come from the picture, 'outskirt ingest --backbone {backbone} --with-logits' writes them"
         ));
     }
+    if schema::is_hash(field) {
+        return Some("hashes come from the picture, 'outskirt curate dedup' writes them".into());
+    }
     let bank = field.metadata().get(schema::SCORE_BANK_KEY)?;
     Some(format!("scores come from the embedding, 'outskirt score {bank}' writes them"))
 }
