@@ -437,6 +437,8 @@ pub enum Error {
     EmptyQuery,
     #[error("--format {format} gives bytes, and they would go to the terminal: redirect them, such as > rows.{format}")]
     BinaryOnTerminal { format: &'static str },
+    #[error("--format {format} is for programs, and has no plot: leave --plot or --format out")]
+    PlotOfRows { format: &'static str },
     #[error("--format {format} holds the rows of one statement, and a second one gives rows: run it by itself")]
     SecondResult { format: &'static str },
     #[error("the shell prints {}, not '{name}': run 'outskirt sql QUERY --format' for files", list(known))]

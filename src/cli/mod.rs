@@ -30,6 +30,7 @@ mod optimize;
 mod output;
 mod own;
 mod picture;
+mod plot;
 mod query;
 mod report;
 mod restore;

@@ -85,6 +85,20 @@ pub fn excess_pvalue(count: usize, n: usize, above: usize, m: usize) -> f64 {
     sum.min(1.0)
 }
 
+/// How likely it is that as many of `n` further ID images have a conformal p-value of at most `level`, in (0, 1), as `count` have, or
+/// that the number is further from what is expected on that side, when they are drawn as the `m` calibration images are: twice the
+/// smaller tail of the distribution of [`excess_pvalue`]. In [0, 1]; 1 where `m` images give no such p-value, or `n` is 0.
+pub fn level_pvalue(count: usize, n: usize, level: f64, m: usize) -> f64 {
+    // p ≤ level where fewer than so many calibration scores are as large; with a hair of room: 0.05 · 20 is not 1 in binary
+    let rank = (level * (m + 1) as f64 * (1.0 + 1e-12)) as usize;
+    if rank == 0 || rank > m || n == 0 {
+        return 1.0;
+    }
+    let more = excess_pvalue(count, n, rank - 1, m);
+    let fewer = if count >= n { 1.0 } else { 1.0 - excess_pvalue(count + 1, n, rank - 1, m) };
+    (2.0 * more.min(fewer)).clamp(0.0, 1.0)
+}
+
 /// Wilson's interval of a share that was seen among `n`.
 fn wilson(share: f64, n: f64, confidence: f64) -> Interval {
     let z = normal::quantile(f64::midpoint(1.0, confidence));

@@ -40,6 +40,7 @@ mod own;
 #[cfg(feature = "torch")]
 mod pixels;
 mod planner;
+mod plots;
 mod queries;
 #[cfg(unix)]
 mod readers;
