@@ -61,3 +61,5 @@ mod stored;
 mod tune;
 mod upkeep;
 mod views;
+#[cfg(unix)]
+mod watch;
