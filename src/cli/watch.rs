@@ -13,6 +13,9 @@ use crate::ingest::IngestOptions;
 use crate::report::count;
 use crate::watch::{Limit, Stop, Told, WatchOptions, Watched, precision_of, state_file, watch};
 
+/// So long another writer is waited for before it is tried again: who asks for the end is not heard before.
+const TURN: Duration = Duration::from_secs(2);
+
 /// Ingest and score the pictures that come into a folder, and print those that lie outside a bank, a JSON object a line
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -98,7 +101,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let stop = Stop::default();
     hear(&stop)?;
-    let store = console.open(db).await?;
+    let store = console.open_to_retry(db, TURN).await?;
     let folder = match args.folder.to_str() {
         Some(text) => PathBuf::from(image::here(text)?),
         None => args.folder,

@@ -311,6 +311,25 @@ mod tests {
         }
     }
 
+    /// Sums of the beta-binomial's chances on both sides, as `scipy.stats.betabinom(n, rank, m - rank + 1)` has them.
+    #[test]
+    fn a_level_is_off_on_either_side() {
+        for (count, n, level, m, expected) in [
+            (96, 2000, 0.05, 999, 0.8692390189712791),
+            (60, 2000, 0.05, 999, 0.009312309612564518),
+            (150, 2000, 0.05, 999, 0.007667411252185591),
+            (1, 20, 0.05, 20, 1.0),
+            (10, 10, 0.05, 20, 6.656678320846177e-08),
+            (0, 100, 0.5, 99, 0.0),
+            // there is no such p-value, or nobody to have it
+            (3, 100, 0.01, 50, 1.0),
+            (0, 0, 0.05, 99, 1.0),
+        ] {
+            let found = level_pvalue(count, n, level, m);
+            assert!((found - expected).abs() < 1e-9, "{count} of {n} at {level}: {found} and not {expected}");
+        }
+    }
+
     /// Images that are drawn as the calibration's are: an excess is seen as often as its p-value says, hardly more.
     #[test]
     fn an_excess_is_seen_by_chance_as_often_as_it_says() {
