@@ -38,7 +38,7 @@ async fn plots_fit_the_terminal_and_stay_out_of_what_is_piped() {
         let (text, _) = on_terminal(db, columns, &CALIBRATE).await;
         let lines = plot(&text);
         assert!(lines.iter().all(|line| line.width() <= columns), "{columns}: {text}");
-        assert!(lines[0].starts_with("calibration: 20 images, 0 % above"), "{text}");
+        assert!(lines[0].starts_with("calibration: 20 images, 5.0 % above"), "{text}");
         assert!(lines.iter().any(|line| line.contains("threshold at 95 % TPR")), "{text}");
         let (text, _) = on_terminal(db, columns, &EVALUATE).await;
         let lines = plot(&text);

@@ -16,6 +16,8 @@ use serde_json::Value;
 use super::fixture::outskirt;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_outskirt");
+/// What it says when it begins.
+const WATCHING: &str = "watching ";
 /// Nothing here takes so long, however busy the machine is.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -75,7 +77,9 @@ impl Place {
         std::fs::rename(hidden, self.incoming().join(name)).unwrap();
     }
 
-    fn watching(&self, more: &[&str]) -> Watching {
+    /// The program, once it watches: from then on it hears signals.
+    async fn watching(&self, more: &[&str]) -> Watching {
+        let before = self.said().matches(WATCHING).count();
         let output = |name: &str| std::fs::OpenOptions::new().create(true).append(true).open(self.at(name)).unwrap();
         let mut command = Command::new(PROGRAM);
         command.arg("--db").arg(self.db()).arg("watch").arg(self.incoming());
@@ -92,7 +96,9 @@ impl Place {
             "1",
         ]);
         command.args(more).stdin(Stdio::null()).stdout(output("out")).stderr(output("err"));
-        Watching { child: command.spawn().unwrap() }
+        let watching = Watching { child: command.spawn().unwrap() };
+        until("it watches", self, async || self.said().matches(WATCHING).count() > before).await;
+        watching
     }
 
     /// The whole lines that were printed.
@@ -175,7 +181,7 @@ async fn what_comes_is_told_once_with_the_scores_of_sql() {
     let drawn = place.drawn();
     // there before it begins, and not in the table
     place.comes(&drawn[0], "0.png");
-    let watching = place.watching(&["--all", "--neighbors", "2"]);
+    let watching = place.watching(&["--all", "--neighbors", "2"]).await;
     std::fs::create_dir(place.incoming().join("left")).unwrap();
     for (at, path) in drawn.iter().enumerate().skip(1) {
         place.comes(path, &format!("left/{at}.png"));
@@ -197,7 +203,7 @@ async fn what_comes_is_told_once_with_the_scores_of_sql() {
     for (line, row) in told.iter().zip(rows) {
         assert_eq!((line["id"].to_string(), line["uri"].as_str().unwrap()), (row[0].into(), row[1]));
         assert_eq!(line["score"].as_f64().unwrap() as f32, row[2].parse::<f32>().unwrap());
-        assert_eq!(line["pvalue"].as_f64().unwrap(), row[3].parse::<f64>().unwrap());
+        assert!((line["pvalue"].as_f64().unwrap() - row[3].parse::<f64>().unwrap()).abs() < 1e-15, "{line}, {row:?}");
         assert_eq!(line["is_ood"].to_string(), row[4]);
         assert_eq!(row[5], if row[1].contains("/left/") { "left" } else { "" });
         assert_eq!(line["neighbors"].as_array().unwrap().len(), 2);
@@ -209,7 +215,7 @@ async fn what_comes_is_told_once_with_the_scores_of_sql() {
     let (inside, outside): (Vec<&Value>, Vec<&Value>) = told.iter().partition(|line| line["is_ood"] == false);
     let path = |line: &Value| PathBuf::from(line["uri"].as_str().unwrap());
     std::fs::write(place.at("out"), "").unwrap();
-    let watching = place.watching(&[]);
+    let watching = place.watching(&[]).await;
     place.comes(&path(inside[0]), "inside.png");
     place.comes(&path(outside[0]), "outside.png");
     std::fs::copy(path(outside[1]), path(inside[1])).unwrap();
@@ -226,7 +232,7 @@ async fn what_comes_is_told_once_with_the_scores_of_sql() {
 async fn a_file_that_is_written_slowly_or_broken_is_taken_when_it_is_whole() {
     let place = Place::new().await;
     let drawn = place.drawn();
-    let watching = place.watching(&["--all"]);
+    let watching = place.watching(&["--all"]).await;
     let bytes = std::fs::read(&drawn[0]).unwrap();
     let (slow, broken) = (place.incoming().join("slow.png"), place.incoming().join("broken.png"));
     std::fs::write(&broken, &bytes[..bytes.len() / 2]).unwrap();
@@ -256,7 +262,7 @@ async fn killed_at_any_moment_it_loses_nothing() {
     let mut came = 0;
     let parts = drawn.chunks(drawn.len().div_ceil(6));
     for (at, some) in parts.enumerate() {
-        let watching = place.watching(&["--all"]);
+        let watching = place.watching(&["--all"]).await;
         for path in some {
             place.comes(path, &format!("{came}.png"));
             came += 1;
@@ -267,7 +273,7 @@ async fn killed_at_any_moment_it_loses_nothing() {
         tokio::time::sleep(Duration::from_millis(13 * at as u64)).await;
         watching.kill();
     }
-    let watching = place.watching(&["--all"]);
+    let watching = place.watching(&["--all"]).await;
     until("all are told", &place, async || place.told().len() == came).await;
     watching.end("-TERM");
     let rows = "SELECT count(*) AS rows, count(DISTINCT uri) AS uris FROM images WHERE dataset = 'incoming'";
@@ -280,7 +286,7 @@ async fn what_was_ingested_and_not_told_is_told_at_the_start() {
     let drawn = place.drawn();
     let (incoming, db) = (place.incoming(), place.db());
     place.comes(&drawn[0], "first.png");
-    let watching = place.watching(&["--all"]);
+    let watching = place.watching(&["--all"]).await;
     until("the first is told", &place, async || place.told().len() == 1).await;
     watching.end("-TERM");
     // as one that was killed between leaves it
@@ -288,7 +294,7 @@ async fn what_was_ingested_and_not_told_is_told_at_the_start() {
     let ingest =
         ["ingest", incoming.to_str().unwrap(), "--dataset", "incoming", "--backbone", "demo_shapes", "--no-refresh"];
     outskirt(&db, &ingest).await.unwrap();
-    let watching = place.watching(&["--all"]);
+    let watching = place.watching(&["--all"]).await;
     until("the second is told", &place, async || place.told().len() == 2).await;
     watching.end("-TERM");
     assert!(place.told().values().all(|times| *times == 1), "{:?}", place.told());
@@ -302,7 +308,7 @@ async fn what_was_ingested_and_not_told_is_told_at_the_start() {
     std::fs::copy(&drawn[2], incoming.join("first.png")).unwrap();
     outskirt(&db, &ingest).await.unwrap();
     std::fs::write(&state, kept.to_string()).unwrap();
-    let watching = place.watching(&["--all"]);
+    let watching = place.watching(&["--all"]).await;
     until("it is told again", &place, async || place.told()["first.png"] == 2).await;
     watching.end("-TERM");
     assert_eq!(place.told()["second.png"], 1);
@@ -338,12 +344,11 @@ async fn what_cannot_be_watched_is_said_at_once() {
     assert!(refused(incoming, "shapes", &["--fdr", "0.001"]).await.contains("calibration images"));
     assert!(refused(incoming, "shapes", &["--tpr", "1"]).await.contains("tpr"));
     assert!(refused(incoming, "shapes", &["--tpr", "0.9", "--fdr", "0.1"]).await.contains("cannot be used with"));
-    assert!(refused(incoming, "shapes", &["--poll", "-1"]).await.contains("--poll"));
+    assert!(refused(incoming, "shapes", &["--poll=-1"]).await.contains("--poll"));
     let error = refused(incoming, "shapes", &["--weights", "/nowhere.safetensors"]).await;
     assert!(error.contains("nowhere.safetensors"), "{error}");
     // two would tell the same images
-    let watching = place.watching(&[]);
-    until("it watches", &place, async || place.said().contains("watching ")).await;
+    let watching = place.watching(&[]).await;
     until("it has its state", &place, async || db.join("watch").is_dir()).await;
     let first = std::fs::read_dir(db.join("watch")).unwrap().next();
     assert!(first.is_some());
