@@ -158,9 +158,14 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
 }
 
 fn sum(watched: &Watched, bank: &str, time: Duration) -> String {
-    let Watched { images, ood, refused, unchanged, deleted } = watched;
-    let others = [(refused, "refused"), (unchanged, "there already"), (deleted, "deleted before, and left out")];
-    let others = others.into_iter().filter(|(files, _)| **files > 0);
+    let Watched { images, ood, refused, unchanged, deleted, others } = watched;
+    let files = [
+        (refused, "refused"),
+        (unchanged, "there already"),
+        (deleted, "deleted before, and left out"),
+        (others, "that are no pictures left alone"),
+    ];
+    let others = files.into_iter().filter(|(files, _)| **files > 0);
     let others: String = others.map(|(files, what)| format!("; {} {what}", count(*files))).collect();
     let time = humantime::format_duration(Duration::from_secs(time.as_secs()));
     let images = if *images == 1 { "1 image".into() } else { format!("{} images", count(*images)) };

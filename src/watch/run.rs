@@ -47,6 +47,8 @@ pub struct Watched {
     pub unchanged: usize,
     /// Files that were deleted from the table, and stay out.
     pub deleted: usize,
+    /// Files of the folder that are no pictures, and are left alone.
+    pub others: usize,
 }
 
 /// The precision in which the embeddings of a bank's backbone were computed.
@@ -130,6 +132,13 @@ impl<T: FnMut(Told<'_>) -> Result<()>> Watch<'_, T> {
                     (Looked::default(), vec![format!("cannot list {folder}: {error}; it is tried again")])
                 }
             };
+            if self.sum.others == 0 && looked.others > 0 {
+                let files = looked.others;
+                (self.tell)(Told::Notice(&format!(
+                    "left alone beside the pictures: {files} others ('outskirt ingest' reads archives, tables and data sets)"
+                )))?;
+            }
+            self.sum.others = looked.others;
             for line in closed.iter().filter(|line| !said.contains(*line)) {
                 (self.tell)(Told::Notice(line))?;
             }
