@@ -47,7 +47,7 @@ pub struct Watched {
     pub unchanged: usize,
     /// Files that were deleted from the table, and stay out.
     pub deleted: usize,
-    /// Files of the folder that are no pictures, and are left alone.
+    /// Files that are no pictures, and are left alone: the most that there were at once.
     pub others: usize,
 }
 
@@ -133,12 +133,13 @@ impl<T: FnMut(Told<'_>) -> Result<()>> Watch<'_, T> {
                 }
             };
             if self.sum.others == 0 && looked.others > 0 {
-                let files = looked.others;
-                (self.tell)(Told::Notice(&format!(
-                    "left alone beside the pictures: {files} others ('outskirt ingest' reads archives, tables and data sets)"
-                )))?;
+                let line = format!(
+                    "files that are no pictures are left alone, {} so far ('outskirt ingest' reads archives, tables and data sets)",
+                    looked.others
+                );
+                (self.tell)(Told::Notice(&line))?;
             }
-            self.sum.others = looked.others;
+            self.sum.others = self.sum.others.max(looked.others);
             for line in closed.iter().filter(|line| !said.contains(*line)) {
                 (self.tell)(Told::Notice(line))?;
             }

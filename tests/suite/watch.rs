@@ -248,7 +248,7 @@ async fn a_file_that_is_written_slowly_or_broken_is_taken_when_it_is_whole() {
     std::fs::write(&broken, &bytes).unwrap();
     until("it is told when it is mended", &place, async || place.told().contains_key("broken.png")).await;
     watching.end("-TERM");
-    assert!(place.said().contains("left alone beside the pictures: 1 others"), "{}", place.said());
+    assert!(place.said().contains("files that are no pictures are left alone, 1 so far"), "{}", place.said());
     assert!(place.said().contains("; 1 that are no pictures left alone"), "{}", place.said());
     assert_eq!(place.sql(rejects).await.lines().count(), 1);
     assert_eq!(place.told(), BTreeMap::from([("broken.png".into(), 1), ("slow.png".into(), 1)]));
