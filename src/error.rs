@@ -17,6 +17,18 @@ pub enum Error {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("no such file or folder: {}", path.display())]
     MissingPath { path: PathBuf },
+    #[error("{} is no folder: give the one that images come into, or 'outskirt ingest' the file", path.display())]
+    NotAFolder { path: PathBuf },
+    #[error("another 'outskirt watch' tells these images already ({}): end it, or give this one a --state of its own", state.display())]
+    WatchedAlready { state: PathBuf },
+    #[error(
+        "cannot use {}, which says up to which image was told: {reason}. Give another --state; or remove it, and images that came since and were not told are not told", path.display()
+    )]
+    WatchState { path: PathBuf, reason: String },
+    #[error("bank '{bank}' is of backbone '{of_bank}', and '{given}' would embed the images: give the bank's")]
+    WatchBackbone { bank: String, of_bank: String, given: String },
+    #[error("--fdr {fdr} must lie between 0 and 1: the share of those told that may be told by chance, such as 0.05")]
+    FdrOutOfRange { fdr: f64 },
     #[error(
         "no images found in {paths}{}: see docs/ingest.md for what is read, and give files, folders (any depth) or archives of it",
         beside.as_ref().map_or(String::new(), |beside| format!(", where there are {beside}"))
@@ -441,6 +453,8 @@ pub enum Error {
     EmptyQuery,
     #[error("--format {format} gives bytes, and they would go to the terminal: redirect them, such as > rows.{format}")]
     BinaryOnTerminal { format: &'static str },
+    #[error("--format {format} is for programs, and has no plot: leave --plot or --format out")]
+    PlotOfRows { format: &'static str },
     #[error("--format {format} holds the rows of one statement, and a second one gives rows: run it by itself")]
     SecondResult { format: &'static str },
     #[error("the shell prints {}, not '{name}': run 'outskirt sql QUERY --format' for files", list(known))]

@@ -105,6 +105,11 @@ impl<'a> Console<'a> {
         Patience::up_to(self.wait, |line| drop(writeln!(io::stderr(), "{line}")))
     }
 
+    /// Open a database, for a writer that tries again by itself: it waits for another one so long at most, and says nothing of it.
+    pub(super) async fn open_to_retry(&self, folder: &Path, most: Duration) -> Result<Store> {
+        Ok(Store::open(folder).await?.patient(Patience::up_to(self.wait.min(most), |_| ())))
+    }
+
     /// Open a database.
     pub(super) async fn open(&self, folder: &Path) -> Result<Store> {
         Ok(Store::open(folder).await?.patient(self.patience()))

@@ -5,10 +5,12 @@ use std::path::Path;
 use super::console::Console;
 use super::evaluation::{Labels, print};
 use super::format::Format;
+use super::plot::{Drawing, Plots, Strip};
 use super::statements;
 use crate::error::Result;
-use crate::evaluate::{Compared, baselines, evaluate, sanity};
+use crate::evaluate::{Compared, Evaluation, baselines, evaluate, sanity};
 use crate::sql::session::Session;
+use crate::statistics::metrics::threshold_at_tpr;
 
 /// Compare ID with OOD images: the table of the paper, in percent
 #[derive(Debug, clap::Args)]
@@ -35,10 +37,13 @@ pub struct Args {
     /// How the table is printed: percent for people, fractions with all digits for machines
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    #[command(flatten)]
+    plots: Plots,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     args.format.check(console.is_terminal())?;
+    let drawing = args.plots.drawing(args.format, console)?;
     let store = console.open(db).await?;
     let session = Session::with_policy(&store, &console.policy()?).await?;
     let mut compared = vec![Compared::Knn(args.k)];
@@ -57,5 +62,17 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     }
     statements::notices(&session, console)?;
     console.warnings(sanity::of_evaluation(&session, &args.bank, args.k, &args.id, &args.ood).await?)?;
-    print(&evaluations, args.format, console)
+    print(&evaluations, args.format, console)?;
+    if let (Some(drawing), Some((_, evaluation))) = (drawing, evaluations.first()) {
+        console.line(format!("\n{}", plot(drawing, evaluation)))?;
+    }
+    Ok(())
+}
+
+/// The scores of the ID images and of each OOD set, and the threshold that FPR95 is of.
+fn plot(drawing: Drawing, evaluation: &Evaluation) -> String {
+    let ood = evaluation.sets.iter().map(|set| Strip { name: set.name.clone(), scores: &set.scores });
+    let strips: Vec<Strip<'_>> =
+        std::iter::once(Strip { name: "ID".into(), scores: &evaluation.id_scores }).chain(ood).collect();
+    drawing.histograms(&strips, threshold_at_tpr(&evaluation.id_scores, 0.95), "where 95 % of ID lie below")
 }

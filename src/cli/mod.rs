@@ -30,6 +30,7 @@ mod optimize;
 mod output;
 mod own;
 mod picture;
+mod plot;
 mod query;
 mod report;
 mod restore;
@@ -43,6 +44,7 @@ mod table;
 mod typed;
 mod undo;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -94,6 +96,8 @@ pub enum Command {
     Sql(sql::Args),
     /// Run a named query: top outliers, the reference's table, a histogram, …
     Query(query::Args),
+    /// Ingest and score the pictures that come into a folder, and print those outside a bank
+    Watch(Box<watch::Args>),
     /// Keep a bank's scores as a column of images
     Score(score::Args),
     /// Print FPR95, AUROC, AUIN and AUOUT of a bank for OOD sets
@@ -142,6 +146,7 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Bank(command) => bank::run(command, &cli.db, console).await,
         Command::Sql(args) => sql::run(args, &cli.db, console).await,
         Command::Query(args) => query::run(args, &cli.db, console).await,
+        Command::Watch(args) => watch::run(*args, &cli.db, console).await,
         Command::Score(args) => score::run(args, &cli.db, console).await,
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
         Command::Report(args) => report::run(args, &cli.db, console).await,

@@ -43,10 +43,21 @@ enum Precision {
     Bf16,
 }
 
+/// Where a network runs.
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Device {
+pub(super) enum Device {
     Cpu,
     Cuda,
+}
+
+impl Device {
+    /// The same, as the library has it.
+    pub(super) fn of_index(self) -> index::Device {
+        match self {
+            Self::Cpu => index::Device::Cpu,
+            Self::Cuda => index::Device::Cuda,
+        }
+    }
 }
 
 impl Network {
@@ -55,10 +66,7 @@ impl Network {
         let options = LoadOptions {
             weights: self.weights.clone(),
             with_logits: self.with_logits,
-            device: match self.device {
-                Device::Cpu => index::Device::Cpu,
-                Device::Cuda => index::Device::Cuda,
-            },
+            device: self.device.of_index(),
             precision: match self.precision {
                 Precision::F32 => backbone::Precision::F32,
                 Precision::Bf16 => backbone::Precision::Bf16,

@@ -1,12 +1,20 @@
 //! `outskirt query`.
 
+use std::collections::HashMap;
 use std::path::Path;
+
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type};
 
 use super::console::Console;
 use super::format::{Format, Rows};
+use super::output::Layout;
+use super::plot::{Drawing, Plots};
 use super::statements::{self, Manner};
 use super::table;
 use crate::error::{Error, Result};
+use crate::report::answer;
 use crate::sql::queries::{NamedQuery, shipped};
 use crate::sql::session::Session;
 
@@ -40,6 +48,8 @@ pub struct Args {
     /// Rows of a table that are printed, or 'all'; 100 on a terminal and all elsewhere where it is left out
     #[arg(long, value_name = "N")]
     rows: Option<Rows>,
+    #[command(flatten)]
+    plots: Plots,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -48,13 +58,65 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     if args.show {
         return console.line(query.text.trim_end());
     }
+    args.format.check(console.is_terminal())?;
+    let drawing = args.plots.drawing(args.format, console)?;
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     let text = query.render(&values, session.banks())?;
     let manner = Manner { format: args.format, rows: args.rows, quiet: false };
-    // of those that outskirt brings nobody has the file
-    let place = name.ends_with(".sql").then_some(name.as_str());
-    statements::execute(&session, &text, place, manner, console).await
+    if args.plots.is_asked() && name != "score_histogram" {
+        console.notice(format!("query {name} has no plot: score_histogram has"))?;
+    }
+    match (name.as_str(), drawing) {
+        ("score_histogram", Some(drawing)) => histogram(&session, &text, drawing, args.rows, console).await,
+        ("calibration_check" | "drift", _) => {
+            let rows = statements::execute_kept(&session, &text, manner, console).await?;
+            let bank = query.bank(&values, session.banks()).unwrap_or_default();
+            // beside the rows: these are for programs too
+            answer(&session, &name, &bank, &rows)?.map_or(Ok(()), |answer| console.notice(answer))
+        }
+        _ => {
+            // of those that outskirt brings nobody has the file
+            let place = name.ends_with(".sql").then_some(name.as_str());
+            statements::execute(&session, &text, place, manner, console).await
+        }
+    }
+}
+
+/// Print the rows of `score_histogram` with bars that fit the line, in place of those of the query.
+async fn histogram(
+    session: &Session,
+    text: &str,
+    drawing: Drawing,
+    most: Option<Rows>,
+    console: &mut Console<'_>,
+) -> Result<()> {
+    statements::watch(session, console);
+    let (_, batches) = statements::kept(session, text).await?;
+    let (mut rows, mut counts) = (Vec::new(), Vec::new());
+    for batch in &batches {
+        let text = |column: usize| cast(batch.column(column), &DataType::Utf8);
+        let (datasets, from, images) = (text(0)?, cast(batch.column(1), &DataType::Float64)?, text(2)?);
+        let (datasets, images) = (datasets.as_string::<i32>(), images.as_string::<i32>());
+        for at in 0..batch.num_rows() {
+            let from = from.as_primitive::<Float64Type>().value(at);
+            rows.push(vec![datasets.value(at).to_owned(), format!("{from}"), images.value(at).to_owned()]);
+            counts.push(images.value(at).parse().unwrap_or(0.0));
+        }
+    }
+    let mut peaks: HashMap<String, f64> = HashMap::new();
+    for (row, count) in rows.iter().zip(&counts) {
+        let peak = peaks.entry(row[0].clone()).or_insert(1.0);
+        *peak = peak.max(*count);
+    }
+    let lengths: Vec<f64> = rows.iter().zip(&counts).map(|(row, count): (_, &f64)| count / peaks[&row[0]]).collect();
+    let printed = Layout::of(console, most).rows.unwrap_or(rows.len()).min(rows.len());
+    let header = ["dataset", "score_from", "images"];
+    console.line(drawing.bars(&header, &rows[..printed], &[1, 2], &lengths[..printed]))?;
+    if printed < rows.len() {
+        console.notice(format!("{printed} of {} rows are printed: --rows all prints all", rows.len()))?;
+    }
+    statements::notices(session, console)
 }
 
 fn pair(parameter: &str) -> Result<(String, String)> {

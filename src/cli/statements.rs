@@ -1,6 +1,10 @@
 //! Statements of SQL, run one after another, and their rows printed.
 
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::sql::parser::Statement;
+use futures::TryStreamExt;
 
 use super::console::{Console, advance};
 use super::format::{Format, Rows};
@@ -46,6 +50,28 @@ pub(super) async fn execute(
     let mut output = begin(session, manner, console)?;
     statements(session, parsed(session, text, name, 1)?, manner, &mut output, console).await?;
     notices(session, console)
+}
+
+/// Run the one statement of a text whose rows are few, print them, and give them back.
+pub(super) async fn execute_kept(
+    session: &Session,
+    text: &str,
+    manner: Manner,
+    console: &mut Console<'_>,
+) -> Result<Vec<RecordBatch>> {
+    let mut output = begin(session, manner, console)?;
+    let (schema, kept) = kept(session, text).await?;
+    let rows = RecordBatchStreamAdapter::new(schema, futures::stream::iter(kept.clone().into_iter().map(Ok)));
+    tell_left_out(output.print(Box::pin(rows), console).await?.left_out, console)?;
+    notices(session, console)?;
+    Ok(kept)
+}
+
+/// The rows of the one statement of a text.
+pub(super) async fn kept(session: &Session, text: &str) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let (statement, _) = parsed(session, text, None, 1)?.swap_remove(0);
+    let rows = session.run(statement).await?;
+    Ok((rows.schema(), rows.try_collect().await?))
 }
 
 /// The same of the console's input, each statement as soon as it has come.
@@ -129,11 +155,16 @@ async fn statements(
                 None => output.print(rows, console).await,
             }
         };
-        let (rows, columns) = run.await.map_err(|error| at(place, error))?.left_out;
-        for (left_out, instead) in [(rows, "--rows all"), (columns, "--format json")] {
-            if let Some(left_out) = left_out {
-                console.notice(format!("{left_out}: {instead} prints all"))?;
-            }
+        tell_left_out(run.await.map_err(|error| at(place, error))?.left_out, console)?;
+    }
+    Ok(())
+}
+
+/// Say which rows and columns were not printed.
+fn tell_left_out((rows, columns): (Option<String>, Option<String>), console: &mut Console<'_>) -> Result<()> {
+    for (left_out, instead) in [(rows, "--rows all"), (columns, "--format json")] {
+        if let Some(left_out) = left_out {
+            console.notice(format!("{left_out}: {instead} prints all"))?;
         }
     }
     Ok(())

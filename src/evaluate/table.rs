@@ -79,6 +79,8 @@ pub struct Evaluation {
     pub id_rows: usize,
     /// How many of them are rows of the bank itself, whose scores are too low.
     pub id_inside_bank: usize,
+    /// Their scores, in no order.
+    pub id_scores: Vec<f64>,
     /// One line per OOD set, in the order asked for.
     pub sets: Vec<EvaluatedSet>,
     /// The mean over the sets.
@@ -98,6 +100,8 @@ pub struct EvaluatedSet {
     pub fpr95: Interval,
     /// How sure AUROC is: see [`auroc_interval`].
     pub auroc: Interval,
+    /// The set's scores, in no order.
+    pub scores: Vec<f64>,
 }
 
 struct Scored {
@@ -128,7 +132,7 @@ pub async fn evaluate(
             [only] => only.clone(),
             _ => predicate.clone(),
         };
-        let set = compare(name, &id_scored.scores, &scored.scores).ok_or_else(|| Error::EmptySide {
+        let set = compare(name, &id_scored.scores, scored.scores).ok_or_else(|| Error::EmptySide {
             side: "the OOD side",
             predicate: predicate.clone(),
             backbone: definition.backbone.clone(),
@@ -144,19 +148,21 @@ pub async fn evaluate(
     Ok(Evaluation {
         id_rows: id_scored.scores.len(),
         id_inside_bank: id_scored.ids.iter().filter(|id| bank_ids.contains(id)).count(),
+        id_scores: id_scored.scores,
         sets,
         mean,
     })
 }
 
 /// `None` where a side is empty.
-fn compare(name: String, id: &[f64], ood: &[f64]) -> Option<EvaluatedSet> {
+fn compare(name: String, id: &[f64], ood: Vec<f64>) -> Option<EvaluatedSet> {
     Some(EvaluatedSet {
         name,
         rows: ood.len(),
-        metrics: Metrics::of(id, ood)?,
-        fpr95: fpr_interval(id, ood, 0.95, CONFIDENCE)?,
-        auroc: auroc_interval(id, ood, CONFIDENCE)?,
+        metrics: Metrics::of(id, &ood)?,
+        fpr95: fpr_interval(id, &ood, 0.95, CONFIDENCE)?,
+        auroc: auroc_interval(id, &ood, CONFIDENCE)?,
+        scores: ood,
     })
 }
 

@@ -32,9 +32,9 @@ pub use pixels::{MAX_PIXELS, Pixels};
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub(crate) use source::is_address;
 pub use source::{
-    ARRAY, Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Selection, TableColumns, TableFiles,
-    TableRows, absolute, held_row, is_array, is_plain, is_text, open, read_table, row_uri, shown, table_column,
-    table_columns, table_files, table_rows,
+    ARRAY, Folders, ImageFile, ImageFiles, KeptQuery, MAX_FILE_BYTES, Opened, Seen, Selection, TableColumns,
+    TableFiles, TableRows, absolute, held_row, is_array, is_plain, is_text, look, open, pictures, read_table, row_uri,
+    shown, table_column, table_columns, table_files, table_rows,
 };
 pub(crate) use source::{
     bare, changed_by_types, delimiter, file, here, is_lance_table, lance_table, names_a_picture, scheme,

@@ -190,7 +190,7 @@ pub struct HeldOut {
     pub counts: Vec<usize>,
     /// How many lie at or below some levels.
     pub levels: Vec<Level>,
-    /// Whether all levels hold.
+    /// Whether all levels hold, allowing for chance (Benjamini-Hochberg over their p-values, at 5 %).
     pub holds: bool,
 }
 
@@ -203,6 +203,8 @@ pub struct Level {
     pub share: f64,
     /// How far that may lie from the level by chance: two standard deviations, of these images and of the calibration's.
     pub within: f64,
+    /// How likely it lies as far from it by chance: see [`level_pvalue`](crate::statistics::intervals::level_pvalue).
+    pub pvalue: f64,
 }
 
 /// Files of the same bytes, by `content_hash`; and pictures that look alike, by `dhash`.

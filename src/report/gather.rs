@@ -7,10 +7,12 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use chrono::{DateTime, Datelike, SecondsFormat, TimeZone, Timelike, Utc};
 
-use super::facts::{Asked, BankFacts, Copies, Group, HeldOut, Level, NearCopies, Period, Report, Series, Set};
+use super::facts::{Asked, BankFacts, Copies, Group, HeldOut, NearCopies, Period, Report, Series, Set};
+use super::levels::{levels, outlying};
 use super::pictures::{Shown, choose};
 use super::scored::{Scored, everything_else, scores_of};
-use super::verdicts::{count, verdicts};
+use super::verdicts::verdicts;
+use super::words::count;
 use crate::bank::{Calibration, Definition};
 use crate::curate::{self, Alike, DedupOptions, Stays};
 use crate::error::{Error, Result};
@@ -307,16 +309,9 @@ async fn held_out(session: &Session, bank: &Definition, calibration: &Calibratio
     for p in &pvalues {
         counts[((p * 20.0).ceil() as usize).clamp(1, 20) - 1] += 1;
     }
-    let (n, m) = (pvalues.len() as f64, calibration.scores.len() as f64);
-    let level = |level: f64| Level {
-        level,
-        share: pvalues.iter().filter(|p| **p <= level).count() as f64 / n,
-        within: 2.0 * (level * (1.0 - level) * (1.0 / n + 1.0 / m)).sqrt(),
-    };
-    let levels: Vec<Level> = [0.01, 0.05, 0.1, 0.2, 0.5].map(level).into();
-    // smaller ones than the calibration can give there are not
-    let holds =
-        levels.iter().all(|found| found.level * (m + 1.0) < 1.0 || (found.share - found.level).abs() <= found.within);
+    let at_most = |level: f64| (level, pvalues.iter().filter(|p| **p <= level).count());
+    let levels = levels([0.01, 0.05, 0.1, 0.2, 0.5].map(at_most), pvalues.len(), calibration.scores.len());
+    let holds = outlying(&levels).is_none();
     Ok(HeldOut { predicate: id.into(), images: pvalues.len(), counts, levels, holds })
 }
 

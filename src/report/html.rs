@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::charts::{self, Chart};
 use super::explain::Explained;
 use super::facts::{Group, Neighbor, Picture, Report, Thumbnail, Verdict};
-use super::verdicts::{count, images, percent};
+use super::words::{count, images, percent};
 
 const STYLE: &str = include_str!("page.css");
 /// Characters of a value of a column of the user's.

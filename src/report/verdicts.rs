@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{TimeZone, Utc};
 
 use super::facts::{Group, Report, Verdict};
+use super::levels::{sentence, spoken};
 use super::scored::Scored;
+use super::words::{count, images, percent};
 use crate::statistics::intervals::share_interval;
 use crate::statistics::thresholds::bh_limit;
 use crate::store::quote;
@@ -224,35 +226,19 @@ impl<'s> Lately<'s> {
 
 fn calibration(report: &Report) -> Vec<Verdict> {
     let mut found = Vec::new();
-    let sql = |predicate: &str| {
+    let sql = |predicate: &str, level: f64| {
         format!(
-            "SELECT avg(CASE WHEN knn_ood_pvalue({column}, '{bank}') <= 0.05 THEN 1.0 ELSE 0.0 END)\nFROM images WHERE ({predicate}) AND {column} \
+            "SELECT avg(CASE WHEN knn_ood_pvalue({column}, '{bank}') <= {level} THEN 1.0 ELSE 0.0 END)\nFROM images WHERE ({predicate}) AND {column} \
              IS NOT NULL",
             column = report.bank.backbone,
             bank = report.bank.name
         )
     };
     if let Some(held_out) = &report.held_out {
-        let at = held_out.levels.iter().find(|level| level.level == 0.05);
-        let share = at.map_or(0.0, |level| level.share);
-        let (tone, means) = if held_out.holds {
-            ("good", "The calibration holds")
-        } else if share > 0.05 {
-            ("bad", "The calibration does not hold, and calls too many images OOD")
-        } else {
-            ("bad", "The calibration does not hold, and calls too few images OOD")
-        };
-        let within = at.map_or(0.0, |level| level.within);
         found.push(Verdict {
-            tone,
-            text: format!(
-                "{means}: of {} held-out ID {} {} % have a p-value of at most 0.05, where 5 % are expected, give or take {} %.",
-                count(held_out.images),
-                if held_out.images == 1 { "image" } else { "images" },
-                percent(share),
-                percent(within)
-            ),
-            sql: sql(&held_out.predicate),
+            tone: if held_out.holds { "good" } else { "bad" },
+            text: sentence(&held_out.levels, held_out.images),
+            sql: sql(&held_out.predicate, spoken(&held_out.levels).map_or(0.05, |level| level.level)),
         });
     }
     let images = count(report.calibration.images);
@@ -293,43 +279,4 @@ fn copies(report: &Report) -> Option<Verdict> {
             bank = report.bank.predicate
         ),
     })
-}
-
-/// A number of images.
-pub(super) fn images(images: usize) -> String {
-    if images == 1 { "1 image".into() } else { format!("{} images", count(images)) }
-}
-
-/// A share in percent: with more digits where it is near the ends.
-pub(super) fn percent(share: f64) -> String {
-    let percent = 100.0 * share;
-    if percent == 0.0 || percent == 100.0 {
-        format!("{percent:.0}")
-    } else if (1.0..=99.0).contains(&percent) {
-        format!("{percent:.1}")
-    } else {
-        format!("{percent:.2}")
-    }
-}
-
-/// A count with commas: 12,345.
-pub(super) fn count(count: usize) -> String {
-    let digits = count.to_string();
-    let first = digits.len() % 3;
-    let mut parts: Vec<&str> = if first == 0 { Vec::new() } else { vec![&digits[..first]] };
-    parts.extend((first..digits.len()).step_by(3).map(|at| &digits[at..at + 3]));
-    parts.join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_written_for_people() {
-        let counts = [0, 999, 1000, 12_345, 123_456, 1_234_567].map(count);
-        assert_eq!(counts, ["0", "999", "1,000", "12,345", "123,456", "1,234,567"]);
-        let shares = [0.0, 0.0042, 0.05, 0.9951, 1.0].map(percent);
-        assert_eq!(shares, ["0", "0.42", "5.0", "99.51", "100"]);
-    }
 }

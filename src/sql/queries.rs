@@ -79,6 +79,15 @@ pub struct Parameter {
     pub what: String,
 }
 
+impl Parameter {
+    /// What it stands for: the value given last, its default, or the only bank, for a database with one can mean no other.
+    fn value<'v>(&'v self, values: &'v [(String, String)], banks: &'v [String]) -> Option<&'v String> {
+        let given = values.iter().rev().find(|(name, _)| *name == self.name).map(|(_, value)| value);
+        let only = banks.first().filter(|_| self.kind == Type::Bank && banks.len() == 1);
+        given.or(self.default.as_ref()).or(only)
+    }
+}
+
 /// A query by name.
 #[derive(Debug, Clone)]
 pub struct NamedQuery {
@@ -144,6 +153,12 @@ impl NamedQuery {
         Ok(Parameter { name: name.into(), kind, default, what: what.into() })
     }
 
+    /// The bank that it asks about, with these values; `None` where none is given, or it asks about none.
+    pub fn bank(&self, values: &[(String, String)], banks: &Banks) -> Option<String> {
+        let parameter = self.parameters.iter().find(|parameter| parameter.kind == Type::Bank)?;
+        parameter.value(values, &banks.names()).cloned()
+    }
+
     /// The SQL with values in it. Errors: a parameter that is missing, unknown or not of its type.
     pub fn render(&self, values: &[(String, String)], banks: &Banks) -> Result<String> {
         let known = || self.parameters.iter().map(|parameter| parameter.name.clone()).collect();
@@ -154,11 +169,8 @@ impl NamedQuery {
         }
         let mut rendered: Vec<(&str, String)> = Vec::new();
         for parameter in &self.parameters {
-            let given = values.iter().rev().find(|(name, _)| *name == parameter.name).map(|(_, value)| value);
             let names = banks.names();
-            // a database with one bank can mean no other
-            let only = names.first().filter(|_| parameter.kind == Type::Bank && names.len() == 1);
-            let value = given.or(parameter.default.as_ref()).or(only).ok_or_else(|| Error::MissingParameter {
+            let value = parameter.value(values, &names).ok_or_else(|| Error::MissingParameter {
                 query: self.name.clone(),
                 name: parameter.name.clone(),
                 kind: parameter.kind.to_string(),

@@ -85,6 +85,20 @@ pub fn excess_pvalue(count: usize, n: usize, above: usize, m: usize) -> f64 {
     sum.min(1.0)
 }
 
+/// How likely it is that as many of `n` further ID images have a conformal p-value of at most `level`, in (0, 1), as `count` have, or
+/// that the number is further from what is expected on that side, when they are drawn as the `m` calibration images are: twice the
+/// smaller tail of the distribution of [`excess_pvalue`]. In [0, 1]; 1 where `m` images give no such p-value, or `n` is 0.
+pub fn level_pvalue(count: usize, n: usize, level: f64, m: usize) -> f64 {
+    // p ≤ level where fewer than so many calibration scores are as large; with a hair of room: 0.05 · 20 is not 1 in binary
+    let rank = (level * (m + 1) as f64 * (1.0 + 1e-12)) as usize;
+    if rank == 0 || rank > m || n == 0 {
+        return 1.0;
+    }
+    let more = excess_pvalue(count, n, rank - 1, m);
+    let fewer = if count >= n { 1.0 } else { 1.0 - excess_pvalue(count + 1, n, rank - 1, m) };
+    (2.0 * more.min(fewer)).clamp(0.0, 1.0)
+}
+
 /// Wilson's interval of a share that was seen among `n`.
 fn wilson(share: f64, n: f64, confidence: f64) -> Interval {
     let z = normal::quantile(f64::midpoint(1.0, confidence));
@@ -294,6 +308,25 @@ mod tests {
         ] {
             let found = excess_pvalue(count, n, above, m);
             assert!((found - expected).abs() < 1e-9 * expected.max(1e-3), "{count} of {n}: {found} and not {expected}");
+        }
+    }
+
+    /// Sums of the beta-binomial's chances on both sides, as `scipy.stats.betabinom(n, rank, m - rank + 1)` has them.
+    #[test]
+    fn a_level_is_off_on_either_side() {
+        for (count, n, level, m, expected) in [
+            (96, 2000, 0.05, 999, 0.8692390189712791),
+            (60, 2000, 0.05, 999, 0.009312309612564518),
+            (150, 2000, 0.05, 999, 0.007667411252185591),
+            (1, 20, 0.05, 20, 1.0),
+            (10, 10, 0.05, 20, 6.656678320846177e-08),
+            (0, 100, 0.5, 99, 0.0),
+            // there is no such p-value, or nobody to have it
+            (3, 100, 0.01, 50, 1.0),
+            (0, 0, 0.05, 99, 1.0),
+        ] {
+            let found = level_pvalue(count, n, level, m);
+            assert!((found - expected).abs() < 1e-9, "{count} of {n} at {level}: {found} and not {expected}");
         }
     }
 

@@ -68,13 +68,21 @@ pub fn detection_error(id: &[f64], ood: &[f64]) -> Option<f64> {
 /// Share of OOD scores strictly below the score that a share `tpr` of the ID scores does not exceed.
 /// `None` where either side is empty.
 pub fn fpr_at_tpr(id: &[f64], ood: &[f64], tpr: f64) -> Option<f64> {
-    if id.is_empty() || ood.is_empty() {
+    if ood.is_empty() {
+        return None;
+    }
+    let threshold = threshold_at_tpr(id, tpr)?;
+    Some(ood.iter().filter(|&&score| score < threshold).count() as f64 / ood.len() as f64)
+}
+
+/// The score that a share `tpr` of the ID scores does not exceed. `None` where there are none.
+pub fn threshold_at_tpr(id: &[f64], tpr: f64) -> Option<f64> {
+    if id.is_empty() {
         return None;
     }
     let mut id = id.to_vec();
     let rank = id.len() - 1 - allowed_above(id.len(), tpr);
-    let threshold = *id.select_nth_unstable_by(rank, f64::total_cmp).1;
-    Some(ood.iter().filter(|&&score| score < threshold).count() as f64 / ood.len() as f64)
+    Some(*id.select_nth_unstable_by(rank, f64::total_cmp).1)
 }
 
 /// The ROC curve of ascending scores, at up to 2 · `points` + 3 places: the shares of ID and of OOD images above a threshold, from (0, 0)

@@ -41,6 +41,7 @@ mod own;
 #[cfg(feature = "torch")]
 mod pixels;
 mod planner;
+mod plots;
 mod queries;
 #[cfg(unix)]
 mod readers;
@@ -61,3 +62,5 @@ mod stored;
 mod tune;
 mod upkeep;
 mod views;
+#[cfg(unix)]
+mod watch;

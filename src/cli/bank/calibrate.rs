@@ -4,6 +4,8 @@ use std::path::Path;
 
 use crate::bank;
 use crate::cli::console::Console;
+use crate::cli::format::Format;
+use crate::cli::plot::{Plots, Strip};
 use crate::error::{Error, Result};
 use crate::statistics::thresholds::rows_to_halve;
 
@@ -24,9 +26,12 @@ pub struct Args {
     /// Neighbours counted, where not the bank's own
     #[arg(long)]
     k: Option<usize>,
+    #[command(flatten)]
+    plots: Plots,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
+    let drawing = args.plots.drawing(Format::Table, console)?;
     let store = console.open(db).await?;
     let bar = console.spinner("scoring held-out images");
     let made = bank::calibrate(&store, &args.name, &args.predicate, args.k).await;
@@ -57,6 +62,12 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
             console.line(format!("where the threshold of all such images lies cannot be said yet: that takes {needed} images"))?;
         }
         Err(other) => return Err(other),
+    }
+    if let Some(drawing) = drawing {
+        let scores: Vec<f64> = made.scores.iter().copied().map(f64::from).collect();
+        let threshold = made.threshold(0.95).ok().map(f64::from);
+        let strips = [Strip { name: "calibration".into(), scores: &scores }];
+        console.line(format!("\n{}", drawing.histograms(&strips, threshold, "threshold at 95 % TPR")))?;
     }
     if let Some(own) = own?.filter(|own| made.is_unlike(*own)) {
         let further = made.scores.iter().filter(|score| **score > own).count();

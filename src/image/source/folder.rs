@@ -13,7 +13,7 @@ use super::{address, cifar, files, idx, lance, parts, svhn, table};
 use crate::error::{Error, Result};
 
 /// Folders within folders that are gone into: paths have an end, and so has the stack.
-const MOST_DEEP: usize = 256;
+pub(super) const MOST_DEEP: usize = 256;
 
 /// What lies in a folder of S3, at any depth; `addresses` are all files there.
 pub(super) fn listed(folder: &str, addresses: Vec<String>) -> Result<Vec<Source>> {
@@ -66,7 +66,7 @@ pub(super) fn folder(path: &Path) -> Result<Vec<Source>> {
 }
 
 /// What lies in a folder, by name, bytewise.
-fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
+pub(super) fn entries(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
     let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
     entries.sort_by_key(fs::DirEntry::file_name);
     Ok(entries)
