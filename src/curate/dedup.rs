@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Float32Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{Array, AsArray, Float32Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, UInt64Type};
 use futures::TryStreamExt;
