@@ -20,13 +20,15 @@
 mod compressed;
 mod decode;
 mod pixels;
+mod png;
 mod preprocess;
 mod rows;
 mod source;
 mod thumbnail;
 
-pub use decode::{Orientation, content_hash, decode};
+pub use decode::{Orientation, content_hash, decode, extension};
 pub use pixels::{MAX_PIXELS, Pixels};
+pub use png::png;
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub(crate) use source::is_address;
 pub use source::{

@@ -12,9 +12,9 @@ use super::facts::{Neighbor, Picture, Thumbnail};
 use super::scored::Scored;
 use crate::bank::{Calibration, Definition};
 use crate::error::Result;
-use crate::image::{Opened, Orientation, decode, held_row, is_address, is_plain, thumbnail};
+use crate::image::{Opened, Orientation, decode, is_plain, thumbnail};
 use crate::index::vectors::{embedding, normalize};
-use crate::ingest::reread;
+use crate::ingest::{names_picture, reread};
 use crate::schema;
 use crate::sql::session::Session;
 use crate::statistics::coverage::farthest_first;
@@ -232,10 +232,7 @@ pub(super) async fn read(
                 continue;
             }
             let uri = uris[row].clone().unwrap_or_default();
-            // rows that came as numbers may name a picture, or have a name of their own
-            let is_picture =
-                batch.column(2).is_valid(row) || (uri.starts_with('/') || is_address(&uri)) && held_row(&uri).is_none();
-            if is_picture {
+            if names_picture(&uri, batch.column(2).is_valid(row)) {
                 elsewhere.push((uri, *id));
             } else {
                 without.insert(*id, "it came as numbers".into());

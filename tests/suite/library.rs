@@ -56,6 +56,8 @@ async fn futures_of_the_library_may_move_between_threads() {
     is_send(outskirt::verify::verify(&store, 10, false, |_| ()));
     is_send(outskirt::curate::undo(&store));
     is_send(outskirt::curate::history(&store));
+    let exported = outskirt::export::ExportOptions::new("x", outskirt::export::ExportFormat::Csv);
+    is_send(outskirt::export::export(&session, &exported, |_, _| ()));
     let batches = own(&[[1.0, 0.0, 0.0]]);
     is_send(outskirt::ingest::ingest_embeddings(&store, &[], &OwnOptions::default(), |_| (), |_, _| ()));
     is_send(ingest_batches(&store, batches, "x", &OwnOptions::default(), |_| (), |_, _| ()));

@@ -16,6 +16,8 @@ mod copy;
 mod embed;
 #[cfg(unix)]
 mod explain;
+#[cfg(unix)]
+mod export;
 mod faults;
 mod files;
 #[cfg(feature = "torch")]
