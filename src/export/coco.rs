@@ -48,7 +48,7 @@ impl Coco {
 
     pub(super) fn rows(&mut self, page: &Page, placed: &[Placed]) -> Result<()> {
         for (row, one) in placed.iter().enumerate() {
-            let file = match &one.place {
+            let file: &str = match &one.place {
                 // beside what loaders are told is the folder of pictures
                 Place::Inside(file) => file.trim_start_matches("images/"),
                 Place::Outside(file) => file,

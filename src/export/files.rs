@@ -285,7 +285,7 @@ fn written(manner: &Manner, wanted: &Wanted, bytes: &[u8]) -> Result<Placed> {
             Err(error) => return Ok(Placed::missing(error.to_string())),
         }
     }
-    let bytes = if is_converted { &converted } else { bytes };
+    let bytes: &[u8] = if is_converted { &converted } else { bytes };
     let name = named(wanted, kind);
     let path = manner.root.join(&name);
     fs::write(&path, bytes).map_err(Error::io("write", &path))?;

@@ -109,7 +109,7 @@ impl ImageFolder {
     }
 
     pub(super) fn end(self, folder: &Folder) -> Result<Vec<String>> {
-        let mut notes = Vec::new();
+        let mut notes = vec![format!("load_dataset(\"{}\") opens it in Python", folder.target().display())];
         let names: Vec<String> = self.tables.keys().cloned().collect();
         for table in self.tables.into_values() {
             table.end()?;

@@ -170,15 +170,13 @@ impl LabelStudio {
         if self.file.as_ref().is_some_and(is_full) {
             self.close()?;
         }
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                let path = self.folder.join(format!("tasks-{:05}.json", self.files));
-                self.files += 1;
-                let file = BufWriter::new(File::create(&path).map_err(Error::io("write", &path))?);
-                self.file.insert(Tasks { path, file, tasks: 0, bytes: 0 })
-            }
-        };
+        if self.file.is_none() {
+            let path = self.folder.join(format!("tasks-{:05}.json", self.files));
+            self.files += 1;
+            let file = BufWriter::new(File::create(&path).map_err(Error::io("write", &path))?);
+            self.file = Some(Tasks { path, file, tasks: 0, bytes: 0 });
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
         let before = if file.tasks == 0 { "[\n" } else { ",\n" };
         file.tasks += 1;
         file.bytes += (before.len() + text.len()) as u64;
@@ -233,23 +231,24 @@ impl LabelStudio {
         let mut text = String::from(
             "<View>\n  <Image name=\"image\" value=\"$image\" zoom=\"true\"/>\n  <Text name=\"about\" value=\"$about\"/>\n",
         );
-        let choices = |text: &mut String, name: &str, choices: &mut dyn Iterator<Item = &str>| {
-            let _ =
-                writeln!(text, "  <Choices name=\"{name}\" toName=\"image\" choice=\"single\" showInline=\"true\">");
-            for choice in choices {
-                let _ = writeln!(text, "    <Choice value=\"{}\"/>", escaped(choice));
-            }
-            text.push_str("  </Choices>\n");
-        };
-        choices(&mut text, "decision", &mut DECISIONS.into_iter());
+        choices(&mut text, "decision", DECISIONS.into_iter());
         let mut labels = self.labels.iter().map(String::as_str).peekable();
         if self.labels.len() > MOST_LABELS {
             text += "  <TextArea name=\"label\" toName=\"image\" maxSubmissions=\"1\"/>\n";
         } else if labels.peek().is_some() {
-            choices(&mut text, "label", &mut labels);
+            choices(&mut text, "label", labels);
         }
         text + "</View>\n"
     }
+}
+
+/// A question with one answer.
+fn choices<'t>(text: &mut String, name: &str, choices: impl Iterator<Item = &'t str>) {
+    let _ = writeln!(text, "  <Choices name=\"{name}\" toName=\"image\" choice=\"single\" showInline=\"true\">");
+    for choice in choices {
+        let _ = writeln!(text, "    <Choice value=\"{}\"/>", escaped(choice));
+    }
+    text.push_str("  </Choices>\n");
 }
 
 /// What a reviewer reads beside a picture.

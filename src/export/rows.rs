@@ -214,7 +214,8 @@ impl Pages<'_> {
         let sizes = number(schema::WIDTH)?.into_iter().zip(number(schema::HEIGHT)?);
         let sizes =
             sizes.map(|(width, height)| Some((u32::try_from(width?).ok()?, u32::try_from(height?).ok()?))).collect();
-        let is_given = |texts: Vec<Option<String>>| texts.into_iter().map(Option::unwrap_or_default).collect();
+        let is_given =
+            |texts: Vec<Option<String>>| texts.into_iter().map(Option::unwrap_or_default).collect::<Vec<String>>();
         let own = self.rows.columns.fields().len()
             - self.rows.bank.as_ref().map_or(0, |bank| 3 + usize::from(bank.neighbors > 0));
         let mut facts: Vec<ArrayRef> = batch.columns()[..own].to_vec();
