@@ -249,7 +249,7 @@ impl Pages<'_> {
 
     /// Lists of id and distance, with what the database says of those images now.
     async fn described(&self, near: &ListArray) -> Result<ListArray> {
-        let (mut ids, mut distances, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut ids, mut distances, mut lengths) = (Vec::<u64>::new(), Vec::<f32>::new(), Vec::new());
         for list in near.iter() {
             let Some(list) = list else {
                 lengths.push(0);
