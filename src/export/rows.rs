@@ -201,10 +201,13 @@ impl Pages<'_> {
         if first < batch.num_rows() {
             self.rest = Some(batch.slice(first, batch.num_rows() - first));
         }
-        Ok(Some(self.page(&batch.slice(0, first)).await?))
+        Ok(Some(self.rows.page(self.session, &batch.slice(0, first)).await?))
     }
+}
 
-    async fn page(&self, batch: &RecordBatch) -> Result<Page> {
+impl Rows {
+    /// A page of what the query gave.
+    async fn page(&self, session: &Session, batch: &RecordBatch) -> Result<Page> {
         let named = |name: &str| FIRST.iter().position(|first| *first == name).map(|at| batch.column(at));
         let text = |name: &str| named(name).map_or_else(|| Ok(Vec::new()), texts);
         let number = |name: &str| {
@@ -216,11 +219,11 @@ impl Pages<'_> {
             sizes.map(|(width, height)| Some((u32::try_from(width?).ok()?, u32::try_from(height?).ok()?))).collect();
         let is_given =
             |texts: Vec<Option<String>>| texts.into_iter().map(Option::unwrap_or_default).collect::<Vec<String>>();
-        let own = self.rows.columns.fields().len()
-            - self.rows.bank.as_ref().map_or(0, |bank| 3 + usize::from(bank.neighbors > 0));
+        let own =
+            self.columns.fields().len() - self.bank.as_ref().map_or(0, |bank| 3 + usize::from(bank.neighbors > 0));
         let mut facts: Vec<ArrayRef> = batch.columns()[..own].to_vec();
-        if let Some(bank) = &self.rows.bank {
-            facts.extend(self.of_bank(bank, &batch.columns()[own..]).await?);
+        if let Some(bank) = &self.bank {
+            facts.extend(self.of_bank(session, bank, &batch.columns()[own..]).await?);
         }
         Ok(Page {
             ids: batch.column(0).as_primitive::<UInt64Type>().values().to_vec(),
@@ -229,12 +232,12 @@ impl Pages<'_> {
             labels: text(schema::LABEL)?,
             hashes: text(schema::CONTENT_HASH)?,
             sizes,
-            facts: RecordBatch::try_new(Arc::clone(&self.rows.columns), facts)?,
+            facts: RecordBatch::try_new(Arc::clone(&self.columns), facts)?,
         })
     }
 
     /// Score, p-value, decision and neighbours.
-    async fn of_bank(&self, bank: &OfBank, found: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+    async fn of_bank(&self, session: &Session, bank: &OfBank, found: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
         let scores = cast(&found[0], &DataType::Float32)?;
         let scores = scores.as_primitive::<Float32Type>();
         let calibration = &bank.calibration.scores;
@@ -242,52 +245,47 @@ impl Pages<'_> {
         let decisions: BooleanArray = scores.iter().map(|score| score.map(|score| score > bank.threshold)).collect();
         let mut columns: Vec<ArrayRef> = vec![Arc::new(scores.clone()), Arc::new(pvalues), Arc::new(decisions)];
         if let Some(near) = found.get(1) {
-            columns.push(Arc::new(self.described(near.as_list::<i32>()).await?));
+            columns.push(Arc::new(described(session, near.as_list::<i32>()).await?));
         }
         Ok(columns)
     }
+}
 
-    /// Lists of id and distance, with what the database says of those images now.
-    async fn described(&self, near: &ListArray) -> Result<ListArray> {
-        let (mut ids, mut distances, mut lengths) = (Vec::<u64>::new(), Vec::<f32>::new(), Vec::new());
-        for list in near.iter() {
-            let Some(list) = list else {
-                lengths.push(0);
-                continue;
-            };
-            lengths.push(list.len());
-            let list = list.as_struct();
-            ids.extend(list.column(0).as_primitive::<UInt64Type>().values());
-            distances.extend(list.column(1).as_primitive::<Float32Type>().values());
-        }
-        let wanted: BTreeSet<u64> = ids.iter().copied().collect();
-        let mut known = BTreeMap::new();
-        if !wanted.is_empty() {
-            let wanted: Vec<String> = wanted.iter().map(u64::to_string).collect();
-            let query = format!("SELECT id, uri, label FROM images WHERE id IN ({})", wanted.join(", "));
-            for batch in self.session.sql(&query).await?.collect().await? {
-                let (uris, labels) = (texts(batch.column(1))?, texts(batch.column(2))?);
-                let ids = batch.column(0).as_primitive::<UInt64Type>().values();
-                known.extend(ids.iter().copied().zip(uris.into_iter().zip(labels)));
-            }
-        }
-        let uris: StringArray = ids.iter().map(|id| known.get(id).and_then(|(uri, _)| uri.clone())).collect();
-        let labels: StringArray = ids.iter().map(|id| known.get(id).and_then(|(_, label)| label.clone())).collect();
-        let values: Vec<ArrayRef> = vec![
-            Arc::new(UInt64Array::from(ids)),
-            Arc::new(Float32Array::from(distances)),
-            Arc::new(uris),
-            Arc::new(labels),
-        ];
-        let values = StructArray::try_new(neighbor_fields(), values, None)?;
-        let nulls = NullBuffer::from_iter((0..near.len()).map(|row| near.is_valid(row)));
-        Ok(ListArray::try_new(
-            Arc::new(neighbor()),
-            OffsetBuffer::from_lengths(lengths),
-            Arc::new(values),
-            Some(nulls),
-        )?)
+/// Lists of id and distance, with what the database says of those images now.
+async fn described(session: &Session, near: &ListArray) -> Result<ListArray> {
+    let (mut ids, mut distances, mut lengths) = (Vec::<u64>::new(), Vec::<f32>::new(), Vec::new());
+    for list in near.iter() {
+        let Some(list) = list else {
+            lengths.push(0);
+            continue;
+        };
+        lengths.push(list.len());
+        let list = list.as_struct();
+        ids.extend(list.column(0).as_primitive::<UInt64Type>().values());
+        distances.extend(list.column(1).as_primitive::<Float32Type>().values());
     }
+    let wanted: BTreeSet<u64> = ids.iter().copied().collect();
+    let mut known = BTreeMap::new();
+    if !wanted.is_empty() {
+        let wanted: Vec<String> = wanted.iter().map(u64::to_string).collect();
+        let query = format!("SELECT id, uri, label FROM images WHERE id IN ({})", wanted.join(", "));
+        for batch in session.sql(&query).await?.collect().await? {
+            let (uris, labels) = (texts(batch.column(1))?, texts(batch.column(2))?);
+            let ids = batch.column(0).as_primitive::<UInt64Type>().values();
+            known.extend(ids.iter().copied().zip(uris.into_iter().zip(labels)));
+        }
+    }
+    let uris: StringArray = ids.iter().map(|id| known.get(id).and_then(|(uri, _)| uri.clone())).collect();
+    let labels: StringArray = ids.iter().map(|id| known.get(id).and_then(|(_, label)| label.clone())).collect();
+    let values: Vec<ArrayRef> = vec![
+        Arc::new(UInt64Array::from(ids)),
+        Arc::new(Float32Array::from(distances)),
+        Arc::new(uris),
+        Arc::new(labels),
+    ];
+    let values = StructArray::try_new(neighbor_fields(), values, None)?;
+    let nulls = NullBuffer::from_iter((0..near.len()).map(|row| near.is_valid(row)));
+    Ok(ListArray::try_new(Arc::new(neighbor()), OffsetBuffer::from_lengths(lengths), Arc::new(values), Some(nulls))?)
 }
 
 fn of_bank(session: &Session, options: &ExportOptions, name: &str) -> Result<OfBank> {
