@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test python page dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
+.PHONY: demo test python page export-tools dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -45,6 +45,10 @@ python: setup
 # the report in a browser, where Chromium, Node.js and npm are or can be installed
 page: build
 	@$(PYTHON) .ci/page.py
+
+# exports read back by datasets, pycocotools, Label Studio's SDK, mlcroissant and FiftyOne, from PyPI (1.5 GB)
+export-tools: build
+	@$(PYTHON) .ci/export_tools.py
 
 # what people get who do not build: the program's tarball and the optimised wheel, into dist/, and both tried (most of an hour)
 dist: setup

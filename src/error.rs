@@ -702,6 +702,25 @@ pub enum Error {
     NoOut,
     #[error("a page is written to a file whose name ends in .html, and '{}' does not: --out report.html", path.display())]
     NoPage { path: PathBuf },
+    // ---- export ----
+    #[error("cannot export to {}: {reason}; give --to a folder that is empty or not there", path.display())]
+    ExportTarget { path: PathBuf, reason: &'static str },
+    #[error("--as {format} has no {what}: {instead}")]
+    ExportFiles { format: &'static str, what: &'static str, instead: &'static str },
+    #[error("--neighbors are the nearest images of a bank: add --bank NAME")]
+    NeighborsOfNoBank,
+    #[error("--column {column}: images has no such column to export; there are {}", list(known))]
+    ExportColumn { column: String, known: Vec<String> },
+    #[error("nothing to export: no image matches ({predicate})")]
+    NothingToExport { predicate: String },
+    #[error("nothing to export: of none of the images there is a picture; {reason}")]
+    NoPictureToExport { reason: String },
+    #[error("the picture of {uri} is missing: {reason}; without --strict it is counted and left out")]
+    MissingPicture { uri: String, reason: String },
+    #[error(
+        "the images have more than {most} labels, and each would be a folder or a category: choose fewer with --where"
+    )]
+    ExportLabels { most: usize },
     #[error("{}: {reason}", path.display())]
     Demo { path: PathBuf, reason: String },
 }

@@ -11,7 +11,7 @@
 //!
 //! ```text
 //! files → image (find, decode, preprocess) → backbone (embed) → ingest (batches, commits) → store (Lance)
-//! store → bank (definition, version) → index (exact, device, hnsw) → sql (functions, planner, session) → evaluate → report
+//! store → bank (definition, version) → index (exact, device, hnsw) → sql (functions, planner, session) → evaluate → report, export
 //! ```
 //!
 //! | room | what it does | the crate it hides |
@@ -32,6 +32,7 @@
 //! | [`curate`] | which images to look at; what changed them, and the way back | |
 //! | [`mod@evaluate`] | the reference's table, its data sets, and what would make it wrong | |
 //! | [`report`] | a page of what lies outside a bank, with charts and pictures | `kuva`, `maud` |
+//! | [`mod@export`] | images, pictures and scores as files that other programs read | |
 //! | [`mod@verify`] | a whole database checked | |
 //! | [`demo`] | draws pictures and trains the small network that the demo uses | |
 //! | [`cli`] | one subcommand per file | `clap`, `indicatif`, `rustyline` |
@@ -89,6 +90,7 @@ pub mod curate;
 pub mod demo;
 pub mod error;
 pub mod evaluate;
+pub mod export;
 mod foreign;
 mod formats;
 pub mod identity;

@@ -20,6 +20,7 @@ mod embed;
 mod evaluate;
 mod evaluation;
 mod explain;
+mod export;
 mod follow;
 mod format;
 mod history;
@@ -106,6 +107,8 @@ pub enum Command {
     Report(report::Args),
     /// Explain one image: its score, what that means, and the images of the bank that are nearest to it
     Explain(explain::Args),
+    /// Write images, pictures and scores for other programs: datasets, pycocotools, Label Studio, FiftyOne, torchvision, CSV
+    Export(Box<export::Args>),
     /// Choose images to look at or to label, find copies, tag, keep and delete
     #[command(subcommand)]
     Curate(curate::Command),
@@ -151,6 +154,7 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Evaluate(args) => evaluate::run(args, &cli.db, console).await,
         Command::Report(args) => report::run(args, &cli.db, console).await,
         Command::Explain(args) => explain::run(args, &cli.db, console).await,
+        Command::Export(args) => export::run(*args, &cli.db, console).await,
         Command::Curate(command) => curate::run(command, &cli.db, console).await,
         Command::Benchmark(args) => benchmark::run(args, &cli.db, console).await,
         Command::Delete(args) => delete::run(args, &cli.db, console).await,

@@ -12,8 +12,8 @@ use tokio::sync::mpsc;
 
 use crate::bank::advance_unaffected;
 use crate::error::{Error, Result};
-use crate::image::{ImageFile, Orientation, content_hash, decode, dhash, names_a_picture};
-use crate::ingest::{Reject, Row, walk};
+use crate::image::{ImageFile, Orientation, content_hash, decode, dhash};
+use crate::ingest::{Reject, Row, names_picture, walk};
 use crate::schema;
 use crate::sql::session::Session;
 use crate::store::{Change, WriteLock};
@@ -171,7 +171,7 @@ fn outcome(rows: &[Row], file: Result<ImageFile>) -> Outcome {
                 Err(Error::BadImage { uri: file.uri, reason })
             }
         }
-        Err(Error::BadImage { uri, .. }) if !is_picture && !names_a_picture(&uri) => Ok(None),
+        Err(Error::BadImage { uri, .. }) if !names_picture(&uri, is_picture) => Ok(None),
         Err(error) => Err(error),
     };
     let hash = hash.map_err(|error| match error {

@@ -144,6 +144,29 @@ fn format(head: &[u8]) -> Result<Format, String> {
     }
 }
 
+/// What the name of a picture's file ends in, without the dot, by its first bytes whatever it is called: `png`, `jpg`, `webp`, `tiff`,
+/// `gif`, `bmp`, `tga`, `pbm`, `pgm`, `ppm` or `pam`.
+///
+/// Errors: why it is no picture that is read.
+pub fn extension(bytes: &[u8]) -> Result<&'static str, String> {
+    let head = &bytes[..bytes.len().min(HEAD)];
+    Ok(match format(head)? {
+        Format::Png => "png",
+        Format::Jpeg => "jpg",
+        Format::Netpbm => match head.get(1) {
+            Some(b'1' | b'4') => "pbm",
+            Some(b'2' | b'5') => "pgm",
+            Some(b'3' | b'6') => "ppm",
+            _ => "pam",
+        },
+        Format::Bmp => "bmp",
+        Format::Tga => "tga",
+        Format::WebP => "webp",
+        Format::Gif => "gif",
+        Format::Tiff => "tiff",
+    })
+}
+
 /// Why a file that begins so is no picture that is read; `None` where it may be one.
 pub(super) fn refusal(head: &[u8]) -> Option<String> {
     format(head).err()

@@ -21,14 +21,16 @@ mod compressed;
 mod decode;
 mod dhash;
 mod pixels;
+mod png;
 mod preprocess;
 mod rows;
 mod source;
 mod thumbnail;
 
-pub use decode::{Orientation, content_hash, decode};
+pub use decode::{Orientation, content_hash, decode, extension};
 pub use dhash::dhash;
 pub use pixels::{MAX_PIXELS, Pixels};
+pub use png::png;
 pub use preprocess::{Preprocess, Preprocessor, Resize};
 pub(crate) use source::is_address;
 pub use source::{
@@ -36,7 +38,5 @@ pub use source::{
     TableFiles, TableRows, absolute, held_row, is_array, is_plain, is_text, look, open, pictures, read_table, row_uri,
     shown, table_column, table_columns, table_files, table_rows,
 };
-pub(crate) use source::{
-    bare, changed_by_types, delimiter, file, here, is_lance_table, lance_table, names_a_picture, scheme,
-};
+pub(crate) use source::{bare, changed_by_types, delimiter, file, here, is_lance_table, lance_table, scheme};
 pub use thumbnail::thumbnail;

@@ -34,6 +34,6 @@ pub use own::{OwnOptions, ingest_batches, ingest_embeddings};
 pub(crate) use pipeline::batch_size;
 pub use pipeline::{Batch, EmbeddedImage, Embedding, embed};
 pub use rejects::Reject;
-pub(crate) use reread::{For, embed_for, reread};
+pub(crate) use reread::{For, embed_for, names_picture, reread};
 pub use summary::{IngestSummary, StageTimes};
 pub(crate) use walk::{Row, walk};

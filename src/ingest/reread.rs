@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::pipeline::{Embedding, embed};
 use crate::backbone::Backbone;
 use crate::error::{Error, Result};
-use crate::image::{ImageFile, ImageFiles, Opened, shown};
+use crate::image::{ImageFile, ImageFiles, Opened, held_row, is_address, shown};
 
 /// An image, and whom it is for.
 pub(crate) type For<T> = (Vec<T>, Result<ImageFile>);
@@ -21,6 +21,11 @@ pub(crate) struct Reread<T> {
     opened: Arc<Opened>,
     /// Uris of a container that cannot be read, and why.
     lost: Vec<(String, String)>,
+}
+
+/// Whether the uri of a row names a picture. A row that came as numbers (without a width) may name one, or have a name of its own.
+pub(crate) fn names_picture(uri: &str, has_width: bool) -> bool {
+    has_width || (uri.starts_with('/') || is_address(uri)) && held_row(uri).is_none()
 }
 
 /// Read the images of these uris again; one that is named several times is read once. Archives go on from where the last

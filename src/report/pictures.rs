@@ -12,9 +12,9 @@ use super::facts::{Neighbor, Picture, Thumbnail};
 use super::scored::Scored;
 use crate::bank::{Calibration, Definition};
 use crate::error::Result;
-use crate::image::{Opened, Orientation, decode, is_plain, names_a_picture, thumbnail};
+use crate::image::{Opened, Orientation, decode, is_plain, thumbnail};
 use crate::index::vectors::{embedding, normalize};
-use crate::ingest::reread;
+use crate::ingest::{names_picture, reread};
 use crate::schema;
 use crate::sql::session::Session;
 use crate::statistics::coverage::farthest_first;
@@ -232,8 +232,7 @@ pub(super) async fn read(
                 continue;
             }
             let uri = uris[row].clone().unwrap_or_default();
-            // rows that came as numbers may name a picture, or have a name of their own
-            if batch.column(2).is_valid(row) || names_a_picture(&uri) {
+            if names_picture(&uri, batch.column(2).is_valid(row)) {
                 elsewhere.push((uri, *id));
             } else {
                 without.insert(*id, "it came as numbers".into());

@@ -66,6 +66,8 @@ async fn futures_of_the_library_may_move_between_threads() {
     let copies = DedupOptions { alike: Alike::Content, predicate: None, against: None, stays: Stays::First };
     is_send(outskirt::curate::dedup(&session, &copies, false, |_, _, _| ()));
     is_send(outskirt::curate::tag(&session, "true", "x", Some("y"), false));
+    let exported = outskirt::export::ExportOptions::new("x", outskirt::export::ExportFormat::Csv);
+    is_send(outskirt::export::export(&session, &exported, |_, _| ()));
     let batches = own(&[[1.0, 0.0, 0.0]]);
     is_send(outskirt::ingest::ingest_embeddings(&store, &[], &OwnOptions::default(), |_| (), |_, _| ()));
     is_send(ingest_batches(&store, batches, "x", &OwnOptions::default(), |_| (), |_, _| ()));

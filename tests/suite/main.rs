@@ -17,6 +17,8 @@ mod curate;
 mod embed;
 #[cfg(unix)]
 mod explain;
+#[cfg(unix)]
+mod export;
 mod faults;
 mod files;
 #[cfg(feature = "torch")]

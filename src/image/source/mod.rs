@@ -56,5 +56,4 @@ pub use select::Selection;
 pub use table::{column as table_column, is_plain, read as read_table};
 pub use table_files::{TableFiles, table_files};
 pub(crate) use text_table::{changed_by_types, delimiter};
-pub(crate) use uris::names_a_picture;
 pub use uris::{absolute, row_uri};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::format::{Entry, Label, Source, held_row};
+use super::format::{Entry, Label, Source};
 use super::images::ImageFiles;
 use super::kept::Opened;
 use super::real::Folders;
@@ -18,11 +18,6 @@ impl Opened {
     pub fn images(&self, uris: impl IntoIterator<Item = String>) -> ImageFiles {
         ImageFiles::new(named(uris.into_iter().map(|uri| (uri, None)).collect(), self))
     }
-}
-
-/// Whether a row that came as numbers, with this uri, may name a picture: it is a path or an address, and no row of a table or an array.
-pub(crate) fn names_a_picture(uri: &str) -> bool {
-    (uri.starts_with('/') || address::is_address(uri)) && held_row(uri).is_none()
 }
 
 /// A path in a list or table, which is relative to that file's folder, as its image's uri begins; an address is itself,

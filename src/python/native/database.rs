@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use outskirt::backbone::{self, External, LoadOptions};
 use outskirt::bank::{self, BankSpec, Calibration, Definition, Followed};
 use outskirt::evaluate::{self, Compared, EvaluatedSet};
+use outskirt::export::{ExportFiles, ExportFormat, ExportOptions, export};
 use outskirt::image::{self, KeptQuery, Selection};
 use outskirt::ingest::{self, IngestOptions, IngestSummary, Metadata, OwnOptions, ingest_batches};
 use outskirt::report::{self, Question};
@@ -90,6 +91,22 @@ struct Asked {
     tpr: f64,
     title: Option<String>,
     max_images: usize,
+}
+
+/// What an export is asked for.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Exporting {
+    to: PathBuf,
+    format: String,
+    predicate: Option<String>,
+    limit: Option<usize>,
+    bank: Option<String>,
+    tpr: f64,
+    neighbors: usize,
+    columns: Vec<String>,
+    files: String,
+    strict: bool,
 }
 
 /// What an ingest of pictures is asked for.
@@ -550,6 +567,51 @@ impl Database {
         wait(py, async move {
             Ok(curate::tag(&session, &predicate, &column, value.as_deref(), true).await?.changed)
         })
+    }
+
+    /// Images, pictures and scores as files of other programs.
+    fn export(&self, py: Python<'_>, asked: Exporting, progress: Option<Py<PyAny>>) -> PyResult<Plain> {
+        let formats = [
+            ExportFormat::HuggingFace,
+            ExportFormat::Coco,
+            ExportFormat::LabelStudio,
+            ExportFormat::FiftyOne,
+            ExportFormat::Csv,
+            ExportFormat::ImageFolder,
+        ];
+        let format = formats.into_iter().find(|format| format.name() == asked.format);
+        let files = match asked.files.as_str() {
+            "copy" => Some(ExportFiles::Copy),
+            "link" => Some(ExportFiles::Link),
+            "none" => Some(ExportFiles::None),
+            _ => None,
+        };
+        let Some((format, files)) = format.zip(files) else {
+            let names = formats.map(ExportFormat::name).join(", ");
+            let said = format!("as_={:?}, files={:?}: there are {names}, and copy, link, none", asked.format, asked.files);
+            return Err(raised(py, "ParameterError", &said));
+        };
+        let options = ExportOptions {
+            to: asked.to,
+            format,
+            predicate: asked.predicate,
+            limit: asked.limit,
+            bank: asked.bank,
+            tpr: asked.tpr,
+            neighbors: asked.neighbors,
+            columns: asked.columns,
+            files,
+            strict: asked.strict,
+        };
+        let (heard, session) = (Progress::default(), self.current(py)?);
+        let tell = heard.clone();
+        let task = Task::spawn(py, async move {
+            export(&session, &options, |done, all| tell.say(done as u64, Some(all as u64))).await
+        })?;
+        let found = task.join(py, |py| heard.tell(py, progress.as_ref()))?;
+        let found = found.map_err(|error| to_python(py, &error))?;
+        let found = serde_json::to_value(&found).map_err(|error| raised(py, "Error", &error.to_string()))?;
+        Ok(Plain(found))
     }
 
     /// Delete images, or count what would be deleted.

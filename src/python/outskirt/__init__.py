@@ -9,7 +9,7 @@ from . import metrics
 from ._native import __version__
 from ._register import Settings, register
 from .bank import Bank, Calibration, Kept, Refreshed
-from .database import Database, Ingested, connect
+from .database import Database, Exported, Ingested, connect
 from .errors import (
     BusyError,
     CalibrationError,
@@ -37,6 +37,7 @@ __all__ = [
     "DimensionError",
     "Error",
     "Explanation",
+    "Exported",
     "ForkError",
     "Ingested",
     "Kept",

@@ -20,13 +20,40 @@ from .progress import Progress, Telling
 from .report import Explanation, Report
 from .result import Result
 
-__all__ = ["Database", "Ingested", "connect"]
+__all__ = ["Database", "Exported", "Ingested", "connect"]
 
 PathLike = Union[str, "os.PathLike[str]"]
 
 # rows that go over at once: bounded memory, whatever is appended
 _AT_ONCE = 16_384
 _COLUMN = "embedding"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :meth:`Database.export` wrote, in images."""
+
+    folder: Path
+    rows: int
+    copied: int
+    linked: int
+    referenced: int
+    """Pictures that are named where they are."""
+    missing: int
+    """Pictures that could not be found or read."""
+    in_archives: int
+    """Images inside of archives, which `files="none"` cannot name."""
+    left_out: int
+    """Images that are not there for want of a picture."""
+    changed: int
+    """Copied files that are no longer what was embedded."""
+    converted: int
+    """Pictures that became PNG, for browsers show no other format of theirs."""
+    bytes: int
+    examples: list[tuple[str, str]]
+    """The first of those that are missing, and why."""
+    notes: list[str]
+    """What there is to know of the files."""
 
 
 @dataclass(frozen=True)
@@ -325,6 +352,48 @@ class Database:
             raise ParameterError(f"max_images is {max_images}, and is a number of pictures")
         question = dict(bank=name, predicate=where, id=id, ood=sets, tpr=tpr, title=title, max_images=max_images)
         return Report(*self._native_open.report(question))
+
+    def export(
+        self,
+        to: PathLike,
+        *,
+        as_: str,
+        where: str | None = None,
+        limit: int | None = None,
+        bank: str | Bank | None = None,
+        tpr: float = 0.95,
+        neighbors: int = 0,
+        columns: str | Sequence[str] = (),
+        files: str = "copy",
+        strict: bool = False,
+        progress: Progress = False,
+    ) -> Exported:
+        """Images, pictures and scores for other programs, in the folder `to`, which must be empty or not be there.
+
+        `as_` is ``huggingface``, ``imagefolder``, ``coco``, ``label-studio``, ``fiftyone`` or ``csv``. `where` is SQL over ``images``; with a
+        `bank` each image has its score, p-value, decision at `tpr` and its `neighbors` nearest images of the bank, and `limit` takes those with
+        the largest scores. `columns` are further columns, such as embeddings. `files` are a ``copy`` of each picture, a ``link``, or ``none``
+        but its name. A picture that is missing is counted, and an error where `strict` says so.
+        """
+        name = bank.name if isinstance(bank, Bank) else bank
+        if limit is not None and limit < 0 or neighbors < 0:
+            raise ParameterError(f"limit is {limit} and neighbors {neighbors}, and both are numbers of images")
+        asked = dict(
+            to=os.fspath(to),
+            format=as_,
+            predicate=where,
+            limit=limit,
+            bank=name,
+            tpr=tpr,
+            neighbors=neighbors,
+            columns=[columns] if isinstance(columns, str) else list(columns),
+            files=files,
+            strict=strict,
+        )
+        with Telling(progress, "exporting") as telling:
+            found = self._native_open.export(asked, telling.call)
+        examples = [(uri, reason) for uri, reason in found.pop("examples")]
+        return Exported(folder=Path(found.pop("folder")), examples=examples, **found)
 
     def explain(self, image: int | PathLike, bank: str | Bank, *, neighbors: int = 5, tpr: float = 0.95) -> Explanation:
         """One image beside a bank: its score, what that means, and the `neighbors` images of the bank that are nearest to it.
