@@ -282,3 +282,32 @@ async fn what_is_wrong_is_said_and_nothing_is_written() {
     let no_label = ["curate", "tag", "--where", "true", "--unset", "label", "--yes"];
     assert_eq!(outskirt(db, &no_label).await.unwrap().0, "label = NULL in 10 images; 81 have it already\n");
 }
+
+/// `examples/curation.sh`, which people read and copy from.
+#[cfg(unix)]
+#[test]
+fn a_curators_day_runs_from_ingest_to_the_second_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let day = folder.path().join("day");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/curation.sh");
+    let ran = std::process::Command::new("bash")
+        .arg(script)
+        .arg(&day)
+        .env("OUTSKIRT", env!("CARGO_BIN_EXE_outskirt"))
+        .env_remove("OUTSKIRT_DB")
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{out}\n{err}");
+    assert!(err.contains("deleted 3 images of "), "the copies of what the bank has: {err}");
+    assert!(out.contains("state = 'to_label' in 12 images\n"), "{out}");
+    let junk = out.lines().find(|line| line.starts_with("deleted ")).unwrap();
+    assert!(junk.starts_with("deleted ") && !junk.starts_with("deleted 0 "), "{junk}");
+    for (file, least) in [("before.html", 100_000), ("after.html", 50_000), ("review/tasks-00000.json", 1_000)] {
+        let length = std::fs::metadata(day.join(file)).map_or(0, |file| file.len());
+        assert!(length > least, "{file}: {length} bytes");
+    }
+    for verb in ["ingest", "score", "dedup", "tag", "update", "delete"] {
+        assert!(out.lines().any(|line| line.split_whitespace().any(|word| word == verb)), "{verb}: {out}");
+    }
+}
