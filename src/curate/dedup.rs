@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, UInt64Type};
 use futures::TryStreamExt;
 use outskirt_exact::{Collection, Metric};
 
-use super::hashes::{Hashed, hash_pictures};
+use super::hashes::{Hashed, hash_pictures, without_hash};
 use super::marks::{KEEP, is_marked, not_ignored};
 use super::tables::{known, table};
 use crate::error::{Error, Result};
@@ -114,7 +114,9 @@ pub async fn dedup(
     delete: bool,
     mut tell: impl FnMut(&'static str, usize, usize),
 ) -> Result<(Copies, RecordBatch)> {
-    let lock = session.store().lock_in_turn().await?;
+    let store = session.store();
+    // what is to be deleted is found under the same lock; else it is taken where hashes are to be written
+    let mut lock = if delete { Some(store.lock_in_turn().await?) } else { None };
     // others may have written since the session began
     session.renew().await?;
     let mut hashed = Hashed::default();
@@ -122,13 +124,23 @@ pub async fn dedup(
         if bits > MOST_BITS {
             return Err(Error::TooManyBits { bits, most: MOST_BITS });
         }
-        let tell = |done, all| tell("hashing pictures", done, all);
-        hashed = hash_pictures(session, &lock, &options.chosen(session).await?, tell).await?;
-        session.renew().await?;
+        let mut without = without_hash(session, &options.chosen(session).await?).await?;
+        if !without.is_empty() {
+            if lock.is_none() {
+                lock = Some(store.lock_in_turn().await?);
+                session.renew().await?;
+                without = without_hash(session, &options.chosen(session).await?).await?;
+            }
+            if let Some(lock) = &lock {
+                let tell = |done, all| tell("hashing pictures", done, all);
+                hashed = hash_pictures(session, lock, without, tell).await?;
+                session.renew().await?;
+            }
+        }
     }
     let mut found = Copies { hashed, ..copies(session, options, |done, all| tell("comparing", done, all)).await? };
     let table = copies_table(session, &found.copies).await?;
-    if delete && !found.copies.is_empty() {
+    if let Some(lock) = lock.filter(|_| delete && !found.copies.is_empty()) {
         let ids: Vec<u64> = found.copies.iter().map(|copy| copy.id).collect();
         let change =
             Change { predicate: options.predicate.clone(), detail: Some(options.described()), ..Change::of("dedup") };

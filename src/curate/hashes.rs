@@ -38,23 +38,11 @@ pub struct Hashed {
     pub examples: Vec<Reject>,
 }
 
-/// Fill `dhash` of the pictures for which a predicate of the session's holds and which have none. `tell` hears (done, all).
+/// Ids of the pictures for which a predicate of the session's holds and which have no hash.
 ///
-/// What cannot be read stays NULL and is counted. Every commit holds whole values: after an interruption the next run goes on.
-pub(super) async fn hash_pictures(
-    session: &Session,
-    lock: &WriteLock,
-    predicate: &str,
-    mut tell: impl FnMut(usize, usize),
-) -> Result<Hashed> {
-    let store = session.store();
-    let before = store.version(schema::IMAGES).await?;
-    let field = field();
-    let lacks = match store.schema(schema::IMAGES).await?.field_with_name(schema::DHASH) {
-        Ok(there) if schema::is_hash(there) => format!("{} IS NULL", schema::DHASH),
-        Ok(_) => return Err(Error::HashColumnTaken { column: schema::DHASH }),
-        Err(_) => "true".to_owned(),
-    };
+/// Errors: [`Error::HashColumnTaken`].
+pub(super) async fn without_hash(session: &Session, predicate: &str) -> Result<HashSet<u64>> {
+    let lacks = lacks(session).await?;
     // rows that came as numbers may name a picture all the same
     let query = format!(
         "SELECT id FROM images WHERE ({predicate}) AND {lacks} AND (width IS NOT NULL OR uri LIKE '/%' OR uri LIKE '%://%')"
@@ -64,11 +52,31 @@ pub(super) async fn hash_pictures(
     while let Some(batch) = rows.try_next().await? {
         wanted.extend(batch.column(0).as_primitive::<UInt64Type>().values());
     }
-    let all = wanted.len();
-    let mut done = Hashed::default();
-    if all == 0 {
-        return Ok(done);
+    Ok(wanted)
+}
+
+/// SQL: whether a row has no hash.
+async fn lacks(session: &Session) -> Result<String> {
+    match session.store().schema(schema::IMAGES).await?.field_with_name(schema::DHASH) {
+        Ok(there) if schema::is_hash(there) => Ok(format!("{} IS NULL", schema::DHASH)),
+        Ok(_) => Err(Error::HashColumnTaken { column: schema::DHASH }),
+        Err(_) => Ok("true".to_owned()),
     }
+}
+
+/// Fill `dhash` of these images. `tell` hears (done, all).
+///
+/// What cannot be read stays NULL and is counted. Every commit holds whole values: after an interruption the next run goes on.
+pub(super) async fn hash_pictures(
+    session: &Session,
+    lock: &WriteLock,
+    wanted: HashSet<u64>,
+    mut tell: impl FnMut(usize, usize),
+) -> Result<Hashed> {
+    let store = session.store();
+    let before = store.version(schema::IMAGES).await?;
+    let (field, lacks, all) = (field(), lacks(session).await?, wanted.len());
+    let mut done = Hashed::default();
     store.add_null_columns(lock, schema::IMAGES, std::slice::from_ref(&field)).await?;
     let (files, walking) = walk(store, lacks, Some(wanted)).await?;
     let (sender, mut batches) = mpsc::channel(2);
@@ -110,7 +118,6 @@ pub(super) async fn hash_pictures(
     }
     let change = Change {
         detail: Some(format!("column {}", schema::DHASH)),
-        predicate: Some(predicate.into()),
         row_count: done.hashed as u64,
         ..Change::of("hash")
     };

@@ -97,6 +97,13 @@ async fn copies_are_those_of_comparing_each_with_each() {
     assert!(!notices.contains("hashed"), "{notices}");
     assert!(across.iter().all(|row| row["dataset"] == "second" && row["of_dataset"] == "first"));
     assert!(across.iter().all(|row| row["stays"] == "stays as asked") && across.len() >= found_made);
+    // looking changes nothing, so another writer is no hindrance; deleting waits for it
+    let store = outskirt::store::Store::open(&db).await.unwrap();
+    let lock = store.lock().unwrap();
+    assert_eq!(rows(&db, &line).await.0, across);
+    let error = outskirt(&db, &[&line[..], &["--yes"]].concat()).await.unwrap_err();
+    assert!(error.contains("writ"), "{error}");
+    drop(lock);
     // by bytes alone there are two
     let (same, _) = rows(&db, &["curate", "dedup", "--by", "content"]).await;
     assert_eq!(same.iter().filter(|row| row["because"] == "same bytes" && row["apart"].is_empty()).count(), 2);

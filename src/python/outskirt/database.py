@@ -402,8 +402,8 @@ class Database:
         in :attr:`Explanation.facts`: ``score``, ``decision`` (``None`` without a calibration), ``neighbors``.
         """
         name = bank.name if isinstance(bank, Bank) else bank
-        is_id = isinstance(image, int)
-        question = dict(bank=name, id=image if is_id else None, uri=None if is_id else os.fspath(image), neighbors=neighbors, tpr=tpr)
+        id, uri = (image, None) if isinstance(image, int) else (None, os.fspath(image))
+        question = dict(bank=name, id=id, uri=uri, neighbors=neighbors, tpr=tpr)
         return Explanation(*self._native_open.explain(question))
 
     # curation
