@@ -333,7 +333,7 @@ enum Likeness {
     },
     Embedding {
         within: f32,
-        all: Collection,
+        all: Box<Collection>,
         /// By row its place among the embeddings, and by place its row.
         places: Vec<Option<u32>>,
         rows: Vec<usize>,
@@ -420,7 +420,7 @@ impl Likeness {
         let order = units.iter().map(|(at, _)| *at).collect();
         let mut values = Vec::with_capacity(units.len() * dimension);
         units.into_iter().for_each(|(_, unit)| values.extend(unit));
-        let all = Collection::new(values, dimension, Metric::Euclidean).map_err(cannot)?;
+        let all = Box::new(Collection::new(values, dimension, Metric::Euclidean).map_err(cannot)?);
         Ok(Self::Embedding { within, all, places, rows: order, asked: Vec::new(), first: 0 })
     }
 }

@@ -142,9 +142,8 @@ struct Outcome {
 }
 
 /// Hash files, some at a time, on all threads; nobody listens where writing has failed.
-fn hash(files: impl Iterator<Item = (Vec<Row>, Result<ImageFile>)>, outcomes: &mpsc::Sender<Vec<Outcome>>) {
+fn hash(mut files: impl Iterator<Item = (Vec<Row>, Result<ImageFile>)>, outcomes: &mpsc::Sender<Vec<Outcome>>) {
     let (mut some, mut bytes) = (Vec::new(), 0);
-    let mut files = files;
     loop {
         let next = files.next();
         let ended = next.is_none();

@@ -12,7 +12,6 @@
 
 mod coco;
 mod csv;
-mod export;
 mod fiftyone;
 mod files;
 mod folder;
@@ -23,8 +22,9 @@ mod names;
 mod options;
 mod parquet;
 mod rows;
+mod run;
 mod values;
 mod writer;
 
-pub use export::export;
 pub use options::{ExportFiles, ExportFormat, ExportOptions, Exported};
+pub use run::export;
