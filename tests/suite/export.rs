@@ -339,7 +339,7 @@ async fn parquet_holds_the_pictures_and_croissant_its_checksum() {
             for (row, id) in found.iter().enumerate() {
                 let number = *id as u32 - 1;
                 let bytes = images.column_by_name("bytes").unwrap().as_binary::<i32>().value(row);
-                assert_eq!(bytes, if number % 7 == 0 { netpbm(number) } else { picture(number) });
+                assert_eq!(bytes, if number.is_multiple_of(7) { netpbm(number) } else { picture(number) });
                 let path = images.column_by_name("path").unwrap().as_string::<i32>().value(row);
                 assert!(path.starts_with(&format!("{id}.")));
             }
