@@ -185,7 +185,7 @@ async fn copies_table(session: &Session, copies: &[Copy]) -> Result<RecordBatch>
 impl DedupOptions {
     /// SQL: all that are compared.
     async fn chosen(&self, session: &Session) -> Result<String> {
-        let (predicate, against) = (self.predicate(), self.against());
+        let (predicate, against) = (self.compared(), self.staying());
         for text in [predicate, against] {
             // one expression each, or its parentheses could close ours
             expression(text).map_err(|reason| Error::BadPredicate { predicate: text.into(), reason })?;
@@ -193,11 +193,11 @@ impl DedupOptions {
         Ok(format!("(({predicate}) OR ({against})) AND {}", not_ignored(session.store()).await?))
     }
 
-    fn predicate(&self) -> &str {
+    fn compared(&self) -> &str {
         self.predicate.as_deref().unwrap_or("true")
     }
 
-    fn against(&self) -> &str {
+    fn staying(&self) -> &str {
         self.against.as_deref().unwrap_or("false")
     }
 
@@ -226,10 +226,10 @@ struct Known {
 }
 
 async fn rows(session: &Session, options: &DedupOptions, chosen: &str) -> Result<Vec<Known>> {
-    let (store, against) = (session.store(), options.against());
+    let (store, against) = (session.store(), options.staying());
     let count = session.count_where(chosen).await?;
     if count == 0 {
-        return Err(Error::NothingToCompare { predicate: options.predicate().into() });
+        return Err(Error::NothingToCompare { predicate: options.compared().into() });
     }
     memory::check("finding copies", count * BYTES_PER_ROW, "--where compares fewer")?;
     let has_hash = store.schema(schema::IMAGES).await?.field_with_name(schema::DHASH).is_ok_and(schema::is_hash);
@@ -314,11 +314,14 @@ async fn compare(
 }
 
 fn why(options: &DedupOptions, stays: &Known, goes: &Known) -> &'static str {
-    match () {
-        () if stays.against => "stays as asked",
-        () if stays.keep => "is marked keep",
-        () if options.stays == Stays::Largest && stays.pixels > goes.pixels => "has more pixels",
-        () => "came first",
+    if stays.against {
+        "stays as asked"
+    } else if stays.keep {
+        "is marked keep"
+    } else if options.stays == Stays::Largest && stays.pixels > goes.pixels {
+        "has more pixels"
+    } else {
+        "came first"
     }
 }
 
