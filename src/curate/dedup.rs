@@ -101,8 +101,8 @@ pub struct Copies {
 }
 
 /// Find copies, and delete them where that is asked for: in one commit, under one lock with what found them. Banks are behind until they are
-/// refreshed. `tell` hears (what, done, all). Beside what was found, the copies as a table: `id`, `dataset`, `split`, `label`, `uri`; of what stays
-/// `copy_of` (its id), `of_dataset`, `of_split`, `of_label`, `of_uri`; `apart` (FLOAT), `because` and `stays`.
+/// refreshed. `tell` hears (what, done, all). Beside what was found, the copies as a table: `id`, `copy_of` (the id of what stays), `apart`
+/// (FLOAT), `because`, `stays`; `uri`, `dataset`, `split` and `label`, and the same of what stays as `of_uri` and so on.
 ///
 /// The images are taken in order, those first that stay in any case (of `against`; marked `keep`), then as [`Stays`] says. One that is like
 /// an earlier one that stays is a copy of the most alike of them; so nothing is a copy of a copy, and no chain of small steps leads far.
@@ -167,19 +167,31 @@ pub async fn copies(session: &Session, options: &DedupOptions, mut tell: impl Fn
     Ok(found)
 }
 
-/// Copies in their order: id, dataset, split, label and uri; of what stays `copy_of` (its id), `of_dataset`, `of_split`, `of_label` and
-/// `of_uri`; `apart` (FLOAT: bits, or the distance of embeddings; NULL of the same bytes), `because` and `stays` (why that one does).
+/// Copies in their order, what a terminal should have room for first: `id`, `copy_of` (the id of what stays), `apart` (FLOAT: bits, or the
+/// distance of embeddings; NULL of the same bytes), `because`, `stays` (why the other one does), `uri`, `of_uri`; then dataset, split and
+/// label of both.
 async fn copies_table(session: &Session, copies: &[Copy]) -> Result<RecordBatch> {
     let [ids, of]: [Vec<u64>; 2] =
         [copies.iter().map(|copy| copy.id).collect(), copies.iter().map(|copy| copy.of).collect()];
-    let mut columns = known(session, &ids).await?;
-    let names = ["copy_of", "of_dataset", "of_split", "of_label", "of_uri"];
-    columns.extend(names.into_iter().zip(known(session, &of).await?.into_iter().map(|(_, column)| column)));
-    columns.push(("apart", Arc::new(Float32Array::from_iter(copies.iter().map(|copy| copy.apart)))));
+    let (copy, other) = (known(session, &ids).await?, known(session, &of).await?);
+    let [id, dataset, split, label, uri] = copy.map(|(_, column)| column);
+    let [copy_of, of_dataset, of_split, of_label, of_uri] = other.map(|(_, column)| column);
     let because = copies.iter().map(|copy| if copy.apart.is_none() { "same bytes" } else { "alike" });
-    columns.push(("because", Arc::new(StringArray::from_iter_values(because))));
-    columns.push(("stays", Arc::new(StringArray::from_iter_values(copies.iter().map(|copy| copy.why)))));
-    table(columns)
+    table(vec![
+        ("id", id),
+        ("copy_of", copy_of),
+        ("apart", Arc::new(Float32Array::from_iter(copies.iter().map(|copy| copy.apart)))),
+        ("because", Arc::new(StringArray::from_iter_values(because))),
+        ("stays", Arc::new(StringArray::from_iter_values(copies.iter().map(|copy| copy.why)))),
+        ("uri", uri),
+        ("of_uri", of_uri),
+        ("dataset", dataset),
+        ("split", split),
+        ("label", label),
+        ("of_dataset", of_dataset),
+        ("of_split", of_split),
+        ("of_label", of_label),
+    ])
 }
 
 impl DedupOptions {

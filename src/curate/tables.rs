@@ -19,7 +19,7 @@ const NAMED: usize = 500;
 /// `stands_for` of diverse ones.
 pub async fn sampled_table(session: &Session, options: &SampleOptions, chosen: &[Sampled]) -> Result<RecordBatch> {
     let ids: Vec<u64> = chosen.iter().map(|chosen| chosen.id).collect();
-    let mut columns = known(session, &ids).await?;
+    let mut columns = Vec::from(known(session, &ids).await?);
     if options.per.is_some() {
         columns.push(("per", Arc::new(StringArray::from_iter(chosen.iter().map(|chosen| chosen.group.as_deref())))));
     }
@@ -39,7 +39,7 @@ pub(super) fn table(columns: Vec<(&'static str, ArrayRef)>) -> Result<RecordBatc
 }
 
 /// Id, dataset, split, label and uri of images, in the order of their ids as given.
-pub(super) async fn known(session: &Session, ids: &[u64]) -> Result<Vec<(&'static str, ArrayRef)>> {
+pub(super) async fn known(session: &Session, ids: &[u64]) -> Result<[(&'static str, ArrayRef); 5]> {
     let wanted: HashSet<u64> = ids.iter().copied().collect();
     let mut query = "SELECT id, dataset, split, label, uri FROM images".to_owned();
     if ids.len() <= NAMED {
@@ -58,9 +58,7 @@ pub(super) async fn known(session: &Session, ids: &[u64]) -> Result<Vec<(&'stati
     let places = found.column(0).as_primitive::<UInt64Type>().values().iter();
     let places: HashMap<u64, u64> = places.copied().zip(0..).collect();
     let order = UInt64Array::from_iter(ids.iter().map(|id| places.get(id).copied()));
-    let mut columns: Vec<(&'static str, ArrayRef)> = vec![("id", Arc::new(UInt64Array::from(ids.to_vec())))];
-    for (at, name) in ["dataset", "split", "label", "uri"].into_iter().enumerate() {
-        columns.push((name, cast(&take(found.column(at + 1), &order, None)?, &DataType::Utf8)?));
-    }
-    Ok(columns)
+    let column = |at: usize| -> Result<ArrayRef> { Ok(cast(&take(found.column(at), &order, None)?, &DataType::Utf8)?) };
+    let id: ArrayRef = Arc::new(UInt64Array::from(ids.to_vec()));
+    Ok([("id", id), ("dataset", column(1)?), ("split", column(2)?), ("label", column(3)?), ("uri", column(4)?)])
 }

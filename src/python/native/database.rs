@@ -564,9 +564,7 @@ impl Database {
     /// A column set for many images; how many have it now that had not.
     fn tag(&self, py: Python<'_>, predicate: String, column: String, value: Option<String>) -> PyResult<u64> {
         let session = self.current(py)?;
-        wait(py, async move {
-            Ok(curate::tag(&session, &predicate, &column, value.as_deref(), true).await?.changed)
-        })
+        wait(py, async move { Ok(curate::tag(&session, &predicate, &column, value.as_deref(), true).await?.changed) })
     }
 
     /// Images, pictures and scores as files of other programs.
@@ -588,7 +586,8 @@ impl Database {
         };
         let Some((format, files)) = format.zip(files) else {
             let names = formats.map(ExportFormat::name).join(", ");
-            let said = format!("as_={:?}, files={:?}: there are {names}, and copy, link, none", asked.format, asked.files);
+            let said =
+                format!("as_={:?}, files={:?}: there are {names}, and copy, link, none", asked.format, asked.files);
             return Err(raised(py, "ParameterError", &said));
         };
         let options = ExportOptions {

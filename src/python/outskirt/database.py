@@ -444,7 +444,7 @@ class Database:
         refresh: bool = True,
         progress: Progress = False,
     ) -> Result:
-        """Images that are copies of others, each once: ``id``, ``uri`` …, ``copy_of`` (the id of what stays), ``of_uri`` …, ``apart``, ``stays``.
+        """Images that are copies of others, each once: ``id``, ``copy_of`` (the id of what stays), ``apart``, ``because``, ``stays``, ``uri``, ``of_uri`` …
 
         Files of the same bytes are, and `by` ``dhash`` pictures whose difference hashes differ in at most `bits` (0 to 10) of 64, by
         ``embedding`` images whose L2-normalised vectors of `backbone` are at most `within` apart (0 to 2), by ``content`` nothing else.

@@ -36,7 +36,7 @@ def test_copies_are_found_deleted_and_taken_back(db):
     vectors = np.asarray(db.sql("SELECT net FROM images WHERE split = 'test' ORDER BY id LIMIT 5").to_arrow()["net"].to_pylist(), dtype=np.float32)
     db.append(3 * vectors, backbone="net", model_version="1", dataset="again", uri=[f"again/{row}" for row in range(5)])
     found = db.duplicates(by="embedding", backbone="net", within=1e-4, where="dataset = 'again'", against="split = 'test'")
-    assert sorted(row[4] for row in found.fetchall()) == [f"again/{row}" for row in range(5)]
+    assert sorted(row[5] for row in found.fetchall()) == [f"again/{row}" for row in range(5)]
     assert db.tag("uri = 'again/0'", "curation", "keep") == 1
     assert db.tag("uri = 'again/0'", "curation", "keep") == 0
     gone = db.duplicates(by="embedding", backbone="net", within=1e-4, delete=True, where="dataset = 'again'", against="split = 'test'")
