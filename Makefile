@@ -31,7 +31,7 @@ test faults: export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),127.0.0.
 # stays in the target folder is the whole one
 test: rooms setup
 	$(CARGO) fmt --check
-	$(CARGO) test --locked --no-default-features
+	$(CARGO) test --locked -p outskirt --no-default-features
 	$(CARGO) test --locked
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings

@@ -52,6 +52,10 @@ pub enum Error {
         "--key {key}: images has no such column of texts or numbers; give one that it has, or leave --key out to match rows by uri"
     )]
     NoKey { key: String },
+    #[error(
+        "{uri} belongs to no row of images: none has '{value}' there; without --strict such rows are left out and counted"
+    )]
+    UnmatchedRow { uri: String, value: String },
     #[error("of which data set are these pictures? give --dataset NAME")]
     NoDataset,
     #[error("{option}: of embeddings alone; give --embedding-column COLUMN, where they are")]
@@ -193,6 +197,8 @@ pub enum Error {
     BadVector { what: String, row: usize, problem: &'static str },
     #[error("{what} has dimension {found}, bank '{bank}' has {expected}")]
     WrongDimension { what: String, bank: String, expected: usize, found: usize },
+    #[error("a row has {found} logits, the images of bank '{bank}' have {expected}: take those of the bank's backbone")]
+    WrongClasses { found: usize, bank: String, expected: usize },
     #[error(
         "k = {k} is out of range for bank '{bank}': it holds {rows} embeddings{}, so k must be 1 to {most}",
         if most < rows { " and each row's own is left out" } else { "" }
@@ -662,12 +668,28 @@ pub enum Error {
     NothingToReport { predicate: String, backbone: String },
     #[error("--strategy {strategy} needs {what}")]
     SampleNeeds { strategy: &'static str, what: &'static str },
-    #[error("nothing to choose from: no image matches ({predicate}), or none that does has an embedding")]
+    #[error(
+        "nothing to choose from: no image matches ({predicate}), or none that does has an embedding, or all are marked 'ignore'"
+    )]
     NothingToSample { predicate: String },
     #[error("--by embedding needs --backbone, whose embeddings are compared, or --bank")]
     DedupNeedsBackbone,
+    #[error("{option} is of --by {by}: give that too, or leave it out")]
+    DedupOption { option: &'static str, by: &'static str },
     #[error("'{given}' sets no column: write --set COLUMN=VALUE, or --unset COLUMN")]
     NoTag { given: String },
+    #[error(
+        "column '{column}' of images is none of your own, nor label or split: UPDATE images sets dataset and uri, and the others describe the file or are computed"
+    )]
+    NoTagColumn { column: String },
+    #[error("a column cannot be called '{name}': SQL, or images, has a meaning of its own for that word")]
+    TakenName { name: String },
+    #[error("nobody reads what is printed any more: what came and was not printed is printed at the next start")]
+    Unread,
+    #[error("'{mark}' is no mark: an image is marked 'keep' or 'ignore'")]
+    NoMark { mark: String },
+    #[error("nothing to compare with: no image matches ({predicate}), or those that do are marked 'ignore'")]
+    NothingStays { predicate: String },
     #[error("nothing to compare: no image matches ({predicate}), or those that do are marked 'ignore'")]
     NothingToCompare { predicate: String },
     #[error(

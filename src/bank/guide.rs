@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use arrow::array::AsArray;
-use arrow::datatypes::UInt64Type;
+use arrow::datatypes::{DataType, UInt64Type};
 use futures::TryStreamExt;
 
 use super::Definition;
@@ -20,8 +20,8 @@ use crate::store::{Store, memory};
 pub(super) async fn read(store: &Store, bank: &Definition) -> Result<Guide> {
     let (n, d) = (bank.row_count as u64, bank.dimension as u64);
     memory::check(&format!("the rows of bank '{}'", bank.name), n * (4 * d + 48), "--alpha keeps fewer rows")?;
-    let weights = weights(store, bank).await?;
-    let (mut guide, mut without) = (Guide::with_capacity(bank.row_count, bank.dimension), 0);
+    let (classes, weights) = weights(store, bank).await?;
+    let (mut guide, mut without) = (Guide::with_capacity(bank.row_count, bank.dimension, classes), 0);
     for_each_row(store, bank, |id, unit| match weights.get(&id) {
         Some(weight) => guide.push(unit, *weight),
         None => without += 1,
@@ -36,13 +36,15 @@ pub(super) async fn read(store: &Store, bank: &Definition) -> Result<Guide> {
     }
 }
 
-/// The log-sum-exp of the logits of each image that the bank's predicate finds, by id; images without logits are left out.
-async fn weights(store: &Store, bank: &Definition) -> Result<HashMap<u64, f64>> {
+/// How many logits an image has, and the log-sum-exp of those of each image that the bank's predicate finds, by id; images without
+/// logits are left out.
+async fn weights(store: &Store, bank: &Definition) -> Result<(usize, HashMap<u64, f64>)> {
     let column = schema::logits_column(&bank.backbone);
     let columns = store.schema_at(schema::IMAGES, bank.follows()).await?;
-    if columns.field_with_name(&column).is_err() {
-        return Err(no_logits(bank, bank.row_count));
-    }
+    let classes = match columns.field_with_name(&column).map(|field| field.data_type()) {
+        Ok(DataType::FixedSizeList(_, classes)) => *classes as usize,
+        _ => return Err(no_logits(bank, bank.row_count)),
+    };
     let filter = format!("{} AND {column} IS NOT NULL", has_embedding(bank, &bank.predicate));
     let columns = [schema::ID, column.as_str()];
     let mut batches = store.scan(schema::IMAGES, Some(bank.follows()), &columns, Some(&filter)).await?;
@@ -59,7 +61,7 @@ async fn weights(store: &Store, bank: &Definition) -> Result<HashMap<u64, f64>> 
             };
         }
     }
-    Ok(weights)
+    Ok((classes, weights))
 }
 
 fn no_logits(bank: &Definition, rows: usize) -> Error {

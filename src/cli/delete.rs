@@ -35,6 +35,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let store = console.open(db).await?;
     let session = Session::with_policy(&store, &console.policy()?).await?;
     statements::watch(&session, console);
+    session.check_condition(&args.predicate).await?;
     let count = match args.dry_run {
         true => session.count_where(&args.predicate).await?,
         false => session.delete_where(&args.predicate).await?,

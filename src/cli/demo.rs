@@ -39,11 +39,19 @@ pub struct Args {
     epochs: usize,
 }
 
-pub(super) async fn run(args: Args, _db: &Path, console: &mut Console<'_>) -> Result<()> {
-    match &args.train {
-        Some(file) => train(file, args.epochs, console),
-        None => run_experiment(&args, console).await,
+/// `is_named`: whether the command line names a database.
+pub(super) async fn run(args: Args, is_named: bool, console: &mut Console<'_>) -> Result<()> {
+    if let Some(file) = &args.train {
+        return train(file, args.epochs, console);
     }
+    if is_named {
+        let place = args.dir.join("db");
+        console.notice(format!(
+            "the demo's database is {}, and --db (OUTSKIRT_DB) is left alone: --dir moves it",
+            place.display()
+        ))?;
+    }
+    run_experiment(&args, console).await
 }
 
 fn train(file: &Path, epochs: usize, console: &mut Console<'_>) -> Result<()> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::console::Console;
 use super::picture::Manner;
 use super::report::{Form, check_page, write};
+use super::table::on_one_line;
 use super::{statements, table};
 use crate::error::{Error, Result};
 use crate::report::{Explained, Which, explain, explained_page};
@@ -33,7 +34,7 @@ pub struct Args {
     /// How many of the nearest images of the bank
     #[arg(long, default_value_t = 5, value_name = "N")]
     neighbors: usize,
-    /// Write a page instead, to a file whose name ends in .html
+    /// Write a page instead, to a file whose name ends in .html; with --format json that object
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Print the same facts for programs: 'json' is one object
@@ -45,23 +46,29 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    if let Some(out) = &args.out {
-        check_page(out)?;
-    } else if args.format == Some(Form::Html) {
-        return Err(Error::NoOut);
+    match (&args.out, args.format) {
+        (Some(_), Some(Form::Json)) => {}
+        (Some(out), _) => check_page(out)?,
+        (None, Some(Form::Html)) => return Err(Error::NoOut),
+        (None, _) => {}
     }
     let which = args.image.parse().map_or_else(|_| Which::Uri(args.image.clone()), Which::Id);
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     let found = explain(&session, &args.bank, &which, args.neighbors, args.tpr).await?;
     statements::notices(&session, console)?;
+    let json = match args.format {
+        Some(Form::Json) => {
+            Some(serde_json::to_string_pretty(&found).map_err(|error| Error::Output { source: error.into() })?)
+        }
+        _ => None,
+    };
     if let Some(out) = args.out {
-        let page = explained_page(&found);
-        write(&out, page.as_bytes()).map_err(Error::io("write", &out))?;
+        let text = json.unwrap_or_else(|| explained_page(&found));
+        write(&out, text.as_bytes()).map_err(Error::io("write", &out))?;
         return console.line(format!("{}: {}", out.display(), verdict(&found)));
     }
-    if args.format == Some(Form::Json) {
-        let text = serde_json::to_string_pretty(&found).map_err(|error| Error::Output { source: error.into() })?;
-        return console.line(text);
+    if let Some(json) = json {
+        return console.line(json);
     }
     if let Some(columns) = console.line_width().filter(|_| !args.no_picture)
         && let Some(picture) = found.thumbnails.get(&None)
@@ -83,11 +90,11 @@ fn text(found: &Explained) -> String {
     let named = [("dataset", &found.dataset), ("split", &found.split), ("label", &found.label)];
     let named = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
     let own = found.metadata.iter().map(|(name, value)| (name.clone(), value.clone()));
-    let about: Vec<String> = named.chain(own).map(|(name, value)| format!("{name} {value}")).collect();
+    let about: Vec<String> = named.chain(own).map(|(name, value)| format!("{name} {}", on_one_line(&value))).collect();
     let id = found.id.map_or_else(|| "not in the database: embedded now".into(), |id| format!("id {id}"));
     let bank = &found.bank;
     let mut lines = vec![
-        found.uri.clone(),
+        on_one_line(&found.uri).into_owned(),
         [vec![id], about].concat().join(", "),
         String::new(),
         format!(

@@ -60,7 +60,7 @@ pub struct Args {
     /// A .csv, .jsonl or .parquet table with a column uri: its other columns become columns of images
     #[arg(long, value_name = "FILE")]
     metadata: Option<PathBuf>,
-    /// Stop at the first file that cannot be read
+    /// Stop at the first file or row that cannot be taken, and with --key at the first that belongs to no image
     #[arg(long)]
     strict: bool,
     #[command(flatten)]

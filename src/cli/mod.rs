@@ -51,6 +51,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use futures::future::{FutureExt, LocalBoxFuture};
 
 pub use console::Console;
 pub use format::Format;
@@ -59,12 +60,15 @@ pub use typed::{Line, Lines, Names};
 
 use crate::error::Result;
 
+/// Where a database is that no option names.
+const DATABASE: &str = "outskirt.db";
+
 /// Out-of-distribution detection in SQL: which of these images lie outside what my model was trained on?
 #[derive(Debug, Parser)]
 #[command(name = "outskirt", version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
     /// The database: a local folder
-    #[arg(long, global = true, env = "OUTSKIRT_DB", default_value = "outskirt.db", value_name = "FOLDER")]
+    #[arg(long, global = true, env = "OUTSKIRT_DB", default_value = DATABASE, value_name = "FOLDER")]
     pub db: PathBuf,
     /// Wait so long for another program that writes to the database
     #[arg(long, global = true, env = "OUTSKIRT_WAIT", default_value_t = 10, value_name = "SECONDS")]
@@ -138,8 +142,15 @@ pub enum Command {
 }
 
 /// Run a command line.
-pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
+///
+/// It is boxed, so that all commands are compiled here: a future that a program merely awaits is compiled in that program, again.
+pub fn run<'a>(cli: Cli, console: &'a mut Console<'_>) -> LocalBoxFuture<'a, Result<()>> {
+    command(cli, console).boxed_local()
+}
+
+async fn command(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
     console.waits(Duration::from_secs(cli.wait));
+    let is_named = cli.db != PathBuf::from(DATABASE);
     if let Some(folder) = cli.db.to_str() {
         cli.db = crate::image::here(folder)?.into();
     }
@@ -166,6 +177,6 @@ pub async fn run(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
         Command::Completions(args) => completions::run(&args, Cli::command(), console),
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
-        Command::Demo(args) => demo::run(args, &cli.db, console).await,
+        Command::Demo(args) => demo::run(args, is_named, console).await,
     }
 }

@@ -14,6 +14,7 @@ use super::plot::{Drawing, Plots};
 use super::statements::{self, Manner};
 use super::table;
 use crate::error::{Error, Result};
+use crate::evaluate::sanity;
 use crate::report::answer;
 use crate::sql::queries::{NamedQuery, shipped};
 use crate::sql::session::Session;
@@ -26,7 +27,7 @@ Examples:
   outskirt query top_outliers --param bank=cifar10 --param limit=50
   outskirt query reference_table --param bank=cifar10 \\
       --param \"id=dataset = 'cifar10' AND split = 'test'\" --param \"ood=dataset <> 'cifar10'\"
-  outskirt query drift --param bank=shop --param \"before=ingested_at < '2026-01-01'\" \\
+  outskirt query drift --param bank=shop --param \"before=split = 'val'\" \\
       --param \"after=ingested_at >= '2026-01-01'\" --format csv
   outskirt query my_question.sql --show")]
 pub struct Args {
@@ -63,6 +64,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     let text = query.render(&values, session.banks())?;
+    // a file of one's own may ask it of other tables
+    for condition in query.conditions(&values).filter(|_| !name.ends_with(".sql")) {
+        session.check_condition(condition).await?;
+    }
     let manner = Manner { format: args.format, rows: args.rows, quiet: false };
     if args.plots.is_asked() && name != "score_histogram" {
         console.notice(format!("query {name} has no plot: score_histogram has"))?;
@@ -72,6 +77,12 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         ("calibration_check" | "drift", _) => {
             let rows = statements::execute_kept(&session, &text, manner, console).await?;
             let bank = query.bank(&values, session.banks()).unwrap_or_default();
+            let conditions: Vec<&str> = query.conditions(&values).collect();
+            console.warnings(match conditions[..] {
+                [before, after] => sanity::of_drift(&session, &bank, before, after).await?,
+                [id] => sanity::seen_before(&session, &bank, true, id, "held-out ID images").await?,
+                _ => Vec::new(),
+            })?;
             // beside the rows: these are for programs too
             answer(&session, &name, &bank, &rows)?.map_or(Ok(()), |answer| console.notice(answer))
         }

@@ -153,7 +153,11 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
             Ok(())
         }
     };
-    let watched = watch(&store, &backbone, &options, &stop, tell).await?;
+    let watched = watch(&store, &backbone, &options, &stop, tell).await.map_err(|error| match error {
+        // whoever relies on it must see that it has ended
+        Error::Output { source } if source.kind() == std::io::ErrorKind::BrokenPipe => Error::Unread,
+        error => error,
+    })?;
     console.notice(sum(&watched, &args.bank, start.elapsed()))
 }
 

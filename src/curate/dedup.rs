@@ -10,12 +10,12 @@ use futures::TryStreamExt;
 use outskirt_exact::{Collection, Metric};
 
 use super::hashes::{Hashed, hash_pictures, without_hash};
-use super::marks::{KEEP, is_marked, not_ignored};
+use super::marks::{IGNORE, KEEP, is_marked, not_ignored};
 use super::tables::{known, table};
 use crate::error::{Error, Result};
 use crate::index::vectors::{embedding, normalize};
 use crate::schema;
-use crate::sql::session::{Session, expression};
+use crate::sql::session::Session;
 use crate::statistics::hamming::{MOST_BITS, NearWords};
 use crate::store::{Change, memory};
 
@@ -89,6 +89,10 @@ pub struct Copies {
     pub images: usize,
     /// Images of [`DedupOptions::against`].
     pub against: usize,
+    /// Copies that stay because they are marked `keep`, not among [`Self::copies`].
+    pub kept: usize,
+    /// Images that were left out because they are marked `ignore`, of [`DedupOptions::against`] too.
+    pub ignored: usize,
     /// Images compared by their bytes alone: they have no hash or embedding.
     pub without: usize,
     /// Images compared by their bytes alone: their pictures show one shade, or light that grows to one side, and their hashes would be
@@ -161,7 +165,12 @@ pub async fn copies(session: &Session, options: &DedupOptions, mut tell: impl Fn
         (std::cmp::Reverse((row.against, row.keep, pixels)), row.id)
     });
     let against = rows.iter().filter(|row| row.against).count();
-    let mut found = Copies { images: rows.len() - against, against, ..Copies::default() };
+    if let (0, Some(predicate)) = (against, &options.against) {
+        return Err(Error::NothingStays { predicate: predicate.clone() });
+    }
+    let ignored = format!("({}) AND {}", options.named(), is_marked(session.store(), IGNORE).await?);
+    let ignored = session.count_where(&ignored).await? as usize;
+    let mut found = Copies { images: rows.len() - against, against, ignored, ..Copies::default() };
     compare(session, options, &rows, &mut found, &mut tell).await?;
     found.copies.sort_unstable_by_key(|copy| (copy.of, copy.id));
     Ok(found)
@@ -197,12 +206,15 @@ async fn copies_table(session: &Session, copies: &[Copy]) -> Result<RecordBatch>
 impl DedupOptions {
     /// SQL: all that are compared.
     async fn chosen(&self, session: &Session) -> Result<String> {
-        let (predicate, against) = (self.compared(), self.staying());
-        for text in [predicate, against] {
-            // one expression each, or its parentheses could close ours
-            expression(text).map_err(|reason| Error::BadPredicate { predicate: text.into(), reason })?;
+        for text in [self.compared(), self.staying()] {
+            session.check_condition(text).await?;
         }
-        Ok(format!("(({predicate}) OR ({against})) AND {}", not_ignored(session.store()).await?))
+        Ok(format!("({}) AND {}", self.named(), not_ignored(session.store()).await?))
+    }
+
+    /// SQL: those and what is marked `ignore`.
+    fn named(&self) -> String {
+        format!("({}) OR ({})", self.compared(), self.staying())
     }
 
     fn compared(&self) -> &str {
@@ -308,6 +320,7 @@ async fn compare(
         let in_any_case = row.against || row.keep;
         // with `against`, its images alone are what others are compared with
         let stands = row.against || options.against.is_none();
+        found.kept += usize::from(like.is_some() && row.keep && !row.against);
         match like {
             Some((of, apart)) if !in_any_case => {
                 found.copies.push(Copy { id: row.id, of: rows[of].id, apart, why: why(options, &rows[of], row) });

@@ -119,9 +119,10 @@ async fn read(
     vectors: Option<&str>,
 ) -> Result<BTreeMap<Option<String>, Group>> {
     let predicate = options.predicate.as_deref().unwrap_or("true");
-    for text in [Some(predicate), options.per.as_deref()].into_iter().flatten() {
-        // one expression each, or its parentheses could close ours
-        expression(text).map_err(|reason| Error::BadPredicate { predicate: text.into(), reason })?;
+    session.check_condition(predicate).await?;
+    if let Some(per) = &options.per {
+        // one expression, or its parentheses could close ours
+        expression(per).map_err(|reason| Error::BadPredicate { predicate: per.clone(), reason })?;
     }
     let score = bank.map_or_else(|| "NULL".into(), score);
     let has_vector = column.map_or_else(|| "true".into(), |column| format!("{column} IS NOT NULL"));

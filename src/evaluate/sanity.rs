@@ -141,6 +141,48 @@ pub async fn of_ood(session: &Session, bank: &str, id: &str, ood: &str) -> Resul
     Ok(found)
 }
 
+/// That images are measured, or said to be held out, which a bank (or, where `calibrated`, its calibration too) was made of; a line each.
+pub async fn seen_before(
+    session: &Session,
+    bank: &str,
+    calibrated: bool,
+    predicate: &str,
+    whose: &str,
+) -> Result<Vec<String>> {
+    let bank = session.banks().definition(bank)?;
+    let low = "their scores are too low, being their own nearest images";
+    let mut of = vec![(bank.predicate.clone(), "lie in the bank", low)];
+    if calibrated {
+        let calibration = session.banks().calibration(&bank, bank.k)?;
+        let share = "of these the threshold's own share lies outside by definition";
+        of.push((calibration.predicate.clone(), "calibrated it", share));
+    }
+    let mut found = Vec::new();
+    for (of, which, why) in of {
+        let both =
+            format!("SELECT count(*) FROM images WHERE ({predicate}) AND ({of}) AND {} IS NOT NULL", bank.backbone);
+        let both = number(session, &both).await?;
+        if both > 0 {
+            found.push(format!("{both} of the {whose} {which}: {why}"));
+        }
+    }
+    Ok(found)
+}
+
+/// What is suspicious about two sets of images (SQL over `images`) that the named query `drift` compares.
+pub async fn of_drift(session: &Session, bank: &str, before: &str, after: &str) -> Result<Vec<String>> {
+    let bank = session.banks().definition(bank)?;
+    let both = format!("SELECT count(*) FROM images WHERE ({before}) AND ({after}) AND {} IS NOT NULL", bank.backbone);
+    let mut found = match number(session, &both).await? {
+        0 => Vec::new(),
+        both => vec![format!("{both} of the images are of both sides: they are counted as later ones alone")],
+    };
+    for (side, predicate) in [("earlier images", before), ("later images", after)] {
+        found.extend(seen_before(session, &bank.name, false, predicate, side).await?);
+    }
+    Ok(found)
+}
+
 /// What is suspicious about an evaluation of a bank at k, its own where it is `None`, with these ID and OOD images: [`of_bank`],
 /// [`of_id`], then [`of_ood`] of each.
 pub async fn of_evaluation(

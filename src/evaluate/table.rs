@@ -2,7 +2,6 @@
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};
-use datafusion::sql::parser::DFParser;
 
 use crate::bank::Definition;
 use crate::error::{Error, Result};
@@ -90,7 +89,7 @@ pub struct Evaluation {
 /// Metrics of one OOD set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EvaluatedSet {
-    /// The dataset where the predicate matches just one, else the predicate.
+    /// The dataset where the predicate matches just one and no other set does, else the predicate.
     pub name: String,
     /// Number of OOD images scored.
     pub rows: usize,
@@ -139,6 +138,7 @@ pub async fn evaluate(
         })?;
         sets.push(set);
     }
+    tell_apart(&mut sets, ood);
     let all: Vec<Metrics> = sets.iter().map(|set| set.metrics).collect();
     let mean = Metrics::mean(&all).ok_or_else(|| Error::EmptySide {
         side: "the OOD side",
@@ -152,6 +152,16 @@ pub async fn evaluate(
         sets,
         mean,
     })
+}
+
+/// Sets of one dataset are called by their predicates.
+fn tell_apart(sets: &mut [EvaluatedSet], predicates: &[String]) {
+    let names: Vec<String> = sets.iter().map(|set| set.name.clone()).collect();
+    for (set, predicate) in sets.iter_mut().zip(predicates) {
+        if names.iter().filter(|name| **name == set.name).count() > 1 {
+            set.name.clone_from(predicate);
+        }
+    }
 }
 
 /// `None` where a side is empty.
@@ -173,16 +183,14 @@ async fn score(
     side: &'static str,
     predicate: &str,
 ) -> Result<Scored> {
-    let failed = |error: Error| Error::BadPredicate { predicate: predicate.into(), reason: error.to_string() };
-    // one expression, or its parentheses could close ours
-    DFParser::parse_sql_into_expr(predicate).map_err(|error| failed(error.into()))?;
+    session.check_condition(predicate).await?;
     let query = format!(
         "SELECT {id}, {dataset}, {call} FROM {images} WHERE ({predicate}) AND {column} IS NOT NULL",
         id = schema::ID,
         dataset = schema::DATASET,
         images = schema::IMAGES,
     );
-    let batches: Vec<RecordBatch> = session.sql(&query).await.map_err(failed)?.collect().await?;
+    let batches: Vec<RecordBatch> = session.sql(&query).await?.collect().await?;
     let mut scored = Scored { ids: Vec::new(), scores: Vec::new(), datasets: Vec::new() };
     for batch in &batches {
         scored.ids.extend(batch.column(0).as_primitive::<UInt64Type>().values());

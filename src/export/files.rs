@@ -24,19 +24,22 @@ use crate::sql::session::Session;
 
 /// By so many bytes a picture's kind is told.
 const HEAD: u64 = 1 << 16;
-/// Endings of what browsers show.
-const SHOWN: [&str; 5] = ["png", "jpg", "webp", "gif", "bmp"];
-
 /// How the pictures of an export are written.
 #[derive(Debug, Clone)]
 pub(super) struct Manner {
     pub(super) files: ExportFiles,
-    /// What no browser shows becomes PNG.
-    pub(super) is_shown: bool,
+    /// Endings of what the format's reader opens: all else becomes PNG. None: it opens anything.
+    pub(super) reads: Option<&'static [&'static str]>,
     /// Sizes that the table does not know are taken from the pictures.
     pub(super) sizes: bool,
     /// The export's folder.
     pub(super) root: PathBuf,
+}
+
+impl Manner {
+    fn is_read(&self, kind: &str) -> bool {
+        self.reads.is_none_or(|kinds| kinds.contains(&kind))
+    }
 }
 
 /// Where the picture of a row is.
@@ -141,7 +144,7 @@ fn where_they_are(manner: &Manner, wanted: Vec<Wanted>) -> Result<Divided> {
         let is_file = path.is_absolute() && path.is_file();
         match manner.files {
             ExportFiles::Link if is_file => match kind(path) {
-                Ok(kind) if !manner.is_shown || SHOWN.contains(&kind) => match linked(manner, &one, kind) {
+                Ok(kind) if manner.is_read(kind) => match linked(manner, &one, kind) {
                     Some(found) => done.push((one.row, found)),
                     None => left.push(one),
                 },
@@ -267,7 +270,7 @@ fn written(manner: &Manner, wanted: &Wanted, bytes: &[u8]) -> Result<Placed> {
         Err(reason) => return Ok(Placed::missing(reason)),
     };
     let is_changed = wanted.hash.as_ref().is_some_and(|hash| *hash != content_hash(bytes));
-    let is_converted = manner.is_shown && !SHOWN.contains(&kind);
+    let is_converted = !manner.is_read(kind);
     let mut converted = Vec::new();
     if is_converted {
         // browsers turn what says that it lies on its side

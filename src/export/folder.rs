@@ -115,7 +115,12 @@ fn target(to: &Path) -> Result<PathBuf> {
             if entries.next().is_some() {
                 return refused("it is not empty");
             }
-            fs::canonicalize(to).map_err(Error::io("find", to))
+            let found = fs::canonicalize(to).map_err(Error::io("find", to))?;
+            // another folder will be in its place
+            match std::env::current_dir().and_then(fs::canonicalize) {
+                Ok(here) if here == found => refused("it is the folder that this is run in: name one in it"),
+                _ => Ok(found),
+            }
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             if fs::symlink_metadata(to).is_ok() {

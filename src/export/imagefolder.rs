@@ -109,6 +109,10 @@ impl ImageFolder {
     }
 
     pub(super) fn end(self, folder: &Folder) -> Result<Vec<String>> {
+        // of labels none of whose pictures are there: torchvision refuses folders without one
+        for name in self.made.iter().filter(|name| name.contains('/')) {
+            let _ = std::fs::remove_dir(folder.path().join(name));
+        }
         let mut notes = vec![format!("load_dataset(\"{}\") opens it in Python", folder.target().display())];
         let names: Vec<String> = self.tables.keys().cloned().collect();
         for table in self.tables.into_values() {

@@ -111,9 +111,15 @@ impl ExportFormat {
         !matches!(self, Self::HuggingFace | Self::Csv)
     }
 
-    /// Whether a browser shows its pictures: what none shows becomes PNG.
-    pub(super) fn is_shown(self) -> bool {
-        matches!(self, Self::LabelStudio | Self::FiftyOne)
+    /// Endings of the pictures that its reader opens; none where it opens what Pillow does.
+    pub(super) fn reads(self) -> Option<&'static [&'static str]> {
+        match self {
+            // what browsers show
+            Self::LabelStudio | Self::FiftyOne => Some(&["png", "jpg", "webp", "gif", "bmp"]),
+            // torchvision passes over other names
+            Self::ImageFolder => Some(&["png", "jpg", "webp", "bmp", "tiff", "ppm", "pgm"]),
+            Self::Coco | Self::Csv | Self::HuggingFace => None,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use super::options::ExportOptions;
 use crate::bank::{Calibration, Definition};
 use crate::error::{Error, Result};
 use crate::schema;
-use crate::sql::session::{Session, expression};
+use crate::sql::session::Session;
 use crate::statistics::thresholds::pvalue;
 
 /// Rows of a page: what one query for their pictures names.
@@ -127,9 +127,7 @@ impl Rows {
             }
         }
         let predicate = options.predicate.clone().unwrap_or_else(|| "true".into());
-        let bad = |reason: String| Error::BadPredicate { predicate: predicate.clone(), reason };
-        // one expression, or its parentheses could close ours
-        expression(&predicate).map_err(bad)?;
+        session.check_condition(&predicate).await?;
         let mut query = format!("SELECT {} FROM images WHERE ({predicate})", listed.join(", "));
         if let Some(most) = options.limit {
             let first = if bank.is_some() { "_score DESC NULLS LAST, id" } else { "id" };
@@ -137,7 +135,7 @@ impl Rows {
         }
         query += " ORDER BY id";
         let counted = format!("SELECT count(*), max(id) FROM images WHERE ({predicate})");
-        let counted = session.sql(&counted).await.map_err(|error| bad(error.to_string()))?.collect().await?;
+        let counted = session.sql(&counted).await?.collect().await?;
         let first = |column: usize| counted.first().map(|batch| Arc::clone(batch.column(column)));
         let total = first(0).map_or(0, |count| count.as_primitive::<Int64Type>().value(0).max(0) as usize);
         let largest_id =

@@ -29,7 +29,7 @@ pub async fn export(
     let mut writer = Writer::begin(session, options, &rows, &folder).await?;
     let manner = Manner {
         files: options.files,
-        is_shown: options.format.is_shown(),
+        reads: options.format.reads(),
         sizes: options.format == ExportFormat::Coco,
         root: folder.path().to_owned(),
     };
@@ -98,9 +98,7 @@ fn count(found: &mut Exported, options: &ExportOptions, page: &Page, placed: &[P
 fn with_a_place(page: Page, placed: Vec<Placed>, format: ExportFormat) -> Result<(Page, Vec<Placed>)> {
     let has_place = |one: &Placed| match one.place {
         Place::Inside(_) | Place::Outside(_) => true,
-        // COCO's reader opens no file by itself
-        Place::InArchive => format == ExportFormat::Coco || !format.needs_pictures(),
-        Place::Missing(_) => !format.needs_pictures(),
+        Place::InArchive | Place::Missing(_) => !format.needs_pictures(),
     };
     let kept: Vec<bool> = placed.iter().map(has_place).collect();
     if kept.iter().all(|kept| *kept) {

@@ -84,7 +84,7 @@ fn calibration_check(found: &Found, m: usize) -> String {
         let count = if all < EXACT { share * all } else { (level * all).clamp(low, high) };
         Some((level, count.round() as usize))
     });
-    sentence(&levels(at_most, all as usize, m), all as usize)
+    sentence(&levels(at_most, all as usize, m), all as usize, m)
 }
 
 fn drift(found: &Found, bank: &str) -> String {

@@ -12,7 +12,6 @@ use super::levels::{levels, outlying};
 use super::pictures::{Shown, choose};
 use super::scored::{Scored, everything_else, scores_of};
 use super::verdicts::verdicts;
-use super::words::count;
 use crate::bank::{Calibration, Definition};
 use crate::curate::{self, Alike, DedupOptions, Stays};
 use crate::error::{Error, Result};
@@ -97,7 +96,10 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
     tell("looking for copies");
     let copies = copies(session, &bank, &predicate).await?;
     let mut warnings = session.banks().notices();
-    warnings.extend(measured_with(session, &bank, calibration, &predicate).await?);
+    warnings.extend(sanity::seen_before(session, &bank.name, true, &predicate, "images measured").await?);
+    if let Some(id) = question.id.as_ref().filter(|id| **id != calibration.predicate) {
+        warnings.extend(sanity::seen_before(session, &bank.name, true, id, "held-out ID images").await?);
+    }
     warnings.extend(if question.ood.is_empty() {
         sanity::of_bank(session, &bank.name).await?
     } else {
@@ -313,28 +315,6 @@ async fn held_out(session: &Session, bank: &Definition, calibration: &Calibratio
     let levels = levels([0.01, 0.05, 0.1, 0.2, 0.5].map(at_most), pvalues.len(), calibration.scores.len());
     let holds = outlying(&levels).is_none();
     Ok(HeldOut { predicate: id.into(), images: pvalues.len(), counts, levels, holds })
-}
-
-/// That images are measured which the bank or its calibration was made of, a line each.
-async fn measured_with(
-    session: &Session,
-    bank: &Definition,
-    calibration: &Calibration,
-    predicate: &str,
-) -> Result<Vec<String>> {
-    let mut found = Vec::new();
-    for (of, which, why) in [
-        (&bank.predicate, "lie in the bank", "their scores are too low, being their own nearest images"),
-        (&calibration.predicate, "calibrated it", "of these the threshold's own share lies outside by definition"),
-    ] {
-        let both =
-            format!("SELECT count(*) FROM images WHERE ({predicate}) AND ({of}) AND {} IS NOT NULL", bank.backbone);
-        let both = number(session, &both).await?;
-        if both > 0 {
-            found.push(format!("{} of the images measured {which}: {why}", count(both)));
-        }
-    }
-    Ok(found)
 }
 
 /// Files of the same bytes, among the images and in the bank.

@@ -192,6 +192,10 @@ pub(super) async fn neighbors_of(
     ids: &[u64],
     k: usize,
 ) -> Result<BTreeMap<u64, Vec<Neighbor>>> {
+    // each row's own entry is left out, and there may be no other
+    if bank.row_count < 2 {
+        return Ok(BTreeMap::new());
+    }
     let query = format!(
         "SELECT q.id, near['id'], near['distance'], i.uri, i.label FROM (SELECT id, unnest(knn_neighbors({column}, '{name}', {k}, \
          id)) AS near FROM images WHERE id IN ({ids})) q LEFT JOIN images i ON i.id = near['id'] ORDER BY q.id, \

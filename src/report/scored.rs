@@ -9,7 +9,7 @@ use futures::StreamExt;
 
 use crate::bank::{Calibration, Definition};
 use crate::error::{Error, Result};
-use crate::sql::session::{Session, expression};
+use crate::sql::session::Session;
 
 /// Images and their scores, in the order in which they were read.
 #[derive(Debug, Default)]
@@ -33,11 +33,8 @@ impl Scored {
              NOT NULL",
             bank.name
         );
-        let bad = |reason: String| Error::BadPredicate { predicate: predicate.into(), reason };
-        // one expression, or its parentheses could close ours
-        expression(predicate).map_err(bad)?;
-        let frame = session.sql(&query).await.map_err(|error| bad(error.to_string()))?;
-        let mut batches = frame.execute_stream().await?;
+        session.check_condition(predicate).await?;
+        let mut batches = session.sql(&query).await?.execute_stream().await?;
         let (mut found, mut known) = (Self::default(), HashMap::<(String, Option<String>), u32>::new());
         while let Some(batch) = batches.next().await {
             let batch = batch?;

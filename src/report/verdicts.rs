@@ -237,7 +237,7 @@ fn calibration(report: &Report) -> Vec<Verdict> {
     if let Some(held_out) = &report.held_out {
         found.push(Verdict {
             tone: if held_out.holds { "good" } else { "bad" },
-            text: sentence(&held_out.levels, held_out.images),
+            text: sentence(&held_out.levels, held_out.images, report.calibration.images),
             sql: sql(&held_out.predicate, spoken(&held_out.levels).map_or(0.05, |level| level.level)),
         });
     }

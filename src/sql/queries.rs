@@ -159,6 +159,12 @@ impl NamedQuery {
         parameter.value(values, &banks.names()).cloned()
     }
 
+    /// Its conditions over `images`, as they are given.
+    pub fn conditions<'v>(&'v self, values: &'v [(String, String)]) -> impl Iterator<Item = &'v str> {
+        let conditions = self.parameters.iter().filter(|parameter| parameter.kind == Type::Predicate);
+        conditions.filter_map(|parameter| parameter.value(values, &[]).map(String::as_str))
+    }
+
     /// The SQL with values in it. Errors: a parameter that is missing, unknown or not of its type.
     pub fn render(&self, values: &[(String, String)], banks: &Banks) -> Result<String> {
         let known = || self.parameters.iter().map(|parameter| parameter.name.clone()).collect();

@@ -21,13 +21,15 @@ pub fn log_sum_exp(logits: &[f32], t: f64) -> f64 {
 #[derive(Debug)]
 pub struct Guide {
     dimension: usize,
+    classes: usize,
     units: Vec<f32>,
     weights: Vec<f64>,
 }
 
 impl Guide {
-    pub(crate) fn with_capacity(rows: usize, dimension: usize) -> Self {
-        Self { dimension, units: Vec::with_capacity(rows * dimension), weights: Vec::with_capacity(rows) }
+    /// `classes` is how many logits each weight is of.
+    pub(crate) fn with_capacity(rows: usize, dimension: usize, classes: usize) -> Self {
+        Self { dimension, classes, units: Vec::with_capacity(rows * dimension), weights: Vec::with_capacity(rows) }
     }
 
     pub(crate) fn push(&mut self, unit: &[f32], weight: f64) {
@@ -38,6 +40,11 @@ impl Guide {
     /// Number of rows, n.
     pub fn rows(&self) -> usize {
         self.weights.len()
+    }
+
+    /// Logits that a row's classifier gives.
+    pub(crate) fn classes(&self) -> usize {
+        self.classes
     }
 
     /// Bytes that it holds, about.
@@ -141,7 +148,7 @@ mod tests {
     /// ```
     #[test]
     fn scores_equal_numpy() {
-        let mut guide = Guide::with_capacity(200, 6);
+        let mut guide = Guide::with_capacity(200, 6, 4);
         (0..200).for_each(|at| guide.push(&row(at), log_sum_exp(&logits(at), 1.0)));
         assert_eq!(guide.rows(), 200);
         for (at, k, expected) in [
@@ -160,7 +167,7 @@ mod tests {
     /// Sorting all products, for more queries and rows than a block has, negative weights and copies among them.
     #[test]
     fn blocks_and_bars_leave_nothing_out() {
-        let mut guide = Guide::with_capacity(700, 6);
+        let mut guide = Guide::with_capacity(700, 6, 4);
         let weight = |at: usize| ((at * 37) % 101) as f64 / 10.0 - 5.0;
         (0..700).for_each(|at| guide.push(&row(at % 450), weight(at)));
         let queries: Vec<f32> = (0..50).flat_map(|at| row(2000 + at)).collect();

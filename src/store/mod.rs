@@ -40,6 +40,6 @@ pub use lock::{Patience, ReadLock, WriteLock};
 pub use optimize::Footprint;
 pub use pictures::rows_of_scans;
 pub use pieces::{Column, Piece, Pieces};
-pub use predicate::{compared_with_numbers, quote};
+pub use predicate::{compared_with_numbers, no_condition, quote};
 pub use rows::now;
 pub use upkeep::Upkeep;

@@ -1,5 +1,6 @@
 //! SQL expressions over `images` that users write: checked before they are kept or run.
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::{Expr, ExprSchemable, Volatility};
@@ -20,6 +21,9 @@ impl Store {
         let parsed = parse(predicate)?;
         // as it will stand in a filter: a comment or an AS at its end would swallow what follows
         parse(&format!("({predicate})"))?;
+        if let Some(reason) = no_condition(&parsed.get_type(&columns).map_err(explain)?) {
+            return Err(bad(reason));
+        }
         let (mut changing, mut compared) = (None, None);
         parsed
             .apply(|part| {
@@ -40,6 +44,18 @@ impl Store {
             None => Ok(()),
         }
     }
+}
+
+/// Why values of a type are no condition.
+pub fn no_condition(kind: &DataType) -> Option<String> {
+    let what = match kind {
+        DataType::Boolean | DataType::Null => return None,
+        kind if kind.is_numeric() => "a number",
+        kind if kind.is_string() => "a text",
+        kind if kind.is_nested() => "a list",
+        _ => "a value",
+    };
+    Some(format!("it is {what}, where a condition is true or false: compare it with something"))
 }
 
 /// A text that is compared with a number, and the number: each value would be read as one, and the first that is none would

@@ -98,6 +98,17 @@ impl Decider {
         Ok(Self { bank, definition, calibration, limit, neighbors, notices, _banks: banks })
     }
 
+    /// Images that are decided of together: with a false discovery rate q so many that one of them alone can be told, whatever the others
+    /// are. The least p-value of n calibration images is 1 / (n + 1), and that of one image among m must be q / m at most.
+    pub(super) fn together(&self) -> usize {
+        match self.limit {
+            Limit::Tpr(_) => usize::MAX,
+            // what is a whole number but for rounding is one
+            Limit::Fdr(fdr) => ((self.calibration.scores.len() + 1) as f64 * fdr + 1e-9) as usize,
+        }
+        .max(1)
+    }
+
     /// Whether bank and calibration are still what the database has.
     pub(super) async fn is_current(&self, store: &Store) -> Result<bool> {
         let now = find(store, &self.definition.name).await?;

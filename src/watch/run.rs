@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use arrow::array::RecordBatch;
 use chrono::Utc;
 use futures::TryStreamExt;
 
@@ -238,20 +239,29 @@ impl<T: FnMut(Told<'_>) -> Result<()>> Watch<'_, T> {
         let mut batches = self.store.scan(schema::IMAGES, None, &columns, Some(predicate)).await?;
         let mut newest = 0;
         while let Some(batch) = batches.try_next().await? {
-            let (images, without) = self.decider.decide(&batch, &wanted)?;
-            if without > 0 {
-                let line = format!("{without} images have no score: their embeddings are all zero or not finite");
-                (self.tell)(Told::Notice(&line))?;
+            let together = self.decider.together().min(batch.num_rows().max(1));
+            for from in (0..batch.num_rows()).step_by(together) {
+                let some = batch.slice(from, together.min(batch.num_rows() - from));
+                newest = newest.max(self.tell_some(&some, &wanted)?);
             }
-            if images.is_empty() {
-                continue;
-            }
-            newest = images.iter().map(|image| image.id).fold(newest, u64::max);
-            self.sum.images += images.len();
-            self.sum.ood += images.iter().filter(|image| image.is_ood).count();
-            (self.tell)(Told::Images(&images))?;
         }
         Ok(newest)
+    }
+
+    /// Tell what is decided of together; the largest id among it.
+    fn tell_some(&mut self, batch: &RecordBatch, wanted: &impl Fn(u64, i64) -> bool) -> Result<u64> {
+        let (images, without) = self.decider.decide(batch, wanted)?;
+        if without > 0 {
+            let line = format!("{without} images have no score: their embeddings are all zero or not finite");
+            (self.tell)(Told::Notice(&line))?;
+        }
+        if images.is_empty() {
+            return Ok(0);
+        }
+        self.sum.images += images.len();
+        self.sum.ood += images.iter().filter(|image| image.is_ood).count();
+        (self.tell)(Told::Images(&images))?;
+        Ok(images.iter().map(|image| image.id).max().unwrap_or(0))
     }
 
     /// Let banks follow the table, and keep it in order, once nothing is waiting. What fails is told: the images are there already.

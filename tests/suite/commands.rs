@@ -348,6 +348,14 @@ average      10   0.00                 100.00                 97.50  95.00
     let columns = "ood_set,images,fpr95,auroc,auin,auout,fpr95_lower,fpr95_upper,auroc_lower,auroc_upper";
     assert!(rows.starts_with(&format!("{columns}\nood,10,0.0,1.0,0.9")), "{rows}");
     assert!(rows.ends_with(",,,,\n") && rows.contains(",0.0,1.0,0.848"), "{rows}");
+    // two subsets of one dataset are told apart
+    let near = "dataset = 'ood' AND id < 86";
+    let far = "dataset = 'ood' AND id >= 86";
+    let both =
+        [&arguments[..4], &["--ood", near, "--ood", far, "--ood", "dataset = 'ood'", "--format", "csv"]].concat();
+    let (rows, _) = outskirt(folder.path(), &both).await.unwrap();
+    let names: Vec<&str> = rows.lines().map(|line| line.split(',').next().unwrap()).collect();
+    assert_eq!(names, ["ood_set", near, far, "dataset = 'ood'", "average"]);
     let inside = ["evaluate", "circle", "--id", "split = 'train'", "--ood", "dataset = 'ood'"];
     let (_, notice) = outskirt(folder.path(), &inside).await.unwrap();
     assert!(notice.contains("40 of the 40 ID images are rows of the bank itself"), "{notice}");

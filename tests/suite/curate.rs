@@ -160,6 +160,15 @@ async fn what_is_marked_keep_stays_and_what_is_marked_ignore_is_left_out() {
     assert!(would.contains(&format!("{copies} images marked keep stay; --yes does it")), "{would}");
     outskirt(&db, &[&line[..], &["--yes"]].concat()).await.unwrap();
     assert_eq!(value(&db, "SELECT count(*) FROM images WHERE dataset = 'second'").await, copies.to_string());
+    // what is kept is not ignored on the way, and a copy that stays for its mark is counted
+    let (ignored, _) = outskirt(&db, &["curate", "ignore", "--where", jpegs, "--yes"]).await.unwrap();
+    assert_eq!(ignored, format!("curation = 'ignore' in 0 images; {copies} are marked keep, and stay so\n"));
+    let leak = ["curate", "dedup", "--where", jpegs, "--against", "dataset = 'first'"];
+    let (found, notices) = rows(&db, &leak).await;
+    assert!(found.is_empty() && notices.contains(" are copies too, and stay: marked keep"), "{notices}");
+    // the history says what was typed
+    let log = value(&db, "SELECT predicate FROM curation_log ORDER BY version_before DESC LIMIT 1").await;
+    assert_eq!(log, "dataset = 'second'");
     // a mark is one entry of the history, and an undo takes it back whole
     outskirt(&db, &["undo"]).await.unwrap();
     outskirt(&db, &["undo"]).await.unwrap();
@@ -167,6 +176,8 @@ async fn what_is_marked_keep_stays_and_what_is_marked_ignore_is_left_out() {
     outskirt(&db, &["curate", "ignore", "--where", "dataset = 'second'", "--yes"]).await.unwrap();
     let (found, _) = rows(&db, &["curate", "dedup"]).await;
     assert!(found.iter().all(|row| row["dataset"] == "first"), "{found:?}");
+    let (_, notices) = rows(&db, &["curate", "dedup"]).await;
+    assert!(notices.contains("left out: marked ignore"), "{notices}");
     let sample = ["curate", "sample", "--n", "500", "--strategy", "random"];
     assert!(rows(&db, &sample).await.0.iter().all(|row| row["dataset"] == "first"));
     let (no_more, _) = outskirt(&db, &["curate", "ignore", "--where", jpegs, "--no-more", "--yes"]).await.unwrap();
@@ -266,12 +277,29 @@ async fn what_is_wrong_is_said_and_nothing_is_written() {
         (&["dedup", "--against", "nonsense(", "--by", "content"], "nonsense("),
         (&["dedup", "--bank", "square"], "unknown bank 'square'"),
         (&["dedup", "--by", "embedding"], "--by embedding needs --backbone"),
+        (&["dedup", "--by", "content", "--bits", "3"], "--bits is of --by dhash"),
+        (&["dedup", "--within", "0.5"], "--within is of --by embedding"),
+        (
+            &["dedup", "--against", "dataset = 'nix'", "--by", "content"],
+            "nothing to compare with: no image matches (dataset = 'nix')",
+        ),
+        (&["dedup", "--where", "true -- x"], "predicate (true -- x): a comment at its end"),
+        (&["sample", "--n", "1", "--strategy", "random", "--per", "nix"], "nix"),
         (&["dedup", "--by", "embedding", "--backbone", "uri"], "column uri holds no embeddings"),
         (&["dedup", "--by", "embedding", "--backbone", "toy", "--within", "3"], "--within 3 is no distance"),
         (&["tag", "--where", "true", "--set", "x"], "'x' sets no column: write --set COLUMN=VALUE"),
         (&["tag", "--where", "true", "--set", "toy=1", "--yes"], "embeddings come from the picture"),
         (&["tag", "--where", "true", "--set", "id=1", "--yes"], "banks and graphs know the image by it"),
         (&["tag", "--where", "true", "--set", "a b=1", "--yes"], "a b"),
+        // a dry run refuses what would be refused
+        (&["tag", "--where", "true", "--unset", "split"], "column 'split' of images cannot be NULL"),
+        (&["tag", "--where", "true", "--unset", "dataset"], "column 'dataset' of images is none of your own"),
+        (&["tag", "--where", "id = 1", "--set", "uri=x", "--yes"], "column 'uri' of images is none of your own"),
+        (&["tag", "--where", "true", "--set", "width=10", "--yes"], "column 'width' of images is none of your own"),
+        (&["tag", "--where", "true", "--set", "dhash=3", "--yes"], "a column cannot be called 'dhash'"),
+        (&["tag", "--where", "true", "--set", "select=c", "--yes"], "a column cannot be called 'select'"),
+        (&["tag", "--where", "true", "--unset", "nix", "--yes"], "has no column nix"),
+        (&["tag", "--where", "true", "--set", "curation=Keep", "--yes"], "'Keep' is no mark"),
         (&["tag", "--where", "nothing = 1", "--set", "x=1", "--yes"], "nothing"),
         (&["delete", "--where", "nothing = 1", "--yes"], "nothing"),
         (&["keep", "--where", "true) OR (true", "--yes"], "true) OR (true"),

@@ -467,3 +467,33 @@ async fn a_program_exports_by_the_library() {
     export(&session, &options, |_, _| ()).await.unwrap();
     assert!(options.to.join("images.csv").is_file());
 }
+
+/// torchvision's `ImageFolder` refuses a folder without pictures, and passes over files of endings that it does not know.
+#[tokio::test]
+async fn folders_of_pictures_are_such_as_torchvision_takes() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    std::fs::write(folder.path().join("bit.x"), "P1 3 2\n0 1 1\n0 0 1\n").unwrap();
+    std::fs::write(folder.path().join("a.png"), picture(1)).unwrap();
+    let rows = "uri,label,split,v\nbit.x,bits,train,\"[1, 0]\"\na.png,cat,train,\"[0, 1]\"\ngone.png,gone,train,\"[1, 1]\"\n\
+                ,numbers,val,\"[1, 2]\"\n";
+    std::fs::write(folder.path().join("rows.csv"), rows).unwrap();
+    let csv = folder.path().join("rows.csv");
+    let ingest =
+        ["ingest", csv.to_str().unwrap(), "--embedding-column", "v", "--backbone", "m", "--model-version", "1"];
+    outskirt(&db, &[&ingest[..], &["--dataset", "d"]].concat()).await.unwrap();
+    let (said, to) = exported(&db, "out", &["--as", "imagefolder"]).await;
+    let labels: BTreeSet<String> = files(&to.join("train"));
+    assert_eq!(labels, BTreeSet::from(["bits".into(), "cat".into(), "metadata.parquet".into()]), "{said}");
+    assert_eq!(files(&to.join("train/bits")), BTreeSet::from(["1.png".into()]), "{said}");
+    assert!(!to.join("val/numbers").exists(), "{said}");
+    // one that is in an archive has no name: COCO's entry could not be opened
+    let apart = folder.path().join("world");
+    std::fs::create_dir(&apart).unwrap();
+    let db = world(&apart).await;
+    let (said, to) = exported(&db, "named", &["--as", "coco", "--files", "none"]).await;
+    let found: Value = serde_json::from_slice(&std::fs::read(to.join("annotations.json")).unwrap()).unwrap();
+    let names: Vec<&str> =
+        found["images"].as_array().unwrap().iter().map(|of| of["file_name"].as_str().unwrap()).collect();
+    assert!(names.len() == 20 && names.iter().all(|name| Path::new(name).is_file()), "{said}\n{names:?}");
+}

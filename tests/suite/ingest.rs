@@ -179,7 +179,8 @@ async fn the_demo_runs_from_pictures_to_outliers() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("demo");
     let run = ["demo", "--dir", dir.to_str().unwrap(), "--seed", "3"];
-    let (printed, _) = outskirt(folder.path(), &run).await.unwrap();
+    let (printed, notices) = outskirt(folder.path(), &run).await.unwrap();
+    assert!(notices.contains("demo/db, and --db (OUTSKIRT_DB) is left alone: --dir moves it"), "{notices}");
     let average = printed.lines().find(|line| line.starts_with("average")).unwrap();
     let numbers: Vec<f64> = average.split_whitespace().skip(1).map(|number| number.parse().unwrap()).collect();
     assert!(numbers[1] < 30.0 && numbers[2] > 90.0, "FPR95 and AUROC of the committed weights: {average}");

@@ -133,6 +133,8 @@ async fn scores_of_classes_and_logits_equal_plain_ones() {
     .await
     .unwrap();
     assert_eq!(nulls, "n\ntrue\n");
+    let other = outskirt(&db, &["sql", "SELECT nnguide_score(net, [1.0], 'b') FROM images"]).await.unwrap_err();
+    assert!(other.contains("a row has 1 logits, the images of bank 'b' have"), "{other}");
 
     // in the table of baselines
     let evaluate = ["evaluate", "b", "--id", "split = 'test' AND id % 2 = 0", "--ood", "split = 'test' AND id % 2 = 1"];

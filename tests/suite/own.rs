@@ -420,6 +420,8 @@ async fn rows_are_matched_by_a_column_of_ones_own() {
     assert!(outskirt(&db, &["sql", "SELECT price FROM images"]).await.is_err(), "it is not taken");
     let (again, _) = outskirt(&db, &line).await.unwrap();
     assert!(again.contains("0 added, 3 there already"), "{again}");
+    let error = outskirt(&db, &[&line[..], &["--strict"]].concat()).await.unwrap_err();
+    assert!(error.contains("text.parquet!/00000001 belongs to no row of images: none has '99' there"), "{error}");
     // by id, as a query gives it
     let ids = folder.path().join("ids.csv");
     std::fs::write(&ids, "id,emb\n2,\"[0, 0, 1]\"\n").unwrap();

@@ -105,12 +105,19 @@ async fn calibration_check_and_drift_end_in_a_verdict() {
         );
         let (_, said) = ask(&["calibration_check", "-p", "where=dataset = 'ood'"]).await;
         assert!(said.starts_with("The calibration does not hold, and calls too many images OOD: of 10"), "{said}");
+        // of images that made it no calibration can be wrong
+        let (_, said) = ask(&["calibration_check", "-p", "where=dataset = 'id' AND split = 'val'"]).await;
+        assert!(said.contains("20 of the held-out ID images calibrated it"), "{said}");
+        let (_, said) = ask(&["drift", "-p", "before=split = 'train'", "-p", "after=dataset = 'ood'"]).await;
+        assert!(said.contains("40 of the earlier images lie in the bank: their scores are too low"), "{said}");
         let (rows, said) = ask(&["drift", "-p", "before=split = 'val'", "-p", "after=dataset = 'ood'"]).await;
         assert!(!rows.contains("Drift:"), "{rows}");
         assert!(said.starts_with("Drift: the later images have moved away from bank circle: AUROC 1.00 (0."), "{said}");
         assert!(said.ends_with("where 0.5 is no drift; 20 before, 10 after.\n"), "{said}");
         let (_, said) = ask(&["drift", "-p", "before=split = 'val'", "-p", "after=false"]).await;
         assert_eq!(said, "There is nothing to compare: 20 images before, 0 images after.\n");
+        let (_, said) = ask(&["drift", "-p", "before=split = 'val'", "-p", "after=true"]).await;
+        assert!(said.contains("20 of the images are of both sides: they are counted as later ones alone"), "{said}");
     }
     // and it is what the report says
     let report = ["report", "--bank", "circle", "--id", "dataset = 'ood'", "--format", "json"];

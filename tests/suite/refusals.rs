@@ -49,6 +49,44 @@ async fn a_second_writer() {
     bank::create(&store, &circle(IndexKind::Exact)).await.unwrap();
 }
 
+/// Each command that takes one says so of a predicate that is a number or a text, not of what it wrote around it.
+#[tokio::test]
+async fn predicates_that_are_no_conditions() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    calibrated(&db, IndexKind::Exact).await;
+    let [out, page] = ["out", "out.html"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    for (predicate, what) in
+        [("id", "a number"), ("uri", "a text"), ("toy", "a list"), ("knn_ood_score(toy, 'circle')", "a number")]
+    {
+        for command in [
+            &["bank", "create", "b", "--backbone", TOY, "--k", "1", "--where", predicate][..],
+            &["bank", "calibrate", "circle", "--where", predicate],
+            &["delete", "--where", predicate],
+            &["evaluate", "circle", "--id", "split = 'test'", "--ood", predicate],
+            &["evaluate", "circle", "--ood", "split = 'test'", "--id", predicate],
+            &["report", "--bank", "circle", "--out", &page, "--where", predicate],
+            &["export", "--to", &out, "--as", "csv", "--where", predicate],
+            &["curate", "sample", "--bank", "circle", "--n", "1", "--strategy", "outlier", "--where", predicate],
+            &["curate", "dedup", "--by", "content", "--where", predicate],
+            &["curate", "tag", "--set", "a=b", "--where", predicate],
+            &["curate", "keep", "--where", predicate],
+            &["curate", "delete", "--where", predicate],
+            &["query", "top_outliers", "--param", &format!("where={predicate}")],
+            &["query", "drift", "--param", "before=true", "--param", &format!("after={predicate}")],
+        ] {
+            let error = refused(&db, command).await;
+            // a bank's own may not call functions that a bank has
+            let expected = format!("predicate ({predicate}): it is {what}, where a condition is true or false");
+            assert!(
+                error.starts_with(&expected) || predicate.contains("knn") && command[0] == "bank",
+                "{command:?}: {error}"
+            );
+        }
+    }
+    assert!(!std::path::Path::new(&out).exists() && !std::path::Path::new(&page).exists());
+}
+
 #[tokio::test]
 async fn banks_that_cannot_be_made() {
     let folder = tempfile::tempdir().unwrap();

@@ -36,12 +36,12 @@ pub struct Args {
     /// What copies have in common
     #[arg(long, value_enum, default_value_t = By::Dhash)]
     by: By,
-    /// Bits in which the hashes of copies may differ, 0 to 10
-    #[arg(long, value_name = "N", default_value_t = 4)]
-    bits: u32,
-    /// How far the L2-normalised embeddings of copies may be apart, 0 to 2
-    #[arg(long, value_name = "D", default_value_t = 0.1)]
-    within: f32,
+    /// Bits in which the hashes of copies may differ, 0 to 10 [default: 4]
+    #[arg(long, value_name = "N")]
+    bits: Option<u32>,
+    /// How far the L2-normalised embeddings of copies may be apart, 0 to 2 [default: 0.1]
+    #[arg(long, value_name = "D")]
+    within: Option<f32>,
     /// The backbone of the embeddings; the bank's where there is --bank
     #[arg(long)]
     backbone: Option<String>,
@@ -74,6 +74,16 @@ enum By {
     Dhash,
     /// What a network sees, or the bytes
     Embedding,
+}
+
+impl By {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Content => "content",
+            Self::Dhash => "dhash",
+            Self::Embedding => "embedding",
+        }
+    }
 }
 
 /// Which of two copies stays.
@@ -109,13 +119,22 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
 fn options(args: &Args, session: &Session) -> Result<DedupOptions> {
     let bank = args.bank.as_deref().map(|name| session.banks().definition(name)).transpose()?;
     let against = bank.as_ref().map(|bank| format!("({}) AND \"{}\" IS NOT NULL", bank.predicate, bank.backbone));
+    for (by, option, given) in [
+        (By::Dhash, "--bits", args.bits.is_some()),
+        (By::Embedding, "--within", args.within.is_some()),
+        (By::Embedding, "--backbone", args.backbone.is_some()),
+    ] {
+        if given && by != args.by {
+            return Err(Error::DedupOption { option, by: by.name() });
+        }
+    }
     let alike = match args.by {
         By::Content => Alike::Content,
-        By::Dhash => Alike::Picture { bits: args.bits },
+        By::Dhash => Alike::Picture { bits: args.bits.unwrap_or(4) },
         By::Embedding => {
             let backbone = args.backbone.clone().or_else(|| bank.map(|bank| bank.backbone.clone()));
             let needs = Error::DedupNeedsBackbone;
-            Alike::Embedding { backbone: backbone.ok_or(needs)?, within: args.within }
+            Alike::Embedding { backbone: backbone.ok_or(needs)?, within: args.within.unwrap_or(0.1) }
         }
     };
     let stays = match args.stays {
@@ -141,6 +160,13 @@ fn told(found: &Copies, options: &DedupOptions, console: &mut Console<'_>) -> Re
         (false, true) => format!("no copies{of} among {all}"),
         (false, false) => format!("{copies} of {all} {are}{of}{how}; --yes deletes them"),
     })?;
+    if found.kept > 0 {
+        let copies = if found.kept == 1 { "is a copy too, and stays" } else { "are copies too, and stay" };
+        console.notice(format!("{} {copies}: marked keep", images(found.kept as u64)))?;
+    }
+    if found.ignored > 0 {
+        console.notice(format!("{} left out: marked ignore", images(found.ignored as u64)))?;
+    }
     let hashed = &found.hashed;
     if hashed.hashed > 0 {
         console.notice(format!("{} hashed, into the column {}", images(hashed.hashed as u64), schema::DHASH))?;

@@ -36,9 +36,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let store = console.open(db).await?;
     let session = Session::with_policy(&store, &console.policy()?).await?;
     statements::watch(&session, console);
-    let Curated { changed, others } = curate::delete(&session, &args.predicate, args.yes).await?;
+    let Curated { changed, kept, .. } = curate::delete(&session, &args.predicate, args.yes).await?;
     statements::notices(&session, console)?;
-    let kept = if others > 0 { format!("; {} marked keep stay", images(others)) } else { String::new() };
+    let kept = if kept > 0 { format!("; {} marked keep stay", images(kept)) } else { String::new() };
     let images = images(changed);
     if !args.yes {
         let all = store.count(schema::IMAGES).await?;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::cli::console::Console;
 use crate::cli::counts::images;
+use crate::cli::follow::follow;
 use crate::cli::statements;
 use crate::curate::{self, CURATION, Curated, IGNORE, KEEP};
 use crate::error::{Error, Result};
@@ -12,12 +13,12 @@ use crate::sql::session::Session;
 /// Set a column for the images for which a predicate holds
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --yes the images are counted and nothing is written. A column that is not there yet is added, of type TEXT. It is one entry of
+Without --yes the images are counted and nothing is written; with it banks follow. A column that is not there yet is added, of type TEXT. It is one entry of
 'outskirt history', which 'outskirt undo' takes back. In SQL: ALTER TABLE images ADD COLUMN k TEXT; UPDATE images SET k = 'v' WHERE …
 
 Examples:
   outskirt curate tag --where \"dataset = 'camera_7' AND is_ood(my_net, 'shop')\" --set state=to_label
-  outskirt curate tag --where \"uri IN (SELECT uri FROM 'labelled.csv')\" --set label=cat --yes
+  outskirt curate tag --where \"id IN (SELECT id FROM 'labelled.csv')\" --set label=cat --yes
   outskirt curate tag --where \"state = 'done'\" --unset state --yes")]
 pub struct Args {
     /// SQL over images; any function may be called
@@ -32,6 +33,9 @@ pub struct Args {
     /// Do it
     #[arg(long)]
     yes: bool,
+    /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
+    #[arg(long, requires = "yes")]
+    no_refresh: bool,
 }
 
 /// Which images a mark is for.
@@ -46,6 +50,15 @@ pub struct MarkArgs {
     /// Do it
     #[arg(long)]
     yes: bool,
+    /// Leave banks as they are: 'outskirt bank refresh' brings them up to date later
+    #[arg(long, requires = "yes")]
+    no_refresh: bool,
+}
+
+/// How it is done.
+struct Manner {
+    yes: bool,
+    no_refresh: bool,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -57,7 +70,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         (None, Some(column)) => (column.clone(), None),
         (None, None) => return Err(Error::NoTag { given: String::new() }),
     };
-    set(&args.predicate, &column, value.as_deref(), args.yes, db, console).await
+    let manner = Manner { yes: args.yes, no_refresh: args.no_refresh };
+    set(&args.predicate, &column, value.as_deref(), manner, db, console).await
 }
 
 pub(super) async fn keep(args: MarkArgs, db: &Path, console: &mut Console<'_>) -> Result<()> {
@@ -69,30 +83,37 @@ pub(super) async fn ignore(args: MarkArgs, db: &Path, console: &mut Console<'_>)
 }
 
 async fn mark(mark: &str, args: MarkArgs, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let MarkArgs { predicate, no_more, yes } = args;
+    let MarkArgs { predicate, no_more, yes, no_refresh } = args;
+    let manner = Manner { yes, no_refresh };
     if no_more {
         let marked = format!("({predicate}) AND {CURATION} = '{mark}'");
-        return set(&marked, CURATION, None, yes, db, console).await;
+        return set(&marked, CURATION, None, manner, db, console).await;
     }
-    set(&predicate, CURATION, Some(mark), yes, db, console).await
+    set(&predicate, CURATION, Some(mark), manner, db, console).await
 }
 
 async fn set(
     predicate: &str,
     column: &str,
     value: Option<&str>,
-    yes: bool,
+    manner: Manner,
     db: &Path,
     console: &mut Console<'_>,
 ) -> Result<()> {
-    let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+    let store = console.open(db).await?;
+    let session = Session::with_policy(&store, &console.policy()?).await?;
     statements::watch(&session, console);
-    let Curated { changed, others } = curate::tag(&session, predicate, column, value, yes).await?;
+    let Curated { changed, unchanged, kept } = curate::tag(&session, predicate, column, value, manner.yes).await?;
     statements::notices(&session, console)?;
     let value = value.map_or_else(|| "NULL".into(), |value| format!("'{value}'"));
-    let have = if others > 0 { format!("; {others} have it already") } else { String::new() };
-    match yes {
-        true => console.line(format!("{column} = {value} in {}{have}", images(changed))),
-        false => console.line(format!("would set {column} = {value} in {}{have}; --yes does it", images(changed))),
+    let mut others = if unchanged > 0 { format!("; {unchanged} have it already") } else { String::new() };
+    if kept > 0 {
+        others += &format!("; {kept} are marked keep, and stay so");
     }
+    if !manner.yes {
+        return console.line(format!("would set {column} = {value} in {}{others}; --yes does it", images(changed)));
+    }
+    console.line(format!("{column} = {value} in {}{others}", images(changed)))?;
+    // also where nothing is left to do: an interrupted run may have got no further
+    if manner.no_refresh { Ok(()) } else { follow(&store, console).await }
 }

@@ -26,7 +26,7 @@ pub struct OwnOptions {
     pub metadata: Option<PathBuf>,
     /// What uris keep of addresses' queries.
     pub query: KeptQuery,
-    /// Stop at the first row that is refused.
+    /// Stop at the first row that is refused, or that belongs to none by its key.
     pub strict: bool,
     /// Take rows again that were deleted.
     pub again: bool,

@@ -242,6 +242,10 @@ impl<'a> Writer<'a> {
                 if met.len() == before {
                     self.summary.unmatched += 1;
                     self.summary.first_unmatched.get_or_insert_with(|| keys.value(row).to_owned());
+                    if self.options.strict {
+                        ends = Some(Error::UnmatchedRow { uri, value: keys.value(row).to_owned() });
+                        break;
+                    }
                 }
                 named.push(None);
                 continue;

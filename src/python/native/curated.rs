@@ -119,6 +119,13 @@ pub(crate) fn copies(
         let refused = found.hashed.refused;
         notices.push(format!("{refused} images could not be hashed, such as {}: {}", first.uri, first.reason));
     }
+    for (count, why) in
+        [(found.kept, "are copies too, and stay: marked keep"), (found.ignored, "were left out: marked ignore")]
+    {
+        if count > 0 {
+            notices.push(format!("{count} images {why}"));
+        }
+    }
     let by_bytes = found.without + found.blank;
     if by_bytes > 0 {
         notices.push(format!(

@@ -561,10 +561,26 @@ impl Database {
         Ok((rows, notices))
     }
 
-    /// A column set for many images; how many have it now that had not.
-    fn tag(&self, py: Python<'_>, predicate: String, column: String, value: Option<String>) -> PyResult<u64> {
-        let session = self.current(py)?;
-        wait(py, async move { Ok(curate::tag(&session, &predicate, &column, value.as_deref(), true).await?.changed) })
+    /// A column set for many images; how many have it now that had not, and what is to be said.
+    fn tag(
+        &self,
+        py: Python<'_>,
+        predicate: String,
+        column: String,
+        value: Option<String>,
+        refresh: bool,
+    ) -> PyResult<(u64, Vec<String>)> {
+        let (session, store) = (self.current(py)?, self.store.clone());
+        wait(py, async move {
+            let before = store.version(schema::IMAGES).await?;
+            let curate::Curated { changed, kept, .. } =
+                curate::tag(&session, &predicate, &column, value.as_deref(), true).await?;
+            let mut notices = after(&store, before, refresh).await?;
+            if kept > 0 {
+                notices.push(format!("{kept} images are marked keep, and stay so"));
+            }
+            Ok((changed, notices))
+        })
     }
 
     /// Images, pictures and scores as files of other programs.

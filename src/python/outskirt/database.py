@@ -460,13 +460,17 @@ class Database:
             warnings.warn(notice, stacklevel=2)
         return Result(rows, self)
 
-    def tag(self, where: str, column: str, value: str | None) -> int:
+    def tag(self, where: str, column: str, value: str | None, *, refresh: bool = True) -> int:
         """Set a column of your own (added as TEXT where it is not there), ``label`` or ``split`` where `where` holds, in one entry of the history.
 
         ``None`` is NULL. How many rows have it now that had another value. ``db.tag(where, "curation", "keep")`` keeps them from being deleted by
-        :meth:`duplicates`, ``"ignore"`` leaves them out of :meth:`sample` and :meth:`duplicates`.
+        :meth:`duplicates`, ``"ignore"`` leaves them out of :meth:`sample` and :meth:`duplicates`, and passes over what is kept. Banks follow,
+        unless `refresh` is false.
         """
-        return self._native_open.tag(where, column, value)
+        count, notices = self._native_open.tag(where, column, value, refresh)
+        for notice in notices:
+            warnings.warn(notice, stacklevel=2)
+        return count
 
     # upkeep
 

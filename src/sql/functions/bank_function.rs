@@ -17,7 +17,6 @@ use super::query_vectors::QueryVectors;
 use super::settings;
 use crate::bank::{Bank, Banks};
 use crate::index::SearchOptions;
-use crate::statistics::guidance::log_sum_exp;
 
 /// A function of a bank.
 #[derive(Debug)]
@@ -164,7 +163,7 @@ fn each_row(
     let ids = ids.map(|ids| ids.to_array(rows)).transpose()?;
     queries.push(&call.bank.name, &embedding.to_array(rows)?, ids.as_ref())?;
     if let Some(logits) = logits {
-        queries.push_log_sum_exps(&logits::scores(&logits.to_array(rows)?, |logits| log_sum_exp(logits, 1.0))?);
+        queries.push_logits(&logits.to_array(rows)?)?;
     }
     let found = match queries.vectors().is_empty() {
         // nothing but NULL: the bank need not be read

@@ -137,6 +137,18 @@ pub(super) fn check(name: &str, field: &Field) -> Result<()> {
     Ok(())
 }
 
+/// How many logits the rows have that are not NULL.
+pub(super) fn lengths(column: &ArrayRef) -> Vec<usize> {
+    match column.data_type() {
+        DataType::FixedSizeList(_, length) if column.null_count() < column.len() => vec![*length as usize],
+        DataType::List(_) => {
+            let lists = column.as_list::<i32>();
+            (0..lists.len()).filter(|&row| lists.is_valid(row)).map(|row| lists.value_length(row) as usize).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// A DOUBLE for each row whose logits are not NULL.
 pub(super) fn scores(column: &ArrayRef, score: impl Fn(&[f32]) -> f64) -> Result<Float64Array> {
     let of_row = |row: usize, values: Result<Option<&[f32]>, &'static str>| {

@@ -9,6 +9,7 @@ use datafusion_macros::user_doc;
 use super::arguments::Parameter;
 use super::bank_function::{BankFunction, Compute};
 use super::query_vectors::QueryVectors;
+use crate::error::Error;
 use crate::statistics::guidance::Guide;
 
 #[user_doc(
@@ -21,7 +22,7 @@ SELECT auroc(nnguide_score(my_net, my_net_logits, 'shop', 100), dataset = 'ood')
     argument(name = "embedding", description = "As for `knn_ood_score`."),
     argument(
         name = "logits",
-        description = "The same image's, as for `msp_score`, of the backbone that the bank is of. NULL gives NULL."
+        description = "The same image's, as for `msp_score`, of the backbone that the bank is of, as many as its images have. NULL gives NULL."
     ),
     argument(name = "bank", description = "As for `knn_ood_score`; it need not be calibrated."),
     argument(
@@ -37,7 +38,12 @@ pub(super) static FUNCTION: BankFunction = BankFunction {
     documentation: || NnguideScore.doc(),
     plan: |_| Ok(Field::new(FUNCTION.name, DataType::Float64, true)),
     compute: Compute::Column(|call, queries, options| {
-        let found = nnguide_score(&*call.guide(options)?, queries, call.k);
+        let guide = call.guide(options)?;
+        if let Some(&found) = queries.classes().iter().find(|&&found| found != guide.classes()) {
+            let (bank, expected) = (call.bank.name.clone(), guide.classes());
+            return Err(Error::WrongClasses { found, bank, expected }.into());
+        }
+        let found = nnguide_score(&guide, queries, call.k);
         Ok(Arc::new(queries.scatter(found).collect::<Float64Array>()))
     }),
 };

@@ -1,12 +1,14 @@
 //! Embeddings of a column as queries: normalised, without the rows that are NULL.
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, UInt64Type};
 use datafusion::common::{Result, internal_err};
 
+use super::logits;
 use crate::bank::Bank;
 use crate::error::Error;
 use crate::index::vectors::{Vectors, embedding, normalize, numbers};
+use crate::statistics::guidance::log_sum_exp;
 
 /// The embeddings of one or more columns that are not NULL, normalised, m×d, and which rows those are.
 #[derive(Debug)]
@@ -16,12 +18,14 @@ pub(crate) struct QueryVectors {
     valid: Vec<bool>,
     excluded: Option<Vec<Option<u64>>>,
     log_sum_exps: Vec<Option<f64>>,
+    /// How many class logits rows have, each number once.
+    classes: Vec<usize>,
 }
 
 impl QueryVectors {
     pub(crate) fn with_capacity(dimension: usize, rows: usize) -> Self {
         let (values, valid) = (Vec::with_capacity(dimension * rows), Vec::with_capacity(rows));
-        Self { dimension, values, valid, excluded: None, log_sum_exps: Vec::new() }
+        Self { dimension, values, valid, excluded: None, log_sum_exps: Vec::new(), classes: Vec::new() }
     }
 
     /// The queries, m×d.
@@ -39,10 +43,20 @@ impl QueryVectors {
         &self.log_sum_exps
     }
 
-    /// Append those of the column that was pushed last.
-    pub(super) fn push_log_sum_exps(&mut self, of_rows: &Float64Array) {
+    /// How many class logits the rows have, each number once.
+    pub(super) fn classes(&self) -> &[usize] {
+        &self.classes
+    }
+
+    /// Append the class logits of the rows whose embeddings were pushed last.
+    pub(super) fn push_logits(&mut self, column: &ArrayRef) -> Result<()> {
+        let of_rows = logits::scores(column, |logits| log_sum_exp(logits, 1.0))?;
         let valid = &self.valid[self.valid.len() - of_rows.len()..];
         self.log_sum_exps.extend(of_rows.iter().zip(valid).filter(|&(_, &valid)| valid).map(|(value, _)| value));
+        self.classes.extend(logits::lengths(column));
+        self.classes.sort_unstable();
+        self.classes.dedup();
+        Ok(())
     }
 
     /// One value per row, from one per query: `None` where the embedding is NULL.

@@ -1,10 +1,9 @@
 //! Values in the places of a statement: `$1`, `$2`, … by their order, `$name` by name.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::parser::{CopyToSource, Statement};
-use datafusion::sql::sqlparser::ast::{self, Expr, Value, VisitMut, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{self, Expr, Value, VisitMut};
 
+use super::walk::walk_expressions;
 use crate::error::{Error, Result};
 
 /// A value that takes a place.
@@ -42,10 +41,7 @@ impl Parameters {
     /// Errors: a place without a value, a value without a place.
     pub fn bind(&self, mut statement: Statement) -> Result<Statement> {
         let mut used = vec![false; self.positional.len() + self.named.len()];
-        let unknown = self.put(&mut statement, &mut used);
-        if let ControlFlow::Break(place) = unknown {
-            return Err(Error::NoParameter { place });
-        }
+        self.put(&mut statement, &mut used)?;
         match used.iter().position(|used| !used) {
             Some(at) if at < self.positional.len() => Err(Error::UnusedParameter { place: format!("${}", at + 1) }),
             Some(at) => Err(Error::UnusedParameter { place: format!("${}", self.named[at - self.positional.len()].0) }),
@@ -53,25 +49,23 @@ impl Parameters {
         }
     }
 
-    fn put(&self, statement: &mut Statement, used: &mut [bool]) -> ControlFlow<String> {
+    fn put(&self, statement: &mut Statement, used: &mut [bool]) -> Result<()> {
         match statement {
             Statement::Explain(explain) => self.put(&mut explain.statement, used),
             Statement::CopyTo(copy) => match &mut copy.source {
                 CopyToSource::Query(query) => self.put_in(query.as_mut(), used),
-                CopyToSource::Relation(_) => ControlFlow::Continue(()),
+                CopyToSource::Relation(_) => Ok(()),
             },
-            Statement::Statement(parsed) if matches!(parsed.as_ref(), ast::Statement::Prepare { .. }) => {
-                ControlFlow::Continue(())
-            }
+            Statement::Statement(parsed) if matches!(parsed.as_ref(), ast::Statement::Prepare { .. }) => Ok(()),
             Statement::Statement(parsed) => self.put_in(parsed.as_mut(), used),
-            _ => ControlFlow::Continue(()),
+            _ => Ok(()),
         }
     }
 
-    fn put_in<T: VisitMut>(&self, part: &mut T, used: &mut [bool]) -> ControlFlow<String> {
-        visit_expressions_mut(part, |part| {
-            let Expr::Value(value) = part else { return ControlFlow::Continue(()) };
-            let Value::Placeholder(place) = &value.value else { return ControlFlow::Continue(()) };
+    fn put_in<T: VisitMut>(&self, part: &mut T, used: &mut [bool]) -> Result<()> {
+        walk_expressions(part, |part| {
+            let Expr::Value(value) = part else { return Ok(()) };
+            let Value::Placeholder(place) = &value.value else { return Ok(()) };
             let name = place.trim_start_matches(['$', ':']);
             let found = match name.parse::<usize>() {
                 Ok(number) => number.checked_sub(1).filter(|at| *at < self.positional.len()),
@@ -80,12 +74,12 @@ impl Parameters {
                     named.map(|at| at + self.positional.len())
                 }
             };
-            let Some(at) = found else { return ControlFlow::Break(place.clone()) };
+            let Some(at) = found else { return Err(Error::NoParameter { place: place.clone() }) };
             used[at] = true;
             let given = self.positional.get(at).unwrap_or_else(|| &self.named[at - self.positional.len()].1);
             // in parentheses: ORDER BY 2 would be the second column
             *part = Expr::Nested(Box::new(given.literal()));
-            ControlFlow::Continue(())
+            Ok(())
         })
     }
 }

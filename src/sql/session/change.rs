@@ -38,50 +38,77 @@ impl Session {
         Ok(count.columns[0].as_primitive::<Int64Type>().value(0) as u64)
     }
 
-    /// Set a column of the user's own (TEXT, where it is not there yet), `label` or `split` to a value, or to NULL, in the rows for which a
-    /// predicate holds and that have another one, and count them; where not `done`, count them alone. One entry of `curation_log`.
-    pub async fn tag(&self, predicate: &str, column: &str, value: Option<&str>, done: bool) -> Result<u64> {
+    /// The ids of the images for which a predicate holds.
+    pub(crate) async fn ids_where(&self, predicate: &str) -> Result<Vec<u64>> {
+        let query = over_images("SELECT id FROM images WHERE true", predicate)?;
+        let ids = self.columns(self.plan(Statement::Statement(Box::new(query))).await?).await?;
+        Ok(ids.columns[0].as_primitive::<UInt64Type>().values().to_vec())
+    }
+
+    /// Refuse where rows may not be changed.
+    pub(crate) fn check_may_change(&self) -> Result<()> {
+        self.policy.check_change("a change of images")
+    }
+
+    /// Set a column of the user's own (TEXT, where it is not there yet), `label` or `split` to a value, or to NULL, in those of `rows` (SQL)
+    /// that have another one, and count them; without a lock, count them alone. One entry of `curation_log`, which says `predicate`.
+    pub(crate) async fn tag(
+        &self,
+        lock: Option<&WriteLock>,
+        rows: &str,
+        predicate: &str,
+        column: &str,
+        value: Option<&str>,
+    ) -> Result<u64> {
         let _running = self.running();
-        if !schema::is_name(column) {
-            return Err(Error::BadName { what: "column", name: column.into() });
-        }
         let table = self.store.schema(schema::IMAGES).await?;
         let there = table.field_with_name(column).ok();
-        if let Some(field) = there {
-            refuse_kept(field, &self.external().await?)?;
+        match there {
+            Some(field) if ![schema::LABEL, schema::SPLIT].contains(&column) && !schema::is_users(field) => {
+                refuse_kept(field, &self.external().await?)?;
+                return Err(Error::NoTagColumn { column: column.into() });
+            }
+            Some(field) if value.is_none() && !field.is_nullable() => {
+                return Err(Error::NullValue { column: column.into() });
+            }
+            None if !schema::is_name(column) => {
+                return Err(Error::BadName { what: "column", name: column.into() });
+            }
+            None if column == schema::DHASH || schema::needs_quotes(column) => {
+                return Err(Error::TakenName { name: column.into() });
+            }
+            // nothing is NULL in a column that is not there
+            None if value.is_none() => {
+                let own = table.fields().iter().filter(|field| schema::is_users(field));
+                let known = own.map(|field| field.name().clone()).chain([schema::LABEL.to_owned()]).collect();
+                return Err(Error::UnknownColumn { column: column.into(), known });
+            }
+            _ => {}
         }
-        let is_there = there.is_some();
         let literal = value.map_or_else(|| "NULL".into(), quote);
-        let differs = match (is_there, value) {
-            (true, _) => format!("({predicate}) AND \"{column}\" IS DISTINCT FROM {literal}"),
-            (false, Some(_)) => predicate.to_owned(),
-            (false, None) => "false".into(),
+        let differs = match there {
+            Some(_) => format!("({rows}) AND \"{column}\" IS DISTINCT FROM {literal}"),
+            None => rows.to_owned(),
         };
-        if !done {
-            return self.count_where(&differs).await;
-        }
-        self.policy.check_change("a change of images")?;
-        let lock = self.store.lock_in_turn().await?;
-        self.reregister(schema::IMAGES).await?;
+        let count = self.count_where(&differs).await?;
+        let Some(lock) = lock.filter(|_| count > 0) else { return Ok(count) };
         let before = self.store.version(schema::IMAGES).await?;
-        if self.count_where(&differs).await? == 0 {
-            return Ok(0);
-        }
-        if !is_there {
-            self.store.add_column(&lock, schema::IMAGES, Field::new(column, DataType::Utf8, true).into()).await?;
+        if there.is_none() {
+            self.store.add_column(lock, schema::IMAGES, Field::new(column, DataType::Utf8, true).into()).await?;
             self.reregister(schema::IMAGES).await?;
         }
         let update = over_images(&format!("UPDATE images SET \"{column}\" = {literal} WHERE true"), &differs)?;
         let ast::Statement::Update(update) = &update else { return Err(Error::EmptyQuery) };
-        let count = self.update(&lock, update).await?;
+        let count = self.update(lock, update).await?;
         let (detail, predicate) = (Some(format!("SET {column} = {literal}")), Some(short(predicate.into())));
-        self.changed(&lock, before, count, Change { detail, predicate, ..Change::of("tag") }).await?;
+        self.changed(lock, before, count, Change { detail, predicate, ..Change::of("tag") }).await?;
         Ok(count)
     }
 
     /// Delete images by id, in one commit that is recorded as `change`. The caller found them under the same lock.
     pub(crate) async fn delete_ids(&self, lock: &WriteLock, ids: &[u64], change: Change) -> Result<()> {
-        self.policy.check_change("a change of images")?;
+        self.check_may_change()?;
+        let _running = self.running();
         let before = self.store.version(schema::IMAGES).await?;
         let gone: HashSet<u64> = ids.iter().copied().collect();
         let columns = [schema::ID, schema::DATASET, schema::URI, schema::CONTENT_HASH];
@@ -109,7 +136,7 @@ impl Session {
 
     /// Carry out a change of rows of `images`, and count them.
     pub(super) async fn change(&self, statement: &ast::Statement) -> Result<u64> {
-        self.policy.check_change("a change of images")?;
+        self.check_may_change()?;
         let lock = self.store.lock_in_turn().await?;
         let before = self.store.version(schema::IMAGES).await?;
         // others may have written since the session began

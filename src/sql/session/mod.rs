@@ -9,6 +9,7 @@ mod alter;
 mod bind;
 mod catalog;
 mod change;
+mod condition;
 mod copy;
 mod extension;
 mod files;
@@ -25,6 +26,7 @@ mod twins;
 mod update;
 mod values;
 mod views;
+mod walk;
 
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;

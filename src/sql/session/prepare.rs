@@ -4,14 +4,14 @@
 //! another table's rows after a change, panic in functions whose arguments were not coerced, and know no bound of a score.
 
 use std::collections::hash_map::Entry;
-use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{ExplainStatement, Statement};
 use datafusion::sql::planner::IdentNormalizer;
-use datafusion::sql::sqlparser::ast::{self, Expr, Value, visit_expressions, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{self, Expr, Value};
 
 use super::catalog::Session;
 use super::prepared::{Prepared, PreparedStatements};
+use super::walk::walk_expressions;
 use crate::error::{Error, Result};
 
 impl Session {
@@ -23,22 +23,19 @@ impl Session {
                 instead: "write the COPY where it is run, or PREPARE its query and print that with --format csv, json or parquet",
             });
         }
-        let mut values = 0;
-        let unusable = visit_expressions(statement, |part| match place(part) {
+        let (mut statement, mut values) = (statement.clone(), 0);
+        walk_expressions(&mut statement, |part| match place(part) {
             Some(Ok(at)) => {
                 values = values.max(at + 1);
-                ControlFlow::Continue(())
+                Ok(())
             }
-            Some(Err(written)) => ControlFlow::Break(written.to_owned()),
-            None => ControlFlow::Continue(()),
-        });
-        if let ControlFlow::Break(place) = unusable {
-            return Err(Error::BadPlaceholder { place });
-        }
+            Some(Err(written)) => Err(Error::BadPlaceholder { place: written.to_owned() }),
+            None => Ok(()),
+        })?;
         if !types.is_empty() && types.len() != values {
             return Err(Error::PreparedValues { name: name.value.clone(), wanted: values, given: types.len() });
         }
-        let prepared = Prepared { types: types.to_vec(), statement: statement.clone(), values };
+        let prepared = Prepared { types: types.to_vec(), statement, values };
         match self.lock_prepared().entry(normalized(name)) {
             Entry::Occupied(there) => Err(Error::PreparedExists { name: there.key().clone() }),
             Entry::Vacant(free) => {
@@ -115,13 +112,13 @@ impl Session {
         }
         let given: Vec<Expr> = given.into_iter().enumerate().map(|(at, value)| typed(value, types.get(at))).collect();
         let mut statement = statement;
-        let _ = visit_expressions_mut(&mut statement, |part| {
+        walk_expressions(&mut statement, |part| {
             if let Some(Ok(at)) = place(part) {
                 // in parentheses: ORDER BY 2 would be the second column
                 *part = Expr::Nested(Box::new(given[at].clone()));
             }
-            ControlFlow::<()>::Continue(())
-        });
+            Ok(())
+        })?;
         Ok(Statement::Statement(Box::new(statement)))
     }
 }

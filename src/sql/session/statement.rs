@@ -1,12 +1,12 @@
 //! SQL as it is parsed: statements and expressions from text, and what they name.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use datafusion::sql::parser::{CopyToSource, CopyToStatement, DFParser, Statement};
 use datafusion::sql::planner::IdentNormalizer;
-use datafusion::sql::sqlparser::ast::{self, Value, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Value};
 
+use super::walk::{Part, walk};
 use crate::error::{Error, Result};
 use crate::image;
 
@@ -59,26 +59,22 @@ pub(super) fn parsed(text: &str) -> Result<ast::Statement> {
 /// A statement without what DataFusion would read over or take otherwise than it is meant: TABLESAMPLE is refused, and
 /// -0.0, which Arrow orders before 0.0, is 0.0; IS DISTINCT FROM ends before AND and OR; and FROM without SELECT has all columns.
 pub(super) fn settled(mut statement: Statement) -> Result<Statement> {
-    match visit(&mut statement) {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(statement),
-    }
+    settle(&mut statement)?;
+    Ok(statement)
 }
 
-fn visit(statement: &mut Statement) -> ControlFlow<Error> {
+fn settle(statement: &mut Statement) -> Result<()> {
     match statement {
-        Statement::Statement(parsed) => parsed.visit(&mut Settle),
+        Statement::Statement(parsed) => walk(parsed.as_mut(), settle_part),
         Statement::CopyTo(copy) => {
-            if let Err(refused) = settle(copy) {
-                return ControlFlow::Break(refused);
-            }
+            settle_copy(copy)?;
             match &mut copy.source {
-                CopyToSource::Query(query) => query.visit(&mut Settle),
-                CopyToSource::Relation(_) => ControlFlow::Continue(()),
+                CopyToSource::Query(query) => walk(query.as_mut(), settle_part),
+                CopyToSource::Relation(_) => Ok(()),
             }
         }
-        Statement::Explain(explained) => visit(&mut explained.statement),
-        _ => ControlFlow::Continue(()),
+        Statement::Explain(explained) => settle(&mut explained.statement),
+        _ => Ok(()),
     }
 }
 
@@ -90,7 +86,7 @@ const KNOWN: [&str; 4] = ["csv", "json", "parquet", "arrow"];
 /// A COPY whose format its target's name says, as far as DataFusion does not know that itself.
 ///
 /// Errors: [`Error::UnknownCopyFormat`].
-fn settle(copy: &mut CopyToStatement) -> Result<()> {
+fn settle_copy(copy: &mut CopyToStatement) -> Result<()> {
     if copy.stored_as.is_some() {
         return Ok(());
     }
@@ -140,48 +136,48 @@ pub(super) fn numbered(mut statement: ast::Statement) -> ast::Statement {
     statement
 }
 
-struct Settle;
-
-impl VisitorMut for Settle {
-    type Break = Error;
-
-    fn pre_visit_table_factor(&mut self, table: &mut ast::TableFactor) -> ControlFlow<Error> {
-        let sample = match table {
-            ast::TableFactor::Table { sample, .. } | ast::TableFactor::Derived { sample, .. } => sample,
-            _ => return ControlFlow::Continue(()),
-        };
-        let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) =
-            sample
-        else {
-            return ControlFlow::Continue(());
-        };
-        ControlFlow::Break(Error::TableSample { clause: sample.to_string().trim().to_owned() })
+fn settle_part(part: Part<'_>) -> Result<()> {
+    match part {
+        Part::Table(table) => return refuse_sample(table),
+        Part::Query(query) => select_all(query),
+        Part::Expression(part) => settle_expression(part),
     }
+    Ok(())
+}
 
-    /// `FROM t` alone is all of it.
-    fn pre_visit_query(&mut self, query: &mut ast::Query) -> ControlFlow<Error> {
-        if let ast::SetExpr::Select(select) = query.body.as_mut()
-            && select.flavor == ast::SelectFlavor::FromFirstNoSelect
-            && select.projection.is_empty()
-        {
-            select.flavor = ast::SelectFlavor::Standard;
-            select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
-        }
-        ControlFlow::Continue(())
+fn refuse_sample(table: &ast::TableFactor) -> Result<()> {
+    let sample = match table {
+        ast::TableFactor::Table { sample, .. } | ast::TableFactor::Derived { sample, .. } => sample,
+        _ => return Ok(()),
+    };
+    let Some(ast::TableSampleKind::BeforeTableAlias(sample) | ast::TableSampleKind::AfterTableAlias(sample)) = sample
+    else {
+        return Ok(());
+    };
+    Err(Error::TableSample { clause: sample.to_string().trim().to_owned() })
+}
+
+/// `FROM t` alone is all of it.
+fn select_all(query: &mut ast::Query) {
+    if let ast::SetExpr::Select(select) = query.body.as_mut()
+        && select.flavor == ast::SelectFlavor::FromFirstNoSelect
+        && select.projection.is_empty()
+    {
+        select.flavor = ast::SelectFlavor::Standard;
+        select.projection.push(ast::SelectItem::Wildcard(ast::WildcardAdditionalOptions::default()));
     }
+}
 
-    fn post_visit_expr(&mut self, part: &mut ast::Expr) -> ControlFlow<Error> {
-        if let ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } = part
-            && let ast::Expr::Value(value) = expr.as_ref()
-            && let Value::Number(digits, _) = &value.value
-            && digits.parse::<f64>() == Ok(0.0)
-        {
-            *part = ast::Expr::clone(expr);
-        }
-        if matches!(part, ast::Expr::IsDistinctFrom(..) | ast::Expr::IsNotDistinctFrom(..)) {
-            *part = without_conjunction(part);
-        }
-        ControlFlow::Continue(())
+fn settle_expression(part: &mut ast::Expr) {
+    if let ast::Expr::UnaryOp { op: ast::UnaryOperator::Minus, expr } = part
+        && let ast::Expr::Value(value) = expr.as_ref()
+        && let Value::Number(digits, _) = &value.value
+        && digits.parse::<f64>() == Ok(0.0)
+    {
+        *part = ast::Expr::clone(expr);
+    }
+    if matches!(part, ast::Expr::IsDistinctFrom(..) | ast::Expr::IsNotDistinctFrom(..)) {
+        *part = without_conjunction(part);
     }
 }
 

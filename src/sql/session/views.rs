@@ -3,14 +3,14 @@
 //! A view may read tables and views of the database and files by their whole path: what is there tomorrow as well.
 //! One that does not plan any more (its bank was dropped, say) breaks nothing but the statements that read it.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::planner::object_name_to_table_reference;
-use datafusion::sql::sqlparser::ast::{self, visit_expressions};
+use datafusion::sql::sqlparser::ast;
 
 use super::catalog::{Session, StoredView, in_database, versioned};
+use super::walk::walk_expressions;
 use crate::error::{Error, Result};
 use crate::schema;
 use crate::store::{now, quote};
@@ -22,16 +22,15 @@ impl Session {
         if !schema::is_name(&name) {
             return Err(Error::BadName { what: "view", name });
         }
-        let placeholder = visit_expressions(&view.query, |part| match part {
+        walk_expressions(&mut view.query.clone(), |part| match part {
             ast::Expr::Value(value) => match &value.value {
-                ast::Value::Placeholder(place) => ControlFlow::Break(place.clone()),
-                _ => ControlFlow::Continue(()),
+                ast::Value::Placeholder(place) => {
+                    Err(Error::ViewPlaceholder { view: name.clone(), place: place.clone() })
+                }
+                _ => Ok(()),
             },
-            _ => ControlFlow::Continue(()),
-        });
-        if let ControlFlow::Break(place) = placeholder {
-            return Err(Error::ViewPlaceholder { view: name, place });
-        }
+            _ => Ok(()),
+        })?;
         let lock = self.store.lock_in_turn().await?;
         self.register_views().await?;
         let stored = self.stored_views();
