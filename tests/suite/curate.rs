@@ -297,7 +297,7 @@ async fn what_is_wrong_is_said_and_nothing_is_written() {
         (&["tag", "--where", "id = 1", "--set", "uri=x", "--yes"], "column 'uri' of images is none of your own"),
         (&["tag", "--where", "true", "--set", "width=10", "--yes"], "column 'width' of images is none of your own"),
         (&["tag", "--where", "true", "--set", "dhash=3", "--yes"], "a column cannot be called 'dhash'"),
-        (&["tag", "--where", "true", "--set", "select=c", "--yes"], "a column cannot be called 'select'"),
+        (&["tag", "--where", "true", "--set", "from=c", "--yes"], "a column cannot be called 'from'"),
         (&["tag", "--where", "true", "--unset", "nix", "--yes"], "has no column nix"),
         (&["tag", "--where", "true", "--set", "curation=Keep", "--yes"], "'Keep' is no mark"),
         (&["tag", "--where", "nothing = 1", "--set", "x=1", "--yes"], "nothing"),
