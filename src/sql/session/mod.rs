@@ -2,8 +2,9 @@
 //!
 //! Queries are DataFusion's. What changes the database is not: `change` writes rows of `images` (with `insert` and
 //! `update`), `alter` its columns, `views` keeps views, `copy` has files written whole or not at all, `files` finds files by
-//! path (`read` as `format` says, `streamed` where DataFusion does not), and `guard` refuses what would damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
-//! which has the session's tables and views; this file says which of them runs a statement.
+//! path (`read` as `format` says, `streamed` where DataFusion does not), `condition` checks what commands take as predicates, and `guard`
+//! refuses what would damage or hide the database's tables, or what the session's policy does not name. All of them stand on `catalog`,
+//! which has the session's tables and views; `walk` comes by the parts of a statement. This file says which of them runs a statement.
 
 mod alter;
 mod bind;
