@@ -278,7 +278,7 @@ async fn images_like_the_calibrations_are_no_finding_and_its_own_are_told() {
     assert_eq!(found["warnings"], serde_json::json!([]));
     let warnings = facts(&db, &["--max-images", "0", "--where", "true"]).await["warnings"].to_string();
     assert!(warnings.contains("300 of the images measured lie in the bank"), "{warnings}");
-    assert!(warnings.contains("1,000 of the images measured calibrated it"), "{warnings}");
+    assert!(warnings.contains("1000 of the images measured calibrated it"), "{warnings}");
 }
 
 #[cfg(unix)]
