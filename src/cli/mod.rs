@@ -150,7 +150,7 @@ pub fn run<'a>(cli: Cli, console: &'a mut Console<'_>) -> LocalBoxFuture<'a, Res
 
 async fn command(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
     console.waits(Duration::from_secs(cli.wait));
-    let is_named = cli.db != PathBuf::from(DATABASE);
+    let is_named = cli.db.as_os_str() != DATABASE;
     if let Some(folder) = cli.db.to_str() {
         cli.db = crate::image::here(folder)?.into();
     }
