@@ -149,9 +149,10 @@ impl Output {
     }
 }
 
-/// Print rows that are there already.
+/// Print rows that are there already, all of them.
 pub(super) fn print_batch(batch: &RecordBatch, format: Format, console: &mut Console<'_>) -> Result<()> {
-    let mut writer = writer(format, Layout::default(), &batch.schema())?;
+    let layout = Layout { line: console.line_width(), ..Layout::default() };
+    let mut writer = writer(format, layout, &batch.schema())?;
     console.bytes(&writer.rows(batch)?)?;
     console.bytes(&writer.end()?)?;
     console.flush()
