@@ -37,6 +37,11 @@ pub(super) fn outlying(levels: &[Level]) -> Option<&Level> {
     least(&|level| level.pvalue <= limit && level.level <= DECIDING).or_else(|| least(&|_| true))
 }
 
+/// Whether so many calibration images can give a p-value as small as the level that is spoken of.
+pub(super) fn can_tell(calibration: usize) -> bool {
+    (calibration + 1) as f64 * SPOKEN >= 1.0
+}
+
 /// The level that [`sentence`] speaks of.
 pub(super) fn spoken(levels: &[Level]) -> Option<&Level> {
     outlying(levels).or_else(|| levels.iter().find(|level| level.level == SPOKEN)).or_else(|| levels.first())
@@ -47,7 +52,7 @@ pub(super) fn sentence(levels: &[Level], images: usize, calibration: usize) -> S
     let Some(spoken) = spoken(levels) else { return "There is nothing to check the calibration with.".into() };
     let noun = if images == 1 { "image" } else { "images" };
     let means = match outlying(levels) {
-        None if ((calibration + 1) as f64) * SPOKEN < 1.0 => {
+        None if !can_tell(calibration) => {
             format!(
                 "{calibration} calibration images are too few to tell whether the calibration holds: no p-value can be {SPOKEN}"
             )
@@ -95,5 +100,6 @@ mod tests {
         assert!(sentence(&levels([(0.05, 50)], 1000, 20), 1000, 20).contains("as far as its 20 images can tell"));
         let few = sentence(&levels([(0.05, 0)], 7500, 10), 7500, 10);
         assert!(few.starts_with("10 calibration images are too few to tell whether"), "{few}");
+        assert!(!can_tell(18) && can_tell(19));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{TimeZone, Utc};
 
 use super::facts::{Group, Report, Verdict};
-use super::levels::{sentence, spoken};
+use super::levels::{can_tell, sentence, spoken};
 use super::scored::Scored;
 use super::words::{count, images, percent};
 use crate::statistics::intervals::share_interval;
@@ -236,7 +236,11 @@ fn calibration(report: &Report) -> Vec<Verdict> {
     };
     if let Some(held_out) = &report.held_out {
         found.push(Verdict {
-            tone: if held_out.holds { "good" } else { "bad" },
+            tone: match held_out.holds {
+                true if can_tell(report.calibration.images) => "good",
+                true => "note",
+                false => "bad",
+            },
             text: sentence(&held_out.levels, held_out.images, report.calibration.images),
             sql: sql(&held_out.predicate, spoken(&held_out.levels).map_or(0.05, |level| level.level)),
         });

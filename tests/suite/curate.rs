@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field};
 use outskirt::demo::{Counts, write_pictures};
 use outskirt::image::{Orientation, decode, thumbnail};
 use outskirt::index::IndexKind;
+use outskirt::schema;
 
 use super::fixture::{calibrated, outskirt};
 
@@ -182,6 +186,36 @@ async fn what_is_marked_keep_stays_and_what_is_marked_ignore_is_left_out() {
     assert!(rows(&db, &sample).await.0.iter().all(|row| row["dataset"] == "first"));
     let (no_more, _) = outskirt(&db, &["curate", "ignore", "--where", jpegs, "--no-more", "--yes"]).await.unwrap();
     assert_eq!(no_more, format!("curation = NULL in {copies} images\n"));
+}
+
+/// A mark that is set while a deletion waits for the lock counts, also where it is the first of the database.
+#[tokio::test]
+async fn what_is_marked_keep_while_a_deletion_waits_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path().join("db");
+    let (store, _) = calibrated(&db, IndexKind::Exact).await;
+    let lock = store.lock().unwrap();
+    let said = folder.path().join("err");
+    let mut deleting = std::process::Command::new(env!("CARGO_BIN_EXE_outskirt"))
+        .args(["--db", db.to_str().unwrap(), "--wait", "200", "curate", "delete", "--where", "id <= 20", "--yes"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&said).unwrap())
+        .spawn()
+        .unwrap();
+    let start = std::time::Instant::now();
+    while !std::fs::read_to_string(&said).unwrap().contains("waiting up to 200 s") {
+        assert!(start.elapsed().as_secs() < 200, "it does not wait");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let curation = Field::new("curation", DataType::Utf8, true);
+    store.add_column(&lock, schema::IMAGES, curation.into()).await.unwrap();
+    let ids: ArrayRef = Arc::new(UInt64Array::from_iter_values(1..=20));
+    let marks: ArrayRef = Arc::new(StringArray::from(vec!["keep"; 20]));
+    let marked = RecordBatch::try_from_iter_with_nullable([("id", ids, false), ("curation", marks, true)]).unwrap();
+    store.update_images(&lock, marked).await.unwrap();
+    drop(lock);
+    assert!(deleting.wait().unwrap().success());
+    assert_eq!(value(&db, "SELECT count(*) FROM images WHERE id <= 20").await, "20");
 }
 
 #[tokio::test]

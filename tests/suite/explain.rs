@@ -50,6 +50,11 @@ async fn an_image_is_explained_by_the_numbers_that_sql_gives() {
     // also where k is all of the bank
     outskirt(db, &["bank", "create", "all", "--backbone", "toy", "--where", "id <= 4", "--k", "4"]).await.unwrap();
     let all = csv(db, "SELECT knn_ood_score(toy, 'all') FROM images WHERE id = 85").await;
+    // of a bank of one image each row's own entry may be all that there is: an image is explained, and no neighbour is named
+    let one = ["bank", "create", "one", "--backbone", "toy", "--where", "id = 1", "--k", "1"];
+    outskirt(db, &one).await.unwrap();
+    let of_one = facts(db, &["85", "--bank", "one"]).await;
+    assert!(of_one["score"].as_f64().unwrap() > 1.0 && of_one["neighbors"] == serde_json::json!([]), "{of_one}");
     let score = facts(db, &["85", "--bank", "all"]).await["score"].clone();
     assert_eq!(number(&score), all.lines().nth(1).unwrap().parse::<f32>().unwrap());
 
