@@ -30,6 +30,7 @@ test faults: export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),127.0.0.
 # the rooms of src/, formatting, lints, documentation, and every test; without libtorch first, so that the program that
 # stays in the target folder is the whole one
 test: rooms setup
+	@! grep -rnIE '^(<<<<<<<|>>>>>>>) ' .ci benches docs examples migrations sql src tests *.md Makefile # left by a merge
 	$(CARGO) fmt --check
 	$(CARGO) test --locked -p outskirt --no-default-features
 	$(CARGO) test --locked

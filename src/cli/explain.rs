@@ -32,8 +32,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0.95)]
     tpr: f64,
     /// How many of the nearest images of the bank
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    neighbors: usize,
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    neighbors: u32,
     /// Write a page instead, to a file whose name ends in .html; with --format json that object
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -54,7 +54,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     }
     let which = args.image.parse().map_or_else(|_| Which::Uri(args.image.clone()), Which::Id);
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
-    let found = explain(&session, &args.bank, &which, args.neighbors, args.tpr).await?;
+    let found = explain(&session, &args.bank, &which, args.neighbors as usize, args.tpr).await?;
     statements::notices(&session, console)?;
     let json = match args.format {
         Some(Form::Json) => {
@@ -77,6 +77,9 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     }
     console.line(text(&found))
 }
+
+const CHANGED: &str =
+    "its file has changed since: this is of the picture as it was; 'outskirt ingest' of its folder takes the new one";
 
 fn verdict(found: &Explained) -> String {
     match &found.decision {
@@ -112,6 +115,9 @@ fn text(found: &Explained) -> String {
         let share = 100.0 * decision.percentile;
         lines.push(format!("percentile  {share:.2} % of {} calibration images have a smaller score", decision.images));
         lines.push(format!("p-value     {:.4}", decision.pvalue));
+    }
+    if found.file_has_changed {
+        lines.push(CHANGED.into());
     }
     if found.is_in_bank {
         lines.push("it is in the bank itself: its own entry is left out".into());

@@ -7,7 +7,7 @@ use super::follow::follow;
 use super::history;
 use crate::curate::{Undone, undo, undone};
 use crate::error::Result;
-use crate::store::Restored;
+use crate::store::{Change, Restored};
 
 /// Take the latest change of the images back; banks follow
 #[derive(Debug, clap::Args)]
@@ -30,11 +30,22 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let store = console.open(db).await?;
     let Undone { change, restored } = if args.dry_run { undone(&store).await? } else { undo(&store).await? };
     let done = if args.dry_run { "would undo" } else { "undone" };
-    let when = change.changed_at.split('.').next().unwrap_or_default().replace('T', " ");
-    let rows = change.row_count;
-    console.line(format!("{done}: {} ({rows} rows, {when} UTC)", history::describe(&change)))?;
+    console.line(format!("{done}: {}", said(&change)))?;
     report(&restored, console)?;
     if args.dry_run || args.no_refresh { Ok(()) } else { follow(&store, console).await }
+}
+
+/// What is taken back.
+fn said(change: &Change) -> String {
+    if change.verb.is_empty() {
+        let (first, last) = (change.version_before + 1, change.version_after.unwrap_or_default());
+        let versions = if first == last { format!("version {first}") } else { format!("versions {first} to {last}") };
+        return format!(
+            "what was not recorded, for it was interrupted, or another program wrote it ({versions} of images)"
+        );
+    }
+    let when = change.changed_at.split('.').next().unwrap_or_default().replace('T', " ");
+    format!("{} ({} rows, {when} UTC)", history::describe(change), change.row_count)
 }
 
 /// What restoring a version did or would do.

@@ -51,7 +51,10 @@ pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
 /// Take the latest change of `images` back that is not taken back already. A second time, it is the one before that; but where
 /// the first was interrupted after its commit, it is finished.
 ///
-/// Errors: as [`restore`]; [`Error::NothingToUndo`]; [`Error::NotRecorded`] where nobody knows which versions belong to it.
+/// What was committed by a command that was killed before it could record it is taken back as a whole, and so is what another program
+/// wrote between two recorded changes: such a [`Change`] has no verb.
+///
+/// Errors: as [`restore`]; [`Error::NothingToUndo`]; [`Error::NotRecorded`] where nothing was recorded before it.
 pub async fn undo(store: &Store) -> Result<Undone> {
     // without waiting: what another program is doing would be the latest change then, and nobody meant that
     let lock = store.lock()?;
@@ -74,7 +77,7 @@ pub async fn undone(store: &Store) -> Result<Undone> {
     let events = history(store).await?;
     let change = latest(&events)?;
     let restored = restored(store, change.version_before).await.map_err(|error| match error {
-        Error::NoVersion { version, .. } => Error::UndoPruned { verb: change.verb.clone(), version },
+        Error::NoVersion { version, .. } => Error::UndoPruned { verb: change.named().into(), version },
         other => other,
     })?;
     Ok(Undone { change, restored })
@@ -83,7 +86,7 @@ pub async fn undone(store: &Store) -> Result<Undone> {
 /// The latest change whose effect is still there. What a restored version holds is what led to it.
 fn latest(events: &[Event]) -> Result<Change> {
     let mut at = events.last().map_or(0, |event| event.after);
-    for event in events.iter().rev() {
+    for (place, event) in events.iter().enumerate().rev() {
         if event.before >= at {
             continue;
         }
@@ -94,6 +97,11 @@ fn latest(events: &[Event]) -> Result<Change> {
                 _ if change.is_of_storage() => at = event.before,
                 _ => return Ok(change.clone()),
             },
+            // it was interrupted; but not what is older than the record, which may be everything
+            None if event.after == at && events[..place].iter().any(|earlier| earlier.change.is_some()) => {
+                let (version_before, version_after) = (event.before, Some(event.after));
+                return Ok(Change { version_before, version_after, ..Change::default() });
+            }
             _ => {
                 let (before, after) = (event.before, event.after.min(at));
                 return Err(Error::NotRecorded { before, after });
@@ -132,9 +140,14 @@ mod tests {
         assert!(found(&[&ingest, &delete, &optimize, &undo, &undone_twice]).unwrap_err().contains("nothing to undo"));
         let redone = event("restore", 8, 9, Some(6));
         assert_eq!(found(&[&ingest, &delete, &optimize, &undo, &redone]).unwrap(), "restore");
+        // a command that was killed before it could record what it had committed
         let unknown = event("", 9, 12, None);
-        let error = found(&[&ingest, &delete, &optimize, &undo, &update, &unknown]).unwrap_err();
-        assert!(error.contains("from version 9 of images to 12"), "{error}");
+        let events = [&ingest, &delete, &optimize, &undo, &update, &unknown].map(Event::clone);
+        let change = latest(&events).unwrap();
+        assert_eq!((change.verb.as_str(), change.version_before, change.version_after), ("", 9, Some(12)));
+        let older_than_the_record = event("", 1, 4, None);
+        let error = found(&[&older_than_the_record]).unwrap_err();
+        assert!(error.contains("from version 1 of images to 4"), "{error}");
         let inside = event("undo", 9, 10, Some(3));
         let error = found(&[&ingest, &delete, &optimize, &undo, &update, &inside]).unwrap_err();
         assert!(error.contains("from version 1 of images to 3"), "{error}");

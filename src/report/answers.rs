@@ -14,6 +14,8 @@ use crate::statistics::thresholds::bh_limit;
 const CHANCE: f64 = 0.05;
 /// An AUROC that is nearer to 0.5 is little.
 const LITTLE: f64 = 0.05;
+/// Images of a side below which an answer says that they are few.
+const MANY: usize = 100;
 /// Images below which the rounded shares of `calibration_check` are exact counts.
 const EXACT: f64 = 10_000.0;
 
@@ -125,6 +127,8 @@ fn drift(found: &Found, bank: &str) -> String {
         )
     } else if let Some(p) = differs(spread) {
         format!("The scores are spread otherwise, though no further from bank {bank}: {figures} ({}).", pvalue(p))
+    } else if before.min(after) < MANY {
+        format!("No drift is seen, as far as {} can tell: {figures}.", images(before.min(after)))
     } else {
         format!("No drift is seen: {figures}.")
     }
@@ -135,6 +139,10 @@ mod tests {
     use super::*;
 
     fn compared(auroc: [f64; 3], pvalues: [f64; 3]) -> String {
+        compared_of(1200.0, auroc, pvalues)
+    }
+
+    fn compared_of(after: f64, auroc: [f64; 3], pvalues: [f64; 3]) -> String {
         let names = [
             "images",
             "scores: AUROC",
@@ -145,7 +153,7 @@ mod tests {
         let [effect, lower, upper] = auroc.map(|number| vec![None, Some(number), None, None, Some(0.9)]);
         let columns = [
             ("before", vec![Some(3000.0), None, None, None, None]),
-            ("after", vec![Some(1200.0), None, None, None, None]),
+            ("after", vec![Some(after), None, None, None, None]),
             ("effect", effect),
             ("lower", lower),
             ("upper", upper),
@@ -170,6 +178,8 @@ mod tests {
         assert!(compared([0.5, 0.47, 0.53], [0.001, 0.4, 0.4]).contains("spread otherwise"));
         // one of three tests at 0.04 is what chance gives
         assert!(compared([0.5, 0.47, 0.53], [0.04, 0.4, 0.4]).starts_with("No drift is seen"));
+        let few = compared_of(12.0, [0.5, 0.3, 0.7], [0.4, 0.4, 0.4]);
+        assert!(few.starts_with("No drift is seen, as far as 12 images can tell: AUROC 0.50 (0.30 to 0.70"), "{few}");
         let nothing = drift(&Found { names: vec!["images".into()], columns: Vec::new() }, "shop");
         assert!(nothing.starts_with("There is nothing to compare: 0 images before"), "{nothing}");
     }

@@ -14,7 +14,7 @@ use super::gather::facts_of;
 use super::pictures::{columns, neighbors_of, own_columns, small, texts};
 use crate::bank::Definition;
 use crate::error::{Error, Result};
-use crate::image::{Folders, Opened, is_address};
+use crate::image::{Folders, Opened, content_hash, is_address};
 use crate::index::SearchOptions;
 use crate::sql::session::Session;
 use crate::statistics::thresholds::pvalue;
@@ -55,6 +55,8 @@ pub struct Explained {
     pub decision: Option<Decision>,
     /// Whether the bank holds the image itself.
     pub is_in_bank: bool,
+    /// Whether its file is another one by now than the one that was embedded.
+    pub file_has_changed: bool,
     /// The nearest images of the bank, nearest first, without its own entry.
     pub neighbors: Vec<Neighbor>,
     /// Why there is no picture of it, where there is none.
@@ -176,7 +178,7 @@ async fn of_row(
     let own = own_columns(session).await?;
     let is_in_bank = session.banks().open(bank, SearchOptions::default())?.ids().contains(&id);
     let query = format!(
-        "SELECT uri, dataset, split, label, knn_ood_score({column}, '{name}', {k}{own_entry}){further} FROM images WHERE id = {id}",
+        "SELECT uri, dataset, split, label, knn_ood_score({column}, '{name}', {k}{own_entry}), content_hash{further} FROM images WHERE id = {id}",
         column = bank.backbone,
         name = bank.name,
         k = bank.k,
@@ -192,13 +194,17 @@ async fn of_row(
     let text = |column: usize| Ok::<_, Error>(texts(batch, column)?.swap_remove(0));
     let mut metadata = BTreeMap::new();
     for (at, name) in own.iter().enumerate() {
-        metadata.extend(text(5 + at)?.map(|value| (name.clone(), value)));
+        metadata.extend(text(6 + at)?.map(|value| (name.clone(), value)));
     }
     let near = neighbors_of(session, bank, &[id], neighbors).await?.remove(&id).unwrap_or_default();
     let (uri, dataset, split, label) = (text(0)?.unwrap_or_default(), text(1)?, text(2)?, text(3)?);
     let ids: Vec<u64> = near.iter().map(|neighbor| neighbor.id).chain([id]).collect();
     let (mut pictures, mut without) = (BTreeMap::new(), BTreeMap::new());
     super::pictures::read(session, &ids, &Arc::new(Opened::default()), &mut pictures, &mut without).await?;
+    let file_has_changed = match text(5)? {
+        Some(hash) => has_changed(&uri, hash).await?,
+        None => false,
+    };
     let own_picture = pictures.get(&id).cloned().map(|picture| (None, picture));
     Ok(Explained {
         bank: facts,
@@ -211,10 +217,18 @@ async fn of_row(
         score,
         decision: None,
         is_in_bank,
+        file_has_changed,
         neighbors: near,
         without_picture: without.remove(&id),
         thumbnails: pictures.into_iter().map(|(id, picture)| (Some(id), picture)).chain(own_picture).collect(),
     })
+}
+
+/// Whether a file of this machine that can be read holds other bytes than those of `hash`.
+async fn has_changed(uri: &str, hash: String) -> Result<bool> {
+    let path = uri.to_owned();
+    let read = tokio::task::spawn_blocking(move || std::fs::read(path).is_ok_and(|bytes| content_hash(&bytes) != hash));
+    read.await.map_err(|_| Error::ReadPanicked)
 }
 
 /// A picture that is not in the database: it is embedded now.
@@ -274,6 +288,7 @@ async fn of_file(
         score,
         decision: None,
         is_in_bank: false,
+        file_has_changed: false,
         neighbors: near,
         without_picture,
         thumbnails: pictures

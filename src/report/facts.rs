@@ -133,12 +133,31 @@ pub struct Group {
     pub auroc: f64,
     /// The same with 95 % confidence (DeLong).
     pub auroc_interval: (f64, f64),
+    /// Whether its embeddings are others than the calibration's; of the largest datasets, where both have enough.
+    pub embeddings: Option<Embeddings>,
     /// Its scores; `None` of a label.
     pub scores: Option<Series>,
     /// The score in the middle.
     pub median: f32,
     /// The largest.
     pub largest: f32,
+}
+
+/// The embeddings of a dataset beside those of the calibration, wherever the scores lie.
+#[derive(Debug, Clone, Serialize)]
+pub struct Embeddings {
+    /// How well a linear classifier tells them apart, 0.5 where it cannot: an effect size.
+    pub auroc: f64,
+    /// The same with 95 % confidence.
+    pub auroc_interval: (f64, f64),
+    /// How likely it does as well by chance.
+    pub pvalue: f64,
+    /// The share of the variance, in the space of a Gaussian kernel, that lies between them.
+    pub mmd_effect: f64,
+    /// How likely it is as large by chance: the kernel two-sample test.
+    pub mmd_pvalue: f64,
+    /// SQL that gives these numbers.
+    pub sql: String,
 }
 
 /// Images that came in some hour, day or month.

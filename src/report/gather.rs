@@ -9,6 +9,7 @@ use chrono::{DateTime, Datelike, SecondsFormat, TimeZone, Timelike, Utc};
 
 use super::facts::{Asked, BankFacts, Copies, Group, HeldOut, NearCopies, Period, Report, Series, Set};
 use super::levels::{levels, outlying};
+use super::moved;
 use super::pictures::{Shown, choose};
 use super::scored::{Scored, everything_else, scores_of};
 use super::verdicts::verdicts;
@@ -85,7 +86,8 @@ pub async fn report(session: &Session, question: &Question, mut tell: impl FnMut
     let id = question.id.clone().unwrap_or_else(|| calibration.predicate.clone());
 
     tell("comparing datasets");
-    let datasets = datasets(&scored, calibration, threshold, &bins);
+    let mut datasets = datasets(&scored, calibration, threshold, &bins);
+    moved::compare(session, &bank, calibration, &predicate, &mut datasets).await?;
     let (labels, labels_in_all) = labels(&scored, calibration, threshold);
     let (period, periods) = periods(&scored, threshold);
     let sets = sets(session, &bank, &id, &question.ood, &mut tell).await?;
@@ -194,6 +196,7 @@ fn group(
         excess_pvalue: excess_pvalue(ood, ascending.len(), above(calibration, threshold), calibration.scores.len()),
         auroc: auroc(&theirs, &own).unwrap_or(0.5),
         auroc_interval: between,
+        embeddings: None,
         scores: bins.map(|bins| series(dataset.clone(), ascending, bins)),
         median: ascending[(ascending.len() - 1) / 2],
         largest: ascending[ascending.len() - 1],

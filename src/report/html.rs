@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::charts::{self, Chart};
 use super::explain::Explained;
-use super::facts::{Group, Neighbor, Picture, Report, Thumbnail, Verdict};
-use super::words::{count, images, percent};
+use super::facts::{Embeddings, Group, Neighbor, Picture, Report, Thumbnail, Verdict};
+use super::words::{count, images, percent, pvalue};
 
 const STYLE: &str = include_str!("page.css");
 /// Characters of a value of a column of the user's.
@@ -108,7 +108,12 @@ pub fn explained_page(explained: &Explained) -> String {
 /// What a score means, in a sentence.
 fn decided(explained: &Explained) -> String {
     let name = &explained.bank.name;
-    let own = if explained.is_in_bank { " Its own entry in the bank is left out." } else { "" };
+    let own = match (explained.is_in_bank, explained.file_has_changed) {
+        (true, false) => " Its own entry in the bank is left out.",
+        (true, true) => " Its own entry in the bank is left out. Its file has changed since it was embedded.",
+        (false, true) => " Its file has changed since it was embedded.",
+        (false, false) => "",
+    };
     match &explained.decision {
         Some(decision) if decision.is_ood => format!("It lies outside {name}.{own}"),
         Some(_) => format!("It lies within {name}.{own}"),
@@ -332,6 +337,8 @@ fn held_out(report: &Report) -> Markup {
 fn groups(id: &str, title: &str, groups: &[Group], all: usize) -> Markup {
     let heading = format!("h-{id}");
     let labelled = groups.iter().any(|group| group.label.is_some());
+    let compared: Vec<(&Group, &Embeddings)> =
+        groups.iter().filter_map(|group| Some((group, group.embeddings.as_ref()?))).collect();
     html! {
         @if !groups.is_empty() {
             section aria-labelledby=(heading) {
@@ -365,7 +372,40 @@ fn groups(id: &str, title: &str, groups: &[Group], all: usize) -> Markup {
                     }
                 }
                 p class="note" { "In brackets the 95 % interval. AUROC is how often a score of the group is larger than one of the calibration: 50 % where they do not differ." }
+                @if !compared.is_empty() { (embeddings(&compared, groups.len())) }
             }
+        }
+    }
+}
+
+/// Datasets whose embeddings were compared with the calibration's.
+fn embeddings(compared: &[(&Group, &Embeddings)], all: usize) -> Markup {
+    html! {
+        h3 { "Are their embeddings others than the calibration's?" }
+        div class="scroll" tabindex="0" role="group" aria-label="Embeddings of datasets" {
+            table class="sortable" {
+                thead { tr {
+                    (th("dataset", false)) (th("AUROC of a classifier (95 %)", true)) (th("its p-value", true))
+                    (th("between them, % of the variance", true)) (th("p-value (MMD)", true)) (th("SQL", false))
+                } }
+                tbody {
+                    @for (group, told) in compared {
+                        tr {
+                            th scope="row" { (group.dataset) }
+                            (number(told.auroc, &between(told.auroc, told.auroc_interval)))
+                            (number(told.pvalue, &pvalue(told.pvalue)))
+                            (number(told.mmd_effect, &percent(told.mmd_effect)))
+                            (number(told.mmd_pvalue, &pvalue(told.mmd_pvalue)))
+                            td { details { summary { "SQL" } pre tabindex="0" { code { (told.sql) } } } }
+                        }
+                    }
+                }
+            }
+        }
+        p class="note" {
+            "Scores tell what moved away from the bank, these what changed at all: another camera, another mix of classes. A linear classifier that "
+            "cannot tell the two sides apart has an AUROC of 50 %. Samples of at most 2,000 images, for MMD 1,000, of each side."
+            @if compared.len() < all { " The largest datasets are compared." }
         }
     }
 }

@@ -12,6 +12,7 @@ mod facts;
 mod gather;
 mod html;
 mod levels;
+mod moved;
 mod pictures;
 mod scored;
 mod verdicts;
@@ -20,8 +21,8 @@ mod words;
 pub use answers::answer;
 pub use explain::{Decision, Explained, Which, explain};
 pub use facts::{
-    Asked, BankFacts, Copies, Group, HeldOut, Level, NearCopies, Neighbor, Period, Picture, Report, Series, Set,
-    Thumbnail, Verdict,
+    Asked, BankFacts, Copies, Embeddings, Group, HeldOut, Level, NearCopies, Neighbor, Period, Picture, Report, Series,
+    Set, Thumbnail, Verdict,
 };
 pub use gather::{Question, report};
 pub use html::{explained_page, page};

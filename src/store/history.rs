@@ -41,6 +41,11 @@ impl Change {
         Self { verb: verb.into(), ..Self::default() }
     }
 
+    /// Its verb, also where it has none.
+    pub fn named(&self) -> &str {
+        if self.verb.is_empty() { "not recorded" } else { &self.verb }
+    }
+
     /// Whether the rows are the same before and after, but for what their pictures give again.
     pub fn is_of_storage(&self) -> bool {
         ["optimize", "migrate", "hash"].contains(&self.verb.as_str())

@@ -140,6 +140,15 @@ async fn a_picture_that_is_not_in_the_database_is_embedded_and_shown() {
         ten.display()
     );
 
+    // of one that was written anew it says that these are the numbers of what it was
+    let second = root.join("01.png");
+    let line = ["explain", second.to_str().unwrap(), "--bank", "b"];
+    let changed = "its file has changed since: this is of the picture as it was";
+    assert!(!outskirt(&db, &line).await.unwrap().0.contains(changed));
+    image::RgbImage::from_pixel(32, 32, image::Rgb([250, 10, 10])).save(&second).unwrap();
+    assert!(outskirt(&db, &line).await.unwrap().0.contains(changed));
+    assert_eq!(facts(&db, &["2", "--bank", "b"]).await["file_has_changed"], true);
+
     // on a terminal a picture stands above, unless it is not wanted
     let terminal = async |more: &[&str]| {
         let line = ["outskirt", "--db", db.to_str().unwrap(), "explain", held.to_str().unwrap(), "--bank", "b"];

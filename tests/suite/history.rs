@@ -211,6 +211,30 @@ async fn deletions_go_with_the_images_that_come_back() {
 }
 
 #[tokio::test]
+async fn what_was_killed_before_it_was_recorded_is_undone() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = folder.path();
+    let (store, _) = calibrated(db, IndexKind::Exact).await;
+    outskirt(db, &["sql", "UPDATE images SET label = 'seen' WHERE id < 50"]).await.unwrap();
+    let rows = csv(db, ALL).await;
+    outskirt(db, &["delete", "--where", "id > 20"]).await.unwrap();
+    // as a kill leaves it: the rows are gone, and no entry says so
+    let mut change = store.changes().await.unwrap().pop().unwrap();
+    change.version_after = None;
+    let lock = store.lock().unwrap();
+    store.write_rows(&lock, schema::CURATION_LOG, &["changed_at", "version_before"], &[change]).await.unwrap();
+    drop(lock);
+    let what = "what was not recorded, for it was interrupted, or another program wrote it (version";
+    let (dry, _) = outskirt(db, &["undo", "--dry-run"]).await.unwrap();
+    assert!(dry.starts_with(&format!("would undo: {what}")) && dry.contains("71 images would come back"), "{dry}");
+    let (done, _) = outskirt(db, &["undo"]).await.unwrap();
+    assert!(done.starts_with(&format!("undone: {what}")) && done.contains("71 images came back, 0 went"), "{done}");
+    assert_eq!(csv(db, ALL).await, rows);
+    let (done, _) = outskirt(db, &["undo"]).await.unwrap();
+    assert!(done.starts_with("undone: update SET label = 'seen'"), "{done}");
+}
+
+#[tokio::test]
 async fn an_undo_that_was_interrupted_is_finished_and_not_done_twice() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path();

@@ -68,6 +68,16 @@ async fn a_report_counts_what_its_sql_counts() {
         let counts = dataset["scores"]["counts"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap());
         assert_eq!(Some(counts.sum::<u64>()), dataset["images"].as_u64());
     }
+    // what moved at all, beside what moved away: by the SQL that stands beside it
+    for dataset in found["datasets"].as_array().unwrap() {
+        let told = &dataset["embeddings"];
+        let rows = session.sql(told["sql"].as_str().unwrap()).await.unwrap().collect().await.unwrap();
+        let number = |column: usize| rows[0].column(column).as_primitive::<arrow::datatypes::Float64Type>().value(0);
+        let (auroc, pvalue, mmd) = (told["auroc"].as_f64(), told["pvalue"].as_f64(), told["mmd_effect"].as_f64());
+        assert_eq!((auroc, pvalue, mmd), (Some(number(0)), Some(number(3)), Some(number(4))), "{dataset}");
+        let is_other = auroc.unwrap() > 0.9 && told["auroc_interval"][0].as_f64().unwrap() > 0.7;
+        assert_eq!(is_other, dataset["dataset"] == "ood", "{told}");
+    }
     assert_eq!(found["held_out"]["images"], 20);
     let counts = found["held_out"]["counts"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap());
     assert_eq!(counts.sum::<u64>(), 20);

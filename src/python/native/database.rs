@@ -681,7 +681,7 @@ impl Database {
         })?;
         let (change, restored) = (done.change, done.restored);
         Ok(Plain(
-            json!({ "verb": change.verb, "rows": change.row_count, "back": restored.back, "gone": restored.gone }),
+            json!({ "verb": change.named(), "rows": change.row_count, "back": restored.back, "gone": restored.gone }),
         ))
     }
 
