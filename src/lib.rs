@@ -17,6 +17,7 @@
 //! | room | what it does | the crate it hides |
 //! | --- | --- | --- |
 //! | [`error`], `foreign`, `caught`, [`schema`], `regular` | every way of saying no, and what other crates say in plain words; names of tables and columns; files that end | |
+//! | `cloud` | hosts and buckets, as the environment describes them | `object_store` |
 //! | [`image`] | finds, decodes, resizes and normalises pictures, here and at addresses | `image`, `mozjpeg`, `gif`, `image-webp`, `tiff`, `tar`, `zip`; `object_store` and `lance` for reading |
 //! | `formats` | reads files of arrays (pickles, NumPy's, safetensors) without executing anything | `safetensors` |
 //! | [`backbone`] | manifests, weights files, networks, the table `backbones` | `tch` (feature `torch`), in its `libtorch` |
@@ -86,6 +87,7 @@ pub mod backbone;
 pub mod bank;
 mod caught;
 pub mod cli;
+mod cloud;
 pub mod curate;
 pub mod demo;
 pub mod error;

@@ -55,7 +55,7 @@ pub fn refuse_problems(store: &Store, findings: &[Finding]) -> Result<()> {
     let broken = findings.iter().filter(|finding| matches!(finding.state, State::Broken(_))).count();
     match derived + broken {
         0 => Ok(()),
-        problems => Err(Error::NotWell { uri: store.folder().display().to_string(), problems, derived }),
+        problems => Err(Error::NotWell { uri: store.place().display().to_string(), problems, derived }),
     }
 }
 

@@ -63,7 +63,7 @@ impl Banks {
         let mut pinned = vec![(schema::CALIBRATIONS.into(), calibrations_version)];
         pinned.extend(definitions.iter().flat_map(|bank| versions_of(bank)));
         Ok(Self {
-            folder: store.folder().into(),
+            folder: store.place().into(),
             definitions,
             versions: Mutex::default(),
             calibrations: OnceLock::new(),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::derived::{derived, files_of, make};
+use super::derived::{derived, files_of, forget_others, make};
 use super::graph::check_graph_memory;
 use super::rows::for_each_id;
 use super::{Definition, find, list};
@@ -117,5 +117,6 @@ pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
             _ => {}
         }
     }
+    forget_others(store, &list(store).await?).await?;
     Ok(bank)
 }

@@ -39,16 +39,13 @@ pub(super) fn derived(bank: &Definition) -> Result<&'static [Derived]> {
 
 /// Where they are, finished.
 pub(super) fn wanted_files(store: &Store, bank: &Definition) -> Result<Vec<PathBuf>> {
-    let mut files = vec![exact::exact_path(store, bank)];
-    if derived(bank)?.contains(&Derived::Graph) {
-        files.extend(index_files(&hnsw_path(store, bank)).into_iter().take(2));
-    }
-    Ok(files)
+    Ok(derived(bank)?.iter().flat_map(|which| files_that_are(store, bank, *which)).collect())
 }
 
 /// The bank as a file has it, perhaps of another version; `None` where there is none that fits. Whether all of it is whole
 /// is left to whoever loads it.
 pub(super) async fn base(store: &Store, bank: &Definition, of: Derived) -> Result<Option<Definition>> {
+    fetch(store, bank, of).await;
     let origin = match of {
         Derived::Exact => exact::find(store, bank).map(|(_, origin)| origin),
         Derived::Graph => hnsw_sidecar(bank)?.beside(&hnsw_path(store, bank)).map(|found| found.origin),
@@ -59,8 +56,15 @@ pub(super) async fn base(store: &Store, bank: &Definition, of: Derived) -> Resul
     }
 }
 
-/// Make files of a bank, in place of those that are there.
+/// Make files of a bank, in place of those that are there, for all machines.
 pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, which: &[Derived]) -> Result<()> {
+    make_here(store, lock, bank, which).await?;
+    let files: Vec<PathBuf> = which.iter().flat_map(|one| files_that_are(store, bank, *one)).collect();
+    store.publish_files(&files).await
+}
+
+/// The same, for this machine.
+pub(super) async fn make_here(store: &Store, lock: &WriteLock, bank: &Definition, which: &[Derived]) -> Result<()> {
     let with_graph = which.contains(&Derived::Graph);
     if with_graph {
         check_graph_memory(bank, true)?;
@@ -81,6 +85,28 @@ pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, whi
         }
         _ => Ok(()),
     }
+}
+
+/// Of a bank in a bucket: bring this machine's files up to what others have made. Where that fails they are made here.
+pub(super) async fn fetch(store: &Store, bank: &Definition, which: Derived) {
+    let _ = store.fetch_files(&files_that_are(store, bank, which)).await;
+}
+
+/// The finished files of one kind.
+fn files_that_are(store: &Store, bank: &Definition, which: Derived) -> Vec<PathBuf> {
+    match which {
+        Derived::Exact => vec![exact::exact_path(store, bank)],
+        Derived::Graph => index_files(&hnsw_path(store, bank)).into_iter().take(2).collect(),
+    }
+}
+
+/// Remove what a bucket has for banks that are no more.
+pub(super) async fn forget_others(store: &Store, banks: &[Definition]) -> Result<()> {
+    let mut own = Vec::new();
+    for bank in banks {
+        own.extend(wanted_files(store, bank)?);
+    }
+    store.retain_files(&own).await
 }
 
 /// Index files that belong to no bank, and those that were never finished.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use super::derived::{Derived, make};
+use super::derived::{Derived, fetch, make_here};
 use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, load_hnsw, save_hnsw, tune};
 use super::rows::read_whole;
 use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
@@ -65,9 +65,10 @@ impl Bank {
     ) -> Result<Self> {
         let opened = |(exact, ids), notice| Self { notice, ..Self::of_exact(bank, exact, ids) };
         let streamed = |notice| -> Result<Self> {
-            let index = Box::new(Streamed::new(store.folder(), bank, limit, options, watch)?);
+            let index = Box::new(Streamed::new(store.place(), bank, limit, options, watch)?);
             Ok(Self { definition: bank.clone(), ids: Arc::default(), index, notice })
         };
+        fetch(store, bank, Derived::Exact).await;
         // a bank of an earlier version of the program has none yet: nothing is wrong with it
         let missing = !exact::exact_path(store, bank).exists();
         let reason = match exact::load(store, bank, options.instructions, limit).await {
@@ -78,8 +79,8 @@ impl Bank {
         let mut notice = None;
         if find(store, &bank.name).await?.table_version == bank.table_version {
             // a reader makes the file where it may: not beside a writer, nor without the right to
-            let made = match store.lock() {
-                Ok(lock) => make(store, &lock, bank, &[Derived::Exact]).await,
+            let made = match store.lock_files() {
+                Ok(lock) => make_here(store, &lock, bank, &[Derived::Exact]).await,
                 Err(unmade) => Err(unmade),
             };
             match made {
@@ -142,6 +143,7 @@ impl Bank {
             };
             Ok((hnsw, quality))
         };
+        fetch(store, &definition, Derived::Graph).await;
         let mut notices = Vec::new();
         let (index, quality) = match loaded().await {
             Ok(loaded) => loaded,
@@ -151,7 +153,8 @@ impl Bank {
                 let current = find(store, &definition.name).await?;
                 notices.push(if current.table_version == definition.table_version {
                     // a reader repairs the file where it may: not beside a writer, nor without the right to
-                    let saved = store.lock().and_then(|lock| save_hnsw(store, &definition, &hnsw, quality, &lock));
+                    let saved =
+                        store.lock_files().and_then(|lock| save_hnsw(store, &definition, &hnsw, quality, &lock));
                     match saved {
                         Ok(()) => format!("{reason}; rebuilt"),
                         Err(unsaved) => format!("{reason}; rebuilt in memory only ({unsaved})"),
@@ -246,7 +249,7 @@ impl Bank {
 /// Open a bank for exact search from an executor's thread, within the memory that there is; the graph is not asked for.
 pub(super) fn open_exact(store: &Store, definition: &Definition) -> Result<Bank> {
     let options = SearchOptions::default();
-    on_own_thread(&definition.name, || open_within(store.folder(), definition, options, &Arc::default()))
+    on_own_thread(&definition.name, || open_within(store.place(), definition, options, &Arc::default()))
 }
 
 /// Open a bank from any thread that is not an executor's own.

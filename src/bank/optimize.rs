@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use super::derived::{base, derived, leftover_files, make};
+use super::derived::{base, derived, forget_others, leftover_files, make};
 use super::tags::set_tags;
 use super::tidy::follow_compaction;
 use super::{Definition, list};
@@ -32,15 +32,17 @@ pub struct Optimized {
 /// No row, id, score or bank changes. Errors: another writer, a disk without room for the merged files.
 pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> Result<Optimized> {
     let lock = store.lock_in_turn().await?;
-    let (mut before, bytes_before) = (Vec::new(), store.bytes()?);
+    let (mut before, bytes_before) = (Vec::new(), store.bytes().await?);
     for table in schema::TABLES {
         before.push(store.footprint(table).await?);
     }
     // first what costs no space
     set_tags(store).await?;
-    for file in leftover_files(store, &list(store).await?)? {
+    let banks = list(store).await?;
+    for file in leftover_files(store, &banks)? {
         fs::remove_file(&file).map_err(Error::io("remove", &file))?;
     }
+    forget_others(store, &banks).await?;
     tell("pruning old versions".into());
     store.prune(&lock, keep).await?;
     let images = store.version(schema::IMAGES).await?;
@@ -73,5 +75,5 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
     for (table, before) in schema::TABLES.into_iter().zip(before) {
         tables.push((table, before, store.footprint(table).await?));
     }
-    Ok(Optimized { tables, bytes: (bytes_before, store.bytes()?), rebuilt, behind, still_read })
+    Ok(Optimized { tables, bytes: (bytes_before, store.bytes().await?), rebuilt, behind, still_read })
 }

@@ -19,7 +19,7 @@ pub(super) async fn follow(store: &Store, console: &mut Console<'_>) -> Result<(
 /// Keep the database in order after a change from version `before` of `images`; what fails is a notice here too.
 pub(super) async fn tidy(store: &Store, before: u64, console: &mut Console<'_>) -> Result<()> {
     // while another program writes, it is that program's to do
-    let Ok(lock) = store.lock() else { return Ok(()) };
+    let Ok(lock) = store.lock().await else { return Ok(()) };
     match bank::tidy(store, &lock, before).await {
         Ok(tidied) => tidied.notices().into_iter().try_for_each(|notice| console.notice(notice)),
         Err(error) => console.notice(format!("small files were not merged: {error}")),

@@ -12,6 +12,7 @@ mod bank;
 mod benchmark;
 mod completions;
 mod console;
+mod copy;
 mod counts;
 mod curate;
 mod delete;
@@ -67,8 +68,8 @@ const DATABASE: &str = "outskirt.db";
 #[derive(Debug, Parser)]
 #[command(name = "outskirt", version, max_term_width = 100, arg_required_else_help = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// The database: a local folder
-    #[arg(long, global = true, env = "OUTSKIRT_DB", default_value = DATABASE, value_name = "FOLDER")]
+    /// The database: a folder, or s3://BUCKET/PATH
+    #[arg(long, global = true, env = "OUTSKIRT_DB", default_value = DATABASE, value_name = "PLACE")]
     pub db: PathBuf,
     /// Wait so long for another program that writes to the database
     #[arg(long, global = true, env = "OUTSKIRT_WAIT", default_value_t = 10, value_name = "SECONDS")]
@@ -130,6 +131,8 @@ pub enum Command {
     Optimize(optimize::Args),
     /// Check tables, banks, graphs and calibrations against each other, and exact search against comparing every row
     Verify(verify::Args),
+    /// Copy a database to another folder or bucket
+    Copy(copy::Args),
     /// Bring a database that an older outskirt made up to date
     Migrate(migrate::Args),
     /// Add, list, show and check the networks that turn images into embeddings
@@ -174,6 +177,7 @@ async fn command(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Restore(args) => restore::run(args, &cli.db, console).await,
         Command::Optimize(args) => optimize::run(args, &cli.db, console).await,
         Command::Verify(args) => verify::run(args, &cli.db, console).await,
+        Command::Copy(args) => copy::run(args, console).await,
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
         Command::Completions(args) => completions::run(&args, Cli::command(), console),
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,

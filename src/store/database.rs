@@ -18,13 +18,16 @@ use lancedb::table::WriteOptions;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::lease::Lease;
+use super::lease::{self, Lease};
+use super::location::Location;
 use super::lock::{Patience, ReadLock, WriteLock};
 use super::native::{dataset, lance};
-use super::{durable, manifest, pictures, provider, rows};
+use super::{manifest, pictures, provider, rows};
 use crate::error::{Error, Result};
 use crate::schema;
 
+/// In the configuration of `images`: the number of the writer who took the place of another last.
+const TAKEN_OVER: &str = "outskirt.writer";
 /// Tables at versions that are kept open.
 const KEPT_VERSIONS: usize = 8;
 
@@ -33,7 +36,9 @@ type KeptVersions = VecDeque<(String, u64, lancedb::Table)>;
 /// An open database.
 #[derive(Clone)]
 pub struct Store {
-    folder: PathBuf,
+    pub(super) location: Location,
+    /// The name by which it is opened again.
+    place: PathBuf,
     pub(super) reads: lancedb::Connection,
     pub(super) writes: lancedb::Connection,
     lease: Lease,
@@ -44,40 +49,69 @@ pub struct Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("folder", &self.folder).finish()
+        f.debug_struct("Store").field("place", &self.place).finish()
     }
 }
 
 impl Store {
-    /// The database in a folder, whatever is in it.
-    pub(super) async fn unchecked(folder: &Path) -> Result<Self> {
-        let (reads, writes) = (durable::reading(folder).await?, durable::writing(folder).await?);
+    /// The database at a place, whatever is there.
+    pub(super) async fn unchecked(location: Location) -> Result<Self> {
+        let (reads, writes) = location.connect().await?;
         for table in schema::TABLES {
-            manifest::check_latest(table, &folder.join(format!("{table}.lance")))?;
+            location.check_latest(table)?;
         }
         Ok(Self {
-            folder: folder.into(),
+            place: location.place(),
+            lease: Lease::new(location.clone()),
+            location,
             reads,
             writes,
-            lease: Lease::new(folder),
             patience: Patience::default(),
             versions: Arc::default(),
         })
     }
 
-    /// The database's folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Where the database is: its folder, or its address in a bucket; [`Self::open`] takes it.
+    pub fn place(&self) -> &Path {
+        &self.place
     }
 
-    /// The folder of a table.
-    pub(super) fn table_folder(&self, table: &str) -> PathBuf {
-        self.folder.join(format!("{table}.lance"))
+    /// The folder of this machine for files that are derived: the database's own, or, of one in a bucket, one of the cache.
+    pub fn folder(&self) -> &Path {
+        self.location.local()
     }
 
     /// The folder of index files: derived data, rebuilt where missing.
     pub fn index_folder(&self) -> PathBuf {
-        self.folder.join("indexes")
+        self.folder().join("indexes")
+    }
+
+    /// Put files of [`Self::index_folder`] where other machines that read a bucket find them.
+    pub async fn publish_files(&self, files: &[PathBuf]) -> Result<()> {
+        if let Location::Bucket(bucket) = &self.location {
+            for file in files {
+                bucket.publish(file).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bring files of [`Self::index_folder`] up to those that others have put into a bucket.
+    pub async fn fetch_files(&self, files: &[PathBuf]) -> Result<()> {
+        if let Location::Bucket(bucket) = &self.location {
+            for file in files {
+                bucket.fetch(file).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Let a bucket have none of these files but those.
+    pub async fn retain_files(&self, files: &[PathBuf]) -> Result<()> {
+        match &self.location {
+            Location::Bucket(bucket) => bucket.retain(files).await,
+            Location::Folder(_) => Ok(()),
+        }
     }
 
     /// The same database; its writers wait for others.
@@ -88,20 +122,37 @@ impl Store {
     /// Take the one writer's place; it is given back when the value is dropped or the process dies.
     ///
     /// Errors: [`Error::Locked`] at once where another program has it.
-    pub fn lock(&self) -> Result<WriteLock> {
-        WriteLock::take(&self.folder)
+    pub async fn lock(&self) -> Result<WriteLock> {
+        self.begun(WriteLock::take(&self.location).await?).await
+    }
+
+    /// Take the place of the one who writes files that are derived, on this machine.
+    ///
+    /// Errors: [`Error::Locked`] at once where another program has it.
+    pub fn lock_files(&self) -> Result<WriteLock> {
+        WriteLock::take_files(self.folder())
     }
 
     /// The same, waiting as long as the database is [patient](Self::patient). What is written is found out after that.
     pub async fn lock_in_turn(&self) -> Result<WriteLock> {
-        WriteLock::in_turn(&self.folder, &self.patience).await
+        self.begun(WriteLock::in_turn(&self.location, &self.patience).await?).await
+    }
+
+    /// Whoever takes the place of one that may not be dead makes a version of `images`: what that one has under way cannot make it.
+    async fn begun(&self, lock: WriteLock) -> Result<WriteLock> {
+        if let Some(number) = lock.took_over()
+            && self.location.has_table(schema::IMAGES).await?
+            && let Some(native) = self.writable(schema::IMAGES).await?.as_native()
+        {
+            native.update_config([(TAKEN_OVER.to_owned(), number.to_string())]).await?;
+        }
+        Ok(lock)
     }
 
     /// Versions of tables are not pruned while it is held, by this program either. Whoever reads for longer than a command
     /// takes pins what it reads under it ([`Self::lease`]).
     pub async fn read_lock(&self) -> Result<ReadLock> {
-        let is_database = self.table_folder(schema::SCHEMA_MIGRATIONS).is_dir();
-        ReadLock::join(&self.folder, is_database).await
+        ReadLock::join(&self.location).await
     }
 
     /// The versions that this program has pinned.
@@ -110,7 +161,7 @@ impl Store {
     }
 
     pub(super) async fn table(&self, name: &str) -> Result<lancedb::Table> {
-        manifest::opened(name, &self.table_folder(name), self.reads.open_table(name).execute()).await
+        manifest::opened(name, &self.location.table(name), self.reads.open_table(name).execute()).await
     }
 
     /// A table at a version, or at its latest.
@@ -123,7 +174,7 @@ impl Store {
             return Ok(table);
         }
         let table = self.table(name).await?;
-        manifest::opened(name, &self.table_folder(name), table.checkout(version)).await?;
+        manifest::opened(name, &self.location.table(name), table.checkout(version)).await?;
         let mut kept = self.kept_versions();
         kept.push_back((name.into(), version, table.clone()));
         if kept.len() > KEPT_VERSIONS {
@@ -144,7 +195,7 @@ impl Store {
 
     /// A table whose commits reach the disk before they are reported.
     pub(super) async fn writable(&self, name: &str) -> Result<lancedb::Table> {
-        manifest::opened(name, &self.table_folder(name), self.writes.open_table(name).execute()).await
+        manifest::opened(name, &self.location.table(name), self.writes.open_table(name).execute()).await
     }
 
     /// A table for DataFusion, read-only, at its latest version or the one given, which is not pruned while the value lives.
@@ -163,7 +214,7 @@ impl Store {
 
     /// The versions of a table that are kept, ascending.
     pub async fn versions(&self, table: &str) -> Result<Vec<u64>> {
-        manifest::versions(&self.table_folder(table))
+        self.location.versions(table).await
     }
 
     /// Keep `version` of a table from being pruned, under a name.
@@ -203,6 +254,7 @@ impl Store {
     ) -> Result<Pin<Box<dyn Stream<Item = Result<RecordBatch>> + Send>>> {
         let lock = self.read_lock().await?;
         let table = self.table_at(table, version).await?;
+        let hold = self.hold(lock, &table).await?;
         let options = QueryExecutionOptions::default();
         if pictures::has_large(&*table.schema().await?, columns) {
             let dataset = dataset(&table).await?;
@@ -214,7 +266,7 @@ impl Store {
             let rows = AssertUnwindSafe(rows.map_err(|_| Error::ReadPanicked)?.map_err(lance)?).catch_unwind();
             let rows =
                 rows.map(|batch| -> Result<RecordBatch> { batch.map_err(|_| Error::ReadPanicked)?.map_err(lance) });
-            return Ok(held(rows, lock).boxed());
+            return Ok(held(rows, hold).boxed());
         }
         let mut query = table.query().select(Select::columns(columns));
         if let Some(filter) = filter {
@@ -224,7 +276,19 @@ impl Store {
         let rows = AssertUnwindSafe(query.execute_with_options(options)).catch_unwind().await;
         let rows = AssertUnwindSafe(rows.map_err(|_| Error::ReadPanicked)??).catch_unwind();
         let rows = rows.map(|batch| -> Result<RecordBatch> { Ok(batch.map_err(|_| Error::ReadPanicked)??) });
-        Ok(held(rows, lock).boxed())
+        Ok(held(rows, hold).boxed())
+    }
+
+    /// Hold a table as it is read: by the lock, and, in a bucket, where that holds nobody off, by a pin; but for small tables, which
+    /// are read in a moment.
+    pub(super) async fn hold(&self, lock: ReadLock, table: &lancedb::Table) -> Result<Hold> {
+        let pin = match self.location {
+            Location::Bucket(_) if table.name() == schema::IMAGES => {
+                Some(self.lease.pin(&lock, vec![(table.name().to_owned(), table.version().await?)])?)
+            }
+            _ => None,
+        };
+        Ok(Hold { _lock: lock, _pin: pin })
     }
 
     /// Number of rows of a table.
@@ -322,9 +386,15 @@ impl Store {
     }
 }
 
+/// What is read is not taken away while the value lives.
+pub(super) struct Hold {
+    _lock: ReadLock,
+    _pin: Option<lease::Pin>,
+}
+
 /// Batches that are not taken away while they are read.
-pub(super) fn held<S: Stream>(batches: S, lock: ReadLock) -> impl Stream<Item = S::Item> + use<S> {
+pub(super) fn held<S: Stream>(batches: S, hold: Hold) -> impl Stream<Item = S::Item> + use<S> {
     batches.inspect(move |_| {
-        let _held = &lock;
+        let _held = &hold;
     })
 }

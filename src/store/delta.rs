@@ -86,14 +86,15 @@ impl Store {
         filter: Option<&str>,
     ) -> Result<impl Stream<Item = Result<RecordBatch>> + Send + Unpin + use<>> {
         let lock = self.read_lock().await?;
-        let dataset = self.dataset(&fragments.table, fragments.version).await?;
+        let table = self.table_at(&fragments.table, Some(fragments.version)).await?;
+        let (hold, dataset) = (self.hold(lock, &table).await?, dataset(&table).await?);
         let own = dataset.fragments().iter().filter(|fragment| fragments.ids.contains(&fragment.id)).cloned().collect();
         let mut scanner = dataset.scan();
         scanner.with_fragments(own).project(columns).map_err(lance)?;
         if let Some(filter) = filter {
             scanner.filter(filter).map_err(lance)?;
         }
-        Ok(held(scanner.try_into_stream().await.map_err(lance)?.map_err(lance), lock))
+        Ok(held(scanner.try_into_stream().await.map_err(lance)?.map_err(lance), hold))
     }
 
     async fn dataset(&self, table: &str, version: u64) -> Result<Arc<Dataset>> {

@@ -11,6 +11,8 @@ use std::io::{ErrorKind, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::bucket::{self, Pins};
+use super::location::Location;
 use super::lock::ReadLock;
 use crate::error::{Error, Result};
 
@@ -25,7 +27,7 @@ pub struct Lease(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    folder: PathBuf,
+    location: Location,
     state: Mutex<State>,
 }
 
@@ -39,6 +41,8 @@ struct State {
 #[derive(Debug)]
 enum Held {
     File(File, PathBuf),
+    /// With the versions that it names: one is named for longer than it is read, which does no harm, and saves a request.
+    Object(Pins, BTreeSet<Pinned>),
     /// Where no file can be made or locked: then nothing at all is pruned.
     All {
         _lock: Option<ReadLock>,
@@ -53,9 +57,9 @@ pub struct Pin {
 }
 
 impl Lease {
-    /// A lease on nothing yet, in the database in `folder`.
-    pub(super) fn new(folder: &Path) -> Self {
-        Self(Arc::new(Shared { folder: folder.into(), state: Mutex::default() }))
+    /// A lease on nothing yet, in a database.
+    pub(super) fn new(location: Location) -> Self {
+        Self(Arc::new(Shared { location, state: Mutex::default() }))
     }
 
     /// Pin versions of tables, which have been found to be there under the same lock.
@@ -66,13 +70,24 @@ impl Lease {
         }
         // from here on whoever drops it takes them back
         let pin = Pin { lease: self.clone(), versions };
-        if state.held.is_none() {
-            state.held = Some(match lease_file(&self.0.folder) {
-                Ok((file, path)) => Held::File(file, path),
-                Err(_) => Held::All { _lock: ReadLock::try_join(&self.0.folder) },
-            });
-        }
-        let written = state.write();
+        let written = match (&state.held, &self.0.location) {
+            (Some(Held::Object(_, named)), _) if pin.versions.iter().all(|version| named.contains(version)) => Ok(()),
+            (Some(_), _) => state.write(),
+            (None, Location::Folder(folder)) => {
+                state.held = Some(match lease_file(folder) {
+                    Ok((file, path)) => Held::File(file, path),
+                    Err(_) => Held::All { _lock: ReadLock::try_join(folder) },
+                });
+                state.write()
+            }
+            // where nothing can be written nobody is told what is read, as on a file system without locks
+            (None, Location::Bucket(bucket)) => {
+                let named = state.pins.keys().cloned().collect();
+                let begun = Pins::begin(bucket, state.lines());
+                state.held = Some(begun.map_or(Held::All { _lock: None }, |pins| Held::Object(pins, named)));
+                Ok(())
+            }
+        };
         drop(state);
         written?;
         Ok(pin)
@@ -84,10 +99,21 @@ impl Lease {
 }
 
 impl State {
+    fn lines(&self) -> String {
+        self.pins.keys().map(|(table, version)| format!("{table} {version}\n")).collect()
+    }
+
     /// Name in the file what is pinned.
     fn write(&mut self) -> Result<()> {
-        let Some(Held::File(file, path)) = &mut self.held else { return Ok(()) };
-        let text: String = self.pins.keys().map(|(table, version)| format!("{table} {version}\n")).collect();
+        let text = self.lines();
+        let (file, path) = match &mut self.held {
+            Some(Held::File(file, path)) => (file, path),
+            Some(Held::Object(pins, named)) => {
+                *named = self.pins.keys().cloned().collect();
+                return pins.set(&text);
+            }
+            Some(Held::All { .. }) | None => return Ok(()),
+        };
         let written = file.rewind().and_then(|()| file.write_all(text.as_bytes()));
         written.and_then(|()| file.set_len(text.len() as u64)).map_err(Error::io("write", path))
     }
@@ -104,8 +130,10 @@ impl Drop for Pin {
                 }
             }
         }
-        // while somebody prunes it may stay: what is written next leaves it out
-        if let Some(_lock) = ReadLock::try_join(&self.lease.0.folder) {
+        // while somebody prunes it may stay: what is written next leaves it out, as always in a bucket
+        if let Location::Folder(folder) = &self.lease.0.location
+            && let Some(_lock) = ReadLock::try_join(folder)
+        {
             let _ = state.write();
         }
     }
@@ -145,7 +173,14 @@ fn lease_file(folder: &Path) -> std::io::Result<(File, PathBuf)> {
 }
 
 /// What all who live have pinned, by table; `None` where that cannot be told. Only for whoever holds everybody else off.
-pub(super) fn pinned(folder: &Path) -> Option<BTreeMap<String, BTreeSet<u64>>> {
+pub(super) async fn pinned(location: &Location) -> Result<Option<BTreeMap<String, BTreeSet<u64>>>> {
+    match location {
+        Location::Folder(folder) => Ok(pinned_in(folder)),
+        Location::Bucket(bucket) => bucket::pinned(bucket).await,
+    }
+}
+
+fn pinned_in(folder: &Path) -> Option<BTreeMap<String, BTreeSet<u64>>> {
     let mut pinned: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     let entries = match fs::read_dir(folder.join(FOLDER)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Some(pinned),
@@ -180,7 +215,7 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Option<Vec<(String, Vec<u64>)>> {
-        let pinned = pinned(folder)?;
+        let pinned = pinned_in(folder)?;
         Some(pinned.into_iter().map(|(table, versions)| (table, versions.into_iter().collect())).collect())
     }
 
@@ -192,9 +227,10 @@ mod tests {
     async fn what_is_pinned_is_what_living_readers_hold() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
-        let lock = ReadLock::join(folder, true).await.unwrap();
+        let location = Location::Folder(folder.into());
+        let lock = ReadLock::join(&location).await.unwrap();
         assert_eq!(names(folder), Some(Vec::new()));
-        let (one, other) = (Lease::new(folder), Lease::new(folder));
+        let (one, other) = (Lease::new(location.clone()), Lease::new(location));
         let first = one.pin(&lock, of("images", &[3, 100])).unwrap();
         let again = one.pin(&lock, of("images", &[3])).unwrap();
         let beside = other.pin(&lock, of("banks", &[7])).unwrap();

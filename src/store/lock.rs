@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::bucket::BucketLock;
+use super::location::Location;
 use crate::error::{Error, Result};
-use crate::regular;
+use crate::{regular, schema};
 
-/// How often a writer that waits asks again.
-const ASKS_EVERY: Duration = Duration::from_millis(50);
 /// A wait that is shorter is not spoken of.
 const UNSPOKEN: Duration = Duration::from_millis(300);
 
@@ -42,24 +42,64 @@ impl std::fmt::Debug for Patience {
 
 /// Proof of being the one writer, given back on drop.
 #[derive(Debug)]
-pub struct WriteLock {
-    file: File,
+pub struct WriteLock(Held);
+
+#[derive(Debug)]
+enum Held {
+    File {
+        _file: LockedFile,
+    },
+    Bucket {
+        lock: BucketLock,
+        /// Of the files that are derived from it, here.
+        _files: LockedFile,
+    },
 }
 
+#[derive(Debug)]
+struct LockedFile(File);
+
 /// Closing the file is not enough: a process that this one is just starting has it open too, for a moment.
-impl Drop for WriteLock {
+impl Drop for LockedFile {
     fn drop(&mut self) {
-        let _ = self.file.set_len(0);
-        let _ = self.file.unlock();
+        let _ = self.0.set_len(0);
+        let _ = self.0.unlock();
     }
 }
 
 impl WriteLock {
-    /// Take the lock of the database in `folder`, or say at once that another program has it.
-    pub(super) fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join("write.lock");
-        regular::check_path(&path).map_err(Error::io("open", &path))?;
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|source| {
+    /// Take the lock of a database, or say at once that another program has it.
+    pub(super) async fn take(location: &Location) -> Result<Self> {
+        match location {
+            Location::Folder(folder) => Self::take_files(folder),
+            Location::Bucket(bucket) => {
+                let lock = BucketLock::take(bucket).await?;
+                Ok(Self(Held::Bucket { lock, _files: locked(bucket.cache())? }))
+            }
+        }
+    }
+
+    /// The number of a writer who may have taken the place of one that is not dead.
+    pub(super) fn took_over(&self) -> Option<u64> {
+        match &self.0 {
+            // the system knows who is dead
+            Held::File { .. } => None,
+            Held::Bucket { lock, .. } => lock.took_over(),
+        }
+    }
+
+    /// Take the lock of the files in `folder`, or say at once that another program has it.
+    pub(super) fn take_files(folder: &Path) -> Result<Self> {
+        Ok(Self(Held::File { _file: locked(folder)? }))
+    }
+}
+
+/// Lock the file of a folder's one writer.
+fn locked(folder: &Path) -> Result<LockedFile> {
+    let path = folder.join("write.lock");
+    regular::check_path(&path).map_err(Error::io("open", &path))?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(|source| {
             match source.kind() {
                 ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
                     Error::ReadOnlyDatabase { uri: folder.display().to_string() }
@@ -67,31 +107,30 @@ impl WriteLock {
                 _ => Error::io("open", &path)(source),
             }
         })?;
-        match file.try_lock() {
-            Ok(()) => {
-                // who it is, for whoever waits: nobody relies on that, and a disk may be full
-                let _ = file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id()));
-                Ok(Self { file })
-            }
-            Err(TryLockError::WouldBlock) => {
-                let holder = holder(&path);
-                Err(Error::Locked { uri: folder.display().to_string(), lock: path, holder, waited: Duration::ZERO })
-            }
-            Err(TryLockError::Error(source)) if has_no_locks(&source) => {
-                Err(Error::NoLocks { uri: folder.display().to_string(), reason: source.to_string() })
-            }
-            Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
+    match file.try_lock() {
+        Ok(()) => {
+            // who it is, for whoever waits: nobody relies on that, and a disk may be full
+            let _ = file.set_len(0).and_then(|()| write!(&file, "{}", std::process::id()));
+            Ok(LockedFile(file))
         }
+        Err(TryLockError::WouldBlock) => {
+            let holder = holder(&path);
+            Err(Error::Locked { uri: folder.display().to_string(), lock: path, holder, waited: Duration::ZERO })
+        }
+        Err(TryLockError::Error(source)) if has_no_locks(&source) => {
+            Err(Error::NoLocks { uri: folder.display().to_string(), reason: source.to_string() })
+        }
+        Err(TryLockError::Error(source)) => Err(Error::Io { action: "lock", path, source }),
     }
 }
 
 impl WriteLock {
     /// The same, once another program has given it back or died, or after a while not.
-    pub(super) async fn in_turn(folder: &Path, patience: &Patience) -> Result<Self> {
+    pub(super) async fn in_turn(location: &Location, patience: &Patience) -> Result<Self> {
         let (start, mut is_told) = (Instant::now(), false);
         loop {
             let waited = start.elapsed();
-            match Self::take(folder) {
+            match Self::take(location).await {
                 Err(Error::Locked { uri, lock, holder, .. }) if waited >= patience.most => {
                     return Err(Error::Locked { uri, lock, holder, waited });
                 }
@@ -104,7 +143,7 @@ impl WriteLock {
                             patience.most.as_secs()
                         ));
                     }
-                    tokio::time::sleep(ASKS_EVERY.min(patience.most - waited)).await;
+                    tokio::time::sleep(location.asks_every().min(patience.most - waited)).await;
                 }
                 other => return other,
             }
@@ -129,7 +168,8 @@ fn has_no_locks(error: &std::io::Error) -> bool {
 }
 
 /// Nothing is pruned in a database while the value lives. Where the folder is read-only and holds no such file, or on a file
-/// system without locks, there is none, and nothing can be pruned either.
+/// system without locks, there is none, and nothing can be pruned either. In a bucket it holds nobody off: versions that were the
+/// latest a moment ago are not pruned there, and what is read for longer is pinned.
 #[derive(Debug)]
 pub struct ReadLock {
     file: Option<File>,
@@ -154,12 +194,19 @@ fn open_readers(path: &Path, create: bool) -> std::io::Result<File> {
 }
 
 impl ReadLock {
-    /// Keep the database in `folder` from being pruned, after a pruning in progress. Nothing is left in a folder that is no
-    /// database.
-    pub(super) async fn join(folder: &Path, is_database: bool) -> Result<Self> {
+    const NONE: Self = Self { file: None };
+
+    fn of(file: File) -> Self {
+        Self { file: Some(file) }
+    }
+
+    /// Keep a database from being pruned, after a pruning in progress. Nothing is left in a folder that is no database.
+    pub(super) async fn join(location: &Location) -> Result<Self> {
+        let Location::Folder(folder) = location else { return Ok(Self::NONE) };
+        let is_database = location.table(schema::SCHEMA_MIGRATIONS).is_dir();
         let path = readers_file(folder)?;
         let opened = open_readers(&path, is_database).or_else(|_| File::open(&path));
-        let Ok(file) = opened else { return Ok(Self { file: None }) };
+        let Ok(file) = opened else { return Ok(Self::NONE) };
         let locked = match file.try_lock_shared() {
             Ok(()) => Ok(file),
             Err(TryLockError::Error(error)) => Err(error),
@@ -169,8 +216,8 @@ impl ReadLock {
             }
         };
         match locked {
-            Ok(file) => Ok(Self { file: Some(file) }),
-            Err(error) if has_no_locks(&error) => Ok(Self { file: None }),
+            Ok(file) => Ok(Self::of(file)),
+            Err(error) if has_no_locks(&error) => Ok(Self::NONE),
             Err(error) => Err(Error::io("lock", &path)(error)),
         }
     }
@@ -179,13 +226,14 @@ impl ReadLock {
     pub(super) fn try_join(folder: &Path) -> Option<Self> {
         let path = readers_file(folder).ok()?;
         let file = open_readers(&path, true).or_else(|_| File::open(&path)).ok()?;
-        file.try_lock_shared().is_ok().then_some(Self { file: Some(file) })
+        file.try_lock_shared().is_ok().then(|| Self::of(file))
     }
 
     /// Run `work` while nobody holds such a lock and nobody gets one; `None`, without running it, where somebody does.
-    pub(super) async fn alone<T>(folder: &Path, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+    pub(super) async fn alone<T>(location: &Location, work: impl Future<Output = Result<T>>) -> Result<Option<T>> {
+        let Location::Folder(folder) = location else { return work.await.map(Some) };
         let Ok(file) = open_readers(&readers_file(folder)?, true) else { return Ok(None) };
-        let alone = Self { file: Some(file) };
+        let alone = Self::of(file);
         match alone.file.as_ref().map(File::try_lock) {
             Some(Ok(())) => work.await.map(Some),
             _ => Ok(None),
@@ -203,14 +251,15 @@ mod tests {
     #[tokio::test]
     async fn a_writer_waits_for_another_and_says_for_whom() {
         let folder = tempfile::tempdir().unwrap();
+        let location = Location::Folder(folder.path().into());
         let said = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&said);
         let tell = move |line: &str| heard.lock().unwrap().push(line.to_owned());
         let patience = Patience::up_to(Duration::from_secs(2), tell);
-        let held = WriteLock::take(folder.path()).unwrap();
-        let at_once = WriteLock::in_turn(folder.path(), &Patience::default()).await.unwrap_err().to_string();
+        let held = WriteLock::take_files(folder.path()).unwrap();
+        let at_once = WriteLock::in_turn(&location, &Patience::default()).await.unwrap_err().to_string();
         assert!(at_once.contains("run this again") && !at_once.contains("waited"), "{at_once}");
-        let error = WriteLock::in_turn(folder.path(), &patience).await.unwrap_err().to_string();
+        let error = WriteLock::in_turn(&location, &patience).await.unwrap_err().to_string();
         let process = format!("process {}, ", std::process::id());
         assert!(error.contains(&process) && error.contains("waited 2 s"), "{error}");
         {
@@ -225,14 +274,14 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 drop(held);
             },
-            WriteLock::in_turn(folder.path(), &patience)
+            WriteLock::in_turn(&location, &patience)
         );
         let () = giving;
         drop(taken.unwrap());
         assert_eq!(said.lock().unwrap().len(), 1, "a short wait is not spoken of");
         // what a writer that was killed has left is nobody's
         std::fs::write(folder.path().join("write.lock"), "1").unwrap();
-        drop(WriteLock::take(folder.path()).unwrap());
+        drop(WriteLock::take_files(folder.path()).unwrap());
         assert_eq!(std::fs::read(folder.path().join("write.lock")).unwrap(), b"");
     }
 
@@ -240,7 +289,9 @@ mod tests {
     #[tokio::test]
     async fn the_readers_file_is_open_for_both_locks() {
         let folder = tempfile::tempdir().unwrap();
-        let lock = ReadLock::join(folder.path(), true).await.unwrap();
+        let location = Location::Folder(folder.path().into());
+        std::fs::create_dir(location.table(schema::SCHEMA_MIGRATIONS)).unwrap();
+        let lock = ReadLock::join(&location).await.unwrap();
         let descriptor = lock.file.as_ref().unwrap().as_raw_fd();
         let flags = std::fs::read_to_string(format!("/proc/self/fdinfo/{descriptor}")).unwrap();
         let flags = flags.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();

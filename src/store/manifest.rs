@@ -52,7 +52,7 @@ pub(super) fn versions(folder: &Path) -> Result<Vec<u64>> {
 }
 
 /// The version that a manifest is of. Newer ones are named so that they sort first: by what is left of the largest number.
-fn version(path: &Path) -> Option<u64> {
+pub(super) fn version(path: &Path) -> Option<u64> {
     let name = path.file_name()?.to_str()?.strip_suffix(".manifest")?;
     let number: u64 = name.parse().ok()?;
     Some(if name.len() == 20 { u64::MAX - number } else { number })

@@ -4,7 +4,6 @@
 //! does nothing where it is done already. The record is the last step and one commit for all migrations of a run, so
 //! a run that was interrupted anywhere is simply run again.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
@@ -16,7 +15,6 @@ use sha2::{Digest, Sha256};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 
 use super::ddl::{planned_column, planned_table};
-use super::files::{each_file, is_unfinished};
 use super::history::Change;
 use super::{Store, WriteLock, rows};
 use crate::error::{Error, Result};
@@ -82,10 +80,16 @@ pub(super) async fn check(store: &Store) -> Result<()> {
     match version(store).await? {
         found if found < NEWEST => Err(Error::OlderSchema { uri: uri(store), found, known: NEWEST }),
         // what a command writes into one table, another is to know
-        _ => match schema::TABLES.iter().find(|table| !store.table_folder(table).is_dir()) {
-            Some(table) => Err(Error::MissingTable { table: (*table).into(), path: store.table_folder(table) }),
-            None => Ok(()),
-        },
+        _ => {
+            let there = schema::TABLES.map(|table| store.location.has_table(table));
+            let there = futures::future::try_join_all(there).await?;
+            match schema::TABLES.iter().zip(there).find(|(_, there)| !there) {
+                Some((table, _)) => {
+                    Err(Error::MissingTable { table: (*table).into(), path: store.location.table(table) })
+                }
+                None => Ok(()),
+            }
+        }
     }
 }
 
@@ -116,7 +120,7 @@ pub(super) async fn apply(store: &Store, lock: &WriteLock) -> Result<()> {
 }
 
 fn uri(store: &Store) -> String {
-    store.folder().display().to_string()
+    store.place().display().to_string()
 }
 
 /// The version of a database, 0 where it is not one yet.
@@ -236,7 +240,7 @@ async fn take(store: &Store, lock: &WriteLock, step: &Step) -> Result<()> {
         Step::Create { table, schema } => match store.reads.open_table(table).execute().await {
             Ok(_) => Ok(()),
             Err(lancedb::Error::TableNotFound { .. }) => {
-                remove_broken(store, table)?;
+                remove_broken(store, table).await?;
                 store.writes.create_empty_table(table, SchemaRef::clone(schema)).execute().await?;
                 Ok(())
             }
@@ -278,7 +282,7 @@ async fn record(store: &Store, lock: &WriteLock, after: u32) -> Result<()> {
 /// Refuse to make a table where one of somebody else's lies, or files that could be one's.
 async fn check_place(store: &Store, step: &Step) -> Result<()> {
     let Step::Create { table, schema } = step else { return Ok(()) };
-    let foreign = |found: String| Error::ForeignTable { path: store.table_folder(table), found };
+    let foreign = |found: String| Error::ForeignTable { path: store.location.table(table), found };
     match store.reads.open_table(table).execute().await {
         // a creation that was interrupted leaves our tables, empty
         Ok(there) => {
@@ -294,7 +298,7 @@ async fn check_place(store: &Store, step: &Step) -> Result<()> {
                 None => Ok(()),
             }
         }
-        Err(lancedb::Error::TableNotFound { .. }) => match left_by_others(&store.table_folder(table))? {
+        Err(lancedb::Error::TableNotFound { .. }) => match store.location.left_by_others(table).await? {
             Some(file) => Err(foreign(format!("it is no table that can be read, and holds {file}"))),
             None => Ok(()),
         },
@@ -302,35 +306,19 @@ async fn check_place(store: &Store, step: &Step) -> Result<()> {
     }
 }
 
-/// Remove the folder of a table that was never committed: [`left_by_others`] has seen that nothing is in it.
-fn remove_broken(store: &Store, table: &str) -> Result<()> {
-    let path = store.table_folder(table);
-    if let Some(file) = left_by_others(&path)? {
-        return Err(Error::ForeignTable { path, found: format!("it is no table that can be read, and holds {file}") });
+/// Remove what there is of a table that was never committed: nothing of somebody else's is in it.
+async fn remove_broken(store: &Store, table: &str) -> Result<()> {
+    if let Some(file) = store.location.left_by_others(table).await? {
+        let (path, found) = (store.location.table(table), format!("it is no table that can be read, and holds {file}"));
+        return Err(Error::ForeignTable { path, found });
     }
-    match std::fs::remove_dir_all(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
-        _ => Ok(()),
-    }
-}
-
-/// A file in the folder of a table that a creation of ours, interrupted before its commit, does not leave.
-fn left_by_others(folder: &Path) -> Result<Option<String>> {
-    let mut left = None;
-    each_file(folder, &mut |path, _| {
-        let inside = path.strip_prefix(folder).unwrap_or(path);
-        let is_ours = is_unfinished(path) || inside.starts_with("_transactions");
-        if !is_ours && left.is_none() {
-            left = Some(inside.display().to_string());
-        }
-        Ok(())
-    })?;
-    Ok(left)
+    store.location.remove_table(table).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::location::Location;
 
     #[tokio::test]
     async fn the_migrations_create_every_table() {
@@ -383,8 +371,8 @@ mod tests {
         for stop in 0..=all {
             let folder = version_1();
             let folder = folder.path().join("v1.db");
-            let store = Store::unchecked(&folder).await.unwrap();
-            let lock = store.lock().unwrap();
+            let store = Store::unchecked(Location::of(&folder).unwrap()).await.unwrap();
+            let lock = store.lock().await.unwrap();
             for step in steps(1).await.unwrap().iter().take(stop) {
                 take(&store, &lock, step).await.unwrap();
             }
@@ -407,8 +395,8 @@ mod tests {
         let all = steps(0).await.unwrap().len();
         for stop in 0..=all {
             let folder = tempfile::tempdir().unwrap();
-            let store = Store::unchecked(folder.path()).await.unwrap();
-            let lock = store.lock().unwrap();
+            let store = Store::unchecked(Location::of(folder.path()).unwrap()).await.unwrap();
+            let lock = store.lock().await.unwrap();
             for step in steps(0).await.unwrap().iter().take(stop) {
                 take(&store, &lock, step).await.unwrap();
             }

@@ -1,11 +1,13 @@
-//! The database: Lance tables in one local folder, behind one wall. `lancedb` is named in this room alone.
+//! The database: Lance tables in one folder, or in a bucket, behind one wall. `lancedb` is named in this room alone.
 //!
 //! Promises: a write is one Lance commit, so a crash leaves it whole or absent; one program writes at a time
 //! ([`WriteLock`]); what is read is not taken away meanwhile, what a session reads ([`Lease`]) as long as it lives; a write that is
 //! reported has reached the disk. Knows tables, columns and versions; not for what
 //! they mean: banks, scores and SQL live elsewhere.
 
+mod bucket;
 mod change;
+mod copy;
 mod database;
 mod ddl;
 mod deletions;
@@ -15,6 +17,7 @@ mod embedding_columns;
 mod files;
 mod history;
 mod lease;
+mod location;
 mod lock;
 mod manifest;
 pub mod memory;
@@ -30,6 +33,7 @@ mod rows;
 mod upkeep;
 
 pub use change::CHOSEN_IDS_BELOW;
+pub use copy::{Copied, copy};
 pub use database::Store;
 pub use ddl::planned_column;
 pub use delta::Fragments;

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::database::Store;
+use super::location::Location;
 use super::lock::Patience;
 use super::migrate;
 use crate::error::{Error, Result};
 
 impl Store {
-    /// Open the database in `folder`.
+    /// Open the database in `folder`, or at an address `s3://bucket/path`, where the environment (`AWS_*`) describes the bucket.
     ///
     /// Errors: [`Error::NoDatabase`]; [`Error::OlderSchema`] where migrations are to be applied first,
     /// [`Error::NewerSchema`] where it has some that this version does not know.
@@ -25,7 +26,9 @@ impl Store {
 
     /// The same, and a [patient](Self::patient) one: two programs may begin the same database.
     pub async fn create_in_turn(folder: &Path, patience: Patience) -> Result<Self> {
-        std::fs::create_dir_all(local(folder)?).map_err(Error::io("create", folder))?;
+        if let Location::Folder(folder) = Location::of(folder)? {
+            std::fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+        }
         if let Err(Error::NoDatabase { .. }) = Self::open(folder).await {
             let store = Self::existing(folder).await?;
             // before the lock, whose file would stay in a folder of somebody else's
@@ -57,22 +60,14 @@ impl Store {
         migrate::pending(&Self::existing(folder).await?).await
     }
 
-    /// A folder that is there, whatever is in it.
-    async fn existing(folder: &Path) -> Result<Self> {
-        if !local(folder)?.is_dir() {
+    /// A place that is there, whatever is in it.
+    async fn existing(place: &Path) -> Result<Self> {
+        let location = Location::of(place)?;
+        if let Location::Folder(folder) = &location
+            && !folder.is_dir()
+        {
             return Err(Error::NoDatabase { uri: folder.display().to_string() });
         }
-        // once, as the system resolves it: lancedb takes `..` off by letters, and would find another folder behind a link
-        let folder = std::fs::canonicalize(folder).map_err(Error::io("find", folder))?;
-        Self::unchecked(local(&folder)?).await
-    }
-}
-
-/// Refuse what is no local folder.
-fn local(folder: &Path) -> Result<&Path> {
-    let text = folder.to_str().ok_or_else(|| Error::NotUtf8 { path: folder.into() })?;
-    match text.split_once("://") {
-        Some((scheme, _)) => Err(Error::RemoteDatabase { scheme: scheme.into() }),
-        None => Ok(folder),
+        Self::unchecked(location.resolved()?).await
     }
 }

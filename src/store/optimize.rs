@@ -8,10 +8,8 @@ use lance::Dataset;
 use lance::dataset::cleanup::CleanupPolicy;
 use lance::dataset::optimize::{CompactionOptions, CompactionPlanner, compact_files_with_planner};
 
-use super::files::{folder_bytes, remove_unfinished};
 use super::lease;
 use super::lock::ReadLock;
-use super::manifest;
 use super::native::{dataset, lance};
 use super::pictures::{self, BoundedCompaction};
 use super::{Store, WriteLock};
@@ -48,13 +46,13 @@ impl Store {
             None => 0,
         };
         let versions = self.versions(name).await?.len();
-        let bytes = folder_bytes(&self.folder().join(format!("{name}.lance")))?;
+        let bytes = self.location.table_bytes(name).await?;
         Ok(Footprint { fragments, versions, bytes })
     }
 
     /// Bytes of all files of the database.
-    pub fn bytes(&self) -> Result<u64> {
-        folder_bytes(self.folder())
+    pub async fn bytes(&self) -> Result<u64> {
+        self.location.bytes().await
     }
 
     /// Merge a table's small fragments and leave deleted rows out of them; its rows are the same, and so are their ids.
@@ -95,17 +93,18 @@ impl Store {
     pub async fn prune(&self, _lock: &WriteLock, keep: Duration) -> Result<Option<usize>> {
         let before = TimeDelta::from_std(keep).ok().and_then(|keep| Utc::now().checked_sub_signed(keep));
         let all = async {
-            let Some(pinned) = lease::pinned(self.folder()) else { return Ok(None) };
+            let Some(pinned) = lease::pinned(&self.location).await? else { return Ok(None) };
             self.forget_versions();
             let mut still_read = 0;
             for table in schema::TABLES {
-                let pinned = pinned.get(table).cloned().unwrap_or_default();
+                let (pinned, young) =
+                    (pinned.get(table).cloned().unwrap_or_default(), self.location.young(table).await?);
                 let dataset = dataset(&self.writable(table).await?).await?;
                 let tags = dataset.tags().list().await.map_err(lance)?;
                 let (latest, mut removed) = (dataset.version().version, HashSet::new());
-                for version in manifest::versions(&self.table_folder(table))? {
+                for version in self.versions(table).await? {
                     if !pinned.contains(&version) {
-                        removed.insert(version);
+                        removed.extend(Some(version).filter(|version| !young.contains(version)));
                     } else if version != latest && !tags.values().any(|tag| tag.version == version) {
                         still_read += 1;
                     }
@@ -119,11 +118,11 @@ impl Store {
                     ..CleanupPolicy::default()
                 };
                 dataset.cleanup(policy).execute().await.map_err(lance)?;
-                remove_unfinished(&self.table_folder(table))?;
+                self.location.remove_unfinished(table)?;
             }
             Ok(Some(still_read))
         };
-        Ok(ReadLock::alone(self.folder(), all).await?.flatten())
+        Ok(ReadLock::alone(&self.location, all).await?.flatten())
     }
 }
 
@@ -193,7 +192,7 @@ mod tests {
     async fn pictures_are_not_merged_into_a_fragment_that_cannot_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::create(folder.path()).await.unwrap();
-        let lock = store.lock().unwrap();
+        let lock = store.lock().await.unwrap();
         // six commits of about 1 MB, to be merged into fragments of 2.5 MB
         for commit in 0..6 {
             add(&store, &lock, commit * 20..(commit + 1) * 20, 50_000).await;

@@ -284,7 +284,7 @@ impl<T: FnMut(Told<'_>) -> Result<()>> Watch<'_, T> {
             }
         }
         // while another program writes, it is that program's to do
-        if let Ok(lock) = self.store.lock() {
+        if let Ok(lock) = self.store.lock().await {
             match bank::tidy(self.store, &lock, before).await {
                 Ok(tidied) => lines.extend(tidied.notices()),
                 Err(error) => lines.push(format!("small files were not merged: {error}")),

@@ -237,7 +237,7 @@ async fn no_change_makes_two_rows_one_image() {
     assert_eq!(number(&session, swap).await, 2);
     assert_eq!(number(&session, "SELECT count(DISTINCT (dataset, uri)) FROM images").await, 91);
     // what an earlier version has twice can be told apart, and goes on being changed otherwise
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let rows = arrow::array::RecordBatch::try_from_iter([
         ("id", std::sync::Arc::new(arrow::array::UInt64Array::from(vec![90])) as arrow::array::ArrayRef),
         ("uri", std::sync::Arc::new(arrow::array::StringArray::from(vec!["/pictures/80.png"]))),
@@ -362,7 +362,7 @@ async fn a_change_starts_from_what_others_wrote() {
     assert_eq!(number(&other, "SELECT count(*) FROM images WHERE label = 'a'").await, 0, "its version is pinned");
     assert_eq!(number(&other, "UPDATE images SET label = label || 'b', camera = 'c' WHERE label = 'a'").await, 2);
     assert_eq!(number(&other, "SELECT count(*) FROM images WHERE label = 'ab' AND camera = 'c'").await, 2);
-    let held = store.lock().unwrap();
+    let held = store.lock().await.unwrap();
     for statement in ["DELETE FROM images", "UPDATE images SET label = 'x'", "ALTER TABLE images ADD COLUMN y TEXT"] {
         let error = refused(&store, &session, statement).await;
         assert!(error.starts_with("another program is writing to "), "{error}");

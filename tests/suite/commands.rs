@@ -278,7 +278,7 @@ async fn a_change_is_a_line_or_a_row_or_nothing() {
 async fn a_writer_waits_for_another_as_long_as_it_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
-    let held = store.lock().unwrap();
+    let held = store.lock().await.unwrap();
     let update = ["sql", "UPDATE images SET label = 'a' WHERE id = 1"];
     let at_once = outskirt(folder.path(), &update).await.unwrap_err();
     let process = format!("process {}, ", std::process::id());
@@ -419,7 +419,7 @@ async fn a_bank_keeps_its_rows_when_the_table_grows() {
     let (store, bank) = calibrated(folder.path(), IndexKind::Exact).await;
     let query = ["sql", "SELECT round(sum(knn_ood_score(toy, 'circle')), 4) AS s FROM images", "--format", "csv"];
     let before = outskirt(folder.path(), &query).await.unwrap().0;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.delete(&lock, "images", "dataset = 'id' AND split = 'train' AND id > 1").await.unwrap();
     drop(lock);
     let opened = outskirt::bank::Bank::open(&store, bank, SearchOptions::default()).await.unwrap();

@@ -103,7 +103,7 @@ async fn copies_are_those_of_comparing_each_with_each() {
     assert!(across.iter().all(|row| row["stays"] == "stays as asked") && across.len() >= found_made);
     // looking changes nothing, so another writer is no hindrance; deleting waits for it
     let store = outskirt::store::Store::open(&db).await.unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     assert_eq!(rows(&db, &line).await.0, across);
     let error = outskirt(&db, &[&line[..], &["--yes"]].concat()).await.unwrap_err();
     assert!(error.contains("writ"), "{error}");
@@ -194,7 +194,7 @@ async fn what_is_marked_keep_while_a_deletion_waits_stays() {
     let folder = tempfile::tempdir().unwrap();
     let db = folder.path().join("db");
     let (store, _) = calibrated(&db, IndexKind::Exact).await;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let said = folder.path().join("err");
     let mut deleting = std::process::Command::new(env!("CARGO_BIN_EXE_outskirt"))
         .args(["--db", db.to_str().unwrap(), "--wait", "200", "curate", "delete", "--where", "id <= 20", "--yes"])

@@ -376,7 +376,7 @@ async fn columns_of_scores_are_added_together_and_one_alone_is_no_problem() {
         Field::new(name, kind, true).with_metadata(metadata.map(|(key, value)| (key.into(), value.into())).into())
     };
     let fields = [of_bank("circle_score", DataType::Float32), of_bank("circle_score_version", DataType::UInt64)];
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.add_null_columns(&lock, schema::IMAGES, &fields[..1]).await.unwrap();
     well(folder.path(), "one of two columns").await;
     store.drop_column(&lock, schema::IMAGES, "circle_score").await.unwrap();

@@ -41,7 +41,7 @@ pub type Image = (&'static str, &'static str, Option<Vec<f32>>);
 /// Images with embeddings of `toy`, of so many numbers.
 pub async fn database(folder: &Path, dimension: usize, rows: &[Image]) -> Store {
     let store = Store::create(folder).await.unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let column = EmbeddingColumn { backbone: TOY.into(), sha256: "a".repeat(64), dimension, precision: "f32".into() };
     store.add_embedding_column(&lock, &column).await.unwrap();
     store.append(&lock, schema::IMAGES, batch(&store, dimension, rows).await).await.unwrap();

@@ -111,7 +111,7 @@ async fn an_id_given_is_not_given_again_though_its_deletion_was_not_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
     let largest = store.largest_id().await.unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.delete_images(&lock, &[largest]).await.unwrap();
     assert_eq!(store.next_id().await.unwrap(), largest + 1);
     drop(lock);
@@ -221,7 +221,7 @@ async fn what_was_killed_before_it_was_recorded_is_undone() {
     // as a kill leaves it: the rows are gone, and no entry says so
     let mut change = store.changes().await.unwrap().pop().unwrap();
     change.version_after = None;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.write_rows(&lock, schema::CURATION_LOG, &["changed_at", "version_before"], &[change]).await.unwrap();
     drop(lock);
     let what = "what was not recorded, for it was interrupted, or another program wrote it (version";
@@ -247,7 +247,7 @@ async fn an_undo_that_was_interrupted_is_finished_and_not_done_twice() {
     // as a full disk leaves it: the restore is committed, its record is not
     let mut change = store.changes().await.unwrap().pop().unwrap();
     change.version_after = None;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.write_rows(&lock, schema::CURATION_LOG, &["changed_at", "version_before"], &[change]).await.unwrap();
     drop(lock);
     let (done, _) = outskirt(db, &["undo"]).await.unwrap();

@@ -19,7 +19,7 @@ const AT_ONCE: u64 = 100_000;
 async fn rows_of_a_large_table() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let store = Store::open(Path::new(&variable("OUTSKIRT_LARGE_DB"))).await.unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let table = store.schema(schema::IMAGES).await.unwrap();
     let rows: u64 = variable("OUTSKIRT_LARGE_ROWS").parse().unwrap();
     let before = store.version(schema::IMAGES).await.unwrap();

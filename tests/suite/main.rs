@@ -6,6 +6,8 @@ mod archives;
 mod benchmark;
 #[cfg(target_os = "linux")]
 mod bounded;
+mod bucket_databases;
+mod bucket_server;
 mod buckets;
 mod changes;
 mod columns;

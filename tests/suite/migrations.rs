@@ -172,18 +172,18 @@ async fn a_database_that_other_migrations_made() {
         (row(1, "first_tables", None), "the record of 0001_first_tables.sql has lost its checksum"),
     ];
     for (changed, reason) in cases {
-        let lock = store.lock().unwrap();
+        let lock = store.lock().await.unwrap();
         store.write_rows(&lock, schema::SCHEMA_MIGRATIONS, &["version"], &[changed]).await.unwrap();
         drop(lock);
         for command in [&["sql", "SELECT 1"][..], &["migrate"]] {
             let error = refused(folder.path(), command).await;
             assert!(error.contains(reason), "{error}");
         }
-        let lock = store.lock().unwrap();
+        let lock = store.lock().await.unwrap();
         store.write_rows(&lock, schema::SCHEMA_MIGRATIONS, &["version"], &[now(1)]).await.unwrap();
         outskirt(folder.path(), &["sql", "SELECT 1"]).await.unwrap();
     }
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.delete(&lock, schema::SCHEMA_MIGRATIONS, "version = 1").await.unwrap();
     drop(lock);
     let error = refused(folder.path(), &["migrate"]).await;
@@ -198,7 +198,7 @@ async fn a_migration_waits_for_the_writer_and_needs_a_database() {
     let error = refused(&folder.path().join("nowhere"), &["migrate"]).await;
     assert!(error.starts_with("no database at "), "{error}");
     let store = toy_database(folder.path()).await;
-    let held = store.lock().unwrap();
+    let held = store.lock().await.unwrap();
     let error = refused(folder.path(), &["migrate"]).await;
     assert!(error.starts_with("another program is writing to "), "{error}");
     drop(held);

@@ -313,7 +313,7 @@ async fn a_bank_can_be_asked_for_at_another_version() {
     let (store, bank) = calibrated(folder.path(), IndexKind::Exact).await;
     let session = Session::open(&store).await.unwrap();
     let now = bank.table_version;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.delete(&lock, "images", "id <= 10").await.unwrap();
     drop(lock);
     let session_later = Session::open(&store).await.unwrap();

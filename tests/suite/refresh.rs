@@ -48,7 +48,7 @@ async fn change_embeddings(store: &Store, ids: Vec<u64>, random: &mut Random) {
     let fields = [schema::ID, TOY].map(|name| table.field_with_name(name).unwrap().clone()).to_vec();
     let columns: Vec<ArrayRef> = vec![Arc::new(UInt64Array::from(ids)), Arc::new(embeddings)];
     let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.upsert(&lock, schema::IMAGES, &[schema::ID], batch, false).await.unwrap();
 }
 
@@ -202,7 +202,7 @@ async fn an_index_file_that_is_not_there_is_made_by_a_refresh() {
 async fn a_bank_does_not_follow_to_the_embeddings_of_another_network() {
     let folder = tempfile::tempdir().unwrap();
     let (store, bank) = calibrated(folder.path(), IndexKind::Exact).await;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.drop_column(&lock, schema::IMAGES, TOY).await.unwrap();
     let (backbone, precision) = (TOY.to_owned(), "f32".to_owned());
     let other = EmbeddingColumn { backbone, sha256: "b".repeat(64), dimension: bank.dimension, precision };

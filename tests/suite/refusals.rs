@@ -20,7 +20,7 @@ async fn no_database() {
         let error = refused(folder.path(), command).await;
         assert!(error.starts_with("no database at ") && error.contains("outskirt ingest"), "{error}");
     }
-    let error = Store::create("s3://bucket/db".as_ref()).await.unwrap_err();
+    let error = Store::create("gs://bucket/db".as_ref()).await.unwrap_err();
     assert!(matches!(error, Error::RemoteDatabase { .. }), "{error}");
 }
 
@@ -29,7 +29,7 @@ async fn a_database_of_a_newer_schema() {
     let folder = tempfile::tempdir().unwrap();
     let store = toy_database(folder.path()).await;
     let row = serde_json::json!({"version": 99, "name": "from_the_future", "applied_at": "2030-01-01T00:00:00"});
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.write_rows(&lock, schema::SCHEMA_MIGRATIONS, &[], &[row]).await.unwrap();
     drop(lock);
     let error = refused(folder.path(), &["bank", "list"]).await;
@@ -40,7 +40,7 @@ async fn a_database_of_a_newer_schema() {
 async fn a_second_writer() {
     let folder = tempfile::tempdir().unwrap();
     let store = toy_database(folder.path()).await;
-    let held = store.lock().unwrap();
+    let held = store.lock().await.unwrap();
     let error = bank::create(&store, &circle(IndexKind::Exact)).await.unwrap_err().to_string();
     assert!(error.starts_with("another program is writing to ") && error.contains("run this again"), "{error}");
     // reading goes on beside a writer
@@ -182,7 +182,7 @@ async fn wrong_sql_and_missing_files() {
 async fn an_embedding_of_another_network() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let column = |backbone: &str, sha256: &str, dimension| outskirt::store::EmbeddingColumn {
         backbone: backbone.into(),
         sha256: sha256.repeat(64),
@@ -225,7 +225,7 @@ async fn a_database_behind_a_link_and_dots_is_the_one_that_the_system_finds() {
     // link/../db is real/db; by letters it would be here/db
     let store = toy_database(&folder.path().join("real/db")).await;
     let by_letters = toy_database(&other.join("db")).await;
-    let lock = by_letters.lock().unwrap();
+    let lock = by_letters.lock().await.unwrap();
     by_letters.delete(&lock, schema::IMAGES, "id > 10").await.unwrap();
     drop(lock);
     let through = other.join("link/../db");
@@ -278,7 +278,7 @@ async fn a_table_of_somebody_else_is_refused_before_it_is_touched() {
 async fn an_id_that_leaves_none_for_others_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let store = toy_database(folder.path()).await;
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let rows: Vec<arrow::array::RecordBatch> = {
         use futures::TryStreamExt;
         let names: Vec<String> =

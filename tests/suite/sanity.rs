@@ -43,7 +43,7 @@ async fn same_file(db: &Path, ids: Vec<u64>) {
     let ids: ArrayRef = Arc::new(UInt64Array::from(ids));
     let batch = RecordBatch::try_from_iter([(schema::ID, ids), (schema::CONTENT_HASH, hashes)]).unwrap();
     let store = Store::open(db).await.unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     store.upsert(&lock, schema::IMAGES, &[schema::ID], batch, false).await.unwrap();
 }
 

@@ -60,7 +60,7 @@ async fn a_run_that_is_cut_off_goes_on_where_it_was() {
     // as if it had ended after its first commit: some rows are done
     keep_scores(&store, "circle", Some("id <= 50"), None, |_, _| {}).await.unwrap();
     // and one was done against an older version of the bank
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let older = r#"[{"id": 7, "circle_score": 1.5, "circle_score_version": 1}]"#;
     let schema = store.schema("images").await.unwrap();
     let fields =
@@ -112,7 +112,7 @@ async fn columns_that_are_something_else_are_refused() {
     outskirt(db, &["sql", "ALTER TABLE images DROP COLUMN s"]).await.unwrap();
     let error = refused(&["sql", "SELECT s FROM images"]).await;
     assert!(error.contains("there is no column 's'"), "{error}");
-    let held = store.lock().unwrap();
+    let held = store.lock().await.unwrap();
     let error = refused(&["score", "circle"]).await;
     assert!(error.starts_with("another program is writing to "), "{error}");
     drop(held);

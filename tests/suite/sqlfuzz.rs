@@ -352,7 +352,7 @@ async fn shuffled(folder: &Path, random: &mut Random) -> Store {
                UPDATE images SET camera = id % 7 WHERE id % 5 <> 0; \
                UPDATE images SET label = CASE id % 3 WHEN 0 THEN 'star' ELSE 'ring' END WHERE id % 4 <> 1";
     outskirt(folder, &["sql", own]).await.unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let columns: Vec<String> =
         store.schema(schema::IMAGES).await.unwrap().fields().iter().map(|field| field.name().clone()).collect();
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();

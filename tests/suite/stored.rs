@@ -19,7 +19,7 @@ const BYTES: usize = 100_000;
 
 async fn database(folder: &Path) -> Store {
     let store = Store::create(folder).await.unwrap();
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let table = store.schema(schema::IMAGES).await.unwrap();
     let rows = PICTURES as usize;
     // no two alike, and nothing to compress

@@ -109,7 +109,7 @@ async fn what_is_wrong_is_named() {
     outskirt(db, &["verify"]).await.unwrap();
 
     // so is what cannot be mended: a calibration that is no calibration
-    let lock = store.lock().unwrap();
+    let lock = store.lock().await.unwrap();
     let mut calibrations = bank::list_calibrations(&store).await.unwrap();
     calibrations[0].scores[0] = 7.0;
     store.write_rows(&lock, "calibrations", &["bank", "k"], &calibrations).await.unwrap();

@@ -130,7 +130,7 @@ async fn views_that_would_not_last() {
     assert!(relative.contains("Cargo.toml.csv"), "{relative}");
     // the writer's lock
     let store = outskirt::store::Store::open(db).await.unwrap();
-    let held = store.lock().unwrap();
+    let held = store.lock().await.unwrap();
     for text in ["CREATE VIEW v AS SELECT 1", "DROP VIEW loop"] {
         let error = refused(db, text).await;
         assert!(error.starts_with("another program is writing to "), "{error}");

@@ -437,7 +437,7 @@ async fn the_library_waits_for_other_writers_and_decides_by_a_rate() {
         follow: true,
     };
     drawn.iter().enumerate().for_each(|(at, path)| place.comes(path, &format!("{at}.png")));
-    let (stop, mut held) = (Stop::default(), Some(store.lock().unwrap()));
+    let (stop, mut held) = (Stop::default(), Some(store.lock().await.unwrap()));
     let (mut told, mut notices): (Vec<Decided>, Vec<String>) = (Vec::new(), Vec::new());
     let mut together: Vec<Vec<Decided>> = Vec::new();
     #[allow(clippy::result_large_err, reason = "the library's error")]

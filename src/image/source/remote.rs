@@ -1,4 +1,4 @@
-//! What lies at `http://`, `https://` and `s3://` addresses. The only file here that names `object_store`.
+//! What lies at `http://`, `https://` and `s3://` addresses. The only file of this room that names `object_store`.
 //!
 //! A file is read in one of three ways: as a stream from its beginning (archives), by blocks of a few MiB wherever they
 //! are asked for (what has its directory at its end), and whole, several at a time (single pictures). Requests that fail
@@ -9,23 +9,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, ReqwestConnector};
 use object_store::http::HttpBuilder;
 use object_store::path::Path as Key;
-use object_store::{
-    BackoffConfig, ClientConfigKey, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, RetryConfig,
-};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use url::Url;
 
 use super::address::{authority, refusal, s3, shown};
 use super::format::{Fault, MAX_FILE_BYTES, too_large};
 use super::wait::{start, wait};
+use crate::cloud::{self, Connected, Failure, retries};
 use crate::error::{Error, Result};
 use crate::image::decode::{self, HEAD};
 
@@ -43,20 +39,8 @@ const AHEAD_BYTES: u64 = 16 << 20;
 const PROBED: usize = 8;
 /// How often a picture whose download broke off is asked for.
 const ATTEMPTS: usize = 3;
-const CONNECT_TIMEOUT: &str = "5s";
-/// Without a byte.
-const READ_TIMEOUT: &str = "60s";
-/// A large archive takes as long as it takes.
-const WHOLE_TIMEOUT: &str = "365days";
-
 const NO_LIST: &str = "a web server does not say what it holds: name its files one by one, or in a list (.txt, or .csv, \
                        .jsonl or .parquet with a column uri)";
-const NO_CREDENTIALS: &str = "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
-                              AWS_SKIP_SIGNATURE=true for a bucket that everybody may read";
-
-const CERTIFICATES: &str = "nobody whom this machine trusts has signed its host's certificate; the package ca-certificates \
-                            brings those that are usual, and SSL_CERT_FILE names a file of others";
-
 /// The addresses that one with wildcards stands for, or itself.
 pub(super) fn expand(text: &str) -> Result<Vec<PathBuf>> {
     let bad = |reason: String| Error::BadPattern { pattern: shown(text), reason };
@@ -125,7 +109,7 @@ impl Address {
         // the whole address is the store, and no name is put after it: a query stays what it is
         let mut url = Url::parse(text).map_err(io::Error::other)?;
         url.set_fragment(None);
-        let store = HttpBuilder::new().with_url(url).with_http_connector(Connected(client()?)).with_retry(retries());
+        let store = HttpBuilder::new().with_url(url).with_http_connector(Connected::shared()?).with_retry(retries());
         Ok(Self { store: Arc::new(store.build().map_err(io::Error::other)?), key: Key::default() })
     }
 
@@ -135,121 +119,21 @@ impl Address {
     }
 }
 
-/// Connections are kept, and shared by all hosts.
-#[derive(Debug)]
-struct Connected(HttpClient);
-
-impl HttpConnector for Connected {
-    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(self.0.clone())
-    }
+fn broken(read: u64, error: &object_store::Error) -> io::Error {
+    let reason = Failure::of(error).reason;
+    io::Error::other(format!("the download broke off after {read} bytes: {reason}; run this again to go on"))
 }
 
-fn client() -> io::Result<HttpClient> {
-    static CLIENT: LazyLock<Result<HttpClient, String>> = LazyLock::new(|| {
-        use_ring();
-        let options = ClientOptions::new()
-            .with_allow_http(true)
-            .with_config(ClientConfigKey::Timeout, WHOLE_TIMEOUT)
-            .with_config(ClientConfigKey::ConnectTimeout, CONNECT_TIMEOUT)
-            .with_config(ClientConfigKey::ReadTimeout, READ_TIMEOUT);
-        // a machine without certificates can still read what needs none
-        let connect = |options| ReqwestConnector::default().connect(&options);
-        let connected = connect(options.clone()).or_else(|_| connect(options.with_no_system_certificates(true)));
-        connected.map_err(|error| Failure::of(&error).reason)
-    });
-    CLIENT.clone().map_err(io::Error::other)
-}
-
-/// A bucket of S3, or of what speaks like it, as the environment describes it.
+/// A bucket, opened once.
 fn bucket(name: &str) -> io::Result<Arc<dyn ObjectStore>> {
     static BUCKETS: Mutex<BTreeMap<String, Arc<dyn ObjectStore>>> = Mutex::new(BTreeMap::new());
     let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = buckets.get(name) {
         return Ok(Arc::clone(known));
     }
-    use_ring();
-    let store = AmazonS3Builder::from_env()
-        .with_bucket_name(name)
-        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), WHOLE_TIMEOUT)
-        .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ReadTimeout), READ_TIMEOUT)
-        .with_retry(retries())
-        .build()
-        .map_err(|error| io::Error::other(Failure::of(&error).reason))?;
-    let store: Arc<dyn ObjectStore> = Arc::new(store);
+    let store: Arc<dyn ObjectStore> = Arc::new(cloud::bucket(name)?);
     buckets.insert(name.into(), Arc::clone(&store));
     Ok(store)
-}
-
-/// TLS by ring, where the program that holds this library has chosen nothing.
-fn use_ring() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-}
-
-/// Five more attempts within some ten seconds, also of a stream that has run for hours.
-fn retries() -> RetryConfig {
-    let backoff =
-        BackoffConfig { init_backoff: Duration::from_millis(200), max_backoff: Duration::from_secs(5), base: 3.0 };
-    RetryConfig { backoff, max_retries: 5, retry_timeout: Duration::from_secs(7 * 24 * 3600) }
-}
-
-/// Why something was not read.
-struct Failure {
-    reason: String,
-    /// Nobody answers: it says nothing about the one file.
-    lost: bool,
-    missing: bool,
-    no_ranges: bool,
-}
-
-impl Failure {
-    fn plain(reason: String) -> Self {
-        Self { reason, lost: false, missing: false, no_ranges: false }
-    }
-
-    fn of(error: &object_store::Error) -> Self {
-        let (mut lost, mut last): (bool, &dyn std::error::Error) = (false, error);
-        while let Some(source) = last.source() {
-            use HttpErrorKind::{Connect, Interrupted, Request, Timeout};
-            if let Some(error) = source.downcast_ref::<HttpError>() {
-                lost |= matches!(error.kind(), Connect | Interrupted | Request | Timeout);
-            }
-            last = source;
-        }
-        let whole = error.to_string();
-        // what lies deepest names no address, and an address may hold a signature
-        let text = last.to_string();
-        let reason = if whole.contains("169.254.169.254") {
-            NO_CREDENTIALS.into()
-        } else if let Some(answer) = text.strip_prefix("Server returned non-2xx status code: ") {
-            let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
-            lost |= ["429", "503"].iter().any(|code| status.starts_with(code));
-            let said = body.split_once("<Message>").and_then(|(_, said)| said.split_once("</Message>"));
-            let said = said.map(|(said, _)| format!(" ({said})")).unwrap_or_default();
-            format!("the server answers {}{said}", status.trim_end_matches(':'))
-        } else if text.to_ascii_lowercase().contains("content-length") {
-            "the server does not say how long it is: download it first".into()
-        } else if ["invalid peer certificate", "No CA certificates"].iter().any(|start| text.starts_with(start)) {
-            format!("{text}: {CERTIFICATES}")
-        } else if lost {
-            format!("no answer from its host ({text})")
-        } else {
-            text
-        };
-        let reason: String = reason.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
-        let missing = matches!(error, object_store::Error::NotFound { .. });
-        Self { reason, lost, missing, no_ranges: matches!(error, object_store::Error::NotSupported { .. }) }
-    }
-
-    fn into_io(self) -> io::Error {
-        let kind = if self.missing { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
-        io::Error::new(kind, self.reason)
-    }
-}
-
-fn broken(read: u64, error: &object_store::Error) -> io::Error {
-    let reason = Failure::of(error).reason;
-    io::Error::other(format!("the download broke off after {read} bytes: {reason}; run this again to go on"))
 }
 
 /// A file from its beginning.

@@ -148,7 +148,7 @@ impl Database {
     /// Its folder.
     #[getter]
     fn path(&self) -> PathBuf {
-        self.store.folder().to_owned()
+        self.store.place().to_owned()
     }
 
     /// Apply what migrations are missing.
@@ -210,7 +210,7 @@ impl Database {
             let version = match options.version {
                 version if !version.is_empty() => version,
                 _ => {
-                    let known = backbone::external_in(store.folder()).await?;
+                    let known = backbone::external_in(store.place()).await?;
                     let known = known.into_iter().find(|known| known.name == options.backbone);
                     known.ok_or(Error::NoModelVersion { name: options.backbone.clone() })?.version
                 }
@@ -268,7 +268,7 @@ impl Database {
                 precision: backbone::Precision::F32,
                 trusted,
             };
-            let network = backbone::load_in(store.folder(), &options.backbone, &load).await?;
+            let network = backbone::load_in(store.place(), &options.backbone, &load).await?;
             let before = store.version(schema::IMAGES).await?;
             let own = IngestOptions {
                 dataset: options.dataset,
@@ -791,7 +791,7 @@ async fn after(store: &Store, before: u64, refresh: bool) -> outskirt::Result<Ve
         }
     }
     // while another program writes, it is that program's to do
-    if let Ok(lock) = store.lock() {
+    if let Ok(lock) = store.lock().await {
         match bank::tidy(store, &lock, before).await {
             Ok(tidied) => notices.extend(tidied.notices()),
             Err(error) => notices.push(format!("small files were not merged: {error}")),

@@ -85,7 +85,7 @@ class Ingested:
 
 
 def connect(path: PathLike, *, create: bool = True, wait: float = 10.0) -> Database:
-    """Open the database in the folder `path`; it is made where there is none, unless `create` is False.
+    """Open the database in the folder `path`, or at ``s3://bucket/path``; it is made where there is none, unless `create` is False.
 
     A call that writes waits up to `wait` seconds for another process that does.
 
