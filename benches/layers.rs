@@ -103,7 +103,7 @@ fn read(file: &Path) -> Result<Vec<f32>> {
 /// `images` with the bank's and the queries' embeddings, told apart by `split`.
 async fn database(folder: &Path, dimension: usize, bank: &[f32], queries: &[f32]) -> Result<Store> {
     let store = Store::create(folder).await?;
-    let lock = store.lock()?;
+    let lock = store.lock().await?;
     let column =
         EmbeddingColumn { backbone: COLUMN.into(), sha256: "0".repeat(64), dimension, precision: "f32".into() };
     store.add_embedding_column(&lock, &column).await?;
