@@ -291,7 +291,7 @@ impl Site {
 
     /// `ListObjectsV2`, a few keys a page.
     fn listing(&self, request: &Request) -> String {
-        const PAGE: usize = 7;
+        const PAGE: usize = 25;
         let value = |name: &str| request.value(name).unwrap_or_default();
         let (prefix, delimiter) = (value("prefix"), value("delimiter"));
         let after = value("continuation-token").max(value("start-after"));

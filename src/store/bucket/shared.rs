@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use futures::TryStreamExt;
@@ -63,7 +64,9 @@ impl Bucket {
         bound(&self.cache, there.size)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let fresh = folder.join(format!(".fetched-{}", std::process::id()));
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let fresh = folder.join(format!(".fetched-{}-{number}", std::process::id()));
         let fetched = async {
             let mut file = File::create(&fresh).map_err(Error::io("write", &fresh))?;
             let found = self.store.get(&self.key(&name)).await.map_err(&failed)?;
