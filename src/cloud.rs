@@ -11,10 +11,12 @@ use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
 
 const CONNECT_TIMEOUT: &str = "5s";
 /// Without a byte.
-const READ_TIMEOUT: &str = "60s";
+const READ_TIMEOUT: &str = "30s";
 /// A large archive takes as long as it takes.
 const WHOLE_TIMEOUT: &str = "365days";
 
+/// The store of whose errors the words are ours: a commit that is refused.
+pub(crate) const REFUSED: &str = "bucket";
 const NO_CREDENTIALS: &str = "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
                               AWS_SKIP_SIGNATURE=true for a bucket that everybody may read";
 
@@ -67,6 +69,10 @@ pub(crate) fn prompt_bucket(name: &str, most: Duration) -> io::Result<AmazonS3> 
 
 fn bucket_within(name: &str, whole: &str, read: &str) -> io::Result<AmazonS3> {
     use_ring();
+    let host = endpoint();
+    if !host.is_empty() && !["http://", "https://"].iter().any(|scheme| host.starts_with(scheme)) {
+        return Err(io::Error::other(format!("AWS_ENDPOINT is '{host}': it begins with http:// or https://")));
+    }
     let built = AmazonS3Builder::from_env()
         .with_bucket_name(name)
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), whole)
@@ -124,7 +130,8 @@ impl Failure {
         let whole = error.to_string();
         // what lies deepest names no address, and an address may hold a signature
         let text = last.to_string();
-        let reason = if whole.contains("169.254.169.254") {
+        let lacks_key = whole.contains("Missing SecretAccessKey") || whole.contains("Missing AccessKeyId");
+        let reason = if whole.contains("169.254.169.254") || lacks_key {
             NO_CREDENTIALS.into()
         } else if let Some(answer) = text.strip_prefix("Server returned non-2xx status code: ") {
             let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
@@ -136,6 +143,8 @@ impl Failure {
             "the server does not say how long it is: download it first".into()
         } else if ["invalid peer certificate", "No CA certificates"].iter().any(|start| text.starts_with(start)) {
             format!("{text}: {CERTIFICATES}")
+        } else if text.contains("URL scheme is not allowed") {
+            "its address has no TLS: AWS_ALLOW_HTTP=true allows that".into()
         } else if lost {
             format!("no answer from its host ({text})")
         } else {

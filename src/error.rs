@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::cloud::{Failure, REFUSED};
 use crate::foreign::plain;
 
 /// The result of everything in this crate that can fail.
@@ -593,6 +594,12 @@ pub enum Error {
     BadBucket { address: String, reason: String },
     #[error("cannot {what} {address}: {reason}")]
     Bucket { what: &'static str, address: String, reason: String },
+    #[error(
+        "{} holds the beginning of a copy of {from}: 'outskirt copy {from} {}' goes on with it", place.display(), place.display()
+    )]
+    HalfCopied { place: PathBuf, from: String },
+    #[error("{name} is '{found}': it is a number of seconds from 1 to {most}")]
+    BadSeconds { name: &'static str, found: String, most: u64 },
     #[error("nothing is copied to {}: {found}; give a place where nothing is", place.display())]
     CopyOver { place: PathBuf, found: String },
     #[error("{reason}")]
@@ -863,6 +870,9 @@ fn innermost(message: &str) -> &str {
 /// What Lance says; of a file that it cannot read, with the next step.
 fn of_lance(error: &lance::Error) -> String {
     use lance::Error as E;
+    if let Some(said) = of_bucket(error) {
+        return said;
+    }
     let text = plain(&error.to_string());
     match error {
         // an expression that failed on some row is of this kind as well
@@ -872,6 +882,28 @@ fn of_lance(error: &lance::Error) -> String {
         _ if is_of_a_file(&text) => unreadable(&text),
         _ => text,
     }
+}
+
+/// What a bucket did not do, in plain words: nothing is damaged by that.
+fn of_bucket(error: &lance::Error) -> Option<String> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(one) = next {
+        match one.downcast_ref::<object_store::Error>() {
+            Some(object_store::Error::Generic { store: REFUSED, source }) => return Some(source.to_string()),
+            Some(
+                found @ (object_store::Error::Generic { store: "S3", .. }
+                | object_store::Error::PermissionDenied { .. }
+                | object_store::Error::Unauthenticated { .. }),
+            ) => {
+                let reason = Failure::of(found).reason;
+                return Some(format!(
+                    "the bucket could not be read or written: {reason}; what was committed stays, and the same command goes on from there"
+                ));
+            }
+            _ => next = one.source(),
+        }
+    }
+    None
 }
 
 /// Whether Lance tells of a damaged file, for which it has no kind of error of its own.

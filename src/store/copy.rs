@@ -14,7 +14,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 use sha2::{Digest, Sha256};
 
-use super::location::Location;
+use super::location::{COPYING as MARK, Location};
 use super::{Patience, Store, files};
 use crate::cloud::Failure;
 use crate::error::{Error, Result};
@@ -24,8 +24,6 @@ use crate::schema;
 const PART: usize = 8 << 20;
 /// Parts of a file that are under way at once, and files.
 const AT_ONCE: usize = 4;
-/// The file of a copy that is not complete: it says where it comes from.
-const MARK: &str = "copying";
 
 /// What [`copy`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,8 +149,8 @@ pub async fn copy(from: &Path, to: &Path, patience: Patience, mut tell: impl FnM
 async fn begin(ours: &Objects, theirs: &Objects) -> Result<()> {
     let from = ours.place.display().to_string();
     let over = |found: String| Error::CopyOver { place: theirs.place.clone(), found };
-    if ours.place == theirs.place {
-        return Err(over("it is where the database is".into()));
+    if ours.place.starts_with(&theirs.place) || theirs.place.starts_with(&ours.place) {
+        return Err(over("it is where the database is, or inside it".into()));
     }
     match theirs.store.get(&theirs.key(MARK)).await {
         Ok(mark) => {

@@ -26,8 +26,6 @@ use super::{manifest, pictures, provider, rows};
 use crate::error::{Error, Result};
 use crate::schema;
 
-/// In the configuration of `images`: the number of the writer who took the place of another last.
-const TAKEN_OVER: &str = "outskirt.writer";
 /// Tables at versions that are kept open.
 const KEPT_VERSIONS: usize = 8;
 
@@ -42,7 +40,7 @@ pub struct Store {
     pub(super) reads: lancedb::Connection,
     pub(super) writes: lancedb::Connection,
     lease: Lease,
-    patience: Patience,
+    pub(super) patience: Patience,
     /// Tables at versions that were named, the latest last: versions do not change, and reading one is not cheap.
     versions: Arc<Mutex<KeptVersions>>,
 }
@@ -117,36 +115,6 @@ impl Store {
     /// The same database; its writers wait for others.
     pub fn patient(self, patience: Patience) -> Self {
         Self { patience, ..self }
-    }
-
-    /// Take the one writer's place; it is given back when the value is dropped or the process dies.
-    ///
-    /// Errors: [`Error::Locked`] at once where another program has it.
-    pub async fn lock(&self) -> Result<WriteLock> {
-        self.begun(WriteLock::take(&self.location).await?).await
-    }
-
-    /// Take the place of the one who writes files that are derived, on this machine.
-    ///
-    /// Errors: [`Error::Locked`] at once where another program has it.
-    pub fn lock_files(&self) -> Result<WriteLock> {
-        WriteLock::take_files(self.folder())
-    }
-
-    /// The same, waiting as long as the database is [patient](Self::patient). What is written is found out after that.
-    pub async fn lock_in_turn(&self) -> Result<WriteLock> {
-        self.begun(WriteLock::in_turn(&self.location, &self.patience).await?).await
-    }
-
-    /// Whoever takes the place of one that may not be dead makes a version of `images`: what that one has under way cannot make it.
-    async fn begun(&self, lock: WriteLock) -> Result<WriteLock> {
-        if let Some(number) = lock.took_over()
-            && self.location.has_table(schema::IMAGES).await?
-            && let Some(native) = self.writable(schema::IMAGES).await?.as_native()
-        {
-            native.update_config([(TAKEN_OVER.to_owned(), number.to_string())]).await?;
-        }
-        Ok(lock)
     }
 
     /// Versions of tables are not pruned while it is held, by this program either. Whoever reads for longer than a command

@@ -17,7 +17,7 @@ pub struct Change {
     /// When it was done, UTC.
     pub changed_at: String,
     /// `ingest`, `embed`, `score`, `insert`, `update`, `delete`, `alter`, `tag`, `dedup`, `hash`, `optimize`, `migrate`,
-    /// `undo` or `restore`.
+    /// `undo`, `restore` or `takeover`.
     pub verb: String,
     /// What was written.
     pub detail: Option<String>,
@@ -48,7 +48,7 @@ impl Change {
 
     /// Whether the rows are the same before and after, but for what their pictures give again.
     pub fn is_of_storage(&self) -> bool {
-        ["optimize", "migrate", "hash"].contains(&self.verb.as_str())
+        ["optimize", "migrate", "hash", "takeover"].contains(&self.verb.as_str())
     }
 }
 

@@ -8,6 +8,9 @@ use super::bucket::{self, Bucket};
 use super::{durable, files, manifest};
 use crate::error::{Error, Result};
 
+/// The file of a copy that is not complete: it says where it comes from.
+pub(super) const COPYING: &str = "copying";
+
 /// A folder of this machine, or a place in a bucket.
 #[derive(Debug, Clone)]
 pub(super) enum Location {
@@ -23,6 +26,9 @@ impl Location {
         let utf8 = text.to_str().ok_or_else(|| Error::NotUtf8 { path: text.into() })?;
         if bucket::is_address(utf8) {
             return Ok(Self::Bucket(Bucket::open(utf8)?));
+        }
+        if utf8.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("s3:")) {
+            return Err(Error::BadBucket { address: utf8.into(), reason: "it is not s3://BUCKET/PATH".into() });
         }
         match utf8.split_once("://") {
             Some((scheme, _)) => Err(Error::RemoteDatabase { scheme: scheme.into() }),
@@ -174,15 +180,33 @@ impl Location {
         }
     }
 
+    /// Refuse the beginning of a copy. Of a bucket it is the first that is asked for: Lance's words about one that does not answer are for
+    /// its makers.
+    pub(super) async fn check_whole(&self) -> Result<()> {
+        let mark = match self {
+            Self::Folder(folder) => std::fs::read(folder.join(COPYING)).ok(),
+            Self::Bucket(bucket) => {
+                let mark = bucket.get(COPYING).await.map_err(|error| match error {
+                    Error::Bucket { what, reason, .. } => Error::Bucket { what, address: bucket.address(), reason },
+                    other => other,
+                });
+                mark?.map(Vec::from)
+            }
+        };
+        match mark {
+            Some(from) => {
+                let from = String::from_utf8_lossy(&from).trim().to_owned();
+                Err(Error::HalfCopied { place: self.place(), from })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Connections for reading and for writing.
     pub(super) async fn connect(&self) -> Result<(lancedb::Connection, lancedb::Connection)> {
         Ok(match self {
             Self::Folder(folder) => (durable::reading(folder).await?, durable::writing(folder).await?),
-            Self::Bucket(bucket) => {
-                // Lance's words about a bucket that does not answer are for its makers
-                bucket.has("").await?;
-                (bucket::reading(bucket).await?, bucket::writing(bucket).await?)
-            }
+            Self::Bucket(bucket) => (bucket::reading(bucket).await?, bucket::writing(bucket).await?),
         })
     }
 }

@@ -73,8 +73,14 @@ impl WriteLock {
         match location {
             Location::Folder(folder) => Self::take_files(folder),
             Location::Bucket(bucket) => {
-                let lock = BucketLock::take(bucket).await?;
-                Ok(Self(Held::Bucket { lock, _files: locked(bucket.cache())? }))
+                // first: whoever cannot write here takes nobody's place
+                let files = locked(bucket.cache()).map_err(|error| match error {
+                    Error::Locked { lock, holder, waited, .. } => {
+                        Error::Locked { uri: bucket.address(), lock, holder, waited }
+                    }
+                    other => other,
+                })?;
+                Ok(Self(Held::Bucket { lock: BucketLock::take(bucket).await?, _files: files }))
             }
         }
     }

@@ -30,6 +30,7 @@ mod pieces;
 mod predicate;
 mod provider;
 mod rows;
+mod turns;
 mod upkeep;
 
 pub use change::CHOSEN_IDS_BELOW;

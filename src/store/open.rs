@@ -68,6 +68,8 @@ impl Store {
         {
             return Err(Error::NoDatabase { uri: folder.display().to_string() });
         }
-        Self::unchecked(location.resolved()?).await
+        let location = location.resolved()?;
+        location.check_whole().await?;
+        Self::unchecked(location).await
     }
 }

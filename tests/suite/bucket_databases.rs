@@ -141,16 +141,34 @@ fn a_database_in_a_bucket_does_what_one_in_a_folder_does() {
     let lost =
         other.command(DATABASE, &["sql", "SELECT 1"]).env("AWS_ENDPOINT", "http://127.0.0.1:9").output().unwrap();
     let said = String::from_utf8_lossy(&lost.stderr).into_owned();
-    let why = "cannot list s3://pets/data/shop.db: no answer from its host";
+    let why = "cannot read s3://pets/data/shop.db: no answer from its host";
     assert!(!lost.status.success() && said.lines().count() == 1 && said.contains(why), "{said}");
     for (db, why) in [
         ("s3://pets", "is no place of a database: it is not s3://BUCKET/PATH"),
         ("s3://pets/none.db", "no database at s3://pets/none.db"),
         ("gs://pets/shop.db", "gs"),
+        ("s3:/pets/shop.db", "it is not s3://BUCKET/PATH"),
+        ("s3://pets/data/../shop.db", "'..' is no part of it"),
+        ("s3://pets//shop.db", "'' is no part of it"),
+        (
+            "s3://key:secret@pets/shop.db?x=1",
+            "s3://pets/shop.db?x=1 is no place of a database: 'shop.db?x=1' is no part",
+        ),
+        ("s3://pets/data/shop.db/images.lance", "it lies inside a table"),
     ] {
         let refused = other.run(db, &["sql", "SELECT 1"]);
         let said = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(!refused.status.success() && said.contains(why) && said.lines().count() == 1, "{db}: {said}");
+        assert!(!said.contains("secret"), "{said}");
+    }
+    for (name, value, why) in [
+        ("AWS_ENDPOINT", "127.0.0.1:9", "AWS_ENDPOINT is '127.0.0.1:9': it begins with http:// or https://"),
+        ("OUTSKIRT_LEASE", "1e9", "OUTSKIRT_LEASE is '1e9': it is a number of seconds from 1 to 600"),
+        ("AWS_ALLOW_HTTP", "false", "AWS_ALLOW_HTTP=true allows that"),
+    ] {
+        let refused = other.command(DATABASE, &["delete", "--where", "id = 1"]).env(name, value).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(why) && said.lines().count() == 1, "{name}: {said}");
     }
 }
 
@@ -185,28 +203,23 @@ fn while_it_writes(machine: &Machine<'_>, line: &[&str]) -> Child {
 }
 
 #[test]
-fn a_writer_that_is_killed_gives_its_place_back_once_its_lease_is_over() {
+fn a_writer_that_is_killed_is_seen_to_be_gone_by_its_machine() {
     let server = BucketServer::start();
-    let machine = Machine { lease: 8, ..Machine::of(&server) };
+    let machine = Machine::of(&server);
     let (file, more) = (machine.vectors("v.csv", 0..60), machine.vectors("w.csv", 60..90));
     machine.says(DATABASE, &machine.ingest(&file));
     let mut killed = while_it_writes(&machine, &machine.ingest(&more));
     killed.kill().unwrap();
     killed.wait().unwrap();
-    let at_once = machine.run(DATABASE, &[&["--wait", "0"], &machine.ingest(&more)[..]].concat());
-    let said = String::from_utf8_lossy(&at_once.stderr).into_owned();
-    assert!(
-        !at_once.status.success() && said.contains("another program is writing to s3://pets/data/shop.db"),
-        "{said}"
-    );
-    machine.says(DATABASE, &[&["--wait", "30"], &machine.ingest(&more)[..]].concat());
+    machine.says(DATABASE, &[&["--wait", "0"], &machine.ingest(&more)[..]].concat());
     assert_eq!(machine.csv(DATABASE, "SELECT count(*) AS n, max(id) AS last FROM images"), "n,last\n90,90\n");
+    assert!(machine.says(DATABASE, &["history"]).contains("takeover after a writer that was taken for dead"));
 }
 
 #[test]
 fn a_writer_that_was_taken_for_dead_commits_nothing() {
     let server = BucketServer::start();
-    let machine = Machine { lease: 2, ..Machine::of(&server) };
+    let machine = Machine { lease: 6, ..Machine::of(&server) };
     let files = [0..30, 30..60, 60..90].map(|rows| machine.vectors(&format!("{}.csv", rows.start), rows));
     machine.says(DATABASE, &machine.ingest(&files[0]));
     let manifests = "PUT /pets/data/shop.db/images.lance/_versions";
@@ -217,7 +230,11 @@ fn a_writer_that_was_taken_for_dead_commits_nothing() {
         |name: &str| assert!(Command::new("kill").args([name, &stopped.id().to_string()]).status().unwrap().success());
     signal("-STOP");
     assert_eq!(server.requests(manifests), before);
-    let other = Machine { lease: 2, ..Machine::of(&server) };
+    let other = Machine::of(&server);
+    let refused = other.run(DATABASE, &["--wait", "0", "delete", "--where", "id = 1"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    let whose = "another program is writing to s3://pets/data/shop.db";
+    assert!(!refused.status.success() && said.contains(whose) && said.contains("lease is over in"), "{said}");
     other.says(DATABASE, &[&["--wait", "30"], &other.ingest(&files[2])[..]].concat());
     signal("-CONT");
     let output = stopped.wait_with_output().unwrap();
@@ -281,7 +298,13 @@ fn a_copy_goes_on_where_it_was_and_is_the_same_database() {
     let broken = machine.run(&here, &["copy", &here, DATABASE]);
     let said = String::from_utf8_lossy(&broken.stderr).into_owned();
     assert!(!broken.status.success() && said.contains("403") && said.lines().count() == 1, "{said}");
-    assert!(!machine.run(DATABASE, &["sql", "SELECT 1"]).status.success());
+    for line in [&["sql", "SELECT 1"][..], &machine.ingest(&file)] {
+        let refused = machine.run(DATABASE, line);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        let why =
+            format!("{DATABASE} holds the beginning of a copy of {here}: 'outskirt copy {here} {DATABASE}' goes on");
+        assert!(!refused.status.success() && said.contains(&why), "{said}");
+    }
     let other = machine.run(&here, &["copy", &back, DATABASE]);
     assert!(String::from_utf8_lossy(&other.stderr).contains("no database at"), "{other:?}");
     let copied = machine.says(&here, &["copy", &here, DATABASE]);

@@ -18,7 +18,7 @@ use url::Url;
 
 use super::objects::{Bucket, create};
 use super::writer::current;
-use crate::cloud;
+use crate::cloud::{self, REFUSED};
 use crate::error::Result;
 
 /// Bytes of what is known of objects that are read again.
@@ -83,7 +83,7 @@ impl fmt::Display for Commits {
 impl Commits {
     /// Refuse a commit of who is not the one writer.
     async fn check_writer(&self) -> object_store::Result<()> {
-        let lost = |reason: String| object_store::Error::Generic { store: "bucket", source: reason.into() };
+        let lost = |reason: String| object_store::Error::Generic { store: REFUSED, source: reason.into() };
         let address = self.bucket.address();
         let held = current(&address).ok_or_else(|| lost(format!("nobody holds the writer's place of {address}")))?;
         if held.is_writer(&self.bucket).await? {

@@ -12,7 +12,6 @@ use object_store::aws::AmazonS3;
 use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 use sha2::{Digest, Sha256};
-use url::Url;
 
 use crate::cloud::{self, Failure};
 use crate::error::{Error, Result};
@@ -26,6 +25,8 @@ const LIST_AGAIN: usize = 3;
 const CLOCK: &str = "locks/clock";
 /// How long whoever dies holds what he held.
 const LEASE: Duration = Duration::from_secs(30);
+/// Nobody is waited for longer.
+pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(600);
 /// The variable that sets another time, in seconds.
 const LEASE_VARIABLE: &str = "OUTSKIRT_LEASE";
 /// The variable that names the folder for derived files.
@@ -61,18 +62,24 @@ impl Bucket {
     ///
     /// Errors: an address that is none; an environment that does not describe it.
     pub(in crate::store) fn open(address: &str) -> Result<Self> {
-        let bad = |reason: String| Error::BadBucket { address: address.into(), reason };
-        let rest = address[SCHEME.len()..].trim_matches('/');
+        let rest = address[SCHEME.len()..].trim_end_matches('/');
+        // what stands before an @ may be a password
+        let shown = format!("{SCHEME}{}", rest.rsplit_once('@').map_or(rest, |(_, rest)| rest));
+        let bad = |reason: String| Error::BadBucket { address: shown.clone(), reason };
         let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
-        if name.is_empty() || path.is_empty() || address.contains(['?', '#', '*']) {
+        if name.is_empty() || path.is_empty() {
             return Err(bad("it is not s3://BUCKET/PATH".into()));
         }
-        let prefix = Key::parse(path).map_err(|error| bad(error.to_string()))?;
-        // as Lance reads it
-        let url = Url::parse(&format!("{SCHEME}{name}/{path}")).map_err(|error| bad(error.to_string()))?;
-        if Key::from_url_path(url.path()).ok().as_ref() != Some(&prefix) || url.host_str() != Some(name) {
-            return Err(bad("of the path only letters, digits and . _ - = + @ are read the same by everybody".into()));
+        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-=+".contains(&byte));
+        if let Some(part) = rest.split('/').find(|part| !is_plain(part) || ["", ".", ".."].contains(part)) {
+            return Err(bad(format!(
+                "'{part}' is no part of it: each is of letters, digits and . _ - = +, and keys stand in AWS_*"
+            )));
         }
+        if path.split('/').any(|part| part.ends_with(".lance")) {
+            return Err(bad("it lies inside a table".into()));
+        }
+        let prefix = Key::parse(path).map_err(|error| bad(error.to_string()))?;
         let store = Arc::new(cloud::bucket(name).map_err(|error| bad(error.to_string()))?);
         let mut bucket = Self { name: name.into(), prefix, store, cache: PathBuf::new() };
         bucket.cache = cache_folder(&bucket.address())?;
@@ -196,9 +203,15 @@ impl Bucket {
 }
 
 /// How long whoever dies holds what he held, as the environment says.
-pub(super) fn lease() -> Duration {
-    let said = std::env::var(LEASE_VARIABLE).ok().and_then(|text| text.parse().ok());
-    said.filter(|seconds: &u64| *seconds > 0).map_or(LEASE, Duration::from_secs)
+///
+/// Errors: a number that is none.
+pub(super) fn lease() -> Result<Duration> {
+    let Ok(found) = std::env::var(LEASE_VARIABLE) else { return Ok(LEASE) };
+    let most = LONGEST_LEASE.as_secs();
+    match found.trim().parse() {
+        Ok(seconds) if (1..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        _ => Err(Error::BadSeconds { name: LEASE_VARIABLE, found, most }),
+    }
 }
 
 /// Whether what was written then, and is held for so long, is held no more.

@@ -16,7 +16,7 @@ const UNNAMED: Duration = Duration::from_secs(60);
 
 /// What a program has pinned in a bucket.
 #[derive(Debug)]
-pub(in crate::store) struct Pins(Renewed);
+pub(in crate::store) struct Pins(Renewed, Duration);
 
 impl Pins {
     /// Lines of a table and a version of it.
@@ -27,13 +27,13 @@ impl Pins {
         let host = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let digest = Sha256::digest(format!("{host} {} {nanoseconds} {number}", std::process::id()));
-        let held = lease();
+        let held = lease()?;
         let text = format!("{}\n{lines}", held.as_secs());
-        Ok(Self(Renewed::begin(bucket, format!("{FOLDER}/{:.32}", format!("{digest:x}")), text, false, held)?))
+        Ok(Self(Renewed::begin(bucket, format!("{FOLDER}/{:.32}", format!("{digest:x}")), text, false, held)?, held))
     }
 
     pub(in crate::store) fn set(&self, lines: &str) -> Result<()> {
-        self.0.set(format!("{}\n{lines}", lease().as_secs()))
+        self.0.set(format!("{}\n{lines}", self.1.as_secs()))
     }
 }
 

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
-use super::objects::{Bucket, is_over, lease};
+use super::objects::{Bucket, LONGEST_LEASE, is_over, lease};
 use super::renewed::Renewed;
 use crate::error::{Error, Result};
 
@@ -26,8 +26,38 @@ const FOLDER: &str = "locks/write";
 struct Place {
     /// `None` where it was given back.
     holder: Option<String>,
+    /// The process, so that others of its machine can tell whether it is there.
+    #[serde(default)]
+    process: Option<Process>,
     /// How long it is held without being put again.
     seconds: u64,
+}
+
+/// A process of a machine: never two have the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Process {
+    /// The machine since it was started, and the numbers of processes that are seen there.
+    machine: String,
+    number: u32,
+    /// When it began, in the machine's ticks.
+    began: String,
+}
+
+impl Process {
+    fn of(number: u32) -> Option<Self> {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let numbers = std::fs::read_link("/proc/self/ns/pid").ok()?;
+        let state = std::fs::read_to_string(format!("/proc/{number}/stat")).ok()?;
+        // the 22nd word; the second, in brackets, may hold others
+        let began = state.rsplit_once(')')?.1.split_whitespace().nth(19)?.to_owned();
+        Some(Self { machine: format!("{} {}", boot.trim(), numbers.display()), number, began })
+    }
+
+    /// Whether it is one of this machine, and gone.
+    fn is_dead(&self) -> bool {
+        let here = Self::of(std::process::id()).map(|this| this.machine);
+        here.as_ref() == Some(&self.machine) && Self::of(self.number).as_ref() != Some(self)
+    }
 }
 
 /// Proof of being the one writer of a bucket's database, given back on drop.
@@ -75,7 +105,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // the number stays, so that the next is another one
-        let free = Place { holder: None, seconds: self.seconds };
+        let free = Place { holder: None, process: None, seconds: self.seconds };
         let renewed = self.renewed.get_mut().unwrap_or_else(PoisonError::into_inner);
         renewed.end(serde_json::to_string(&free).ok());
         let mut writers = writers();
@@ -88,7 +118,7 @@ impl Drop for Held {
 impl BucketLock {
     /// Take it, or say at once that another program has it.
     pub(in crate::store) async fn take(bucket: &Bucket) -> Result<Self> {
-        let seconds = lease().as_secs();
+        let seconds = lease()?.as_secs();
         loop {
             let (places, now) = bucket.list_timed(FOLDER).await?;
             let number = |name: &str| name.rsplit('/').next()?.parse::<u64>().ok();
@@ -99,9 +129,16 @@ impl BucketLock {
                 // it may be gone by now: then there is a next one
                 let Some(text) = bucket.get(&object.name).await? else { continue };
                 // of what nobody understands the time is ours
-                let place = serde_json::from_slice(&text).unwrap_or(Place { holder: Some("?".into()), seconds });
+                let place =
+                    serde_json::from_slice(&text).unwrap_or(Place { holder: Some("?".into()), process: None, seconds });
                 if let Some(holder) = place.holder {
-                    if !is_over(object.written, now, Duration::from_secs(place.seconds)) {
+                    let held = Duration::from_secs(place.seconds).min(LONGEST_LEASE);
+                    let is_dead = place.process.is_some_and(|process| process.is_dead());
+                    if !is_dead && !is_over(object.written, now, held) {
+                        let left =
+                            held.saturating_sub((now - object.written).to_std().unwrap_or_default()).as_secs() + 1;
+                        let holder =
+                            format!("{holder}, whose lease is over in {left} s where it is not there any more");
                         let (uri, lock) =
                             (bucket.address(), PathBuf::from(format!("{}/{}", bucket.address(), object.name)));
                         return Err(Error::Locked { uri, lock, holder: Some(holder), waited: Duration::ZERO });
@@ -109,7 +146,10 @@ impl BucketLock {
                     took_over = true;
                 }
             }
-            let (mine, place) = (name(last_number + 1), Place { holder: Some(myself()), seconds });
+            let (mine, place) = (
+                name(last_number + 1),
+                Place { holder: Some(myself()), process: Process::of(std::process::id()), seconds },
+            );
             let text = serde_json::to_string(&place).unwrap_or_default();
             if !bucket.create(&mine, text.clone()).await? {
                 continue; // another one was first
