@@ -12,14 +12,14 @@ const TAKEN_OVER: &str = "outskirt.writer";
 impl Store {
     /// Take the one writer's place; it is given back when the value is dropped or the process dies.
     ///
-    /// Errors: [`Error::Locked`] at once where another program has it.
+    /// Errors: [`Error::Locked`](crate::Error::Locked) at once where another program has it.
     pub async fn lock(&self) -> Result<WriteLock> {
         self.begun(WriteLock::take(&self.location).await?).await
     }
 
     /// Take the place of the one who writes files that are derived, on this machine.
     ///
-    /// Errors: [`Error::Locked`] at once where another program has it.
+    /// Errors: [`Error::Locked`](crate::Error::Locked) at once where another program has it.
     pub fn lock_files(&self) -> Result<WriteLock> {
         WriteLock::take_files(self.folder())
     }
