@@ -64,17 +64,21 @@ impl Bucket {
     pub(in crate::store) fn open(address: &str) -> Result<Self> {
         let rest = address[SCHEME.len()..].trim_end_matches('/');
         // what stands before an @ may be a password
-        let shown = format!("{SCHEME}{}", rest.rsplit_once('@').map_or(rest, |(_, rest)| rest));
+        let without = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+        let shown = format!("{SCHEME}{without}");
         let bad = |reason: String| Error::BadBucket { address: shown.clone(), reason };
         let (name, path) = rest.split_once('/').unwrap_or((rest, ""));
         if name.is_empty() || path.is_empty() {
             return Err(bad("it is not s3://BUCKET/PATH".into()));
         }
         let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-=+".contains(&byte));
-        if let Some(part) = rest.split('/').find(|part| !is_plain(part) || ["", ".", ".."].contains(part)) {
-            return Err(bad(format!(
-                "'{part}' is no part of it: each is of letters, digits and . _ - = +, and keys stand in AWS_*"
-            )));
+        if let Some(part) = without.split('/').find(|part| !is_plain(part) || ["", ".", ".."].contains(part)) {
+            return Err(bad(format!("'{part}' is no part of it: each is of letters, digits and . _ - = +")));
+        }
+        if without.len() < rest.len() {
+            return Err(
+                bad("keys are no part of it: they stand in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into()),
+            );
         }
         if path.split('/').any(|part| part.ends_with(".lance")) {
             return Err(bad("it lies inside a table".into()));
