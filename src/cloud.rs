@@ -11,12 +11,15 @@ use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
 
 const CONNECT_TIMEOUT: &str = "5s";
 /// Without a byte.
-const READ_TIMEOUT: &str = "30s";
+const READ_TIMEOUT: &str = "60s";
+/// The same of a database, which is asked for many small things.
+const TABLES_READ_TIMEOUT: &str = "30s";
 /// A large archive takes as long as it takes.
 const WHOLE_TIMEOUT: &str = "365days";
 
 /// The store of whose errors the words are ours: a commit that is refused.
 pub(crate) const REFUSED: &str = "bucket";
+
 const NO_CREDENTIALS: &str = "S3 credentials are missing: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or \
                               AWS_SKIP_SIGNATURE=true for a bucket that everybody may read";
 
@@ -59,6 +62,11 @@ fn client() -> io::Result<HttpClient> {
 /// A bucket of S3, or of what speaks like it, as the environment describes it.
 pub(crate) fn bucket(name: &str) -> io::Result<AmazonS3> {
     bucket_within(name, WHOLE_TIMEOUT, READ_TIMEOUT)
+}
+
+/// The same, for tables.
+pub(crate) fn bucket_of_tables(name: &str) -> io::Result<AmazonS3> {
+    bucket_within(name, WHOLE_TIMEOUT, TABLES_READ_TIMEOUT)
 }
 
 /// The same; an answer that takes longer than this is none.

@@ -274,6 +274,9 @@ fn answers_that_are_lost_late_or_refused_lose_nothing() {
     let refused = machine.run(DATABASE, &["sql", "DELETE FROM images WHERE id < 10"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.lines().count() == 1 && said.contains("403"), "{said}");
+    // a setting that is none is said to readers too
+    let nonsense = machine.command(DATABASE, &["sql", rows]).env("OUTSKIRT_LEASE", "soon").output().unwrap();
+    assert!(String::from_utf8_lossy(&nonsense.stderr).contains("OUTSKIRT_LEASE is 'soon'"), "{nonsense:?}");
     // who may only read reads
     assert_eq!(machine.csv(DATABASE, rows), "n,ids\n60,60\n");
     server.site.lock().unwrap().faults.clear();

@@ -27,6 +27,7 @@ const METADATA_CACHE: usize = 256 << 20;
 const AT_ONCE: usize = 64;
 /// How often a read that breaks off is begun again.
 const READ_AGAIN: usize = 3;
+
 /// A connection for reading.
 pub(in crate::store) async fn reading(bucket: &Bucket) -> Result<lancedb::Connection> {
     connect(bucket, bucket.store.clone()).await

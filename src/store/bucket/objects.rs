@@ -84,7 +84,9 @@ impl Bucket {
             return Err(bad("it lies inside a table".into()));
         }
         let prefix = Key::parse(path).map_err(|error| bad(error.to_string()))?;
-        let store = Arc::new(cloud::bucket(name).map_err(|error| bad(error.to_string()))?);
+        // a reader who cannot say how long he is there would read without being seen
+        lease()?;
+        let store = Arc::new(cloud::bucket_of_tables(name).map_err(|error| bad(error.to_string()))?);
         let mut bucket = Self { name: name.into(), prefix, store, cache: PathBuf::new() };
         bucket.cache = cache_folder(&bucket.address())?;
         Ok(bucket)
