@@ -61,11 +61,11 @@ for (const [name, width, scheme] of [["light", 1280, "light"], ["dark", 1280, "d
 
 const [page, heard] = await open(1280, "light");
 // numbers the largest first, then the smallest; names from A
-const column = (at) => page.$$eval("#h-datasets ~ .scroll tbody tr", (rows, at) => rows.map((row) => {
+const column = (at) => page.$$eval("#h-datasets ~ .scroll[aria-label='Datasets'] tbody tr", (rows, at) => rows.map((row) => {
   const cell = row.cells[at];
   return cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value);
 }), at);
-const sort = (at) => page.$$eval("#h-datasets ~ .scroll thead button", (all, at) => all[at].click(), at);
+const sort = (at) => page.$$eval("#h-datasets ~ .scroll[aria-label='Datasets'] thead button", (all, at) => all[at].click(), at);
 const numbers = [...await column(3)].sort((a, b) => b - a);
 assert(numbers.length > 1, "datasets to sort");
 await sort(3);
@@ -75,7 +75,7 @@ assert.deepEqual(await column(3), [...numbers].reverse());
 await sort(0);
 const names = await column(0);
 assert.deepEqual(names, [...names].sort((a, b) => a.localeCompare(b)));
-assert.equal(await page.$eval("#h-datasets ~ .scroll thead th", (heading) => heading.getAttribute("aria-sort")), "ascending");
+assert.equal(await page.$eval("#h-datasets ~ .scroll[aria-label='Datasets'] thead th", (heading) => heading.getAttribute("aria-sort")), "ascending");
 
 // filters
 const visible = () => page.$$eval(".cards > li", (all) => all.filter((one) => !one.hidden).map((one) => one.dataset.dataset));
