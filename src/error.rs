@@ -588,6 +588,11 @@ pub enum Error {
         "the latest change ({verb}) cannot be undone: version {version} of images, which was before it, is not kept any more ('outskirt optimize' removes versions; --keep spares the younger ones)"
     )]
     UndoPruned { verb: String, version: u64 },
+    #[error(
+        "another program is writing to {uri}{}: 'outskirt undo' does not wait for it, since what it writes would be the change that is taken back; run this again when it has ended",
+        holder.as_ref().map_or(String::new(), |holder| format!(" ({holder})"))
+    )]
+    UndoLocked { uri: String, holder: Option<String> },
     #[error("there is nothing to undo: 'outskirt history' shows what changed")]
     NothingToUndo,
     #[error("{address} is no place of a database: {reason}")]
@@ -598,8 +603,18 @@ pub enum Error {
         "{} holds the beginning of a copy of {from}: 'outskirt copy {from} {}' goes on with it", place.display(), place.display()
     )]
     HalfCopied { place: PathBuf, from: String },
-    #[error("{name} is '{found}': it is a number of seconds from 1 to {most}")]
-    BadSeconds { name: &'static str, found: String, most: u64 },
+    #[error("cannot {what} {address}: {reason}")]
+    BucketDenied { what: &'static str, address: String, reason: String },
+    #[error("{name} is '{found}': it is {wanted}")]
+    BadVariable { name: &'static str, found: String, wanted: String },
+    #[error(
+        "the cache of this machine for {address} cannot be used: cannot {action} {}: {source}; OUTSKIRT_CACHE names another folder", path.display()
+    )]
+    Cache { address: String, action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error(
+        "{address} lies inside the database at {outer}, which would take its objects for its own: choose a place outside it"
+    )]
+    InsideOther { address: String, outer: String },
     #[error("nothing is copied to {}: {found}; give a place where nothing is", place.display())]
     CopyOver { place: PathBuf, found: String },
     #[error("{reason}")]

@@ -57,7 +57,10 @@ pub async fn restored(store: &Store, version: u64) -> Result<Restored> {
 /// Errors: as [`restore`]; [`Error::NothingToUndo`]; [`Error::NotRecorded`] where nothing was recorded before it.
 pub async fn undo(store: &Store) -> Result<Undone> {
     // without waiting: what another program is doing would be the latest change then, and nobody meant that
-    let lock = store.lock().await?;
+    let lock = store.lock().await.map_err(|error| match error {
+        Error::Locked { uri, holder, .. } => Error::UndoLocked { uri, holder },
+        other => other,
+    })?;
     if let Some((verb, restored)) = store.finish_restore(&lock).await?
         && verb == UNDO
     {

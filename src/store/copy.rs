@@ -14,6 +14,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, WriteMultipart};
 use sha2::{Digest, Sha256};
 
+use super::bucket::refused;
 use super::location::{COPYING as MARK, Location};
 use super::{Patience, Store, files};
 use crate::cloud::Failure;
@@ -63,7 +64,7 @@ impl Objects {
 
     fn failed(&self, what: &'static str, name: &str) -> impl Fn(object_store::Error) -> Error + use<> {
         let address = self.place.join(name).display().to_string();
-        move |error| Error::Bucket { what, address: address.clone(), reason: Failure::of(&error).reason }
+        move |error| refused(what, &address, &error)
     }
 
     /// Names and lengths of the files of a table.
@@ -107,6 +108,7 @@ pub async fn copy(from: &Path, to: &Path, patience: Patience, mut tell: impl FnM
     }
     let target = target.resolved()?;
     let (ours, theirs) = (Objects::of(&source.location)?, Objects::of(&target)?);
+    target.check_outside().await?;
     begin(&ours, &theirs).await?;
 
     let mut all = Vec::new();

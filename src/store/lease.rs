@@ -80,12 +80,20 @@ impl Lease {
                 });
                 state.write()
             }
-            // where nothing can be written nobody is told what is read, as on a file system without locks
             (None, Location::Bucket(bucket)) => {
                 let named = state.pins.keys().cloned().collect();
-                let begun = Pins::begin(bucket, state.lines());
-                state.held = Some(begun.map_or(Held::All { _lock: None }, |pins| Held::Object(pins, named)));
-                Ok(())
+                match Pins::begin(bucket, state.lines()) {
+                    Ok(pins) => {
+                        state.held = Some(Held::Object(pins, named));
+                        Ok(())
+                    }
+                    // whoever may not write tells nobody what he reads, as on a file system without locks
+                    Err(Error::BucketDenied { .. }) => {
+                        state.held = Some(Held::All { _lock: None });
+                        Ok(())
+                    }
+                    Err(error) => Err(error),
+                }
             }
         };
         drop(state);

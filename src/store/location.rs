@@ -7,9 +7,13 @@ use std::time::Duration;
 use super::bucket::{self, Bucket};
 use super::{durable, files, manifest};
 use crate::error::{Error, Result};
+use crate::schema;
 
 /// The file of a copy that is not complete: it says where it comes from.
 pub(super) const COPYING: &str = "copying";
+
+/// A bucket that is silent for so long is not asked for anything.
+const FIRST_ANSWER: Duration = Duration::from_secs(15);
 
 /// A folder of this machine, or a place in a bucket.
 #[derive(Debug, Clone)]
@@ -186,8 +190,11 @@ impl Location {
         let mark = match self {
             Self::Folder(folder) => std::fs::read(folder.join(COPYING)).ok(),
             Self::Bucket(bucket) => {
-                let mark = bucket.get(COPYING).await.map_err(|error| match error {
+                let mark = bucket.prompt(FIRST_ANSWER)?.get(COPYING).await.map_err(|error| match error {
                     Error::Bucket { what, reason, .. } => Error::Bucket { what, address: bucket.address(), reason },
+                    Error::BucketDenied { what, reason, .. } => {
+                        Error::BucketDenied { what, address: bucket.address(), reason }
+                    }
                     other => other,
                 });
                 mark?.map(Vec::from)
@@ -199,6 +206,14 @@ impl Location {
                 Err(Error::HalfCopied { place: self.place(), from })
             }
             None => Ok(()),
+        }
+    }
+
+    /// Refuse to begin a database inside another one's place, where that one's files are told by their names alone.
+    pub(super) async fn check_outside(&self) -> Result<()> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            Self::Bucket(bucket) => bucket.check_outside(schema::SCHEMA_MIGRATIONS).await,
         }
     }
 

@@ -78,6 +78,10 @@ impl WriteLock {
                     Error::Locked { lock, holder, waited, .. } => {
                         Error::Locked { uri: bucket.address(), lock, holder, waited }
                     }
+                    Error::ReadOnlyDatabase { .. } => {
+                        bucket.cache_failed("write into", bucket.cache())(ErrorKind::PermissionDenied.into())
+                    }
+                    Error::Io { action, path, source } => bucket.cache_failed(action, &path)(source),
                     other => other,
                 })?;
                 Ok(Self(Held::Bucket { lock: BucketLock::take(bucket).await?, _files: files }))

@@ -31,6 +31,7 @@ impl Store {
         }
         if let Err(Error::NoDatabase { .. }) = Self::open(folder).await {
             let store = Self::existing(folder).await?;
+            store.location.check_outside().await?;
             // before the lock, whose file would stay in a folder of somebody else's
             migrate::check_places(&store).await?;
             let lock = store.patient(patience.clone()).lock_in_turn().await?;

@@ -1,77 +1,10 @@
 //! Databases in a bucket, by the program, on a server that runs in the test.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
+use super::bucket_machine::{DATABASE, Machine};
 use super::bucket_server::{BucketServer, Fault};
-
-/// A machine: its folders, and the bucket that it reaches.
-struct Machine<'s> {
-    server: &'s BucketServer,
-    folder: tempfile::TempDir,
-    lease: u64,
-}
-
-const DATABASE: &str = "s3://pets/data/shop.db";
-
-impl<'s> Machine<'s> {
-    fn of(server: &'s BucketServer) -> Self {
-        Self { server, folder: tempfile::tempdir().unwrap(), lease: 30 }
-    }
-
-    fn command(&self, db: &str, line: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_outskirt"));
-        command
-            .args(["--db", db])
-            .args(line)
-            .env("AWS_ENDPOINT", &self.server.url)
-            .env("AWS_ALLOW_HTTP", "true")
-            .env("AWS_SKIP_SIGNATURE", "true")
-            .env("OUTSKIRT_CACHE", self.folder.path().join("cache"))
-            .env("OUTSKIRT_LEASE", self.lease.to_string())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, db: &str, line: &[&str]) -> Output {
-        self.command(db, line).output().unwrap()
-    }
-
-    /// What it says; it must succeed.
-    fn says(&self, db: &str, line: &[&str]) -> String {
-        let output = self.run(db, line);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{line:?}: {said}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn csv(&self, db: &str, query: &str) -> String {
-        self.says(db, &["sql", query, "--format", "csv"])
-    }
-
-    fn start(&self, db: &str, line: &[&str]) -> Child {
-        self.command(db, line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
-    }
-
-    /// So many vectors on a circle, in a file.
-    fn vectors(&self, name: &str, rows: std::ops::Range<usize>) -> PathBuf {
-        let mut text = String::from("uri,split,v\n");
-        for row in rows {
-            let angle = row as f64 * 0.01;
-            let split = ["train", "val", "test"][row % 3];
-            text += &format!("/pictures/{row}.png,{split},\"[{}, {}, 0.1]\"\n", angle.cos(), angle.sin());
-        }
-        let path = self.folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn ingest<'l>(&self, file: &'l Path) -> Vec<&'l str> {
-        let file = file.to_str().unwrap();
-        vec!["ingest", file, "--embedding-column", "v", "--dataset", "d", "--backbone", "net", "--model-version", "1"]
-    }
-}
 
 /// What is about times and places, left out.
 fn plain(said: &str) -> String {
@@ -188,27 +121,13 @@ fn one_machine_writes_to_a_bucket_at_a_time() {
     assert_eq!(rows, "n,ids,last\n120,120,120\n");
 }
 
-/// Begin a change, and come back while its first file is being put.
-fn while_it_writes(machine: &Machine<'_>, line: &[&str]) -> Child {
-    let data = "PUT /pets/data/shop.db/images.lance/data";
-    let seen = machine.server.requests(data);
-    machine.server.fails("PUT", "images.lance/data", 1, Fault::Slow(Duration::from_millis(1500)));
-    let child = machine.start(DATABASE, line);
-    let start = Instant::now();
-    while machine.server.requests(data) == seen {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    child
-}
-
 #[test]
 fn a_writer_that_is_killed_is_seen_to_be_gone_by_its_machine() {
     let server = BucketServer::start();
     let machine = Machine::of(&server);
     let (file, more) = (machine.vectors("v.csv", 0..60), machine.vectors("w.csv", 60..90));
     machine.says(DATABASE, &machine.ingest(&file));
-    let mut killed = while_it_writes(&machine, &machine.ingest(&more));
+    let mut killed = machine.while_it_writes(&machine.ingest(&more));
     killed.kill().unwrap();
     killed.wait().unwrap();
     machine.says(DATABASE, &[&["--wait", "0"], &machine.ingest(&more)[..]].concat());
@@ -225,7 +144,7 @@ fn a_writer_that_was_taken_for_dead_commits_nothing() {
     let manifests = "PUT /pets/data/shop.db/images.lance/_versions";
     let before = server.requests(manifests);
     // it stops just before its commit, for longer than its lease
-    let stopped = while_it_writes(&machine, &machine.ingest(&files[1]));
+    let stopped = machine.while_it_writes(&machine.ingest(&files[1]));
     let signal =
         |name: &str| assert!(Command::new("kill").args([name, &stopped.id().to_string()]).status().unwrap().success());
     signal("-STOP");

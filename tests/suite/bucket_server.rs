@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
+#[derive(Clone)]
 struct Object {
     bytes: Vec<u8>,
     written: SystemTime,
@@ -25,6 +26,8 @@ impl Object {
 pub enum Fault {
     /// It is not done, and so it is answered.
     Refused(u16),
+    /// The same with 403: what S3 calls it, and says.
+    Denied(&'static str, &'static str),
     /// It is done, and nobody is told.
     Lost,
     /// Half of the answer.
@@ -41,7 +44,16 @@ pub struct Site {
     pub faults: Vec<(&'static str, String, usize, Fault)>,
     /// Methods and targets so far.
     pub log: Vec<String>,
+    /// How far the clock goes before that of the machine, in seconds.
+    pub ahead: i64,
+    /// Requests so far that change something.
+    changes: usize,
+    /// At so many of them nothing more is changed, nor answered that would; whether that one is done still.
+    stop: Option<(usize, bool)>,
 }
+
+/// What a bucket holds.
+pub struct Held(BTreeMap<String, Object>);
 
 /// A running server, which ends with the test's process.
 pub struct BucketServer {
@@ -58,6 +70,8 @@ impl BucketServer {
         let shared = Arc::clone(&site);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                // else what is written in two parts waits 40 ms for the client
+                stream.set_nodelay(true).unwrap();
                 let shared = Arc::clone(&shared);
                 // a client that hangs up is none of our business
                 std::thread::spawn(move || while matches!(serve(&stream, &shared), Ok(true)) {});
@@ -74,6 +88,33 @@ impl BucketServer {
     /// From now on, so many times.
     pub fn fails(&self, method: &'static str, path: &str, times: usize, fault: Fault) {
         self.site.lock().unwrap().faults.push((method, path.into(), times, fault));
+    }
+
+    /// What there is.
+    pub fn held(&self) -> Held {
+        Held(self.site.lock().unwrap().objects.clone())
+    }
+
+    /// Hold this, and nothing else. Requests that change something are counted from here.
+    pub fn hold(&self, held: &Held) {
+        let mut site = self.site.lock().unwrap();
+        site.objects = held.0.clone();
+        (site.changes, site.stop) = (0, None);
+    }
+
+    /// Be silent from the request on that is the n-th to change something; whether that one is done.
+    pub fn stops_at(&self, request: usize, is_done: bool) {
+        self.site.lock().unwrap().stop = Some((request, is_done));
+    }
+
+    /// Whether it is silent; and requests so far that change something.
+    pub fn changes(&self) -> (bool, usize) {
+        let site = self.site.lock().unwrap();
+        (site.is_stopped(), site.changes)
+    }
+
+    pub fn goes_on(&self) {
+        self.site.lock().unwrap().stop = None;
     }
 
     pub fn requests(&self, part: &str) -> usize {
@@ -177,8 +218,27 @@ fn serve(mut stream: &TcpStream, site: &Mutex<Site>) -> std::io::Result<bool> {
     if let Some(Fault::Slow(time)) = fault {
         std::thread::sleep(time);
     }
+    if request.method != "GET" && request.method != "HEAD" {
+        let is_silent = {
+            let mut site = site.lock().unwrap();
+            site.changes += 1;
+            if site.stop == Some((site.changes, true)) {
+                site.answer(&request);
+            }
+            site.is_stopped()
+        };
+        if is_silent {
+            while site.lock().unwrap().is_stopped() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            return Ok(false);
+        }
+    }
     let answer = match fault {
         Some(Fault::Refused(status)) => Answer::of(status, "<Error><Code>X</Code><Message>not now</Message></Error>"),
+        Some(Fault::Denied(code, said)) => {
+            Answer::of(403, format!("<Error><Code>{code}</Code><Message>{said}</Message></Error>"))
+        }
         _ => site.lock().unwrap().answer(&request),
     };
     if let Some(Fault::Lost) = fault {
@@ -198,8 +258,15 @@ fn serve(mut stream: &TcpStream, site: &Mutex<Site>) -> std::io::Result<bool> {
 }
 
 impl Site {
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|(at, _)| self.changes >= at)
+    }
+
     fn put(&mut self, key: String, bytes: Vec<u8>) -> Answer {
-        let object = Object { bytes, written: SystemTime::now() };
+        let ahead = Duration::from_secs(self.ahead.unsigned_abs());
+        let now = SystemTime::now();
+        let written = if self.ahead < 0 { now - ahead } else { now + ahead };
+        let object = Object { bytes, written };
         let tag = object.tag();
         self.objects.insert(key, object);
         Answer::of(200, "").with("ETag", tag)

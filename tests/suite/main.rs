@@ -7,6 +7,8 @@ mod benchmark;
 #[cfg(target_os = "linux")]
 mod bounded;
 mod bucket_databases;
+mod bucket_faults;
+mod bucket_machine;
 mod bucket_server;
 mod buckets;
 mod changes;

@@ -35,6 +35,8 @@ impl Server {
         let shared = Arc::clone(&site);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                // else what is written in two parts waits 40 ms for the client
+                stream.set_nodelay(true).unwrap();
                 let shared = Arc::clone(&shared);
                 // a client that hangs up is none of our business
                 std::thread::spawn(move || answer(&stream, &shared).ok());

@@ -31,7 +31,7 @@ pub(crate) fn to_python(py: Python<'_>, error: &Error) -> PyErr {
         E::UnknownBank { .. } | E::BadBankVersion { .. } | E::UnknownVersion { .. } => "UnknownBankError",
         E::UnknownBackbone { .. } => "UnknownBackboneError",
         E::NoDatabase { .. } | E::MissingPath { .. } => "NotFoundError",
-        E::Locked { .. } => "BusyError",
+        E::Locked { .. } | E::UndoLocked { .. } => "BusyError",
         E::BadVector { .. } | E::RefusedRow { .. } | E::AllImagesRefused { .. } => "VectorError",
         E::WrongDimension { .. } | E::EmbeddingDimension { .. } | E::ExternalDimension { .. } => "DimensionError",
         E::NotCalibrated { .. } | E::TprNeedsMore { .. } | E::ConfidenceNeedsMore { .. } => "CalibrationError",

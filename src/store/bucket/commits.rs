@@ -18,7 +18,7 @@ use url::Url;
 
 use super::objects::{Bucket, create};
 use super::writer::current;
-use crate::cloud::{self, REFUSED};
+use crate::cloud::{self, Failure, REFUSED};
 use crate::error::Result;
 
 /// Bytes of what is known of objects that are read again.
@@ -84,18 +84,21 @@ impl fmt::Display for Commits {
 impl Commits {
     /// Refuse a commit of who is not the one writer.
     async fn check_writer(&self) -> object_store::Result<()> {
-        let lost = |reason: String| object_store::Error::Generic { store: REFUSED, source: reason.into() };
         let address = self.bucket.address();
-        let held = current(&address).ok_or_else(|| lost(format!("nobody holds the writer's place of {address}")))?;
+        let held = current(&address).ok_or_else(|| refused(format!("nobody holds the writer's place of {address}")))?;
         if held.is_writer(&self.bucket).await? {
             return Ok(());
         }
-        Err(lost(
+        Err(refused(
             "another program has taken the writer's place meanwhile, for this one had not renewed it in time: nothing of this commit is \
              written; run this again"
                 .into(),
         ))
     }
+}
+
+fn refused(reason: String) -> object_store::Error {
+    object_store::Error::Generic { store: REFUSED, source: reason.into() }
 }
 
 /// Whether an object is the manifest of a version: with it a commit is there.
@@ -114,7 +117,14 @@ impl ObjectStore for Commits {
             return self.bucket.store.put_opts(location, payload, opts).await;
         }
         let bytes = Bytes::from(payload);
-        if create(&*self.bucket.store, location, bytes).await? {
+        let created = create(&*self.bucket.store, location, bytes).await.map_err(|error| match Failure::of(&error) {
+            // Lance would say that nobody knows whether it was made
+            Failure { denied: true, reason, .. } => refused(format!(
+                "the bucket could not be written: {reason}; nothing of this commit is there, and what was committed before stays"
+            )),
+            _ => error,
+        });
+        if created? {
             return Ok(PutResult { e_tag: None, version: None, extensions: Default::default() });
         }
         Err(object_store::Error::AlreadyExists { path: location.to_string(), source: "another commit made it".into() })

@@ -11,9 +11,10 @@ mod objects;
 mod readers;
 mod renewed;
 mod shared;
+mod variables;
 mod writer;
 
 pub(super) use self::commits::{reading, writing};
-pub(super) use self::objects::{Bucket, is_address};
+pub(super) use self::objects::{Bucket, is_address, refused};
 pub(super) use self::readers::{Pins, pinned, young};
 pub(super) use self::writer::BucketLock;

@@ -13,6 +13,7 @@ use object_store::path::Path as Key;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode};
 use sha2::{Digest, Sha256};
 
+use super::variables::{cache_bytes, lease};
 use crate::cloud::{self, Failure};
 use crate::error::{Error, Result};
 
@@ -23,12 +24,6 @@ const SCHEME: &str = "s3://";
 const LIST_AGAIN: usize = 3;
 /// Where the clock of the bucket is read.
 const CLOCK: &str = "locks/clock";
-/// How long whoever dies holds what he held.
-const LEASE: Duration = Duration::from_secs(30);
-/// Nobody is waited for longer.
-pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(600);
-/// The variable that sets another time, in seconds.
-const LEASE_VARIABLE: &str = "OUTSKIRT_LEASE";
 /// The variable that names the folder for derived files.
 const CACHE_VARIABLE: &str = "OUTSKIRT_CACHE";
 
@@ -86,6 +81,7 @@ impl Bucket {
         let prefix = Key::parse(path).map_err(|error| bad(error.to_string()))?;
         // a reader who cannot say how long he is there would read without being seen
         lease()?;
+        cache_bytes()?;
         let store = Arc::new(cloud::bucket_of_tables(name).map_err(|error| bad(error.to_string()))?);
         let mut bucket = Self { name: name.into(), prefix, store, cache: PathBuf::new() };
         bucket.cache = cache_folder(&bucket.address())?;
@@ -115,7 +111,7 @@ impl Bucket {
 
     pub(super) fn failed(&self, what: &'static str, name: &str) -> impl Fn(object_store::Error) -> Error {
         let address = format!("{}/{name}", self.address()).trim_end_matches('/').to_owned();
-        move |error| Error::Bucket { what, address: address.clone(), reason: Failure::of(&error).reason }
+        move |error| refused(what, &address, &error)
     }
 
     /// All objects whose names begin with a folder's.
@@ -200,24 +196,40 @@ impl Bucket {
         Ok(manifests.iter().filter_map(|object| Some((version(object)?, object.written))).collect())
     }
 
+    /// Refuse a place inside another database.
+    ///
+    /// Errors: [`Error::InsideOther`].
+    pub(in crate::store) async fn check_outside(&self, table: &str) -> Result<()> {
+        for (at, _) in self.prefix.as_ref().match_indices('/') {
+            let outer = Self { prefix: Key::from(&self.prefix.as_ref()[..at]), ..self.clone() };
+            if outer.has(&format!("{table}.lance/_versions")).await? {
+                return Err(Error::InsideOther { address: self.address(), outer: outer.address() });
+            }
+        }
+        Ok(())
+    }
+
+    /// A fault of the cache's own.
+    pub(in crate::store) fn cache_failed(
+        &self,
+        action: &'static str,
+        path: &Path,
+    ) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        cache_failed(&self.address(), action, path)
+    }
+
     /// The same bucket for who must have an answer soon.
-    pub(super) fn prompt(&self, most: Duration) -> Result<Self> {
+    pub(in crate::store) fn prompt(&self, most: Duration) -> Result<Self> {
         let store = cloud::prompt_bucket(&self.name, most);
         let store = store.map_err(|error| Error::BadBucket { address: self.address(), reason: error.to_string() })?;
         Ok(Self { store: Arc::new(store), ..self.clone() })
     }
 }
 
-/// How long whoever dies holds what he held, as the environment says.
-///
-/// Errors: a number that is none.
-pub(super) fn lease() -> Result<Duration> {
-    let Ok(found) = std::env::var(LEASE_VARIABLE) else { return Ok(LEASE) };
-    let most = LONGEST_LEASE.as_secs();
-    match found.trim().parse() {
-        Ok(seconds) if (1..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        _ => Err(Error::BadSeconds { name: LEASE_VARIABLE, found, most }),
-    }
+/// What a store did not do, in plain words.
+pub(in crate::store) fn refused(what: &'static str, address: &str, error: &object_store::Error) -> Error {
+    let (Failure { reason, denied, .. }, address) = (Failure::of(error), address.to_owned());
+    if denied { Error::BucketDenied { what, address, reason } } else { Error::Bucket { what, address, reason } }
 }
 
 /// Whether what was written then, and is held for so long, is held no more.
@@ -238,8 +250,13 @@ fn cache_folder(address: &str) -> Result<PathBuf> {
         let about = folder.join("database");
         if about.exists() { Ok(()) } else { std::fs::write(about, format!("{address}\n")) }
     });
-    made.map_err(Error::io("create", &folder))?;
-    std::fs::canonicalize(&folder).map_err(Error::io("find", &folder))
+    made.map_err(cache_failed(address, "create", &folder))?;
+    std::fs::canonicalize(&folder).map_err(cache_failed(address, "find", &folder))
+}
+
+fn cache_failed(address: &str, action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    let (address, path) = (address.to_owned(), path.to_owned());
+    move |source| Error::Cache { address, action, path, source }
 }
 
 /// Put an object where none is; whether that was so. An answer that was lost, or that says that there is one, may be about one's own:

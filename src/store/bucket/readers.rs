@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::objects::{Bucket, is_over, lease};
+use super::objects::{Bucket, is_over};
 use super::renewed::Renewed;
+use super::variables::lease;
 use crate::error::Result;
 
 const FOLDER: &str = "readers";

@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStoreExt, WriteMultipart};
 
 use super::objects::Bucket;
+use super::variables::cache_bytes;
 use crate::error::{Error, Result};
 
 const FOLDER: &str = "indexes";
@@ -21,11 +22,6 @@ const STATES: &str = "states";
 /// Bytes of a part of an object, and parts that are under way at once.
 const PART: usize = 8 << 20;
 const AT_ONCE: usize = 4;
-/// Bytes that the caches of all databases take together.
-const MOST: u64 = 50_000_000_000;
-/// The variable that sets another number.
-const MOST_VARIABLE: &str = "OUTSKIRT_CACHE_BYTES";
-
 impl Bucket {
     /// Put a file of the cache where other machines find it.
     pub(in crate::store) async fn publish(&self, path: &Path) -> Result<()> {
@@ -59,23 +55,25 @@ impl Bucket {
         };
         let (now, known) = (state(&there), fs::read_to_string(self.state_file(path)).ok());
         if path.exists() && known.as_ref() == Some(&now) {
-            return self.used(path, &now);
+            // a cache that can only be read serves as it is
+            let _ = self.used(path, &now);
+            return Ok(());
         }
         bound(&self.cache, there.size)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        fs::create_dir_all(folder).map_err(self.cache_failed("create", folder))?;
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let fresh = folder.join(format!(".fetched-{}-{number}", std::process::id()));
         let fetched = async {
-            let mut file = File::create(&fresh).map_err(Error::io("write", &fresh))?;
+            let mut file = File::create(&fresh).map_err(self.cache_failed("write", &fresh))?;
             let found = self.store.get(&self.key(&name)).await.map_err(&failed)?;
             let now = state(&found.meta);
             let mut parts = found.into_stream();
             while let Some(part) = parts.try_next().await.map_err(&failed)? {
-                file.write_all(&part).map_err(Error::io("write", &fresh))?;
+                file.write_all(&part).map_err(self.cache_failed("write", &fresh))?;
             }
-            fs::rename(&fresh, path).map_err(Error::io("rename", &fresh))?;
+            fs::rename(&fresh, path).map_err(self.cache_failed("rename", &fresh))?;
             self.used(path, &now)
         };
         let fetched = fetched.await;
@@ -101,8 +99,8 @@ impl Bucket {
     fn used(&self, path: &Path, state: &str) -> Result<()> {
         let note = self.state_file(path);
         let folder = self.cache.join(STATES);
-        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        fs::write(&note, state).map_err(Error::io("write", &note))
+        fs::create_dir_all(&folder).map_err(self.cache_failed("create", &folder))?;
+        fs::write(&note, state).map_err(self.cache_failed("write", &note))
     }
 }
 
@@ -129,8 +127,7 @@ fn read_up_to(file: &mut File, part: &mut [u8]) -> std::io::Result<usize> {
 
 /// Let the caches of all databases have room for so many more bytes: files that nobody used for longest go.
 fn bound(cache: &Path, more: u64) -> Result<()> {
-    let said = std::env::var(MOST_VARIABLE).ok().and_then(|text| text.parse().ok());
-    bound_to(cache.parent().unwrap_or(cache), said.unwrap_or(MOST), more)
+    bound_to(cache.parent().unwrap_or(cache), cache_bytes()?, more)
 }
 
 fn bound_to(all: &Path, most: u64, more: u64) -> Result<()> {

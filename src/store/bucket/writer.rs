@@ -15,8 +15,9 @@ use futures::StreamExt;
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
-use super::objects::{Bucket, LONGEST_LEASE, is_over, lease};
+use super::objects::{Bucket, is_over};
 use super::renewed::Renewed;
+use super::variables::{LONGEST_LEASE, lease};
 use crate::error::{Error, Result};
 
 const FOLDER: &str = "locks/write";

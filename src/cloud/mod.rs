@@ -1,6 +1,8 @@
 //! Hosts of the web and buckets of S3, as the environment describes them (`AWS_*`): how they are asked, how often again, and what
 //! their answers mean in plain words. Credentials stay out of tables and messages.
 
+mod profile;
+
 use std::io;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, ReqwestConnector};
 use object_store::{BackoffConfig, ClientConfigKey, ClientOptions, RetryConfig};
+
+use self::profile::Profile;
 
 const CONNECT_TIMEOUT: &str = "5s";
 /// Without a byte.
@@ -61,32 +65,37 @@ fn client() -> io::Result<HttpClient> {
 
 /// A bucket of S3, or of what speaks like it, as the environment describes it.
 pub(crate) fn bucket(name: &str) -> io::Result<AmazonS3> {
-    bucket_within(name, WHOLE_TIMEOUT, READ_TIMEOUT)
+    bucket_within(name, WHOLE_TIMEOUT, READ_TIMEOUT, retries())
 }
 
 /// The same, for tables.
 pub(crate) fn bucket_of_tables(name: &str) -> io::Result<AmazonS3> {
-    bucket_within(name, WHOLE_TIMEOUT, TABLES_READ_TIMEOUT)
+    bucket_within(name, WHOLE_TIMEOUT, TABLES_READ_TIMEOUT, retries())
 }
 
-/// The same; an answer that takes longer than this is none.
+/// The same; an answer that takes longer than this is none, and after that nothing is asked again.
 pub(crate) fn prompt_bucket(name: &str, most: Duration) -> io::Result<AmazonS3> {
-    let most = format!("{}ms", most.as_millis());
-    bucket_within(name, &most, &most)
+    let time = format!("{}ms", most.as_millis());
+    bucket_within(name, &time, &time, RetryConfig { retry_timeout: most, ..retries() })
 }
 
-fn bucket_within(name: &str, whole: &str, read: &str) -> io::Result<AmazonS3> {
+fn bucket_within(name: &str, whole: &str, read: &str, retries: RetryConfig) -> io::Result<AmazonS3> {
     use_ring();
     let host = endpoint();
     if !host.is_empty() && !["http://", "https://"].iter().any(|scheme| host.starts_with(scheme)) {
         return Err(io::Error::other(format!("AWS_ENDPOINT is '{host}': it begins with http:// or https://")));
     }
-    let built = AmazonS3Builder::from_env()
+    let described = AmazonS3Builder::from_env();
+    let described = match Profile::of_environment()? {
+        Some(profile) => profile.complete(described)?,
+        None => described,
+    };
+    let built = described
         .with_bucket_name(name)
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::Timeout), whole)
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ConnectTimeout), CONNECT_TIMEOUT)
         .with_config(AmazonS3ConfigKey::Client(ClientConfigKey::ReadTimeout), read)
-        .with_retry(retries())
+        .with_retry(retries)
         .build();
     built.map_err(|error| io::Error::other(Failure::of(&error).reason))
 }
@@ -96,6 +105,7 @@ pub(crate) fn endpoint() -> String {
     ["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
         .iter()
         .find_map(|name| std::env::var(name).ok())
+        .or_else(|| Some(Profile::of_environment().ok()??.endpoint()?.to_owned()))
         .unwrap_or_default()
 }
 
@@ -118,12 +128,14 @@ pub(crate) struct Failure {
     /// Nobody answers: it says nothing about the one file.
     pub(crate) lost: bool,
     pub(crate) missing: bool,
+    /// Whoever asks may not do that.
+    pub(crate) denied: bool,
     pub(crate) no_ranges: bool,
 }
 
 impl Failure {
     pub(crate) fn plain(reason: String) -> Self {
-        Self { reason, lost: false, missing: false, no_ranges: false }
+        Self { reason, lost: false, missing: false, denied: false, no_ranges: false }
     }
 
     pub(crate) fn of(error: &object_store::Error) -> Self {
@@ -144,13 +156,18 @@ impl Failure {
         } else if let Some(answer) = text.strip_prefix("Server returned non-2xx status code: ") {
             let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
             lost |= ["429", "503"].iter().any(|code| status.starts_with(code));
-            let said = body.split_once("<Message>").and_then(|(_, said)| said.split_once("</Message>"));
-            let said = said.map(|(said, _)| format!(" ({said})")).unwrap_or_default();
-            format!("the server answers {}{said}", status.trim_end_matches(':'))
+            let part = |name: &str| {
+                let (_, rest) = body.split_once(&format!("<{name}>"))?;
+                Some(rest.split_once(&format!("</{name}>"))?.0)
+            };
+            let said = part("Message").map(|said| format!(" ({said})")).unwrap_or_default();
+            format!("the server answers {}{said}{}", status.trim_end_matches(':'), advice(status, part("Code")))
         } else if text.to_ascii_lowercase().contains("content-length") {
             "the server does not say how long it is: download it first".into()
         } else if ["invalid peer certificate", "No CA certificates"].iter().any(|start| text.starts_with(start)) {
             format!("{text}: {CERTIFICATES}")
+        } else if text.contains("Received redirect without LOCATION") {
+            "the bucket is in another region: AWS_REGION names it".into()
         } else if text.contains("URL scheme is not allowed") {
             "its address has no TLS: AWS_ALLOW_HTTP=true allows that".into()
         } else if lost {
@@ -158,13 +175,41 @@ impl Failure {
         } else {
             text
         };
-        let reason: String = reason.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(300).collect();
+        let reason: String = reason.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(400).collect();
         let missing = matches!(error, object_store::Error::NotFound { .. });
-        Self { reason, lost, missing, no_ranges: matches!(error, object_store::Error::NotSupported { .. }) }
+        use object_store::Error::{NotSupported, PermissionDenied, Unauthenticated};
+        Self {
+            reason,
+            lost,
+            missing,
+            denied: matches!(error, PermissionDenied { .. } | Unauthenticated { .. }),
+            no_ranges: matches!(error, NotSupported { .. }),
+        }
     }
 
     pub(crate) fn into_io(self) -> io::Error {
         let kind = if self.missing { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
         io::Error::new(kind, self.reason)
+    }
+}
+
+/// What there is to do about an answer, by what S3 calls it.
+fn advice(status: &str, code: Option<&str>) -> &'static str {
+    match code.unwrap_or_default() {
+        "ExpiredToken" | "TokenRefreshRequired" | "ExpiredTokenException" => {
+            ": the key has expired; get a new one (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) and run this again"
+        }
+        "RequestTimeTooSkewed" | "RequestExpired" => ": the clock of this machine is wrong; set it, and run this again",
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" => {
+            ": AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY or AWS_SESSION_TOKEN is not what the server knows"
+        }
+        "NoSuchBucket" => ": check the name of the bucket, and AWS_ENDPOINT and AWS_REGION, which say where it is",
+        "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
+            ": AWS_REGION is not the bucket's"
+        }
+        _ if status.starts_with("403") || status.starts_with("401") => {
+            ": the key that AWS_ACCESS_KEY_ID names may not do that in this bucket"
+        }
+        _ => "",
     }
 }
