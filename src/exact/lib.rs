@@ -176,7 +176,7 @@ pub use options::Layout;
 pub use path::Path;
 pub use question::{Bound, Kth, Question};
 pub use running::Running;
-pub use vectors::{MOST_NUMBERS, Vectors, distance, normalize};
+pub use vectors::{MOST_NUMBERS, Vectors, distance, normalize, normalized};
 pub use work::Work;
 
 /// The slow twin: every distance of every query in f64, row by row, and the k-th of them. Tests and benches compare

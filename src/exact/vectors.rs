@@ -1,5 +1,7 @@
 //! Row-major n×d views of f32 vectors, the one place where they are normalised, and their distance in f64.
 
+use rayon::prelude::*;
+
 use crate::error::Error;
 
 /// Numbers of a vector, at most: of more, roundings are not bounded, and sums of codes take more than 31 bits.
@@ -75,6 +77,34 @@ pub fn normalize(x: &[f32], out: &mut Vec<f32>) -> Result<(), &'static str> {
     let inverse = 1.0 / norm;
     out.extend(x.iter().map(|&v| (f64::from(v) * inverse) as f32));
     Ok(())
+}
+
+/// All rows [normalised](normalize), on all threads.
+///
+/// Errors: the first row that cannot be, and why.
+pub fn normalized(rows: Vectors<'_>) -> Result<Vec<f32>, (usize, &'static str)> {
+    /// Rows that a thread takes at once.
+    const ROWS: usize = 256;
+    let dimension = rows.dimension();
+    let mut units = vec![0.0; rows.values().len()];
+    let parts = units.par_chunks_mut(ROWS * dimension).zip(rows.values().par_chunks(ROWS * dimension)).enumerate();
+    let first_bad = parts.filter_map(|(part, (units, rows))| {
+        let mut unit = Vec::with_capacity(dimension);
+        units.chunks_exact_mut(dimension).zip(rows.chunks_exact(dimension)).enumerate().find_map(|(row, (to, from))| {
+            unit.clear();
+            match normalize(from, &mut unit) {
+                Ok(()) => {
+                    to.copy_from_slice(&unit);
+                    None
+                }
+                Err(problem) => Some((part * ROWS + row, problem)),
+            }
+        })
+    });
+    match first_bad.min_by_key(|(row, _)| *row) {
+        Some(bad) => Err(bad),
+        None => Ok(units),
+    }
 }
 
 /// Whether a vector has a norm of 1 ± `within`; not for numbers that are not finite.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use outskirt_exact::{
     Collection, Error, Exact, Given, Layout, Metric, Path, Question, RowNumber, Rows, Sampling, Stored, Vectors,
-    normalize,
+    normalized,
 };
 use pyo3::prelude::*;
 use pyo3::types::PyByteArray;
@@ -19,10 +19,11 @@ const FIRST_STEP: usize = 1024;
 /// So long does a step take at most, between two looks at whether Ctrl-C was pressed.
 const STEP_TIME: Duration = Duration::from_millis(400);
 
-/// Twice as many queries where the last ones were quick, half as many where they were slow.
+/// More queries where the last ones were quick, as many as take half of the time by that; half as many where they were slow.
 fn next_step(step: usize, took: Duration) -> usize {
     if took < STEP_TIME / 2 {
-        step * 2
+        let times = (STEP_TIME / 2).as_secs_f64() / took.as_secs_f64().max(1e-6);
+        step * (times as usize).clamp(2, 64)
     } else if took > STEP_TIME {
         (step / 2).max(64)
     } else {
@@ -268,7 +269,8 @@ impl Index {
             Self::Units(exact) => {
                 let units = units(queries, first)?;
                 let queries = Vectors::new(&units, queries.dimension());
-                exact.accepts(queries, Question::all(k))?;
+                // of unit vectors the first stands for all
+                exact.accepts(queries.rows(0, queries.len().min(1)), Question::all(k))?;
                 Ok(exact.kth_distances(queries, k))
             }
             Self::Plain(_) => {
@@ -332,19 +334,14 @@ impl Index {
 
 /// Normalised, or which row is no vector.
 fn units(queries: Vectors<'_>, first: usize) -> Result<Vec<f32>, Refused> {
-    let mut units = Vec::with_capacity(queries.values().len());
-    for row in 0..queries.len() {
-        normalize(queries.row(row), &mut units).map_err(|problem| Refused::of(first + row, problem))?;
-    }
-    Ok(units)
+    normalized(queries).map_err(|(row, problem)| Refused::of(first + row, problem))
 }
 
 fn push_units(rows: &mut Rows, more: Vectors<'_>) -> Result<(), Refused> {
-    let mut unit = Vec::with_capacity(more.dimension());
-    for row in 0..more.len() {
-        unit.clear();
-        normalize(more.row(row), &mut unit).map_err(|problem| Refused::of(row, problem))?;
-        rows.push(&unit);
+    // by parts: what is normalised is beside the rows for a moment
+    for first in (0..more.len()).step_by(FIRST_STEP) {
+        let units = units(more.rows(first, more.len().min(first + FIRST_STEP)), first)?;
+        units.chunks_exact(more.dimension()).for_each(|unit| rows.push(unit));
     }
     Ok(())
 }
