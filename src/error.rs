@@ -593,6 +593,10 @@ pub enum Error {
         holder.as_ref().map_or(String::new(), |holder| format!(" ({holder})"))
     )]
     UndoLocked { uri: String, holder: Option<String> },
+    #[error("a cluster cannot run this query: it has {what}; leave --cluster out, and it runs here")]
+    NotOnCluster { what: String },
+    #[error("{reason}")]
+    Cluster { reason: String },
     #[error("there is nothing to undo: 'outskirt history' shows what changed")]
     NothingToUndo,
     #[error("{address} is no place of a database: {reason}")]

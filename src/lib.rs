@@ -88,6 +88,8 @@ pub mod bank;
 mod caught;
 pub mod cli;
 mod cloud;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod curate;
 pub mod demo;
 pub mod error;

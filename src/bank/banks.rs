@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+#[cfg(feature = "cluster")]
+use super::Snapshot;
 use super::gaussian::Classes;
 use super::once::Once;
 use super::open::{Bank, open_within};
@@ -97,6 +99,35 @@ impl Banks {
             pins: Mutex::default(),
             lease: None,
             account: OnceLock::new(),
+        }
+    }
+
+    /// What they are, in plain values.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut versions: Vec<Definition> = versions.values().map(|bank| Definition::clone(bank)).collect();
+        versions.sort_by(|a, b| (&a.name, a.table_version).cmp(&(&b.name, b.table_version)));
+        Snapshot {
+            place: self.folder.clone(),
+            definitions: self.definitions.iter().map(|bank| Definition::clone(bank)).collect(),
+            versions,
+            calibrations_version: self.calibrations_version,
+        }
+    }
+
+    /// The banks that another program means, for as long as that one keeps their versions from being pruned; nothing is read yet.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn of(snapshot: Snapshot) -> Self {
+        let versions = snapshot.versions.into_iter();
+        let versions = versions.map(|bank| ((bank.name.clone(), bank.table_version), Arc::new(bank)));
+        Self {
+            folder: snapshot.place,
+            definitions: snapshot.definitions.into_iter().map(Arc::new).collect(),
+            versions: Mutex::new(versions.collect()),
+            calibrations: OnceLock::new(),
+            calibrations_version: snapshot.calibrations_version,
+            ..Self::none()
         }
     }
 

@@ -27,6 +27,8 @@ mod recall;
 mod refresh;
 mod rows;
 mod runtime;
+#[cfg(feature = "cluster")]
+mod snapshot;
 mod status;
 mod stream;
 mod tags;
@@ -47,6 +49,8 @@ pub use optimize::{Optimized, optimize};
 pub use recall::{Recall, recall};
 pub use refresh::{Refreshed, churn, refresh, refresh_all};
 pub use rows::at_version;
+#[cfg(feature = "cluster")]
+pub(crate) use snapshot::Snapshot;
 pub use status::{Status, status};
 pub(crate) use tags::advance_unaffected;
 pub use tidy::{Tidied, tidy};

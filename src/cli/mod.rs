@@ -10,6 +10,8 @@
 mod backbone;
 mod bank;
 mod benchmark;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod completions;
 mod console;
 mod copy;
@@ -135,6 +137,10 @@ pub enum Command {
     Copy(copy::Args),
     /// Bring a database that an older outskirt made up to date
     Migrate(migrate::Args),
+    /// Run a scheduler or an executor of a cluster, for queries on several machines
+    #[cfg(feature = "cluster")]
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Add, list, show and check the networks that turn images into embeddings
     #[command(subcommand)]
     Backbone(backbone::Command),
@@ -179,6 +185,8 @@ async fn command(mut cli: Cli, console: &mut Console<'_>) -> Result<()> {
         Command::Verify(args) => verify::run(args, &cli.db, console).await,
         Command::Copy(args) => copy::run(args, console).await,
         Command::Migrate(args) => migrate::run(args, &cli.db, console).await,
+        #[cfg(feature = "cluster")]
+        Command::Cluster(command) => cluster::run(command, console).await,
         Command::Completions(args) => completions::run(&args, Cli::command(), console),
         Command::Backbone(command) => backbone::run(command, &cli.db, console).await,
         Command::Demo(args) => demo::run(args, is_named, console).await,

@@ -50,6 +50,9 @@ pub struct Args {
     /// A page for people, or the same facts for programs: JSON, to --out or else printed
     #[arg(long, value_enum, default_value_t = Form::Html)]
     format: Form,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    cluster: super::cluster::ClusterArgs,
 }
 
 /// How a report is written.
@@ -71,6 +74,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         (Form::Json, out) => out,
     };
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+    #[cfg(feature = "cluster")]
+    args.cluster.attach(&session).await?;
     let question = Question {
         bank: args.bank,
         predicate: args.predicate,

@@ -46,11 +46,22 @@ pub struct Args {
     /// Do not print how many rows INSERT, UPDATE, DELETE and COPY changed
     #[arg(short, long)]
     quiet: bool,
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    cluster: super::cluster::ClusterArgs,
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
     let lines = console.take_lines();
     let manner = Manner { format: args.format, rows: args.rows, quiet: args.quiet };
+    #[cfg(feature = "cluster")]
+    let cluster = args.cluster;
+    let open = async |console: &Console<'_>| {
+        let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+        #[cfg(feature = "cluster")]
+        cluster.attach(&session).await?;
+        Ok::<_, Error>(session)
+    };
     let (text, name) = match (args.query, args.file, lines) {
         (Some(query), ..) => (query, None),
         (None, Some(file), _) if file.as_os_str() != "-" => {
@@ -58,14 +69,14 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
             (text, Some(file.display().to_string()))
         }
         (None, None, Some(mut lines)) => {
-            let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+            let session = open(console).await?;
             return shell::run(session, db, manner, &mut *lines, console).await;
         }
         (None, ..) => {
-            let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+            let session = open(console).await?;
             return statements::execute_input(&session, manner, console).await;
         }
     };
-    let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
+    let session = open(console).await?;
     statements::execute(&session, &text, name.as_deref(), manner, console).await
 }

@@ -77,19 +77,24 @@ impl PhysicalOptimizerRule for YieldInJoins {
         plan: Arc<dyn ExecutionPlan>,
         _config: &ConfigOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|node| {
-            let multiplies = node.is::<CrossJoinExec>()
-                || node.is::<NestedLoopJoinExec>()
-                || node.is::<HashJoinExec>()
-                || node.is::<SortMergeJoinExec>()
-                || node.is::<PiecewiseMergeJoinExec>()
-                || node.is::<UnnestExec>();
-            Ok(if multiplies { Transformed::yes(Arc::new(CooperativeExec::new(node))) } else { Transformed::no(node) })
-        })
-        .data()
+        yielding(plan)
     }
 
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// A plan that lets go of its thread within what multiplies rows.
+pub(crate) fn yielding(plan: Arc<dyn ExecutionPlan>) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
+    plan.transform_up(|node| {
+        let multiplies = node.is::<CrossJoinExec>()
+            || node.is::<NestedLoopJoinExec>()
+            || node.is::<HashJoinExec>()
+            || node.is::<SortMergeJoinExec>()
+            || node.is::<PiecewiseMergeJoinExec>()
+            || node.is::<UnnestExec>();
+        Ok(if multiplies { Transformed::yes(Arc::new(CooperativeExec::new(node))) } else { Transformed::no(node) })
+    })
+    .data()
 }

@@ -22,6 +22,7 @@ use super::lease::{self, Lease};
 use super::location::Location;
 use super::lock::{Patience, ReadLock, WriteLock};
 use super::native::{dataset, lance};
+use super::recipe::OpenTable;
 use super::{manifest, pictures, provider, rows};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -172,7 +173,12 @@ impl Store {
         // as it is opened it stays: our connection for reading looks for nothing later
         let opened = self.table_at(table, version).await?;
         let pin = self.lease.pin(&lock, vec![(table.into(), opened.version().await?)])?;
-        provider::read_only(opened, pin).await
+        provider::read_only(&self.place, opened, pin).await
+    }
+
+    /// A table at a version, as a [recipe](super::Recipe) names it. Whoever wrote the recipe has pinned it.
+    pub async fn open_table(&self, table: &str, version: u64) -> Result<OpenTable> {
+        self.table_at(table, Some(version)).await.map(OpenTable)
     }
 
     /// The current version of a table.

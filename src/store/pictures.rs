@@ -5,13 +5,11 @@
 //! meets it, whatever batches it reads; those of older databases are read here in batches that are small enough.
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::physical_plan::ExecutionPlan;
 use lance::Dataset;
 use lance::dataset::optimize::{
     CompactionOptions, CompactionPlan, CompactionPlanner, DefaultCompactionPlanner, TaskData,
 };
 use lance::dataset::scanner::Scanner;
-use lance::io::exec::filtered_read::FilteredReadExec;
 use lance::table::format::{DataFile, Fragment};
 
 use super::native::lance;
@@ -68,13 +66,6 @@ pub(super) fn scanner(dataset: &Dataset, columns: &[&str], most: usize) -> Resul
     scanner.project(columns).map_err(lance)?;
     scanner.batch_size(rows_at_once(dataset, most)).io_buffer_size(READ_AHEAD);
     Ok(scanner)
-}
-
-/// Rows that the scans of a plan give in a batch at most, the fewest of them: no other part of it should gather more.
-pub fn rows_of_scans(plan: &dyn ExecutionPlan) -> Option<usize> {
-    let own = plan.downcast_ref::<FilteredReadExec>().and_then(|scan| scan.options().batch_size);
-    let below = plan.children().into_iter().filter_map(|child| rows_of_scans(child.as_ref()));
-    own.map(|rows| rows as usize).into_iter().chain(below).min()
 }
 
 /// Lance's plan of a compaction, its fragments bounded by bytes as well as by rows.

@@ -1,6 +1,7 @@
 //! Tables as DataFusion sees them: Lance's own scan (filters and projections reach the files), writing refused.
 
 use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use arrow::datatypes::SchemaRef;
@@ -17,13 +18,14 @@ use lancedb::table::datafusion::{BaseTableAdapter, MetadataEraserExec};
 use super::lease::Pin;
 use super::native::{dataset, lance};
 use super::pictures;
+use super::recipe::{OpenTable, OpensTable, Parts, RecipeScan, recipe};
 use crate::error::{Error, Result};
 use crate::schema;
 
 /// A table at the version that `pin` keeps.
-pub(super) async fn read_only(table: lancedb::Table, pin: Pin) -> Result<Arc<dyn TableProvider>> {
+pub(super) async fn read_only(place: &Path, table: lancedb::Table, pin: Pin) -> Result<Arc<dyn TableProvider>> {
     let inner = BaseTableAdapter::try_new(table.base_table().clone()).await?;
-    Ok(Arc::new(ReadOnly { table, inner, _pin: pin }))
+    Ok(Arc::new(ReadOnly { place: place.into(), table, inner, pin: Arc::new(pin) }))
 }
 
 /// Whether Lance can evaluate this part of a filter: it has neither the session's functions nor its settings, so
@@ -45,9 +47,10 @@ fn is_built_in(part: &Expr) -> bool {
 /// a join by then.
 #[derive(Debug)]
 struct ReadOnly {
+    place: PathBuf,
     table: lancedb::Table,
     inner: BaseTableAdapter,
-    _pin: Pin,
+    pin: Arc<Pin>,
 }
 
 impl ReadOnly {
@@ -94,6 +97,14 @@ impl TableProvider for ReadOnly {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let schema = self.inner.schema();
+        if let Some(parts) = state.config().get_extension::<Parts>() {
+            let (place, filter) = (self.place.clone(), conjunction(filters.iter().cloned()));
+            let most = (*parts, state.config().batch_size());
+            let recipe = recipe((place, &self.table), &schema, projection, filter, limit, most).await?;
+            let table = OpenTable(self.table.clone());
+            let opens: OpensTable = Arc::new(move |_| Box::pin(std::future::ready(Ok(table.clone()))));
+            return Ok(Arc::new(RecipeScan::of(recipe, opens, Some(Arc::clone(&self.pin)))));
+        }
         let fields = schema.fields();
         let columns: Vec<&str> = match projection {
             Some(projection) => projection.iter().map(|&at| fields[at].name().as_str()).collect(),

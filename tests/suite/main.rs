@@ -12,6 +12,8 @@ mod bucket_machine;
 mod bucket_server;
 mod buckets;
 mod changes;
+#[cfg(feature = "cluster")]
+mod clusters;
 mod columns;
 mod commands;
 mod confined;

@@ -56,6 +56,12 @@ impl BankFunction {
         udf.inner().downcast_ref::<BankUdf>().map(|udf| udf.function)
     }
 
+    /// The banks of a function that is one of a bank.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn banks(udf: &ScalarUDF) -> Option<&Arc<Banks>> {
+        udf.inner().downcast_ref::<BankUdf>().map(|udf| &*udf.banks)
+    }
+
     /// Whether it compares every row with a bank.
     pub(crate) fn searches(&self) -> bool {
         self.parameters.contains(&Parameter::Embedding)

@@ -48,4 +48,6 @@ mod structs;
 
 pub use reference::reference;
 pub use register::register_all;
+#[cfg(feature = "cluster")]
+pub(crate) use register::{aggregates, scalar, windows};
 pub use settings::Settings;

@@ -39,7 +39,7 @@ pub(super) fn scalars(banks: &Arc<Banks>, networks: &Arc<Networks>) -> Vec<Scala
     ]
 }
 
-pub(super) fn aggregates() -> Vec<AggregateUDF> {
+pub(crate) fn aggregates() -> Vec<AggregateUDF> {
     let metrics = [
         &auroc::FUNCTION,
         &auroc_interval::FUNCTION,
@@ -54,8 +54,15 @@ pub(super) fn aggregates() -> Vec<AggregateUDF> {
     metrics.map(MetricFunction::udf).into_iter().chain(of_embeddings.map(EmbeddingTest::udf)).collect()
 }
 
-pub(super) fn windows() -> Vec<WindowUDF> {
+pub(crate) fn windows() -> Vec<WindowUDF> {
     vec![bh_reject::BhReject::new().into()]
+}
+
+/// A function of a row by name, over these banks; not `embed`, whose networks are a session's.
+#[cfg(feature = "cluster")]
+pub(crate) fn scalar(name: &str, banks: &Arc<Banks>) -> Option<ScalarUDF> {
+    let networks = Arc::new(Networks::built_in());
+    scalars(banks, &networks).into_iter().find(|function| function.name() == name && name != embed::NAME)
 }
 
 /// Register every function of Outskirt, over these banks and networks. The session's options need [`Settings`] as an

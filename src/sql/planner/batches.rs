@@ -44,9 +44,21 @@ impl PhysicalOptimizerRule for BoundBatches {
 
 /// Runs its input with another number of rows a batch.
 #[derive(Debug)]
-struct BatchRowsExec {
+pub(crate) struct BatchRowsExec {
     input: Arc<dyn ExecutionPlan>,
     rows: usize,
+}
+
+impl BatchRowsExec {
+    #[cfg(feature = "cluster")]
+    pub(crate) fn new(input: Arc<dyn ExecutionPlan>, rows: usize) -> Self {
+        Self { input, rows }
+    }
+
+    #[cfg(feature = "cluster")]
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
 }
 
 impl DisplayAs for BatchRowsExec {

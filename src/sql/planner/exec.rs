@@ -29,14 +29,45 @@ const GROUP: usize = 8192;
 /// Bytes of these rows at most, but for the last batch: they may carry pictures.
 const GROUP_BYTES: usize = 64 << 20;
 
+/// What a node computes, in plain values.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Spec {
+    /// The bank's name.
+    pub(crate) bank: String,
+    /// The version of `images` that it stands for.
+    pub(crate) version: u64,
+    /// Which neighbour.
+    pub(crate) k: usize,
+    /// The scores that pass.
+    pub(crate) bounds: Bounds,
+    /// Whether the score is used above.
+    pub(crate) needed: bool,
+    /// The rows that an order by score and a limit can use.
+    pub(crate) top: Option<Top>,
+    /// The score's column.
+    pub(crate) column: String,
+}
+
+impl Spec {
+    pub(super) fn of(scored: &Scored) -> Self {
+        let Call { bank, version, k, .. } = &scored.call;
+        Self {
+            bank: bank.clone(),
+            version: *version,
+            k: *k,
+            bounds: scored.bounds,
+            needed: scored.needed,
+            top: scored.top,
+            column: scored.column.clone(),
+        }
+    }
+}
+
 /// One score for every row of its input.
 #[derive(Debug)]
 pub struct ScoreExec {
     input: Arc<dyn ExecutionPlan>,
-    call: Call,
-    bounds: Bounds,
-    needed: bool,
-    top: Option<Top>,
+    spec: Spec,
     embedding: Arc<dyn PhysicalExpr>,
     id: Option<Arc<dyn PhysicalExpr>>,
     banks: Arc<Banks>,
@@ -49,31 +80,33 @@ pub struct ScoreExec {
 }
 
 impl ScoreExec {
-    pub(super) fn new(
+    pub(crate) fn new(
         input: Arc<dyn ExecutionPlan>,
-        scored: &Scored,
+        spec: Spec,
         embedding: Arc<dyn PhysicalExpr>,
         id: Option<Arc<dyn PhysicalExpr>>,
         banks: Arc<Banks>,
     ) -> Self {
         let mut fields = input.schema().fields().to_vec();
-        fields.push(Arc::new(Field::new(&scored.column, DataType::Float32, true)));
+        fields.push(Arc::new(Field::new(&spec.column, DataType::Float32, true)));
         let schema = Arc::new(Schema::new_with_metadata(fields, input.schema().metadata().clone()));
         let properties = properties(&input, schema);
         Self {
             properties,
             input,
-            call: scored.call.clone(),
-            bounds: scored.bounds,
-            needed: scored.needed,
-            top: scored.top,
             embedding,
             id,
             banks,
             metrics: ExecutionPlanMetricsSet::new(),
-            best: scored.top.map(|top| Arc::new(Mutex::new(BestScores::new(top)))),
+            best: spec.top.map(|top| Arc::new(Mutex::new(BestScores::new(top)))),
             described: Arc::default(),
+            spec,
         }
+    }
+
+    /// What it computes, of which embedding and without which id, and the banks.
+    pub(crate) fn parts(&self) -> (&Spec, &Arc<dyn PhysicalExpr>, Option<&Arc<dyn PhysicalExpr>>, &Arc<Banks>) {
+        (&self.spec, &self.embedding, self.id.as_ref(), &self.banks)
     }
 
     /// The same over another input, as if it had not run.
@@ -81,14 +114,13 @@ impl ScoreExec {
         Self {
             properties: properties(&input, self.schema()),
             input,
-            call: self.call.clone(),
+            spec: self.spec.clone(),
             embedding: Arc::clone(&self.embedding),
             id: self.id.clone(),
             banks: Arc::clone(&self.banks),
             metrics: ExecutionPlanMetricsSet::new(),
-            best: self.top.map(|top| Arc::new(Mutex::new(BestScores::new(top)))),
+            best: self.spec.top.map(|top| Arc::new(Mutex::new(BestScores::new(top)))),
             described: Arc::default(),
-            ..*self
         }
     }
 }
@@ -107,12 +139,12 @@ fn properties(input: &Arc<dyn ExecutionPlan>, schema: SchemaRef) -> Arc<PlanProp
 
 impl DisplayAs for ScoreExec {
     fn fmt_as(&self, _format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Call { bank, version, k, .. } = &self.call;
+        let Spec { bank, version, k, bounds, needed, top, .. } = &self.spec;
         write!(f, "ScoreExec: bank={bank}@{version}, k={k}, embedding={}", self.embedding)?;
         if let Some(id) = &self.id {
             write!(f, ", without id={id}")?;
         }
-        describe(f, &self.bounds, self.needed, self.top.as_ref())?;
+        describe(f, bounds, *needed, top.as_ref())?;
         self.described.get().map_or(Ok(()), |described| write!(f, ", search=[{described}]"))
     }
 }
@@ -149,9 +181,7 @@ impl ExecutionPlan for ScoreExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
         let scorer = Scorer {
-            bounds: self.bounds,
-            needed: self.needed,
-            call: self.call.clone(),
+            spec: self.spec.clone(),
             embedding: Arc::clone(&self.embedding),
             id: self.id.clone(),
             banks: Arc::clone(&self.banks),
@@ -199,9 +229,7 @@ fn bytes_of(batch: &RecordBatch) -> Result<usize> {
 
 /// One partition at work.
 struct Scorer {
-    bounds: Bounds,
-    needed: bool,
-    call: Call,
+    spec: Spec,
     embedding: Arc<dyn PhysicalExpr>,
     id: Option<Arc<dyn PhysicalExpr>>,
     banks: Arc<Banks>,
@@ -220,7 +248,7 @@ impl Scorer {
     /// Batches with a score for each row that passes.
     async fn score(&self, group: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let timer = self.baseline.elapsed_compute().timer();
-        let definition = self.banks.definition(&format!("{}@{}", self.call.bank, self.call.version))?;
+        let definition = self.banks.definition(&format!("{}@{}", self.spec.bank, self.spec.version))?;
         let rows = group.iter().map(RecordBatch::num_rows).sum();
         let mut queries = QueryVectors::with_capacity(definition.dimension, rows);
         for batch in &group {
@@ -258,12 +286,12 @@ impl Scorer {
 
     fn find(&self, bank: &Bank, queries: Vectors<'_>, excluded: Option<&[Option<u64>]>) -> Result<Vec<Kth>> {
         let so_far = self.lock().map(|best| best.bounds());
-        let bounds = self.bounds.and(so_far.unwrap_or_default());
+        let bounds = self.spec.bounds.and(so_far.unwrap_or_default());
         let (floor, ceiling) = (bounds.lower.map(|lower| lower.0), bounds.upper.map(|upper| upper.0));
         // where only the side of the lower bound matters, the search need not go beyond it
-        let ceiling = if self.needed { ceiling } else { ceiling.or(floor) };
+        let ceiling = if self.spec.needed { ceiling } else { ceiling.or(floor) };
         let (floor, ceiling) = (floor.map(Bound::All), ceiling.map(Bound::All));
-        let found = bank.find(queries, Question { k: self.call.k, floor, ceiling, excluded })?;
+        let found = bank.find(queries, Question { k: self.spec.k, floor, ceiling, excluded })?;
         let exact = found.kth.iter().filter(|kth| matches!(kth, Kth::At(_))).count();
         self.scored.add(queries.len());
         self.stopped.add(queries.len() - exact);
@@ -288,11 +316,11 @@ impl Scorer {
     fn passes(&self, found: Option<Kth>) -> (bool, Option<f32>) {
         match found {
             // a comparison with NULL holds for no row; an order has NULL among its rows
-            None => (self.bounds.is_unbounded(), None),
+            None => (self.spec.bounds.is_unbounded(), None),
             Some(Kth::At(score)) => (true, Some(score)),
             Some(Kth::Within) => (false, None),
             // beyond the lower bound, which was the upper one as well
-            Some(Kth::Beyond) => (!self.needed && self.bounds.upper.is_none(), None),
+            Some(Kth::Beyond) => (!self.spec.needed && self.spec.bounds.upper.is_none(), None),
         }
     }
 

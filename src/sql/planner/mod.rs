@@ -9,6 +9,7 @@
 
 mod batches;
 mod bounds;
+mod elsewhere;
 mod exec;
 mod expressions;
 mod keys;
@@ -31,9 +32,13 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 
+#[cfg(feature = "cluster")]
+pub(crate) use batches::BatchRowsExec;
 use batches::BoundBatches;
-pub use bounds::{Bounds, Top};
+pub use bounds::{Bounds, Score, Top};
+pub(crate) use elsewhere::Elsewhere;
 pub use exec::ScoreExec;
+pub(crate) use exec::Spec;
 use keys::KeysAsColumns;
 pub use node::Scored;
 use not_in::ThreeValuedIn;
@@ -89,7 +94,12 @@ impl Debug for Planner {
 impl QueryPlanner for Planner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
         let scored = Arc::new(PlanScored(Arc::clone(&self.0)));
-        DefaultPhysicalPlanner::with_extension_planners(vec![scored]).create_physical_plan(plan, state).await
+        let planner = DefaultPhysicalPlanner::with_extension_planners(vec![scored]);
+        let plan = planner.create_physical_plan(plan, state).await?;
+        match state.config().get_extension::<Elsewhere>() {
+            Some(elsewhere) => elsewhere.send(plan, state),
+            None => Ok(plan),
+        }
     }
 }
 
@@ -109,7 +119,7 @@ impl ExtensionPlanner for PlanScored {
         let schema = logical[0].schema();
         let embedding = planner.create_physical_expr(&scored.call.embedding, schema, state)?;
         let id = scored.call.id.as_ref().map(|id| planner.create_physical_expr(id, schema, state)).transpose()?;
-        let plan = ScoreExec::new(Arc::clone(&physical[0]), scored, embedding, id, Arc::clone(&self.0));
+        let plan = ScoreExec::new(Arc::clone(&physical[0]), Spec::of(scored), embedding, id, Arc::clone(&self.0));
         Ok(Some(Arc::new(plan)))
     }
 }

@@ -1,0 +1,409 @@
+//! An executor: asks the scheduler for tasks, runs each part of a plan, keeps what it gives in files, and serves these to others.
+
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ballista_core::JobId;
+use ballista_core::error::BallistaError;
+use ballista_core::extension::SessionConfigHelperExt;
+use ballista_core::registry::BallistaFunctionRegistry;
+use ballista_core::serde::protobuf::executor_grpc_server::{ExecutorGrpc, ExecutorGrpcServer};
+use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
+use ballista_core::serde::protobuf::{
+    CancelTasksParams, CancelTasksResult, CleanJobDataParams, ExecutorRegistration, ExecutorStoppedParams, FailedTask,
+    LaunchMultiTaskParams, LaunchMultiTaskResult, LaunchTaskParams, LaunchTaskResult, PollWorkParams, PollWorkResult,
+    RemoveJobDataParams, RemoveJobDataResult, ShuffleWritePartition, StopExecutorParams, StopExecutorResult,
+    SuccessfulTask, TaskDefinition, TaskStatus, task_status,
+};
+use ballista_core::serde::scheduler::{ExecutorOperatingSystemSpecification, ExecutorSpecification, PartitionId};
+use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
+use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
+use ballista_executor::executor::Executor as Tasks;
+use ballista_executor::flight_service::BallistaFlightService;
+use ballista_executor::metrics::ExecutorMetricsCollector;
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion_proto::physical_plan::AsExecutionPlan;
+use datafusion_proto::protobuf::PhysicalPlanNode;
+use futures::FutureExt;
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tonic::service::InterceptorLayer;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Response, Status};
+
+use super::codec::Codec;
+use super::configuration::{self, MESSAGE_BYTES};
+use super::here::Here;
+use super::scheduler::POLL_NUMBER;
+use super::security::Security;
+use crate::error::{Error, Result};
+use crate::index::{Instructions, MemoryLimit};
+
+/// Bytes of a task's stack, as a program's main thread has them: plans are deep.
+const STACK: usize = 8 << 20;
+/// How long an executor without work waits before it asks again.
+const IDLE: Duration = Duration::from_millis(50);
+/// The same where the scheduler does not answer.
+const UNANSWERED: Duration = Duration::from_secs(1);
+
+/// How an executor runs.
+#[derive(Debug, Clone)]
+pub struct ExecutorOptions {
+    /// Where it listens; port 0 takes any that is free.
+    pub listen: SocketAddr,
+    /// The name by which others reach it.
+    pub host: String,
+    /// Tasks at once.
+    pub slots: usize,
+    /// Bytes that tasks and opened banks take together, about.
+    pub memory: u64,
+    /// The folder for what tasks give, removed at the end.
+    pub folder: PathBuf,
+}
+
+/// An executor that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Executor {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    polls: tokio::task::JoinHandle<()>,
+    serves: tokio::task::JoinHandle<std::result::Result<(), tonic::transport::Error>>,
+    /// Of the tasks: however long they compute, the scheduler is asked, and others are answered.
+    runtime: Option<Runtime>,
+    folder: PathBuf,
+}
+
+fn failed(what: impl std::fmt::Display, error: &dyn std::fmt::Display) -> Error {
+    Error::Cluster { reason: format!("{what}: {error}") }
+}
+
+/// A connection to a scheduler at `http://host:port`, or `https://`.
+///
+/// Errors: an address that is none, a scheduler that does not answer or does not let in.
+pub(super) async fn connect(scheduler: &str, security: &Security) -> Result<SchedulerGrpcClient<Channel>> {
+    let address = match scheduler.split_once("://") {
+        Some(_) => scheduler.to_owned(),
+        None => format!("{}://{scheduler}", security.scheme()),
+    };
+    let unreachable =
+        |error: &dyn std::fmt::Display| failed(format!("no scheduler of a cluster answers at {address}"), error);
+    let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| unreachable(&error))?;
+    let endpoint = (security.connects())(endpoint).map_err(|error| unreachable(&error))?;
+    let channel = endpoint.connect().await.map_err(|error| {
+        let mut deepest: &dyn std::error::Error = &error;
+        while let Some(source) = deepest.source() {
+            deepest = source;
+        }
+        unreachable(&deepest)
+    })?;
+    Ok(SchedulerGrpcClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES)
+        .max_encoding_message_size(MESSAGE_BYTES))
+}
+
+impl Executor {
+    /// Begin to ask a scheduler for work. A scheduler that goes away is asked again and again.
+    ///
+    /// Errors: a scheduler that does not answer now; an address that cannot be had, or that needs a token and TLS.
+    pub async fn start(scheduler: &str, options: &ExecutorOptions, security: &Security) -> Result<Self> {
+        security.check_address(options.listen)?;
+        let client = connect(scheduler, security).await?;
+        std::fs::create_dir_all(&options.folder).map_err(Error::io("create", &options.folder))?;
+        let id = name();
+        let folder = options.folder.join(&id);
+        std::fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
+        let work = folder.to_str().ok_or_else(|| Error::NotUtf8 { path: folder.clone() })?.to_owned();
+        let listener = tokio::net::TcpListener::bind(options.listen).await;
+        let listener = listener.map_err(|error| failed(format!("cannot listen at {}", options.listen), &error))?;
+        let address = listener.local_addr().map_err(|error| failed("no address", &error))?;
+        let registration = ExecutorRegistration {
+            id,
+            host: Some(options.host.clone()),
+            port: address.port().into(),
+            grpc_port: address.port().into(),
+            specification: Some(ExecutorSpecification::default().with_task_slots(options.slots as u32).into()),
+            os_info: Some(ExecutorOperatingSystemSpecification::default().into()),
+        };
+        let producer = configuration::producer(security);
+        let state = configuration::state(producer())?;
+        // half for what tasks gather, half for banks
+        let half = options.memory / 2;
+        let pool = Arc::new(FairSpillPool::new(half as usize));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+        let tasks = Arc::new(Tasks::new(
+            registration,
+            &work,
+            Arc::new(move |_| Ok(Arc::clone(&runtime))),
+            producer,
+            Arc::new(BallistaFunctionRegistry::from(&state)),
+            Arc::new(NoMetrics),
+            options.slots,
+            Arc::new(DefaultExecutionEngine::new()),
+        ));
+        let here = Here::new(half);
+        let flight = arrow_flight::flight_service_server::FlightServiceServer::new(BallistaFlightService::new(work))
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        let mut builder = create_grpc_server(&GrpcServerConfig::default());
+        if let Some(tls) = security.server()? {
+            builder = builder.tls_config(tls).map_err(|error| failed("TLS", &error))?;
+        }
+        let router = builder
+            .layer(InterceptorLayer::new(security.guard()))
+            .add_service(flight)
+            .add_service(ExecutorGrpcServer::new(Control { tasks: Arc::clone(&tasks), folder: folder.clone() }));
+        let (stop, stopped) = watch::channel(false);
+        let mut ends = stopped.clone();
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let serves = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async move {
+            let _ = ends.wait_for(|stop| *stop).await;
+        }));
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.enable_all().worker_threads(options.slots).thread_stack_size(STACK).thread_name("task");
+        let runtime = runtime.build().map_err(|error| failed("no threads for tasks", &error))?;
+        let runs = runtime.handle().clone();
+        let worker = Worker { tasks, runs, codec: Arc::new(Codec::new(&here)), memory: half, folder: folder.clone() };
+        let polls = tokio::spawn(worker.ask(client, stopped));
+        Ok(Self { address, stop, polls, serves, runtime: Some(runtime), folder })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// End the tasks that it has, take no more, tell the scheduler, and remove what it kept.
+    pub async fn stop(mut self) {
+        let _ = self.stop.send(true);
+        let _ = tokio::time::timeout(Duration::from_secs(5), &mut self.polls).await;
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        self.polls.abort();
+        self.serves.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Of this process and moment alone.
+fn name() -> String {
+    use sha2::{Digest, Sha256};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("{:x}", Sha256::digest(format!("{boot} {} {now} {number}", std::process::id())))[..16].to_owned()
+}
+
+/// What tasks measured stays in their plans.
+struct NoMetrics;
+
+impl ExecutorMetricsCollector for NoMetrics {
+    fn record_stage(&self, _: &JobId, _: usize, _: usize, _: Arc<dyn QueryStageExecutor>) {}
+}
+
+/// Asks for tasks, and runs them.
+struct Worker {
+    tasks: Arc<Tasks>,
+    runs: Handle,
+    codec: Arc<Codec>,
+    /// Bytes that a bank may take.
+    memory: u64,
+    folder: PathBuf,
+}
+
+impl Worker {
+    /// Until it is stopped.
+    async fn ask(self, mut scheduler: SchedulerGrpcClient<Channel>, mut stop: watch::Receiver<bool>) {
+        let worker = Arc::new(self);
+        let all = worker.tasks.concurrent_tasks;
+        let slots = Arc::new(Semaphore::new(all));
+        let (done, mut finished) = mpsc::unbounded_channel::<TaskStatus>();
+        let (mut unsaid, mut number) = (Vec::new(), 0_u64);
+        loop {
+            while let Ok(status) = finished.try_recv() {
+                unsaid.push(status);
+            }
+            if *stop.borrow() {
+                let reason = String::from("it was stopped");
+                let said = ExecutorStoppedParams { executor_id: worker.tasks.metadata.id.clone(), reason };
+                let _ = scheduler.executor_stopped(said).await;
+                return;
+            }
+            number += 1;
+            let asked = PollWorkParams {
+                metadata: Some(worker.tasks.metadata.clone()),
+                num_free_slots: slots.available_permits() as u32,
+                task_status: std::mem::take(&mut unsaid),
+            };
+            let answer = tokio::select! {
+                answer = answered(&mut scheduler, &asked, number) => answer,
+                _ = stop.wait_for(|stop| *stop) => continue,
+            };
+            answer.jobs_to_clean.iter().for_each(|job| clean(&worker.folder, job));
+            let is_idle = answer.tasks.is_empty();
+            for task in answer.tasks {
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+                let (worker, done) = (Arc::clone(&worker), done.clone());
+                worker.runs.clone().spawn(async move {
+                    // first that it is done, and then its place
+                    let _ = done.send(worker.run(task).await);
+                    drop(slot);
+                });
+            }
+            if is_idle {
+                tokio::select! {
+                    Some(status) = finished.recv() => unsaid.push(status),
+                    () = tokio::time::sleep(IDLE) => {}
+                }
+            }
+        }
+    }
+
+    /// Run one part of a plan, and say how it ended.
+    async fn run(&self, task: TaskDefinition) -> TaskStatus {
+        let begun = milliseconds();
+        let result = AssertUnwindSafe(self.result(&task)).catch_unwind().await;
+        let result = result.unwrap_or_else(|_| Err(BallistaError::General("a task panicked".into())));
+        let status = match result {
+            Ok(partitions) => task_status::Status::Successful(SuccessfulTask {
+                executor_id: self.tasks.metadata.id.clone(),
+                partitions,
+            }),
+            Err(error) => task_status::Status::Failed(FailedTask::from(error)),
+        };
+        TaskStatus {
+            task_id: task.task_id,
+            job_id: task.job_id,
+            stage_id: task.stage_id,
+            stage_attempt_num: task.stage_attempt_num,
+            partition_id: task.partition_id,
+            launch_time: task.launch_time,
+            start_exec_time: begun,
+            end_exec_time: milliseconds(),
+            metrics: Vec::new(),
+            status: Some(status),
+        }
+    }
+
+    async fn result(&self, task: &TaskDefinition) -> std::result::Result<Vec<ShuffleWritePartition>, BallistaError> {
+        let part = PartitionId {
+            job_id: JobId::new(task.job_id.clone()),
+            stage_id: task.stage_id as usize,
+            partition_id: task.partition_id as usize,
+        };
+        let (tasks, engine) = (&self.tasks, DefaultExecutionEngine::new());
+        // what is the cluster's own stays as it is here
+        let settings: Vec<_> =
+            task.props.iter().filter(|setting| configuration::travels(&setting.key)).cloned().collect();
+        let mut config = tasks.produce_config().update_from_key_value_pair(&settings);
+        let options = config.options_mut();
+        options.set("outskirt.instructions", Instructions::detect().name())?;
+        options.set("outskirt.stale_bank", "ignore")?;
+        options.set("outskirt.memory_limit", &MemoryLimit(Some(self.memory)).to_string())?;
+        let runtime = tasks.produce_runtime_for_session(&task.session_id, &config)?;
+        let functions = &tasks.function_registry;
+        let context = Arc::new(TaskContext::new(
+            Some(format!("{}/{}/{}", task.job_id, task.stage_id, task.partition_id)),
+            task.session_id.clone(),
+            config,
+            functions.scalar_functions.clone(),
+            functions.higher_order_functions.clone(),
+            functions.aggregate_functions.clone(),
+            functions.window_functions.clone(),
+            runtime,
+        ));
+        let plan = PhysicalPlanNode::try_decode(&task.plan)?.try_into_physical_plan(&context, &*self.codec)?;
+        let stage = engine.create_query_stage_exec(
+            part.job_id.clone(),
+            part.stage_id,
+            part.partition_id,
+            plan,
+            &tasks.work_dir,
+            context.session_config(),
+        )?;
+        tasks.execute_query_stage(task.task_id as usize, part, stage, context).await
+    }
+}
+
+/// The scheduler's answer to one poll, however often it is asked for it.
+async fn answered(scheduler: &mut SchedulerGrpcClient<Channel>, asked: &PollWorkParams, number: u64) -> PollWorkResult {
+    loop {
+        let mut request = Request::new(asked.clone());
+        request.metadata_mut().insert(POLL_NUMBER, number.into());
+        match scheduler.poll_work(request).await {
+            Ok(answer) => return answer.into_inner(),
+            Err(_) => tokio::time::sleep(UNANSWERED).await,
+        }
+    }
+}
+
+fn milliseconds() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+/// Remove what a job, or some stages of it, have left.
+fn clean(folder: &Path, CleanJobDataParams { job_id, remove_stage_ids, .. }: &CleanJobDataParams) {
+    // it comes over the network, and becomes a path
+    if job_id.is_empty() || !job_id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return;
+    }
+    let job = folder.join(job_id);
+    if remove_stage_ids.is_empty() {
+        let _ = std::fs::remove_dir_all(&job);
+    }
+    for stage in remove_stage_ids {
+        let _ = std::fs::remove_dir_all(job.join(stage.to_string()));
+    }
+}
+
+/// What the scheduler asks of an executor.
+struct Control {
+    tasks: Arc<Tasks>,
+    folder: PathBuf,
+}
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl ExecutorGrpc for Control {
+    async fn launch_task(&self, _: Request<LaunchTaskParams>) -> Answer<LaunchTaskResult> {
+        Err(Status::unimplemented("executors ask for work"))
+    }
+
+    async fn launch_multi_task(&self, _: Request<LaunchMultiTaskParams>) -> Answer<LaunchMultiTaskResult> {
+        Err(Status::unimplemented("executors ask for work"))
+    }
+
+    /// It is sent to those that were silent: they ask for work again.
+    async fn stop_executor(&self, _: Request<StopExecutorParams>) -> Answer<StopExecutorResult> {
+        Ok(Response::new(StopExecutorResult {}))
+    }
+
+    async fn cancel_tasks(&self, request: Request<CancelTasksParams>) -> Answer<CancelTasksResult> {
+        let mut cancelled = true;
+        for task in request.into_inner().task_infos {
+            let (job, stage, part) = (JobId::new(task.job_id), task.stage_id as usize, task.partition_id as usize);
+            cancelled &= self.tasks.cancel_task(task.task_id as usize, job, stage, part).await.unwrap_or(false);
+        }
+        Ok(Response::new(CancelTasksResult { cancelled }))
+    }
+
+    async fn remove_job_data(&self, request: Request<RemoveJobDataParams>) -> Answer<RemoveJobDataResult> {
+        let RemoveJobDataParams { job_id, remove_stage_ids } = request.into_inner();
+        clean(&self.folder, &CleanJobDataParams { job_id, remove_stage_ids });
+        Ok(Response::new(RemoveJobDataResult {}))
+    }
+}

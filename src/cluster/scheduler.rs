@@ -1,0 +1,252 @@
+//! The scheduler: takes plans, divides them into stages, and hands tasks to the executors that ask for them.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::serde::BallistaCodec;
+use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
+use ballista_core::serde::protobuf::{
+    CancelJobParams, CancelJobResult, CleanJobDataParams, CleanJobDataResult, CreateUpdateSessionParams,
+    CreateUpdateSessionResult, ExecuteQueryParams, ExecuteQueryResult, ExecutorStoppedParams, ExecutorStoppedResult,
+    GetJobMetricsParams, GetJobMetricsResult, GetJobStatusParams, GetJobStatusResult, HeartBeatParams, HeartBeatResult,
+    JobStatus, PollWorkParams, PollWorkResult, RegisterExecutorParams, RegisterExecutorResult, RemoveSessionParams,
+    RemoveSessionResult, UpdateTaskStatusParams, UpdateTaskStatusResult, job_status,
+};
+use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::metrics::NoopMetricsCollector;
+use ballista_scheduler::scheduler_server::{SchedulerServer, SessionBuilder};
+use datafusion::common::DataFusionError;
+use datafusion_proto::logical_plan::DefaultLogicalExtensionCodec;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use tokio::sync::oneshot;
+use tonic::service::InterceptorLayer;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status};
+
+use super::codec::Codec;
+use super::configuration::{self, MESSAGE_BYTES, PLAN_BYTES};
+use super::here::Here;
+use super::security::Security;
+use crate::error::{Error, Result};
+
+type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
+
+/// An executor that has not asked for work for so long is taken for dead.
+const SILENT: Duration = Duration::from_secs(20);
+/// The poll of an executor, numbered so that one whose answer was lost is answered again and not done again.
+pub(super) const POLL_NUMBER: &str = "x-poll-number";
+
+/// A scheduler that runs until it is stopped or dropped.
+#[derive(Debug)]
+pub struct Scheduler {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    ended: tokio::task::JoinHandle<std::result::Result<(), tonic::transport::Error>>,
+}
+
+impl Scheduler {
+    /// Listen at an address; port 0 takes any that is free.
+    ///
+    /// Errors: an address that cannot be had, or that needs a token and TLS.
+    pub async fn start(address: SocketAddr, security: &Security) -> Result<Self> {
+        security.check_address(address)?;
+        let failed = |what: &str, error: &dyn std::fmt::Display| Error::Cluster { reason: format!("{what}: {error}") };
+        let listener = tokio::net::TcpListener::bind(address).await;
+        let listener = listener.map_err(|error| failed(&format!("cannot listen at {address}"), &error))?;
+        let address = listener.local_addr().map_err(|error| failed("no address", &error))?;
+        let producer = configuration::producer(security);
+        let session: SessionBuilder =
+            Arc::new(|config| configuration::state(config).map_err(|error| DataFusionError::External(Box::new(error))));
+        let config = Arc::new(SchedulerConfig {
+            external_host: address.ip().to_string(),
+            bind_host: address.ip().to_string(),
+            bind_port: address.port(),
+            scheduling_policy: TaskSchedulingPolicy::PullStaged,
+            executor_timeout_seconds: SILENT.as_secs(),
+            expire_dead_executor_interval_seconds: 2,
+            finished_job_state_clean_up_interval_seconds: 600,
+            override_config_producer: Some(Arc::clone(&producer)),
+            override_session_builder: Some(Arc::clone(&session)),
+            override_create_grpc_client_endpoint: Some(security.connects()),
+            ..SchedulerConfig::default()
+        });
+        let cluster = BallistaCluster::new_memory(config.scheduler_name(), session, producer);
+        let codec = BallistaCodec::new(Arc::new(DefaultLogicalExtensionCodec {}), Arc::new(Codec::new(&Here::new(0))));
+        let metrics = Arc::new(NoopMetricsCollector::default());
+        let mut server: Server = SchedulerServer::new(config.scheduler_name(), cluster, codec, config, metrics);
+        server.init().await.map_err(|error| failed("the scheduler does not start", &error))?;
+        let service = SchedulerGrpcServer::new(Checked { inner: server, polls: Mutex::default() })
+            .max_decoding_message_size(MESSAGE_BYTES)
+            .max_encoding_message_size(MESSAGE_BYTES);
+        let mut builder = create_grpc_server(&GrpcServerConfig::default());
+        if let Some(tls) = security.server()? {
+            builder = builder.tls_config(tls).map_err(|error| failed("TLS", &error))?;
+        }
+        let router = builder.layer(InterceptorLayer::new(security.guard())).add_service(service);
+        let (stop, stopped) = oneshot::channel();
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let ended = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
+            let _ = stopped.await;
+        }));
+        Ok(Self { address, stop: Some(stop), ended })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Take no more connections, and end.
+    pub async fn stop(mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        // clients may keep theirs open
+        let _ = tokio::time::timeout(Duration::from_secs(2), &mut self.ended).await;
+        self.ended.abort();
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.ended.abort();
+    }
+}
+
+/// The number of an executor's last poll, and its answer.
+type LastPoll = Arc<tokio::sync::Mutex<Option<(u64, PollWorkResult)>>>;
+
+/// Ballista's scheduler, behind what it does not check itself.
+struct Checked {
+    inner: Server,
+    /// By executor, and when it was.
+    polls: Mutex<HashMap<String, (Instant, LastPoll)>>,
+}
+
+impl Checked {
+    fn polls(&self) -> MutexGuard<'_, HashMap<String, (Instant, LastPoll)>> {
+        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuse to wait for executors of which there are none.
+    fn check_executors(&self) -> std::result::Result<(), Status> {
+        let is_there = |(polled, _): &(Instant, LastPoll)| polled.elapsed() < SILENT;
+        if self.polls().values().any(is_there) {
+            return Ok(());
+        }
+        Err(Status::resource_exhausted(
+            "the cluster has no executor at the moment: 'outskirt cluster executor --scheduler HOST:PORT' starts one",
+        ))
+    }
+}
+
+type Answer<T> = std::result::Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl SchedulerGrpc for Checked {
+    type ExecuteQueryPushStream = <Server as SchedulerGrpc>::ExecuteQueryPushStream;
+
+    async fn poll_work(&self, request: Request<PollWorkParams>) -> Answer<PollWorkResult> {
+        let number = request.metadata().get(POLL_NUMBER).and_then(|number| number.to_str().ok()?.parse::<u64>().ok());
+        let about = request.get_ref().metadata.as_ref();
+        // without one of these Ballista panics
+        let about =
+            about.filter(|about| about.host.is_some() && about.specification.is_some() && about.os_info.is_some());
+        let (Some(number), Some(about)) = (number, about) else {
+            return Err(Status::invalid_argument("this is no executor of outskirt's"));
+        };
+        let last = {
+            let mut polls = self.polls();
+            // those that are gone come back as others
+            polls.retain(|_, (polled, _)| polled.elapsed() < 10 * SILENT);
+            let (polled, last) = polls.entry(about.id.clone()).or_insert_with(|| (Instant::now(), LastPoll::default()));
+            *polled = Instant::now();
+            Arc::clone(last)
+        };
+        let inner = self.inner.clone();
+        // on a task of its own: an executor that hangs up must not stop it half way
+        let answered = tokio::spawn(async move {
+            let mut last = last.lock().await;
+            if let Some((_, answer)) = last.as_ref().filter(|(known, _)| *known == number) {
+                return Ok(answer.clone());
+            }
+            let answer = SchedulerGrpc::poll_work(&inner, request).await?.into_inner();
+            *last = Some((number, answer.clone()));
+            Ok(answer)
+        });
+        answered.await.map_err(|error| Status::internal(error.to_string()))?.map(Response::new)
+    }
+
+    async fn execute_query(&self, mut request: Request<ExecuteQueryParams>) -> Answer<ExecuteQueryResult> {
+        use ballista_core::serde::protobuf::execute_query_params::Query;
+        self.check_executors()?;
+        let asked = request.get_mut();
+        match &asked.query {
+            Some(Query::PhysicalPlan(plan)) if plan.len() <= PLAN_BYTES => {}
+            Some(Query::PhysicalPlan(_)) => return Err(Status::invalid_argument("the plan is too large")),
+            _ => return Err(Status::invalid_argument("a physical plan is wanted")),
+        }
+        asked.settings.retain(|setting| configuration::travels(&setting.key));
+        SchedulerGrpc::execute_query(&self.inner, request).await
+    }
+
+    async fn execute_query_push(&self, _: Request<ExecuteQueryParams>) -> Answer<Self::ExecuteQueryPushStream> {
+        Err(Status::unimplemented("a query is asked for by its number"))
+    }
+
+    async fn register_executor(&self, _: Request<RegisterExecutorParams>) -> Answer<RegisterExecutorResult> {
+        Err(Status::unimplemented("executors ask for work"))
+    }
+
+    async fn heart_beat_from_executor(&self, _: Request<HeartBeatParams>) -> Answer<HeartBeatResult> {
+        Err(Status::unimplemented("executors ask for work"))
+    }
+
+    async fn update_task_status(&self, _: Request<UpdateTaskStatusParams>) -> Answer<UpdateTaskStatusResult> {
+        Err(Status::unimplemented("executors ask for work"))
+    }
+
+    async fn create_update_session(
+        &self,
+        request: Request<CreateUpdateSessionParams>,
+    ) -> Answer<CreateUpdateSessionResult> {
+        SchedulerGrpc::create_update_session(&self.inner, request).await
+    }
+
+    async fn remove_session(&self, request: Request<RemoveSessionParams>) -> Answer<RemoveSessionResult> {
+        SchedulerGrpc::remove_session(&self.inner, request).await
+    }
+
+    async fn get_job_status(&self, request: Request<GetJobStatusParams>) -> Answer<GetJobStatusResult> {
+        let answer = SchedulerGrpc::get_job_status(&self.inner, request).await?;
+        let is_over = |status: &JobStatus| {
+            matches!(status.status, Some(job_status::Status::Successful(_) | job_status::Status::Failed(_)))
+        };
+        if answer.get_ref().status.as_ref().is_some_and(|status| !is_over(status)) {
+            self.check_executors()?;
+        }
+        Ok(answer)
+    }
+
+    async fn get_job_metrics(&self, request: Request<GetJobMetricsParams>) -> Answer<GetJobMetricsResult> {
+        SchedulerGrpc::get_job_metrics(&self.inner, request).await
+    }
+
+    async fn executor_stopped(&self, request: Request<ExecutorStoppedParams>) -> Answer<ExecutorStoppedResult> {
+        self.polls().remove(&request.get_ref().executor_id);
+        SchedulerGrpc::executor_stopped(&self.inner, request).await
+    }
+
+    async fn cancel_job(&self, request: Request<CancelJobParams>) -> Answer<CancelJobResult> {
+        SchedulerGrpc::cancel_job(&self.inner, request).await
+    }
+
+    async fn clean_job_data(&self, request: Request<CleanJobDataParams>) -> Answer<CleanJobDataResult> {
+        SchedulerGrpc::clean_job_data(&self.inner, request).await
+    }
+}
