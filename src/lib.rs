@@ -29,6 +29,7 @@
 //! | [`bank`] | ID embeddings of one table version, their indexes, calibrations, kept scores | |
 //! | [`mod@ingest`] | pictures to embeddings on all cores, committed to `images`; another column of its rows; embeddings that another program made | |
 //! | [`sql`] | [`sql::functions`], one file each; [`sql::planner`], what DataFusion's planner knows about scores; [`sql::session`], tables, views, settings and changes; [`sql::queries`], named queries; [`sql::networks`], the networks that `embed` names | `datafusion` |
+//! | `cluster` (feature `cluster`) | queries of a session on several machines | `ballista`, `tonic` |
 //! | [`mod@watch`] | a folder whose pictures are ingested, scored and told as they come | |
 //! | [`curate`] | which images to look at; what changed them, and the way back | |
 //! | [`mod@evaluate`] | the reference's table, its data sets, and what would make it wrong | |
