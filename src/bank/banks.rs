@@ -224,7 +224,7 @@ impl Banks {
     }
 
     /// Refuse a bank that is behind its table, or say so.
-    fn check_fresh(&self, bank: &Definition, options: SearchOptions) -> Result<()> {
+    pub(crate) fn check_fresh(&self, bank: &Definition, options: SearchOptions) -> Result<()> {
         let images = self.images.load(Ordering::Relaxed);
         if bank.follows() >= images || !self.is_current(bank) {
             return Ok(());

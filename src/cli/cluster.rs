@@ -9,6 +9,7 @@ use super::console::Console;
 use crate::cluster::{Client, Executor, ExecutorOptions, Scheduler, Security, SecurityFiles};
 use crate::error::{Error, Result};
 use crate::index::MemoryLimit;
+use crate::sql::cancel;
 use crate::sql::session::Session;
 use crate::store::memory;
 
@@ -16,7 +17,7 @@ use crate::store::memory;
 #[derive(Debug, clap::Subcommand)]
 #[command(after_help = "\
 Everybody of a cluster reaches the same database: s3://BUCKET/PATH with the AWS_… variables set for each executor, or a folder
-that all of them have under one name. All are of one version of outskirt.
+that all of them have under one name; --db says nothing to a scheduler or an executor. All are of one version of outskirt.
 
 Examples:
   outskirt cluster scheduler
@@ -113,20 +114,37 @@ pub struct ClusterArgs {
 
 impl ClusterArgs {
     /// Let the cluster run what this session asks, where one is named.
-    pub(super) async fn attach(&self, session: &Session) -> Result<()> {
-        let Some(cluster) = &self.cluster else { return Ok(()) };
+    pub(super) async fn attach(&self, session: &Session) -> Result<Option<Client>> {
+        let Some(cluster) = &self.cluster else { return Ok(None) };
         let files = SecurityFiles {
             token: self.security.token_file.clone(),
             authority: self.security.tls_authority.clone(),
             certificate: None,
         };
-        Client::connect(cluster, &Security::read(&files)?).await?.attach(session, self.tasks as usize, FEWEST_ROWS);
-        Ok(())
+        let client = Client::connect(cluster, &Security::read(&files)?).await?;
+        client.attach(session, self.tasks as usize, FEWEST_ROWS);
+        Ok(Some(client))
     }
 }
 
+/// Bytes that an executor needs.
+const FEWEST_BYTES: u64 = 64 << 20;
 /// Rows of which a task is worth its while.
 const FEWEST_ROWS: u64 = 8192;
+
+/// Do some work of a session with this cluster. Ctrl-C and SIGTERM end it, and what the cluster does for it.
+///
+/// Errors: those of the work; that it was ended.
+pub(super) async fn with<T>(
+    client: Option<Client>,
+    session: &Session,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let Some(client) = client else { return work.await };
+    let done = cancel::unless(async { drop(stopped().await) }, session, work).await;
+    client.settle().await;
+    done.unwrap_or_else(|| Err(Error::Cluster { reason: "cancelled".into() }))
+}
 
 /// Until somebody says that it is enough.
 async fn stopped() -> Result<()> {
@@ -157,11 +175,25 @@ pub(super) async fn run(command: Command, console: &mut Console<'_>) -> Result<(
             let free = memory::available().unwrap_or(2 << 30);
             let memory = args.memory.and_then(|MemoryLimit(bytes)| bytes).unwrap_or(free / 4 * 3);
             let folder = args.cache.unwrap_or_else(|| std::env::temp_dir().join("outskirt-executor"));
-            let host = args.host.unwrap_or_else(|| args.listen.ip().to_string());
+            let host = match args.host {
+                Some(host) => host,
+                None if args.listen.ip().is_unspecified() => {
+                    let reason = format!(
+                        "{} is no address by which others reach this machine: --host names one",
+                        args.listen.ip()
+                    );
+                    return Err(Error::Cluster { reason });
+                }
+                None => args.listen.ip().to_string(),
+            };
+            if memory < FEWEST_BYTES {
+                let reason = format!("--memory {memory} bytes is too little for any task: 64MB is the least");
+                return Err(Error::Cluster { reason });
+            }
             let options = ExecutorOptions { listen: args.listen, host, slots, memory, folder };
             let executor = Executor::start(&args.scheduler, &options, &args.server.read()?).await?;
             console.notice(format!(
-                "the executor listens at {}, with {slots} slots and {:.1} GB",
+                "the executor listens at {}, with room for {slots} tasks at once and {:.1} GB",
                 executor.address(),
                 memory as f64 / 1e9
             ))?;

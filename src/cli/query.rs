@@ -67,7 +67,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     #[cfg(feature = "cluster")]
-    args.cluster.attach(&session).await?;
+    let _cluster = args.cluster.attach(&session).await?;
     let text = query.render(&values, session.banks())?;
     // a file of one's own may ask it of other tables
     for condition in query.conditions(&values).filter(|_| !name.ends_with(".sql")) {

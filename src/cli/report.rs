@@ -75,7 +75,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     #[cfg(feature = "cluster")]
-    args.cluster.attach(&session).await?;
+    let _cluster = args.cluster.attach(&session).await?;
     let question = Question {
         bank: args.bank,
         predicate: args.predicate,

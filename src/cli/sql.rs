@@ -56,12 +56,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let manner = Manner { format: args.format, rows: args.rows, quiet: args.quiet };
     #[cfg(feature = "cluster")]
     let cluster = args.cluster;
-    let open = async |console: &Console<'_>| {
-        let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
-        #[cfg(feature = "cluster")]
-        cluster.attach(&session).await?;
-        Ok::<_, Error>(session)
-    };
+    let open = async |console: &Console<'_>| Session::with_policy(&console.open(db).await?, &console.policy()?).await;
     let (text, name) = match (args.query, args.file, lines) {
         (Some(query), ..) => (query, None),
         (None, Some(file), _) if file.as_os_str() != "-" => {
@@ -70,13 +65,25 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         }
         (None, None, Some(mut lines)) => {
             let session = open(console).await?;
+            #[cfg(feature = "cluster")]
+            cluster.attach(&session).await?;
             return shell::run(session, db, manner, &mut *lines, console).await;
         }
         (None, ..) => {
             let session = open(console).await?;
+            #[cfg(feature = "cluster")]
+            if let client @ Some(_) = cluster.attach(&session).await? {
+                let work = statements::execute_input(&session, manner, console);
+                return super::cluster::with(client, &session, work).await;
+            }
             return statements::execute_input(&session, manner, console).await;
         }
     };
     let session = open(console).await?;
+    #[cfg(feature = "cluster")]
+    if let client @ Some(_) = cluster.attach(&session).await? {
+        let work = statements::execute(&session, &text, name.as_deref(), manner, console);
+        return super::cluster::with(client, &session, work).await;
+    }
     statements::execute(&session, &text, name.as_deref(), manner, console).await
 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use ballista_core::client::BallistaClient;
@@ -14,6 +15,7 @@ use ballista_core::serde::protobuf::{
     execute_query_result, job_status,
 };
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
+use datafusion::config::ConfigOptions;
 use datafusion::datasource::sink::DataSinkExec;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::EquivalenceProperties;
@@ -31,8 +33,9 @@ use super::codec::Codec;
 use super::configuration::{self, MESSAGE_BYTES, PLAN_BYTES};
 use super::executor::connect;
 use super::here::Here;
-use super::plan::{fitted, reads_tables};
+use super::plan::{check_banks, fitted, reads_tables};
 use super::security::Security;
+use super::telling::told;
 use crate::error::{Error, Result};
 use crate::sql::planner::{BatchRowsExec, Elsewhere};
 use crate::sql::session::Session;
@@ -40,6 +43,8 @@ use crate::store::Parts;
 
 /// How often a query is asked for that an executor which went away has made fail.
 const ATTEMPTS: usize = 3;
+/// How long a program that ends tells the cluster so.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Between two looks at whether a query is done: at first, and at most.
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
 
@@ -48,6 +53,8 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 pub struct Client {
     scheduler: SchedulerGrpcClient<Channel>,
     security: Security,
+    /// Queries of which the cluster is being told that nobody waits for them any more.
+    ending: Arc<AtomicUsize>,
 }
 
 impl fmt::Debug for Client {
@@ -64,12 +71,19 @@ impl Client {
         let mut client = connect(scheduler, security).await?;
         // a question about nothing: whether one is let in
         let asked = GetJobStatusParams { job_id: "none".into() };
-        if let Err(status) = client.get_job_status(asked).await
-            && matches!(status.code(), tonic::Code::Unauthenticated | tonic::Code::FailedPrecondition)
-        {
-            return Err(Error::Cluster { reason: format!("{scheduler}: {}", status.message()) });
+        if let Err(status) = client.get_job_status(asked).await {
+            let reason = match status.code() {
+                tonic::Code::Unauthenticated | tonic::Code::FailedPrecondition => {
+                    format!("{scheduler}: {}", status.message())
+                }
+                _ => format!(
+                    "{scheduler} is no scheduler of a cluster, or one that speaks TLS where this does not ({})",
+                    status.message()
+                ),
+            };
+            return Err(Error::Cluster { reason });
         }
-        Ok(Self { scheduler: client, security: security.clone() })
+        Ok(Self { scheduler: client, security: security.clone(), ending: Arc::default() })
     }
 
     /// Let the cluster run the queries of a session that read tables of the database, scans in so many parts at most, of
@@ -94,8 +108,16 @@ impl Client {
                 let key = "datafusion.execution.batch_size".to_owned();
                 settings.push(KeyValuePair { key, value: Some(rows.to_string()) });
             }
-            client.sent(plan, settings)
+            client.sent(plan, settings, state.config_options())
         })));
+    }
+
+    /// Wait until the cluster knows that nobody waits for what was asked, some seconds at most: a program that ends calls it.
+    pub async fn settle(&self) {
+        let start = Instant::now();
+        while self.ending.load(Ordering::Relaxed) > 0 && start.elapsed() < SETTLE {
+            tokio::time::sleep(LOOK.0).await;
+        }
     }
 
     /// A plan that asks the cluster, where there is something to ask for.
@@ -103,6 +125,7 @@ impl Client {
         &self,
         plan: Arc<dyn ExecutionPlan>,
         settings: Vec<KeyValuePair>,
+        options: &ConfigOptions,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let is_shown = plan.downcast_ref::<ExplainExec>().is_some() || plan.downcast_ref::<AnalyzeExec>().is_some();
         if is_shown || !reads_tables(&plan)? {
@@ -111,10 +134,11 @@ impl Client {
         if plan.downcast_ref::<DataSinkExec>().is_some() {
             // files are written here
             let inputs: Vec<_> = plan.children().into_iter().map(Arc::clone).collect();
-            let inputs = inputs.into_iter().map(|input| self.sent(input, settings.clone()));
+            let inputs = inputs.into_iter().map(|input| self.sent(input, settings.clone(), options));
             let inputs = inputs.collect::<DataFusionResult<Vec<_>>>()?;
             return plan.with_new_children(inputs);
         }
+        check_banks(&plan, options)?;
         let plan = fitted(plan)?;
         let mut bytes = Vec::new();
         let codec = Codec::new(&Here::new(0));
@@ -213,9 +237,10 @@ fn is_of_an_executor(failure: &str) -> bool {
 
 /// What failed, without what Ballista says around it.
 fn said(failure: &str) -> String {
-    let line = failure.split_whitespace().collect::<Vec<_>>().join(" ");
-    let inner = line.rfind("External(").map_or(line.as_str(), |at| &line[at + "External(".len()..]);
-    format!("the cluster could not run this query: {inner}")
+    told(failure).unwrap_or_else(|| {
+        let line = failure.split_whitespace().collect::<Vec<_>>().join(" ");
+        format!("the cluster could not run this query: {line}")
+    })
 }
 
 /// A query that a cluster runs; where nobody waits for it any more it is cancelled.
@@ -223,7 +248,7 @@ struct Job {
     client: Client,
     id: String,
     runtime: tokio::runtime::Handle,
-    is_done: std::sync::atomic::AtomicBool,
+    is_done: AtomicBool,
 }
 
 impl Job {
@@ -242,7 +267,7 @@ impl Job {
             let answer = scheduler.get_job_status(asked).await.map_err(|status| lost(&status))?.into_inner();
             match answer.status.and_then(|status| status.status) {
                 Some(job_status::Status::Successful(done)) => {
-                    self.is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+                    self.is_done.store(true, Ordering::Relaxed);
                     // of a part that was run twice the last one counts
                     let mut locations = std::collections::BTreeMap::new();
                     for location in done.partition_location {
@@ -252,7 +277,7 @@ impl Job {
                     return Ok(Ok(locations.into_values().collect()));
                 }
                 Some(job_status::Status::Failed(failed)) => {
-                    self.is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+                    self.is_done.store(true, Ordering::Relaxed);
                     return Ok(Err(failed.error));
                 }
                 Some(_) => {}
@@ -270,11 +295,23 @@ impl Job {
     }
 }
 
+/// One fewer when it is dropped.
+struct Ends(Arc<AtomicUsize>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Job {
     fn drop(&mut self) {
         let (mut scheduler, job_id) = (self.client.scheduler.clone(), self.id.clone());
-        let is_done = self.is_done.load(std::sync::atomic::Ordering::Relaxed);
+        let is_done = self.is_done.load(Ordering::Relaxed);
+        let ending = Arc::clone(&self.client.ending);
+        ending.fetch_add(1, Ordering::Relaxed);
         self.runtime.spawn(async move {
+            let _ends = Ends(ending);
             if is_done {
                 let _ = scheduler.clean_job_data(CleanJobDataParams { job_id, remove_stage_ids: Vec::new() }).await;
                 return;

@@ -1,5 +1,6 @@
 //! An executor: asks the scheduler for tasks, runs each part of a plan, keeps what it gives in files, and serves these to others.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -42,9 +43,12 @@ use super::configuration::{self, MESSAGE_BYTES};
 use super::here::Here;
 use super::scheduler::POLL_NUMBER;
 use super::security::Security;
+use super::telling::Telling;
 use crate::error::{Error, Result};
 use crate::index::{Instructions, MemoryLimit};
 
+/// The file of an executor's folder that it holds locked.
+const OWNER: &str = "owner";
 /// Bytes of a task's stack, as a program's main thread has them: plans are deep.
 const STACK: usize = 8 << 20;
 /// How long an executor without work waits before it asks again.
@@ -75,22 +79,82 @@ pub struct Executor {
     polls: tokio::task::JoinHandle<()>,
     serves: tokio::task::JoinHandle<std::result::Result<(), tonic::transport::Error>>,
     /// Of the tasks: however long they compute, the scheduler is asked, and others are answered.
-    runtime: Option<Runtime>,
-    folder: PathBuf,
+    _threads: Threads,
+    _folder: Folder,
+}
+
+/// A runtime that may be dropped anywhere.
+#[derive(Debug)]
+struct Threads(Option<Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A folder of one's own, removed with what is in it.
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    /// Held, so that others know that somebody is there.
+    _lock: File,
+}
+
+impl Folder {
+    /// A new one, beside those of others; what executors that were killed have left there is removed.
+    fn create(beside: &Path, name: &str) -> Result<Self> {
+        std::fs::create_dir_all(beside).map_err(Error::io("create", beside))?;
+        for folder in std::fs::read_dir(beside).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if File::open(folder.join(OWNER)).is_ok_and(|lock| lock.try_lock().is_ok()) {
+                let _ = std::fs::remove_dir_all(&folder);
+            }
+        }
+        let path = beside.join(name);
+        std::fs::create_dir(&path).map_err(Error::io("create", &path))?;
+        let owner = path.join(OWNER);
+        let lock = File::create(&owner).map_err(Error::io("create", &owner))?;
+        lock.try_lock().map_err(|error| Error::io("lock", &owner)(error.into()))?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
 }
 
 fn failed(what: impl std::fmt::Display, error: &dyn std::fmt::Display) -> Error {
     Error::Cluster { reason: format!("{what}: {error}") }
 }
 
+/// `http://host:port`, or `https://`.
+///
+/// Errors: another scheme, no port, more than that; TLS without an authority.
+fn address(scheduler: &str, security: &Security) -> Result<String> {
+    let (scheme, rest) = scheduler.split_once("://").unwrap_or((security.scheme(), scheduler));
+    let rest = rest.trim_end_matches('/');
+    let bad = |what: &str| Err(Error::Cluster { reason: format!("{scheduler} is no address of a scheduler: {what}") });
+    let has_port = rest.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if !has_port || rest.contains(['/', '@', '?', '#']) {
+        return bad("it is HOST:PORT, as 127.0.0.1:50050");
+    }
+    match (scheme, security.is_tls()) {
+        ("http", false) | ("https", true) => Ok(format!("{scheme}://{rest}")),
+        ("https", false) => bad("https:// takes --tls-authority, the certificate of who signed the cluster's"),
+        ("http", true) => bad("with --tls-authority it is https://"),
+        _ => bad("it begins with http:// or https://, or with neither"),
+    }
+}
+
 /// A connection to a scheduler at `http://host:port`, or `https://`.
 ///
 /// Errors: an address that is none, a scheduler that does not answer or does not let in.
 pub(super) async fn connect(scheduler: &str, security: &Security) -> Result<SchedulerGrpcClient<Channel>> {
-    let address = match scheduler.split_once("://") {
-        Some(_) => scheduler.to_owned(),
-        None => format!("{}://{scheduler}", security.scheme()),
-    };
+    let address = address(scheduler, security)?;
     let unreachable =
         |error: &dyn std::fmt::Display| failed(format!("no scheduler of a cluster answers at {address}"), error);
     let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| unreachable(&error))?;
@@ -113,11 +177,10 @@ impl Executor {
     /// Errors: a scheduler that does not answer now; an address that cannot be had, or that needs a token and TLS.
     pub async fn start(scheduler: &str, options: &ExecutorOptions, security: &Security) -> Result<Self> {
         security.check_address(options.listen)?;
-        let client = connect(scheduler, security).await?;
-        std::fs::create_dir_all(&options.folder).map_err(Error::io("create", &options.folder))?;
+        let mut client = connect(scheduler, security).await?;
         let id = name();
-        let folder = options.folder.join(&id);
-        std::fs::create_dir(&folder).map_err(Error::io("create", &folder))?;
+        let held = Folder::create(&options.folder, &id)?;
+        let folder = held.path.clone();
         let work = folder.to_str().ok_or_else(|| Error::NotUtf8 { path: folder.clone() })?.to_owned();
         let listener = tokio::net::TcpListener::bind(options.listen).await;
         let listener = listener.map_err(|error| failed(format!("cannot listen at {}", options.listen), &error))?;
@@ -168,9 +231,14 @@ impl Executor {
         let runtime = runtime.enable_all().worker_threads(options.slots).thread_stack_size(STACK).thread_name("task");
         let runtime = runtime.build().map_err(|error| failed("no threads for tasks", &error))?;
         let runs = runtime.handle().clone();
-        let worker = Worker { tasks, runs, codec: Arc::new(Codec::new(&here)), memory: half, folder: folder.clone() };
+        let threads = Threads(Some(runtime));
+        let place = format!("{}:{}", options.host, address.port()).into();
+        let codec = Arc::new(Codec::new(&here));
+        let worker = Worker { tasks, runs, codec, memory: half, folder: folder.clone(), place };
+        // once without asking for anything: whether one is let in, and reached
+        worker.join(&mut client, scheduler).await?;
         let polls = tokio::spawn(worker.ask(client, stopped));
-        Ok(Self { address, stop, polls, serves, runtime: Some(runtime), folder })
+        Ok(Self { address, stop, polls, serves, _threads: threads, _folder: held })
     }
 
     /// Where it listens.
@@ -189,10 +257,6 @@ impl Drop for Executor {
     fn drop(&mut self) {
         self.polls.abort();
         self.serves.abort();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -222,9 +286,23 @@ struct Worker {
     /// Bytes that a bank may take.
     memory: u64,
     folder: PathBuf,
+    /// Where others find it.
+    place: Arc<str>,
 }
 
 impl Worker {
+    /// Ask for the first time, without a place for tasks.
+    async fn join(&self, scheduler: &mut SchedulerGrpcClient<Channel>, address: &str) -> Result<()> {
+        let asked =
+            PollWorkParams { metadata: Some(self.tasks.metadata.clone()), num_free_slots: 0, task_status: Vec::new() };
+        let mut request = Request::new(asked);
+        request.metadata_mut().insert(POLL_NUMBER, 0_u64.into());
+        match scheduler.poll_work(request).await {
+            Ok(_) => Ok(()),
+            Err(status) => Err(failed(format!("the scheduler at {address} takes no such executor"), &status.message())),
+        }
+    }
+
     /// Until it is stopped.
     async fn ask(self, mut scheduler: SchedulerGrpcClient<Channel>, mut stop: watch::Receiver<bool>) {
         let worker = Arc::new(self);
@@ -326,6 +404,11 @@ impl Worker {
             runtime,
         ));
         let plan = PhysicalPlanNode::try_decode(&task.plan)?.try_into_physical_plan(&context, &*self.codec)?;
+        // the root writes what its input gives
+        let inputs =
+            plan.children().into_iter().map(|input| Arc::new(Telling::new(Arc::clone(input), &self.place)) as _);
+        let inputs = inputs.collect();
+        let plan = plan.with_new_children(inputs)?;
         let stage = engine.create_query_stage_exec(
             part.job_id.clone(),
             part.stage_id,

@@ -3,7 +3,7 @@
 //!
 //! Plans travel by value: scans as recipes, banks by name and version ([`codec`]); each process opens a database and a bank once
 //! ([`here`]). Nothing but a plan leaves the session: thresholds and bounds are numbers by then, and versions of tables are pinned by
-//! whoever asks, for as long as he reads. [`plan`] says what a cluster cannot do. Servers and connections are put together here
+//! whoever asks, for as long as he reads. [`plan`] says what a cluster cannot do, and [`telling`] what went wrong there. Servers and connections are put together here
 //! ([`scheduler`], [`executor`], [`client`]) rather than by Ballista, for the sake of [`security`] and of what happens when somebody goes away.
 
 mod client;
@@ -14,6 +14,7 @@ mod here;
 mod plan;
 mod scheduler;
 mod security;
+mod telling;
 
 pub use client::Client;
 pub use executor::{Executor, ExecutorOptions};

@@ -38,6 +38,10 @@ type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// An executor that has not asked for work for so long is taken for dead.
 const SILENT: Duration = Duration::from_secs(20);
+/// How long it may take to reach a new one.
+const REACHED: Duration = Duration::from_secs(5);
+/// A query that nobody has asked about for so long is cancelled.
+const FORGOTTEN: Duration = Duration::from_secs(15);
 /// The poll of an executor, numbered so that one whose answer was lost is answered again and not done again.
 pub(super) const POLL_NUMBER: &str = "x-poll-number";
 
@@ -47,6 +51,7 @@ pub struct Scheduler {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     ended: tokio::task::JoinHandle<std::result::Result<(), tonic::transport::Error>>,
+    forgets: tokio::task::JoinHandle<()>,
 }
 
 impl Scheduler {
@@ -80,7 +85,9 @@ impl Scheduler {
         let metrics = Arc::new(NoopMetricsCollector::default());
         let mut server: Server = SchedulerServer::new(config.scheduler_name(), cluster, codec, config, metrics);
         server.init().await.map_err(|error| failed("the scheduler does not start", &error))?;
-        let service = SchedulerGrpcServer::new(Checked { inner: server, polls: Mutex::default() })
+        let asked = Arc::default();
+        let forgets = tokio::spawn(forget(server.clone(), Arc::clone(&asked)));
+        let service = SchedulerGrpcServer::new(Checked { inner: server, polls: Mutex::default(), asked })
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
         let mut builder = create_grpc_server(&GrpcServerConfig::default());
@@ -93,7 +100,7 @@ impl Scheduler {
         let ended = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
             let _ = stopped.await;
         }));
-        Ok(Self { address, stop: Some(stop), ended })
+        Ok(Self { address, stop: Some(stop), ended, forgets })
     }
 
     /// Where it listens.
@@ -114,6 +121,7 @@ impl Scheduler {
 
 impl Drop for Scheduler {
     fn drop(&mut self) {
+        self.forgets.abort();
         self.ended.abort();
     }
 }
@@ -126,11 +134,34 @@ struct Checked {
     inner: Server,
     /// By executor, and when it was.
     polls: Mutex<HashMap<String, (Instant, LastPoll)>>,
+    /// Queries that are not done, and when somebody asked about each.
+    asked: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+/// Cancel, for ever, what nobody asks about any more.
+async fn forget(server: Server, asked: Arc<Mutex<HashMap<String, Instant>>>) {
+    loop {
+        tokio::time::sleep(FORGOTTEN / 5).await;
+        let forgotten: Vec<String> = {
+            let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let forgotten = asked.iter().filter(|(_, at)| at.elapsed() > FORGOTTEN).map(|(job, _)| job.clone());
+            let forgotten: Vec<String> = forgotten.collect();
+            asked.retain(|job, _| !forgotten.contains(job));
+            forgotten
+        };
+        for job_id in forgotten {
+            let _ = SchedulerGrpc::cancel_job(&server, Request::new(CancelJobParams { job_id })).await;
+        }
+    }
 }
 
 impl Checked {
     fn polls(&self) -> MutexGuard<'_, HashMap<String, (Instant, LastPoll)>> {
         self.polls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuse to wait for executors of which there are none.
@@ -169,6 +200,17 @@ impl SchedulerGrpc for Checked {
             Arc::clone(last)
         };
         let inner = self.inner.clone();
+        if number == 0 {
+            // the first one: others must be able to fetch what its tasks give
+            let place = format!("{}:{}", about.host.as_deref().unwrap_or_default(), about.port);
+            let reached = tokio::time::timeout(REACHED, tokio::net::TcpStream::connect(&place)).await;
+            if !reached.is_ok_and(|connected| connected.is_ok()) {
+                self.polls().remove(&about.id);
+                return Err(Status::failed_precondition(format!(
+                    "it cannot be reached at {place}: --host names it as others reach it, and --listen where it listens"
+                )));
+            }
+        }
         // on a task of its own: an executor that hangs up must not stop it half way
         let answered = tokio::spawn(async move {
             let mut last = last.lock().await;
@@ -192,7 +234,13 @@ impl SchedulerGrpc for Checked {
             _ => return Err(Status::invalid_argument("a physical plan is wanted")),
         }
         asked.settings.retain(|setting| configuration::travels(&setting.key));
-        SchedulerGrpc::execute_query(&self.inner, request).await
+        let answer = SchedulerGrpc::execute_query(&self.inner, request).await?;
+        if let Some(ballista_core::serde::protobuf::execute_query_result::Result::Success(made)) =
+            &answer.get_ref().result
+        {
+            self.asked().insert(made.job_id.clone(), Instant::now());
+        }
+        Ok(answer)
     }
 
     async fn execute_query_push(&self, _: Request<ExecuteQueryParams>) -> Answer<Self::ExecuteQueryPushStream> {
@@ -223,12 +271,18 @@ impl SchedulerGrpc for Checked {
     }
 
     async fn get_job_status(&self, request: Request<GetJobStatusParams>) -> Answer<GetJobStatusResult> {
+        let job = request.get_ref().job_id.clone();
         let answer = SchedulerGrpc::get_job_status(&self.inner, request).await?;
         let is_over = |status: &JobStatus| {
             matches!(status.status, Some(job_status::Status::Successful(_) | job_status::Status::Failed(_)))
         };
         if answer.get_ref().status.as_ref().is_some_and(|status| !is_over(status)) {
+            if let Some(at) = self.asked().get_mut(&job) {
+                *at = Instant::now();
+            }
             self.check_executors()?;
+        } else {
+            self.asked().remove(&job);
         }
         Ok(answer)
     }

@@ -52,6 +52,16 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io("read", path))
 }
 
+/// A file that has this.
+fn pem(path: &Path, what: &str) -> Result<Vec<u8>> {
+    let bytes = read(path)?;
+    let text = String::from_utf8_lossy(&bytes);
+    if text.lines().any(|line| line.starts_with("-----BEGIN ") && line.ends_with(&format!("{what}-----"))) {
+        return Ok(bytes);
+    }
+    Err(Error::Cluster { reason: format!("{} holds no {} in PEM", path.display(), what.to_lowercase()) })
+}
+
 impl Security {
     /// Read the files.
     ///
@@ -75,10 +85,10 @@ impl Security {
             None => None,
         };
         let certificate = match &files.certificate {
-            Some((certificate, key)) => Some((read(certificate)?, read(key)?)),
+            Some((certificate, key)) => Some((pem(certificate, "CERTIFICATE")?, pem(key, "PRIVATE KEY")?)),
             None => None,
         };
-        let authority = files.authority.as_deref().map(read).transpose()?;
+        let authority = files.authority.as_deref().map(|path| pem(path, "CERTIFICATE")).transpose()?;
         Ok(Self { token, certificate, authority })
     }
 

@@ -155,6 +155,14 @@ async fn what_partitions_tell_each_other_on_one_machine_is_not_lost_on_a_cluster
     ] {
         assert_eq!(rows(&together, query).await, rows(&alone, query).await, "{query}");
     }
+    // errors are said in the same words
+    for query in [
+        "SELECT CAST(uri AS INT) FROM images WHERE id = 7",
+        "SET outskirt.search = 'hnsw'; SELECT knn_ood_score(toy, 'circle') FROM images",
+        "SET outskirt.search = 'exact'; SELECT 1 / (id - 5) FROM images",
+    ] {
+        assert_eq!(rows(&together, query).await.unwrap_err(), rows(&alone, query).await.unwrap_err(), "{query}");
+    }
     // the session's own work stays here, and what a cluster cannot do is said by name
     assert_eq!(rows(&together, "SELECT 1 + 1").await.unwrap(), ["2"]);
     let plan = rows(&together, "EXPLAIN SELECT id FROM images WHERE id < 5").await.unwrap().join("\n");
@@ -164,7 +172,7 @@ async fn what_partitions_tell_each_other_on_one_machine_is_not_lost_on_a_cluster
     std::fs::write(&file, "id\n1\n2\n").unwrap();
     let join = format!("SELECT count(*) FROM images JOIN '{}' AS f ON images.id = f.id", file.display());
     let refused = rows(&together, &join).await.unwrap_err();
-    assert!(refused.starts_with("a cluster cannot run this query: it has what only this machine has"), "{refused}");
+    assert!(refused.starts_with("a cluster cannot run this query: it has a file of this machine"), "{refused}");
     let beside = tempfile::tempdir().unwrap();
     let copied = beside.path().join("copied.csv");
     let copy = format!("COPY (SELECT id FROM images WHERE id <= 10) TO '{}'", copied.display());
@@ -201,6 +209,50 @@ async fn executors_come_and_go_and_without_a_scheduler_there_is_an_error_at_once
     assert!(error.contains("the scheduler of the cluster does not answer any more"), "{error}");
     assert!(start.elapsed() < std::time::Duration::from_secs(10));
     drop(executors);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_bank_that_is_behind_is_said_or_refused_on_a_cluster_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let cluster = Cluster::start(1).await;
+    let change = "UPDATE images SET split = 'gone' WHERE split = 'train' AND id % 2 = 0";
+    rows(&Session::open(&store).await.unwrap(), change).await.unwrap();
+    for query in [
+        "SELECT max(knn_ood_score(toy, 'circle')) FROM images",
+        "SELECT max(CASE WHEN id > 3 THEN knn_lid(toy, 'circle') END) FROM images",
+    ] {
+        let together = cluster.session(&store).await;
+        rows(&together, query).await.unwrap();
+        let notices = together.banks().notices();
+        assert!(notices.iter().any(|notice| notice.starts_with("bank circle follows images up to")), "{notices:?}");
+        let refused = rows(&together, &format!("SET outskirt.stale_bank = 'error'; {query}")).await.unwrap_err();
+        assert!(refused.starts_with("bank circle follows images up to"), "{refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_cannot_be_reached_is_not_taken_in() {
+    let cluster = Cluster::start(0).await;
+    let options = ExecutorOptions {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        host: "nobody.invalid".into(),
+        slots: 1,
+        memory: 1 << 28,
+        folder: cluster.folder.path().into(),
+    };
+    let error = Executor::start(&cluster.address(), &options, &Security::default()).await.unwrap_err().to_string();
+    assert!(error.contains("it cannot be reached at nobody.invalid:"), "{error}");
+    assert_eq!(std::fs::read_dir(cluster.folder.path()).unwrap().count(), 0, "nothing is left");
+    for (address, why) in [
+        ("127.0.0.1", "it is HOST:PORT"),
+        ("ftp://127.0.0.1:1", "it begins with http:// or https://"),
+        ("https://127.0.0.1:1", "takes --tls-authority"),
+        ("http://key@127.0.0.1:1", "it is HOST:PORT"),
+    ] {
+        let error = Client::connect(address, &Security::default()).await.unwrap_err().to_string();
+        assert!(error.contains("is no address of a scheduler") && error.contains(why), "{error}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
