@@ -143,11 +143,11 @@ fn read_scan(scan: Scan, context: &TaskContext) -> Result<Recipe> {
 
 impl Codec {
     fn scores(&self, plan: &ScoreExec) -> Result<Node> {
-        let (spec, embedding, id, banks) = plan.parts();
+        let (spec, (embedding, id)) = (plan.spec(), plan.expressions());
         let Bounds { lower, upper } = spec.bounds;
         let bits = |score: Option<Score>| score.map(|Score(value)| value.to_bits());
         Ok(Node::Score(Scores {
-            banks: banks.snapshot(),
+            banks: plan.banks().snapshot(),
             bank: spec.bank.clone(),
             version: spec.version,
             k: spec.k,

@@ -64,7 +64,7 @@ pub(super) fn check_banks(plan: &Arc<dyn ExecutionPlan>, options: &ConfigOptions
     let options = settings::search(options)?;
     plan.apply(|node| {
         if let Some(score) = node.downcast_ref::<ScoreExec>() {
-            let (spec, _, _, banks) = score.parts();
+            let (spec, banks) = (score.spec(), score.banks());
             banks.check_fresh(&*banks.definition(&format!("{}@{}", spec.bank, spec.version))?, options)?;
         }
         for expression in expressions(node) {

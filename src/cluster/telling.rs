@@ -35,18 +35,15 @@ pub(super) fn telling(error: DataFusionError, place: &str) -> DataFusionError {
     let error = Error::from(error);
     let text = error.to_string();
     let is_of_machine = [
-        "S3 ",
+        "S3 credentials",
         "the server answers",
         "no answer from",
-        "cannot open",
         "cannot read",
         "cannot write",
-        "the cache of",
-        "the disk",
-        "No space",
+        "the cache of this machine",
+        "the disk is full",
         "os error",
         "Resources exhausted",
-        "needs",
     ];
     let whose = if is_of_machine.iter().any(|word| text.contains(word)) {
         format!(" (on the executor at {place})")

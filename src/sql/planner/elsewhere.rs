@@ -13,7 +13,6 @@ type Send = dyn Fn(Arc<dyn ExecutionPlan>, &SessionState) -> Result<Arc<dyn Exec
 pub(crate) struct Elsewhere(Box<Send>);
 
 impl Elsewhere {
-    #[cfg(feature = "cluster")]
     pub(crate) fn new(
         send: impl Fn(Arc<dyn ExecutionPlan>, &SessionState) -> Result<Arc<dyn ExecutionPlan>>
         + std::marker::Send

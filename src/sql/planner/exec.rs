@@ -104,9 +104,22 @@ impl ScoreExec {
         }
     }
 
-    /// What it computes, of which embedding and without which id, and the banks.
-    pub(crate) fn parts(&self) -> (&Spec, &Arc<dyn PhysicalExpr>, Option<&Arc<dyn PhysicalExpr>>, &Arc<Banks>) {
-        (&self.spec, &self.embedding, self.id.as_ref(), &self.banks)
+    /// What it computes.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// Of which embedding, and without which id.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn expressions(&self) -> (&Arc<dyn PhysicalExpr>, Option<&Arc<dyn PhysicalExpr>>) {
+        (&self.embedding, self.id.as_ref())
+    }
+
+    /// The banks.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn banks(&self) -> &Arc<Banks> {
+        &self.banks
     }
 
     /// The same over another input, as if it had not run.

@@ -9,6 +9,7 @@
 
 mod batches;
 mod bounds;
+#[cfg(feature = "cluster")]
 mod elsewhere;
 mod exec;
 mod expressions;
@@ -36,6 +37,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 pub(crate) use batches::BatchRowsExec;
 use batches::BoundBatches;
 pub use bounds::{Bounds, Score, Top};
+#[cfg(feature = "cluster")]
 pub(crate) use elsewhere::Elsewhere;
 pub use exec::ScoreExec;
 pub(crate) use exec::Spec;
@@ -96,10 +98,11 @@ impl QueryPlanner for Planner {
         let scored = Arc::new(PlanScored(Arc::clone(&self.0)));
         let planner = DefaultPhysicalPlanner::with_extension_planners(vec![scored]);
         let plan = planner.create_physical_plan(plan, state).await?;
-        match state.config().get_extension::<Elsewhere>() {
-            Some(elsewhere) => elsewhere.send(plan, state),
-            None => Ok(plan),
+        #[cfg(feature = "cluster")]
+        if let Some(elsewhere) = state.config().get_extension::<Elsewhere>() {
+            return elsewhere.send(plan, state);
         }
+        Ok(plan)
     }
 }
 
