@@ -261,10 +261,11 @@ async fn a_cluster_with_a_token_lets_in_those_who_have_it() {
     let token = |name: &str, text: &str| {
         let path = folder.path().join(name);
         std::fs::write(&path, text).unwrap();
-        Security::read(&SecurityFiles { token: Some(path), ..SecurityFiles::default() })
+        SecurityFiles { token: Some(path), ..SecurityFiles::default() }
     };
-    let (own, other) = (token("own", "0123456789abcdef\n").unwrap(), token("other", "0123456789abcdeF").unwrap());
-    let short = token("short", "secret").unwrap_err().to_string();
+    let own = Security::read(&token("own", "0123456789abcdef\n")).unwrap();
+    let other = Security::read(&token("other", "0123456789abcdeF")).unwrap();
+    let short = Security::read(&token("short", "secret")).unwrap_err().to_string();
     assert!(short.contains("holds no token") && !short.contains("secret"), "{short}");
     let scheduler = Scheduler::start("127.0.0.1:0".parse().unwrap(), &own).await.unwrap();
     let address = scheduler.address().to_string();
