@@ -390,7 +390,11 @@ impl Worker {
         let options = config.options_mut();
         options.set("outskirt.instructions", Instructions::detect().name())?;
         options.set("outskirt.stale_bank", "ignore")?;
-        options.set("outskirt.memory_limit", &MemoryLimit(Some(self.memory)).to_string())?;
+        // whoever asks may set less than there is here
+        let asked = settings.iter().find(|setting| setting.key == "outskirt.memory_limit");
+        let asked = asked.and_then(|setting| setting.value.as_ref()?.parse::<MemoryLimit>().ok()?.0);
+        let most = asked.map_or(self.memory, |asked| asked.min(self.memory));
+        options.set("outskirt.memory_limit", &MemoryLimit(Some(most)).to_string())?;
         let runtime = tasks.produce_runtime_for_session(&task.session_id, &config)?;
         let functions = &tasks.function_registry;
         let context = Arc::new(TaskContext::new(
