@@ -287,6 +287,12 @@ impl Banks {
         opened + self.guides.values().iter().map(|guide| guide.bytes()).sum::<u64>()
     }
 
+    /// How many banks have been opened.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn opened(&self) -> usize {
+        self.opened.values().len()
+    }
+
     /// Where something has been read just now.
     fn tell_account(&self, now: bool) {
         if now && let Some(account) = self.account.get() {
@@ -308,7 +314,7 @@ impl Banks {
     /// What the user should know of the banks used so far.
     pub fn notices(&self) -> Vec<String> {
         let banks = self.opened.values();
-        let of_banks = banks.iter().filter_map(|bank| bank.notice().map(str::to_owned));
+        let of_banks = banks.iter().filter_map(|bank| bank.notice());
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
         of_banks.chain(notices.iter().cloned()).collect()
     }

@@ -92,10 +92,10 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
     }
     bank.row_count = count;
     bank.check_k(spec.k as i128)?;
-    if spec.index != IndexKind::Exact {
+    if spec.index.has_graph() {
         check_graph_memory(&bank, true)?;
     }
-    make(store, &lock, &bank, derived(&bank)?).await?;
+    make(store, &lock, &bank, &derived(&bank)?).await?;
     // the row last: what came before is derived, or a tag that the next attempt replaces
     store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
     store.write_rows(&lock, schema::BANKS, &[], std::slice::from_ref(&bank)).await?;
@@ -109,7 +109,7 @@ pub async fn drop_bank(store: &Store, name: &str) -> Result<Definition> {
     store.delete(&lock, schema::CALIBRATIONS, &format!("bank = {}", quote(name))).await?;
     store.delete(&lock, schema::BANKS, &format!("name = {}", quote(name))).await?;
     store.untag(schema::IMAGES, |tag| bank.owns(tag)).await?;
-    for file in files_of(store, &bank) {
+    for file in files_of(store, &bank)? {
         match fs::remove_file(&file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(Error::io("remove", &file)(error));

@@ -7,6 +7,9 @@ use crate::index::IndexKind;
 use crate::schema;
 use crate::store::Store;
 
+/// Between a bank's name and the number of its shard: in no bank's name.
+pub(super) const MARK: char = '-';
+
 /// One row of `banks`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
@@ -24,7 +27,7 @@ pub struct Definition {
     pub alpha: f64,
     /// Of that sampling.
     pub seed: u64,
-    /// `exact`, or `hnsw`, `hnsw-bf16` or `hnsw-i8` where a graph is kept as well.
+    /// `exact`; `hnsw`, `hnsw-bf16` or `hnsw-i8` where a graph is kept as well; `sharded-8` where the exact index lies in 8 files.
     pub index_kind: String,
     /// The version of `images` that it stands for.
     pub table_version: u64,
@@ -64,14 +67,19 @@ impl Definition {
         }
     }
 
+    /// The bank's name; of a shard, that of its bank.
+    pub(super) fn bank(&self) -> &str {
+        self.name.split_once(MARK).map_or(&self.name, |(bank, _)| bank)
+    }
+
     /// The tag that keeps the bank's rows from being pruned: it is on the version that the bank follows.
     pub(super) fn tag(&self) -> String {
-        format!("bank-{}-{}-{}", self.name, self.table_version, self.follows())
+        format!("bank-{}-{}-{}", self.bank(), self.table_version, self.follows())
     }
 
     /// Whether a tag keeps rows of this version of the bank.
     pub(super) fn has_tag(&self, tag: &str) -> bool {
-        let rest = tag.strip_prefix(&format!("bank-{}-{}", self.name, self.table_version));
+        let rest = tag.strip_prefix(&format!("bank-{}-{}", self.bank(), self.table_version));
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     }
 

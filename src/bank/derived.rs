@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, save_hnsw, tune};
 use super::origin::at_origin;
 use super::rows::read_whole;
+use super::shards::{counted, shards};
 use super::{Definition, exact};
 use crate::error::{Error, Result};
 use crate::index::{Exact, IndexKind, index_files};
@@ -18,8 +19,10 @@ use crate::store::{Store, WriteLock};
 const FREE_MEMORY_PARTS: u64 = 2;
 
 /// All files that may be the bank's, finished or not.
-pub(super) fn files_of(store: &Store, bank: &Definition) -> Vec<PathBuf> {
-    [exact::exact_path(store, bank), hnsw_path(store, bank)].iter().flat_map(|path| index_files(path)).collect()
+pub(super) fn files_of(store: &Store, bank: &Definition) -> Result<Vec<PathBuf>> {
+    let mut files = vec![exact::exact_path(store, bank), hnsw_path(store, bank)];
+    files.extend(shards(bank)?.iter().map(|shard| exact::exact_path(store, shard)));
+    Ok(files.iter().flat_map(|path| index_files(path)).collect())
 }
 
 /// Files that a bank has beside the tables.
@@ -29,24 +32,36 @@ pub(super) enum Derived {
     Graph,
 }
 
+/// One of them: of the bank, or of a shard of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Part {
+    /// The bank; or the shard, which is one of its own, and whose rows are not counted.
+    pub(super) of: Definition,
+    pub(super) which: Derived,
+}
+
 /// Those that the bank is to have.
-pub(super) fn derived(bank: &Definition) -> Result<&'static [Derived]> {
-    match bank.index_kind()? {
-        IndexKind::Exact => Ok(&[Derived::Exact]),
-        IndexKind::Hnsw(_) => Ok(&[Derived::Exact, Derived::Graph]),
-    }
+pub(super) fn derived(bank: &Definition) -> Result<Vec<Part>> {
+    let of_bank = |which| Part { of: bank.clone(), which };
+    Ok(match bank.index_kind()? {
+        IndexKind::Exact => vec![of_bank(Derived::Exact)],
+        IndexKind::Hnsw(_) => vec![of_bank(Derived::Exact), of_bank(Derived::Graph)],
+        IndexKind::Sharded(_) => {
+            shards(bank)?.into_iter().map(|shard| Part { of: shard, which: Derived::Exact }).collect()
+        }
+    })
 }
 
 /// Where they are, finished.
 pub(super) fn wanted_files(store: &Store, bank: &Definition) -> Result<Vec<PathBuf>> {
-    Ok(derived(bank)?.iter().flat_map(|which| files_that_are(store, bank, *which)).collect())
+    Ok(derived(bank)?.iter().flat_map(|part| files_that_are(store, &part.of, part.which)).collect())
 }
 
 /// The bank as a file has it, perhaps of another version; `None` where there is none that fits. Whether all of it is whole
 /// is left to whoever loads it.
-pub(super) async fn base(store: &Store, bank: &Definition, of: Derived) -> Result<Option<Definition>> {
-    fetch(store, bank, of).await;
-    let origin = match of {
+pub(super) async fn base(store: &Store, Part { of: bank, which }: &Part) -> Result<Option<Definition>> {
+    fetch(store, bank, *which).await;
+    let origin = match which {
         Derived::Exact => exact::find(store, bank).map(|(_, origin)| origin),
         Derived::Graph => hnsw_sidecar(bank)?.beside(&hnsw_path(store, bank)).map(|found| found.origin),
     };
@@ -56,14 +71,31 @@ pub(super) async fn base(store: &Store, bank: &Definition, of: Derived) -> Resul
     }
 }
 
-/// Make files of a bank, in place of those that are there, for all machines.
-pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, which: &[Derived]) -> Result<()> {
+/// Make files of a bank, in place of those that are there, for all machines. Shards are made one after the other.
+pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, parts: &[Part]) -> Result<()> {
+    if parts.is_empty() {
+        return Ok(());
+    }
+    if !matches!(bank.index_kind()?, IndexKind::Sharded(_)) {
+        let which: Vec<Derived> = parts.iter().map(|part| part.which).collect();
+        return make_all(store, lock, bank, &which).await;
+    }
+    for shard in counted(store, bank).await? {
+        // one without rows has no file
+        if shard.row_count > 0 && parts.iter().any(|part| part.of.name == shard.name) {
+            make_all(store, lock, &shard, &[Derived::Exact]).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn make_all(store: &Store, lock: &WriteLock, bank: &Definition, which: &[Derived]) -> Result<()> {
     make_here(store, lock, bank, which).await?;
     let files: Vec<PathBuf> = which.iter().flat_map(|one| files_that_are(store, bank, *one)).collect();
     store.publish_files(&files).await
 }
 
-/// The same, for this machine.
+/// The same of a bank or a shard, for this machine.
 pub(super) async fn make_here(store: &Store, lock: &WriteLock, bank: &Definition, which: &[Derived]) -> Result<()> {
     let with_graph = which.contains(&Derived::Graph);
     if with_graph {

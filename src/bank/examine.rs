@@ -5,14 +5,15 @@ use arrow::datatypes::{Float32Type, UInt64Type};
 use futures::TryStreamExt;
 
 use super::changes::churn_of;
-use super::derived::{Derived, leftover_files, make};
+use super::derived::{Derived, Part, leftover_files, make};
 use super::graph::{hnsw_path, hnsw_sidecar};
 use super::origin::at_origin;
 use super::rows::{draw, read_whole};
+use super::shards::counted;
 use super::{Bank, Calibration, Definition, exact, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors, embedding, normalize};
-use crate::index::{Exact, IndexKind, LEAST_RECALL, Origin, Search, kth_distances_brute, tolerance};
+use crate::index::{Exact, IndexKind, LEAST_RECALL, Origin, Search, SearchOptions, kth_distances_brute, tolerance};
 use crate::schema;
 use crate::store::memory;
 use crate::store::{Store, WriteLock};
@@ -58,29 +59,10 @@ pub struct Finding {
 
 /// Check a bank, its graph, its calibrations and its kept scores with `sample` images. With a lock, mend what is derived.
 pub async fn examine(store: &Store, bank: &Definition, sample: usize, lock: Option<&WriteLock>) -> Vec<Finding> {
-    let name = &bank.name;
-    let finding = |what: &str, state| Finding { subject: format!("{what} {name}"), state };
-    // the index is held in f32, or else all rows, twice for a moment, that it is compared with
-    let needed = Exact::bytes(bank.row_count, bank.dimension).max(8 * (bank.row_count * bank.dimension) as u64);
-    if let Err(error) = memory::check(&format!("verifying bank '{name}'"), needed, "do it on a larger machine") {
-        return vec![finding("bank", State::Broken(error.to_string()))];
-    }
-    let (index, is_whole) = exact_index(store, bank, lock).await;
-    let mut findings = vec![finding("index of", index)];
-    let mut exact = None;
-    let mut state = match compare(store, bank, sample, is_whole).await {
-        Ok((facts, opened)) => {
-            exact = Some(opened);
-            State::Well(facts)
-        }
-        Err(error) => State::Broken(error.to_string()),
-    };
-    if matches!(state, State::Well(_)) {
-        state = tagged(store, bank, lock).await.unwrap_or_else(|error| State::Broken(error.to_string())).or(state);
-    }
-    findings.push(finding("bank", state));
-    let Some(exact) = exact else { return findings };
-    if !matches!(bank.index_kind(), Ok(IndexKind::Exact)) {
+    let (mut findings, opened) = examine_index(store, bank, sample, lock).await;
+    let Some(exact) = opened else { return findings };
+    let finding = |what: &str, state| Finding { subject: format!("{what} {}", bank.name), state };
+    if bank.index_kind().is_ok_and(IndexKind::has_graph) {
         findings.push(finding("graph of", graph(store, bank, &exact, sample, lock).await));
     }
     match list_calibrations(store).await {
@@ -101,6 +83,65 @@ pub async fn examine(store: &Store, bank: &Definition, sample: usize, lock: Opti
         Err(error) => findings.push(finding("scores of", State::Broken(error.to_string()))),
     }
     findings
+}
+
+/// The bank's exact index, or those of its shards, its rows and its distances; and the bank, opened where it is well.
+async fn examine_index(
+    store: &Store,
+    bank: &Definition,
+    sample: usize,
+    lock: Option<&WriteLock>,
+) -> (Vec<Finding>, Option<Bank>) {
+    let broken = |error: Error| {
+        (vec![Finding { subject: format!("bank {}", bank.name), state: State::Broken(error.to_string()) }], None)
+    };
+    let sharded = matches!(bank.index_kind(), Ok(IndexKind::Sharded(_)));
+    let parts = match sharded {
+        true => match counted(store, bank).await {
+            Ok(shards) => shards.into_iter().filter(|shard| shard.row_count > 0).collect(),
+            Err(error) => return broken(error),
+        },
+        false => vec![bank.clone()],
+    };
+    let (mut findings, mut opened) = (Vec::new(), None);
+    for part in &parts {
+        // one at a time
+        drop(opened.take());
+        let finding = |what: &str, state| Finding { subject: format!("{what} {}", part.name), state };
+        // the index is held in f32, or else all rows, twice for a moment, that it is compared with
+        let needed = Exact::bytes(part.row_count, part.dimension).max(8 * (part.row_count * part.dimension) as u64);
+        let what = format!("verifying bank '{}'", part.name);
+        if let Err(error) = memory::check(&what, needed, "do it on a larger machine") {
+            findings.push(finding("bank", State::Broken(error.to_string())));
+            return (findings, None);
+        }
+        let (index, is_whole) = exact_index(store, bank, part, lock).await;
+        findings.push(finding("index of", index));
+        let state = match compare(store, part, sample.div_ceil(parts.len()), is_whole).await {
+            Ok((facts, exact)) => {
+                opened = Some(exact);
+                State::Well(facts)
+            }
+            Err(error) => {
+                findings.push(finding("bank", State::Broken(error.to_string())));
+                return (findings, None);
+            }
+        };
+        let is_last = part.name == parts[parts.len() - 1].name;
+        let state = match is_last {
+            true => tagged(store, bank, lock).await.unwrap_or_else(|error| State::Broken(error.to_string())).or(state),
+            false => state,
+        };
+        findings.push(finding("bank", state));
+    }
+    if sharded {
+        drop(opened.take());
+        match Bank::open(store, bank.clone(), SearchOptions::default()).await {
+            Ok(all) => opened = Some(all),
+            Err(error) => findings.extend(broken(error).0),
+        }
+    }
+    (findings, opened)
 }
 
 impl State {
@@ -136,7 +177,8 @@ async fn compare(store: &Store, bank: &Definition, sample: usize, is_whole: bool
         let known = columns.into_iter().map(|column| column.backbone).collect();
         return Err(Error::NoEmbeddings { name: bank.backbone.clone(), known });
     }
-    let k = bank.check_k(bank.k as i128)?;
+    // a shard may have fewer rows
+    let k = if bank.bank() == bank.name { bank.check_k(bank.k as i128)? } else { bank.k.min(bank.row_count) };
     let queries = sampled(store, bank, sample).await?;
     let truth = {
         let rows = read_whole(store, bank).await?.vectors.to_values();
@@ -173,7 +215,7 @@ async fn tagged(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> R
 }
 
 /// The exact index as it lies on disk: all of it is read, and compared with its checksums. Whether it is whole, too.
-async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>) -> (State, bool) {
+async fn exact_index(store: &Store, whole: &Definition, bank: &Definition, lock: Option<&WriteLock>) -> (State, bool) {
     let check = async || -> Result<String> {
         let (_, origin) = exact::find(store, bank)?;
         let base = at_origin(store, bank, &origin).await?;
@@ -197,7 +239,7 @@ async fn exact_index(store: &Store, bank: &Definition, lock: Option<&WriteLock>)
         return (state, false);
     };
     let mended = async {
-        make(store, lock, bank, &[Derived::Exact]).await?;
+        make(store, lock, whole, &[Part { of: bank.clone(), which: Derived::Exact }]).await?;
         check().await
     };
     match mended.await {
@@ -230,7 +272,7 @@ async fn graph(store: &Store, bank: &Definition, exact: &Bank, sample: usize, lo
         };
     };
     let mended = async {
-        make(store, lock, bank, &[Derived::Graph]).await?;
+        make(store, lock, bank, &[Part { of: bank.clone(), which: Derived::Graph }]).await?;
         check_graph(store, bank, exact, sample).await
     };
     match mended.await {

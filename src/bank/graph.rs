@@ -28,7 +28,7 @@ pub(super) fn hnsw_path(store: &Store, bank: &Definition) -> PathBuf {
 pub(super) fn hnsw_sidecar(bank: &Definition) -> Result<Sidecar> {
     let storage = match bank.index_kind()? {
         IndexKind::Hnsw(storage) => storage,
-        IndexKind::Exact => Storage::default(),
+        IndexKind::Exact | IndexKind::Sharded(_) => Storage::default(),
     };
     Ok(Sidecar {
         format: FORMAT,
@@ -100,7 +100,7 @@ pub(super) async fn load_hnsw(store: &Store, bank: &Definition, found: &Sidecar)
 
 /// How the bank's graph answered when it was last measured; `None` where there is no graph, or it was not.
 pub(super) fn quality_of(store: &Store, bank: &Definition) -> Option<Quality> {
-    if bank.index_kind().ok()? == IndexKind::Exact {
+    if !bank.index_kind().ok()?.has_graph() {
         return None;
     }
     hnsw_sidecar(bank).and_then(|wanted| wanted.beside(&hnsw_path(store, bank))).ok()?.quality

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float32Array, RecordBatch, UInt64Array};
-use arrow::datatypes::{DataType, Field, Schema};
-use futures::TryStreamExt;
+use arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch, UInt64Array};
+use arrow::datatypes::{DataType, Field, Float32Type, Schema, UInt64Type};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::open::open_exact;
 use super::rows::{each_of, embeddings, has_embedding};
@@ -17,6 +18,8 @@ use crate::store::{Change, Store, WriteLock};
 
 /// Scores per commit: an interruption loses no more.
 const SCORES_PER_COMMIT: usize = 65_536;
+/// Scores that are asked for elsewhere at a time, about.
+const ROWS_ELSEWHERE: usize = 1 << 22;
 
 /// What [`keep_scores`] did.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +34,10 @@ pub struct Kept {
     pub fresh: usize,
 }
 
+/// The scores of the images for which a condition (SQL over `images`) holds, by another program than this: batches of `id` (UINT64) and
+/// score (FLOAT), NULL where there is no embedding.
+pub type ScoresElsewhere<'a> = dyn Fn(&Definition, String) -> BoxStream<'a, Result<RecordBatch>> + Send + Sync + 'a;
+
 /// Write `knn_ood_score(embedding, bank)` into a column of `images`, for the rows that have an embedding, for which
 /// `predicate` holds, and whose score is missing or of another version of the bank. `tell` hears (done, all).
 ///
@@ -43,6 +50,18 @@ pub async fn keep_scores(
     bank: &str,
     predicate: Option<&str>,
     column: Option<&str>,
+    tell: impl Fn(usize, usize),
+) -> Result<Kept> {
+    keep_scores_of(store, bank, predicate, column, None, tell).await
+}
+
+/// The same, the scores computed elsewhere where that is given.
+pub async fn keep_scores_of(
+    store: &Store,
+    bank: &str,
+    predicate: Option<&str>,
+    column: Option<&str>,
+    elsewhere: Option<&ScoresElsewhere<'_>>,
     tell: impl Fn(usize, usize),
 ) -> Result<Kept> {
     let lock = store.lock_in_turn().await?;
@@ -69,7 +88,7 @@ pub async fn keep_scores(
         if !there {
             store.add_null_columns(&lock, schema::IMAGES, &fields).await?;
         }
-        let filled = fill(store, &lock, &done, &stale, fields, tell).await;
+        let filled = fill(store, &lock, &done, &stale, fields, elsewhere, tell).await;
         let (detail, predicate) = (Some(format!("{} of bank {}", done.column, done.bank.name)), Some(predicate.into()));
         let change = Change { detail, predicate, row_count: done.computed as u64, ..Change::of("score") };
         store.record(&lock, before, change).await?;
@@ -87,42 +106,95 @@ async fn fill(
     kept: &Kept,
     stale: &str,
     fields: [Field; 2],
+    elsewhere: Option<&ScoresElsewhere<'_>>,
     tell: impl Fn(usize, usize),
 ) -> Result<()> {
     let bank = &kept.bank;
-    let opened = open_exact(store, bank)?;
     let [score, version] = fields;
     let schema = Arc::new(Schema::new(vec![Field::new(schema::ID, DataType::UInt64, false), score, version]));
     // the reading keeps its version of the table, whatever is committed meanwhile
     let reading = store.version(schema::IMAGES).await?;
-    let mut batches = embeddings(store, bank, Some(reading), stale).await?;
-    let (mut ids, mut queries, mut done) = (Vec::new(), Vec::new(), 0);
-    loop {
-        let batch = batches.try_next().await?;
-        if let Some(batch) = &batch {
-            each_of(batch, bank, |id, unit| {
-                ids.push(id);
-                queries.extend_from_slice(unit);
-                Ok(())
-            })?;
+    let mut scored = match elsewhere {
+        None => computed(store, bank, embeddings(store, bank, Some(reading), stale).await?)?.boxed(),
+        Some(elsewhere) => {
+            let conditions = slices(store, bank, reading, stale, kept.computed).await?;
+            let asked = stream::iter(conditions).flat_map(|condition| elsewhere(bank, condition));
+            asked.map(|batch| scores_of(&batch?)).boxed()
         }
-        if ids.len() >= SCORES_PER_COMMIT || batch.is_none() && !ids.is_empty() {
-            let scores = opened.kth_distances(Vectors::new(&queries, bank.dimension), bank.k)?;
-            done += ids.len();
+    };
+    let (mut ids, mut scores, mut done): (Vec<u64>, Vec<f32>, usize) = (Vec::new(), Vec::new(), 0);
+    loop {
+        let more = scored.try_next().await?;
+        let is_last = more.is_none();
+        if let Some((more_ids, more_scores)) = more {
+            ids.extend(more_ids);
+            scores.extend(more_scores);
+        }
+        while ids.len() >= SCORES_PER_COMMIT || is_last && !ids.is_empty() {
+            let rows = ids.len().min(SCORES_PER_COMMIT);
+            done += rows;
             let columns: Vec<ArrayRef> = vec![
-                Arc::new(UInt64Array::from(std::mem::take(&mut ids))),
-                Arc::new(Float32Array::from(scores)),
-                Arc::new(UInt64Array::from(vec![bank.table_version; queries.len() / bank.dimension])),
+                Arc::new(UInt64Array::from_iter_values(ids.drain(..rows))),
+                Arc::new(Float32Array::from_iter_values(scores.drain(..rows))),
+                Arc::new(UInt64Array::from(vec![bank.table_version; rows])),
             ];
-            queries.clear();
-            let rows = RecordBatch::try_new(Arc::clone(&schema), columns)?;
-            store.update_images(lock, rows).await?;
+            store.update_images(lock, RecordBatch::try_new(Arc::clone(&schema), columns)?).await?;
             tell(done, kept.computed);
         }
-        if batch.is_none() {
+        if is_last {
             return Ok(());
         }
     }
+}
+
+/// Ids and scores of rows, computed here.
+fn computed<'a>(
+    store: &Store,
+    bank: &'a Definition,
+    batches: impl Stream<Item = Result<RecordBatch>> + Unpin + Send + 'a,
+) -> Result<impl Stream<Item = Result<(Vec<u64>, Vec<f32>)>> + Send + 'a> {
+    let opened = open_exact(store, bank)?;
+    Ok(stream::try_unfold(Some((batches, opened)), move |reading| async move {
+        let Some((mut batches, opened)) = reading else { return Ok(None) };
+        let (mut ids, mut queries) = (Vec::new(), Vec::new());
+        let mut is_last = false;
+        while ids.len() < SCORES_PER_COMMIT && !is_last {
+            match batches.try_next().await? {
+                Some(batch) => each_of(&batch, bank, |id, unit| {
+                    ids.push(id);
+                    queries.extend_from_slice(unit);
+                    Ok(())
+                })?,
+                None => is_last = true,
+            }
+        }
+        let scores = opened.kth_distances(Vectors::new(&queries, bank.dimension), bank.k)?;
+        Ok::<_, Error>(Some(((ids, scores), (!is_last).then_some((batches, opened)))))
+    }))
+}
+
+/// Ids and scores out of a batch that was computed elsewhere.
+fn scores_of(batch: &RecordBatch) -> Result<(Vec<u64>, Vec<f32>)> {
+    let (ids, scores) = (batch.column(0).as_primitive::<UInt64Type>(), batch.column(1).as_primitive::<Float32Type>());
+    Ok(ids.values().iter().zip(scores).filter_map(|(&id, score)| Some((id, score?))).unzip())
+}
+
+/// Conditions that divide the rows for which `stale` holds, by their ids: what was asked elsewhere comes when all of it is done, and an
+/// interruption is to lose no more than one of them.
+async fn slices(store: &Store, bank: &Definition, version: u64, stale: &str, rows: usize) -> Result<Vec<String>> {
+    let filter = has_embedding(bank, stale);
+    let mut batches = store.scan(schema::IMAGES, Some(version), &[schema::ID], Some(&filter)).await?;
+    let (mut first, mut last) = (u64::MAX, 0);
+    while let Some(batch) = batches.try_next().await? {
+        let ids = batch.column(0).as_primitive::<UInt64Type>().values();
+        (first, last) = ids.iter().fold((first, last), |(first, last), &id| (first.min(id), last.max(id)));
+    }
+    let slices = rows.div_ceil(ROWS_ELSEWHERE).max(1) as u64;
+    let step = ((last.max(first) - first) / slices + 1).max(1);
+    let starts = (0..slices).map(|slice| first.saturating_add(slice * step));
+    Ok(starts
+        .map(|start| format!("({filter}) AND {id} >= {start} AND {id} < {}", start + step, id = schema::ID))
+        .collect())
 }
 
 /// The score's column and its version's.

@@ -27,6 +27,8 @@ mod recall;
 mod refresh;
 mod rows;
 mod runtime;
+mod sharded;
+mod shards;
 #[cfg(feature = "cluster")]
 mod snapshot;
 mod status;
@@ -43,7 +45,7 @@ pub use ensure::ensure;
 pub use examine::{Finding, State, examine, leftovers};
 pub use follow::{Followed, calibrate_again, follow};
 pub use gaussian::Classes;
-pub use keep::{Kept, keep_scores};
+pub use keep::{Kept, ScoresElsewhere, keep_scores, keep_scores_of};
 pub use open::Bank;
 pub use optimize::{Optimized, optimize};
 pub use recall::{Recall, recall};

@@ -7,13 +7,15 @@ use super::derived::{Derived, fetch, make_here};
 use super::graph::{build_hnsw, check_graph_memory, hnsw_path, hnsw_sidecar, load_hnsw, save_hnsw, tune};
 use super::rows::read_whole;
 use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
+use super::sharded::Sharded;
+use super::shards::counted;
 use super::stream::Streamed;
 use super::{Definition, exact, find};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::index::{
     self, Device, Exact, Found, Hnsw, IndexKind, Kth, Neighbor, NeighborIndex, Processor, Quality, Question, Search,
-    SearchOptions, Sidecar, check_device,
+    SearchOptions, Sidecar, Work, check_device,
 };
 use crate::store::Store;
 use crate::store::memory;
@@ -25,6 +27,8 @@ pub struct Bank {
     ids: Arc<[u64]>,
     index: Box<dyn NeighborIndex>,
     notice: Option<String>,
+    /// Where it lies in shards: the same as the index.
+    sharded: Option<Arc<Sharded>>,
 }
 
 impl Bank {
@@ -40,8 +44,12 @@ impl Bank {
         options: SearchOptions,
         watch: &Arc<OnceLock<ReadProgress>>,
     ) -> Result<Self> {
+        let is_sharded = matches!(bank.index_kind()?, IndexKind::Sharded(_));
         match (options.kind, options.device) {
             (Search::Hnsw, _) => Self::open_hnsw(store, bank.clone()).await,
+            (Search::Exact, Device::Cuda) if is_sharded => {
+                Err(Error::OnlyOnProcessor { what: "a search of a bank in shards" })
+            }
             (Search::Exact, Device::Cuda) => {
                 check_device(options.device)?;
                 Self::lay_out(store, bank, options).await
@@ -50,9 +58,30 @@ impl Bank {
                 // a tenth is left to everybody else
                 let available = || memory::available().map(|bytes| bytes / 10 * 9);
                 let limit = options.memory_limit.0.or_else(available).unwrap_or(u64::MAX);
+                if is_sharded {
+                    return Self::open_shards(store, bank, options, limit, watch).await;
+                }
                 Self::open_exact(store, bank, options, limit, watch).await
             }
         }
+    }
+
+    /// A bank whose shards are opened when they are asked.
+    async fn open_shards(
+        store: &Store,
+        bank: &Definition,
+        options: SearchOptions,
+        limit: u64,
+        watch: &Arc<OnceLock<ReadProgress>>,
+    ) -> Result<Self> {
+        let (place, watch) = (store.place().to_owned(), Arc::clone(watch));
+        let opens = move |shard: &Definition, options| {
+            let opened = on_own_thread(&shard.name, || open_within(&place, shard, options, &watch))?;
+            Ok((Arc::from(opened.index), opened.notice))
+        };
+        let sharded = Arc::new(Sharded::new(bank, counted(store, bank).await?, limit, options, Box::new(opens)));
+        let index = Box::new(Arc::clone(&sharded));
+        Ok(Self { definition: bank.clone(), ids: Arc::default(), index, notice: None, sharded: Some(sharded) })
     }
 
     /// A bank out of its exact index; where there is none that fits, one is made, or the bank laid out for this session.
@@ -66,7 +95,7 @@ impl Bank {
         let opened = |(exact, ids), notice| Self { notice, ..Self::of_exact(bank, exact, ids) };
         let streamed = |notice| -> Result<Self> {
             let index = Box::new(Streamed::new(store.place(), bank, limit, options, watch)?);
-            Ok(Self { definition: bank.clone(), ids: Arc::default(), index, notice })
+            Ok(Self { definition: bank.clone(), ids: Arc::default(), index, notice, sharded: None })
         };
         fetch(store, bank, Derived::Exact).await;
         // a bank of an earlier version of the program has none yet: nothing is wrong with it
@@ -77,7 +106,7 @@ impl Bank {
             Err(reason) => reason,
         };
         let mut notice = None;
-        if find(store, &bank.name).await?.table_version == bank.table_version {
+        if find(store, bank.bank()).await?.table_version == bank.table_version {
             // a reader makes the file where it may: not beside a writer, nor without the right to
             let made = match store.lock_files() {
                 Ok(lock) => make_here(store, &lock, bank, &[Derived::Exact]).await,
@@ -110,7 +139,7 @@ impl Bank {
     fn of_exact(bank: &Definition, exact: Exact, ids: Vec<u64>) -> Self {
         let ids: Arc<[u64]> = ids.into();
         let index = Box::new(Processor::new(exact, Arc::clone(&ids)));
-        Self { definition: bank.clone(), ids, index, notice: None }
+        Self { definition: bank.clone(), ids, index, notice: None, sharded: None }
     }
 
     /// A bank laid out in memory from its rows, for this session.
@@ -124,11 +153,11 @@ impl Bank {
         let mut rows = read_whole(store, bank).await?;
         let index = index::exact(rows.vectors, &rows.ids, bank.k, options)?;
         rows.ids.sort_unstable();
-        Ok(Self { definition: bank.clone(), ids: rows.ids.into(), index, notice: None })
+        Ok(Self { definition: bank.clone(), ids: rows.ids.into(), index, notice: None, sharded: None })
     }
 
     async fn open_hnsw(store: &Store, definition: Definition) -> Result<Self> {
-        if definition.index_kind()? == IndexKind::Exact {
+        if !definition.index_kind()?.has_graph() {
             return Err(Error::NoHnsw { bank: definition.name });
         }
         check_graph_memory(&definition, false)?;
@@ -173,13 +202,13 @@ impl Bank {
             ));
         }
         let notice = (!notices.is_empty()).then(|| notices.join("; "));
-        Ok(Self { definition, ids: Arc::default(), index: Box::new(index), notice })
+        Ok(Self { definition, ids: Arc::default(), index: Box::new(index), notice, sharded: None })
     }
 
     /// A graph as its file has it, brought up to the bank.
     pub(super) async fn load_hnsw(store: &Store, bank: &Definition, found: &Sidecar) -> Result<Self> {
         let index = load_hnsw(store, bank, found).await?;
-        Ok(Self { definition: bank.clone(), ids: Arc::default(), index: Box::new(index), notice: None })
+        Ok(Self { definition: bank.clone(), ids: Arc::default(), index: Box::new(index), notice: None, sharded: None })
     }
 
     /// The bank's row in `banks`.
@@ -193,8 +222,8 @@ impl Bank {
     }
 
     /// What happened while opening that its user should know.
-    pub fn notice(&self) -> Option<&str> {
-        self.notice.as_deref()
+    pub fn notice(&self) -> Option<String> {
+        self.sharded.as_ref().map_or_else(|| self.notice.clone(), |sharded| sharded.notice())
     }
 
     /// How it is searched, in words.
@@ -233,6 +262,37 @@ impl Bank {
     pub fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
         self.check_k(k, own.is_some())?;
         self.index.nearest(queries, k, own)
+    }
+
+    /// How many shards it lies in; `None` where it lies in one piece.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn shards(&self) -> Option<usize> {
+        self.sharded.as_ref().map(|sharded| sharded.count())
+    }
+
+    /// The distances of each query to its k nearest rows of one shard, as far as they lie within `ceiling`; fewer where there are not
+    /// so many. Of all shards together, the k-th is the k-th of the bank.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn near_in_shard(
+        &self,
+        number: usize,
+        queries: Vectors<'_>,
+        k: usize,
+        ceiling: Option<f32>,
+        own: Option<&[Option<u64>]>,
+    ) -> Result<(Vec<Vec<f32>>, Work)> {
+        self.check_k(k, own.is_some())?;
+        let missing =
+            || Error::BankUnreadable { bank: self.definition.name.clone(), reason: "it has no shards".into() };
+        let Some(shard) = self.sharded.as_ref().ok_or_else(missing)?.shard(number)? else {
+            return Ok((vec![Vec::new(); queries.len()], Work::default()));
+        };
+        let ceiling = ceiling.map(index::Bound::All);
+        let (near, work) = shard.nearest_within(queries, Question { k, floor: None, ceiling, excluded: own })?;
+        Ok((
+            near.into_iter().map(|near| near.into_iter().map(|(distance, _)| distance as f32).collect()).collect(),
+            work,
+        ))
     }
 
     /// The mean over each query's k nearest rows of: its k-th distance divided by theirs (among the bank's others).
@@ -303,7 +363,7 @@ mod tests {
             created_at: String::new(),
             checked_version: None,
         };
-        let bank = Bank { definition, ids: Arc::default(), index: Box::new(Empty), notice: None };
+        let bank = Bank { definition, ids: Arc::default(), index: Box::new(Empty), notice: None, sharded: None };
         let queries = Vectors::new(&[1.0, 0.0], 2);
         let error = bank.kth_distances(queries, 3).unwrap_err().to_string();
         assert!(error.starts_with("bank 'b': a search found fewer than k = 3 neighbours"), "{error}");

@@ -57,9 +57,9 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
     let mut rebuilt = Vec::new();
     for bank in followed {
         let mut outdated = Vec::new();
-        for &which in derived(&bank)? {
-            if base(store, &bank, which).await?.is_some_and(|base| base.table_version != bank.table_version) {
-                outdated.push(which);
+        for part in derived(&bank)? {
+            if base(store, &part).await?.is_some_and(|base| base.table_version != bank.table_version) {
+                outdated.push(part);
             }
         }
         if !outdated.is_empty() {

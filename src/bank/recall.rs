@@ -5,7 +5,7 @@ use super::rows::draw;
 use super::{Bank, Definition, find, list_calibrations};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
-use crate::index::{IndexKind, Search, Storage, tolerance};
+use crate::index::{Search, Storage, tolerance};
 use crate::statistics::metrics::Metrics;
 use crate::store::Store;
 
@@ -41,7 +41,7 @@ pub struct Recall {
 /// Errors: an unknown bank, one without a graph, predicates that fail or match nothing.
 pub async fn recall(store: &Store, name: &str, sample: usize, id: Option<&str>, ood: Option<&str>) -> Result<Recall> {
     let bank = find(store, name).await?;
-    if bank.index_kind()? == IndexKind::Exact {
+    if !bank.index_kind()?.has_graph() {
         return Err(Error::NoHnsw { bank: bank.name });
     }
     let graph = Bank::open(store, bank.clone(), Search::Hnsw.into()).await?;
@@ -79,7 +79,7 @@ pub async fn recall(store: &Store, name: &str, sample: usize, id: Option<&str>, 
         Metrics::of(&wide(&id_exact), &wide(&ood_exact)).zip(Metrics::of(&wide(&id_graph), &wide(&ood_graph)));
     let count = errors.len() as f64;
     Ok(Recall {
-        notice: graph.notice().map(str::to_owned),
+        notice: graph.notice(),
         id_predicate,
         id_images: id_exact.len(),
         ood_images: ood_exact.len(),

@@ -79,25 +79,29 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
         return Err(Error::BankTooSmall { bank: bank.name, rows: bank.row_count, k: bank.k });
     }
     store.tag(schema::IMAGES, &bank.tag(), bank.table_version).await?;
+    let parts = derived(&bank)?;
     let mut outdated = Vec::new();
-    for &which in derived(&bank)? {
-        let anew = match base(store, &bank, which).await? {
+    for part in &parts {
+        let anew = match base(store, part).await? {
+            // of a shard about as much has changed as of all
             Some(base) if base.table_version == before.table_version => difference.churn() > MOST_CHURN,
             Some(base) => {
                 // a version that is gone cannot be compared with
-                changes::difference(store, &base, &bank).await.map_or(true, |since| since.churn() > MOST_CHURN)
+                changes::difference(store, &base, &part.of).await.map_or(true, |since| since.churn() > MOST_CHURN)
             }
             None => true,
         };
         if anew {
-            outdated.push(which);
+            outdated.push(part.clone());
         }
     }
     make(store, lock, &bank, &outdated).await?;
-    let keeps_graph = derived(&bank)?.contains(&Derived::Graph) && !outdated.contains(&Derived::Graph);
-    if keeps_graph && has_worn(store, &bank, lock).await {
-        make(store, lock, &bank, &[Derived::Graph]).await?;
-        outdated.push(Derived::Graph);
+    let graph = parts.into_iter().find(|part| part.which == Derived::Graph && !outdated.contains(part));
+    if let Some(graph) = graph
+        && has_worn(store, &bank, lock).await
+    {
+        make(store, lock, &bank, std::slice::from_ref(&graph)).await?;
+        outdated.push(graph);
     }
     // the row last: until then the bank is what it was
     store.write_rows(lock, schema::BANKS, &["name"], std::slice::from_ref(&bank)).await?;
@@ -110,9 +114,9 @@ async fn refresh_locked(store: &Store, lock: &WriteLock, before: Definition) -> 
 /// Share of the rows that has changed since the bank's files were made, the largest; `None` where one is missing.
 pub async fn churn(store: &Store, bank: &Definition) -> Result<Option<f64>> {
     let mut most: f64 = 0.0;
-    for &which in derived(bank)? {
-        match base(store, bank, which).await? {
-            Some(base) => most = most.max(churn_of(store, bank, &base).await?),
+    for part in derived(bank)? {
+        match base(store, &part).await? {
+            Some(base) => most = most.max(churn_of(store, &part.of, &base).await?),
             None => return Ok(None),
         }
     }

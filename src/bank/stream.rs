@@ -10,7 +10,7 @@ use super::runtime::{ReadProgress, block_on_own_runtime, on_own_thread};
 use crate::error::{Error, Result};
 use crate::index::vectors::{Rows, Vectors};
 use crate::index::{
-    Exact, Found, Neighbor, NeighborIndex, Question, RowNumber, Running, SearchOptions, Work, row_number,
+    Exact, Found, Near, Neighbor, NeighborIndex, Question, RowNumber, Running, SearchOptions, Work, row_number,
 };
 
 /// Rows per block below which reading by blocks makes no sense, and above which a block brings nothing.
@@ -150,10 +150,18 @@ impl NeighborIndex for Streamed {
 
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
         let (near, _) = self.run(queries, Question { excluded: own, ..Question::all(k) }, |running, ids| {
-            let neighbor = |(row, distance): (RowNumber, f32)| Neighbor { id: ids[row.0 as usize], distance };
-            running.nearest().into_iter().map(|near| near.into_iter().map(neighbor).collect()).collect()
+            let neighbor =
+                |&(distance, row): &(f64, RowNumber)| Neighbor { id: ids[row.0 as usize], distance: distance as f32 };
+            running.nearest().iter().map(|near| near.iter().map(neighbor).collect()).collect()
         })?;
         Ok(near)
+    }
+
+    fn nearest_within(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<(Vec<Near>, Work)> {
+        self.run(queries, Question { floor: None, ..question }, |running, ids| {
+            let with_id = |&(distance, row): &(f64, RowNumber)| (distance, ids[row.0 as usize]);
+            running.nearest().iter().map(|near| near.iter().map(with_id).collect()).collect()
+        })
     }
 
     fn bytes(&self) -> u64 {

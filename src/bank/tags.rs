@@ -35,8 +35,8 @@ pub(super) async fn advance_version(store: &Store, lock: &WriteLock, bank: &Defi
 /// Keep no other version for a bank than the one it is read from, and those its files were made from.
 pub(super) async fn untag_other_versions(store: &Store, bank: &Definition) -> Result<()> {
     let mut bases = Vec::new();
-    for &which in derived(bank)? {
-        bases.extend(base(store, bank, which).await?.filter(|base| base.table_version != bank.table_version));
+    for part in derived(bank)? {
+        bases.extend(base(store, &part).await?.filter(|base| base.table_version != bank.table_version));
     }
     let of_file = |tag: &str| bases.iter().any(|base| base.has_tag(tag));
     store.untag(schema::IMAGES, |tag| bank.owns(tag) && tag != bank.tag() && !of_file(tag)).await

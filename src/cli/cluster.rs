@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::console::Console;
-use crate::cluster::{Client, Executor, ExecutorOptions, Scheduler, Security, SecurityFiles};
+use super::console::{Console, advance};
+use crate::cluster::{Client, Executor, ExecutorOptions, Scheduler, Security, SecurityFiles, Stage};
 use crate::error::{Error, Result};
 use crate::index::MemoryLimit;
 use crate::sql::cancel;
@@ -114,7 +114,21 @@ pub struct ClusterArgs {
 
 impl ClusterArgs {
     /// Let the cluster run what this session asks, where one is named.
-    pub(super) async fn attach(&self, session: &Session) -> Result<Option<Client>> {
+    pub(super) async fn attach(&self, session: &Session, console: &Console<'_>) -> Result<Option<Client>> {
+        let client = self.connect(console).await?;
+        if let Some(client) = &client {
+            self.attach_to(client, session);
+        }
+        Ok(client)
+    }
+
+    /// Let the cluster run what this session asks.
+    pub(super) fn attach_to(&self, client: &Client, session: &Session) {
+        client.attach(session, self.tasks as usize, FEWEST_ROWS);
+    }
+
+    /// Find the cluster, where one is named; how far queries are is shown.
+    pub(super) async fn connect(&self, console: &Console<'_>) -> Result<Option<Client>> {
         let Some(cluster) = &self.cluster else { return Ok(None) };
         let files = SecurityFiles {
             token: self.security.token_file.clone(),
@@ -122,9 +136,27 @@ impl ClusterArgs {
             certificate: None,
         };
         let client = Client::connect(cluster, &Security::read(&files)?).await?;
-        client.attach(session, self.tasks as usize, FEWEST_ROWS);
+        watch(&client, console);
         Ok(Some(client))
     }
+}
+
+/// Show how far a query is.
+fn watch(client: &Client, console: &Console<'_>) {
+    let bar = console.progress("tasks", 1);
+    client.watch(move |stages| {
+        if stages.is_empty() {
+            return bar.finish_and_clear();
+        }
+        if bar.is_finished() {
+            bar.reset();
+        }
+        let all = |of: fn(&Stage) -> u64| stages.iter().map(of).sum::<u64>() as usize;
+        let over = stages.iter().filter(|stage| stage.done == stage.tasks).count();
+        let running = all(|stage| stage.running);
+        bar.set_message(format!("stage {} of {}, {running} tasks at work", (over + 1).min(stages.len()), stages.len()));
+        advance(&bar, all(|stage| stage.done), all(|stage| stage.tasks));
+    });
 }
 
 /// Bytes that an executor needs.
@@ -144,6 +176,24 @@ pub(super) async fn with<T>(
     let done = cancel::unless(async { drop(stopped().await) }, session, work).await;
     client.settle().await;
     done.unwrap_or_else(|| Err(Error::Cluster { reason: "cancelled".into() }))
+}
+
+/// Do some work that asks a cluster. Ctrl-C and SIGTERM end it, and what the cluster does for it.
+pub(super) async fn unless_stopped<T>(client: &Client, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let done = tokio::select! {
+        biased;
+        done = work => done,
+        _ = stopped() => Err(Error::Cluster { reason: "cancelled".into() }),
+    };
+    client.settle().await;
+    done
+}
+
+/// Wait until the cluster knows that nobody waits any more.
+pub(super) async fn settle(client: Option<Client>) {
+    if let Some(client) = client {
+        client.settle().await;
+    }
 }
 
 /// Until somebody says that it is enough.

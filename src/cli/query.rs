@@ -67,34 +67,50 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let values = args.parameters.iter().map(|parameter| pair(parameter)).collect::<Result<Vec<_>>>()?;
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     #[cfg(feature = "cluster")]
-    let _cluster = args.cluster.attach(&session).await?;
-    let text = query.render(&values, session.banks())?;
-    // a file of one's own may ask it of other tables
-    for condition in query.conditions(&values).filter(|_| !name.ends_with(".sql")) {
-        session.check_condition(condition).await?;
-    }
+    let client = args.cluster.attach(&session, console).await?;
     let manner = Manner { format: args.format, rows: args.rows, quiet: false };
     if args.plots.is_asked() && name != "score_histogram" {
         console.notice(format!("query {name} has no plot: score_histogram has"))?;
     }
-    match (name.as_str(), drawing) {
-        ("score_histogram", Some(drawing)) => histogram(&session, &text, drawing, args.rows, console).await,
+    let work = ask(&session, &query, &name, &values, drawing, manner, console);
+    #[cfg(feature = "cluster")]
+    let work = super::cluster::with(client, &session, work);
+    work.await
+}
+
+/// Ask a query, and print what it gives.
+async fn ask(
+    session: &Session,
+    query: &NamedQuery,
+    name: &str,
+    values: &[(String, String)],
+    drawing: Option<Drawing>,
+    manner: Manner,
+    console: &mut Console<'_>,
+) -> Result<()> {
+    let text = query.render(values, session.banks())?;
+    // a file of one's own may ask it of other tables
+    for condition in query.conditions(values).filter(|_| !name.ends_with(".sql")) {
+        session.check_condition(condition).await?;
+    }
+    match (name, drawing) {
+        ("score_histogram", Some(drawing)) => histogram(session, &text, drawing, manner.rows, console).await,
         ("calibration_check" | "drift", _) => {
-            let rows = statements::execute_kept(&session, &text, manner, console).await?;
-            let bank = query.bank(&values, session.banks()).unwrap_or_default();
-            let conditions: Vec<&str> = query.conditions(&values).collect();
+            let rows = statements::execute_kept(session, &text, manner, console).await?;
+            let bank = query.bank(values, session.banks()).unwrap_or_default();
+            let conditions: Vec<&str> = query.conditions(values).collect();
             console.warnings(match conditions[..] {
-                [before, after] => sanity::of_drift(&session, &bank, before, after).await?,
-                [id] => sanity::seen_before(&session, &bank, true, id, "held-out ID images").await?,
+                [before, after] => sanity::of_drift(session, &bank, before, after).await?,
+                [id] => sanity::seen_before(session, &bank, true, id, "held-out ID images").await?,
                 _ => Vec::new(),
             })?;
             // beside the rows: these are for programs too
-            answer(&session, &name, &bank, &rows)?.map_or(Ok(()), |answer| console.notice(answer))
+            answer(session, name, &bank, &rows)?.map_or(Ok(()), |answer| console.notice(answer))
         }
         _ => {
             // of those that outskirt brings nobody has the file
-            let place = name.ends_with(".sql").then_some(name.as_str());
-            statements::execute(&session, &text, place, manner, console).await
+            let place = name.ends_with(".sql").then_some(name);
+            statements::execute(session, &text, place, manner, console).await
         }
     }
 }

@@ -75,7 +75,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     };
     let session = Session::with_policy(&console.open(db).await?, &console.policy()?).await?;
     #[cfg(feature = "cluster")]
-    let _cluster = args.cluster.attach(&session).await?;
+    let client = args.cluster.attach(&session, console).await?;
     let question = Question {
         bank: args.bank,
         predicate: args.predicate,
@@ -86,7 +86,10 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
         max_images: args.max_images,
     };
     let spinner = console.spinner("report");
-    let found = report(&session, &question, |stage| spinner.set_message(stage.to_owned())).await;
+    let work = report(&session, &question, |stage| spinner.set_message(stage.to_owned()));
+    #[cfg(feature = "cluster")]
+    let work = super::cluster::with(client, &session, work);
+    let found = work.await;
     spinner.finish_and_clear();
     let found = found?;
     statements::notices(&session, console)?;

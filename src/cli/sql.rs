@@ -57,33 +57,37 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     #[cfg(feature = "cluster")]
     let cluster = args.cluster;
     let open = async |console: &Console<'_>| Session::with_policy(&console.open(db).await?, &console.policy()?).await;
-    let (text, name) = match (args.query, args.file, lines) {
-        (Some(query), ..) => (query, None),
-        (None, Some(file), _) if file.as_os_str() != "-" => {
+    let (text, name) = match (args.query, args.file) {
+        (Some(query), _) => (Some(query), None),
+        (None, Some(file)) if file.as_os_str() != "-" => {
             let text = regular::read_text(&file, statements::MAX_STATEMENTS_BYTES).map_err(Error::io("read", &file))?;
-            (text, Some(file.display().to_string()))
+            (Some(text), Some(file.display().to_string()))
         }
-        (None, None, Some(mut lines)) => {
-            let session = open(console).await?;
-            #[cfg(feature = "cluster")]
-            cluster.attach(&session).await?;
-            return shell::run(session, db, manner, &mut *lines, console).await;
-        }
-        (None, ..) => {
-            let session = open(console).await?;
-            #[cfg(feature = "cluster")]
-            if let client @ Some(_) = cluster.attach(&session).await? {
-                let work = statements::execute_input(&session, manner, console);
-                return super::cluster::with(client, &session, work).await;
+        // a shell is for those who name no input
+        (None, Some(_)) => (None, None),
+        (None, None) => match lines {
+            Some(mut lines) => {
+                let session = open(console).await?;
+                #[cfg(feature = "cluster")]
+                let client = cluster.attach(&session, console).await?;
+                let done = shell::run(session, db, manner, &mut *lines, console).await;
+                #[cfg(feature = "cluster")]
+                super::cluster::settle(client).await;
+                return done;
             }
-            return statements::execute_input(&session, manner, console).await;
-        }
+            None => (None, None),
+        },
     };
     let session = open(console).await?;
     #[cfg(feature = "cluster")]
-    if let client @ Some(_) = cluster.attach(&session).await? {
-        let work = statements::execute(&session, &text, name.as_deref(), manner, console);
-        return super::cluster::with(client, &session, work).await;
-    }
-    statements::execute(&session, &text, name.as_deref(), manner, console).await
+    let client = cluster.attach(&session, console).await?;
+    let work = async {
+        match text {
+            Some(text) => statements::execute(&session, &text, name.as_deref(), manner, console).await,
+            None => statements::execute_input(&session, manner, console).await,
+        }
+    };
+    #[cfg(feature = "cluster")]
+    let work = super::cluster::with(client, &session, work);
+    work.await
 }

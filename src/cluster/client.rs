@@ -1,8 +1,8 @@
 //! Queries of a session that a cluster runs.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
@@ -34,6 +34,7 @@ use super::configuration::{self, MESSAGE_BYTES, PLAN_BYTES};
 use super::executor::connect;
 use super::here::Here;
 use super::plan::{check_banks, fitted, reads_tables};
+use super::progress::{STAGES, Stage};
 use super::security::Security;
 use super::telling::told;
 use crate::error::{Error, Result};
@@ -55,7 +56,11 @@ pub struct Client {
     security: Security,
     /// Queries of which the cluster is being told that nobody waits for them any more.
     ending: Arc<AtomicUsize>,
+    watch: Arc<OnceLock<Box<Watch>>>,
 }
+
+/// Told how far a query is; without stages, that it is over.
+type Watch = dyn Fn(&[Stage]) + Send + Sync;
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +88,7 @@ impl Client {
             };
             return Err(Error::Cluster { reason });
         }
-        Ok(Self { scheduler: client, security: security.clone(), ending: Arc::default() })
+        Ok(Self { scheduler: client, security: security.clone(), ending: Arc::default(), watch: Arc::default() })
     }
 
     /// Let the cluster run the queries of a session that read tables of the database, scans in so many parts at most, of
@@ -110,6 +115,18 @@ impl Client {
             }
             client.sent(plan, settings, state.config_options())
         })));
+    }
+
+    /// Be told how far each stage of a query is, whenever that is known anew, and, without stages, that it is over. Once only.
+    pub fn watch(&self, watch: impl Fn(&[Stage]) + Send + Sync + 'static) {
+        // a second watch is not an error: the first stays
+        let _ = self.watch.set(Box::new(watch));
+    }
+
+    fn tell(&self, stages: &[Stage]) {
+        if let Some(watch) = self.watch.get() {
+            watch(stages);
+        }
     }
 
     /// Wait until the cluster knows that nobody waits for what was asked, some seconds at most: a program that ends calls it.
@@ -166,7 +183,9 @@ impl Client {
                 Some(execute_query_result::Result::Success(made)) => Job::new(self, made.job_id),
                 other => return Err(Error::Cluster { reason: format!("the cluster takes no query: {other:?}") }),
             };
-            match job.done().await? {
+            let done = job.done().await;
+            self.tell(&[]);
+            match done? {
                 Ok(locations) => return Ok((job, locations)),
                 Err(failure) if attempt < ATTEMPTS && is_of_an_executor(&failure) => attempt += 1,
                 Err(failure) => return Err(Error::Cluster { reason: said(&failure) }),
@@ -264,7 +283,12 @@ impl Job {
         let (mut scheduler, mut unknown) = (self.client.scheduler.clone(), 0);
         loop {
             let asked = GetJobStatusParams { job_id: self.id.clone() };
-            let answer = scheduler.get_job_status(asked).await.map_err(|status| lost(&status))?.into_inner();
+            let answer = scheduler.get_job_status(asked).await.map_err(|status| lost(&status))?;
+            let said = answer.metadata().get(STAGES).and_then(|said| said.to_str().ok());
+            if let Some(stages) = said.map(Stage::read).filter(|stages| !stages.is_empty()) {
+                self.client.tell(&stages);
+            }
+            let answer = answer.into_inner();
             match answer.status.and_then(|status| status.status) {
                 Some(job_status::Status::Successful(done)) => {
                     self.is_done.store(true, Ordering::Relaxed);

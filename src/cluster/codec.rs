@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
+use arrow::datatypes::{Schema, SchemaRef};
 use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -23,7 +23,8 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use super::here::Here;
-use crate::bank::Snapshot;
+use super::shards::{MergeExec, Merged, Searched, ShardExec};
+use crate::bank::{Banks, Snapshot};
 use crate::sql::functions::bank_function::BankFunction;
 use crate::sql::functions::{aggregates, embed, scalar, windows};
 use crate::sql::planner::{BatchRowsExec, Bounds, Score, ScoreExec, Spec, Top};
@@ -59,6 +60,8 @@ impl Codec {
 enum Node {
     Scan(Scan),
     Score(Scores),
+    Shard { scores: Scores, shards: usize, kept: Vec<usize> },
+    Merge(Merge),
     Batch { rows: usize },
 }
 
@@ -94,6 +97,17 @@ struct Scores {
     id: Option<String>,
 }
 
+/// A [`Merged`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Merge {
+    shards: usize,
+    k: usize,
+    lower: Option<u32>,
+    upper: Option<u32>,
+    kept: Vec<usize>,
+    schema: String,
+}
+
 fn text(bytes: &[u8]) -> String {
     BASE64_STANDARD.encode(bytes)
 }
@@ -111,12 +125,11 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>> {
 }
 
 fn scan(recipe: &Recipe) -> Result<Node> {
-    let schema: protobuf::Schema = recipe.schema.as_ref().try_into().map_err(damaged)?;
     Ok(Node::Scan(Scan {
         place: recipe.place.clone(),
         table: recipe.table.clone(),
         version: recipe.version,
-        schema: text(&schema.encode_to_vec()),
+        schema: schema_text(&recipe.schema)?,
         filter: recipe.filter.as_ref().map(|filter| Ok::<_, DataFusionError>(text(&filter.to_bytes()?))).transpose()?,
         limit: recipe.limit,
         batch_rows: recipe.batch_rows,
@@ -126,13 +139,13 @@ fn scan(recipe: &Recipe) -> Result<Node> {
 }
 
 fn read_scan(scan: Scan, context: &TaskContext) -> Result<Recipe> {
-    let schema = protobuf::Schema::decode(&*bytes(&scan.schema)?).map_err(damaged)?;
+    let schema = read_schema(&scan.schema)?;
     let filter = scan.filter.map(|filter| Expr::from_bytes_with_ctx(&bytes(&filter)?, context)).transpose()?;
     Ok(Recipe {
         place: scan.place,
         table: scan.table,
         version: scan.version,
-        schema: Arc::new((&schema).try_into().map_err(damaged)?),
+        schema,
         filter,
         limit: scan.limit,
         batch_rows: scan.batch_rows,
@@ -141,42 +154,72 @@ fn read_scan(scan: Scan, context: &TaskContext) -> Result<Recipe> {
     })
 }
 
+/// Bits of bounds.
+fn bits(Bounds { lower, upper }: Bounds) -> (Option<u32>, Option<u32>) {
+    let bits = |score: Option<Score>| score.map(|Score(value)| value.to_bits());
+    (bits(lower), bits(upper))
+}
+
+fn bounds(lower: Option<u32>, upper: Option<u32>) -> Bounds {
+    let score = |bits: Option<u32>| bits.map(|bits| Score(f32::from_bits(bits)));
+    Bounds { lower: score(lower), upper: score(upper) }
+}
+
+fn schema_text(schema: &SchemaRef) -> Result<String> {
+    let schema: protobuf::Schema = schema.as_ref().try_into().map_err(damaged)?;
+    Ok(text(&schema.encode_to_vec()))
+}
+
+fn read_schema(said: &str) -> Result<SchemaRef> {
+    let schema = protobuf::Schema::decode(&*bytes(said)?).map_err(damaged)?;
+    Ok(Arc::new((&schema).try_into().map_err(damaged)?))
+}
+
 impl Codec {
-    fn scores(&self, plan: &ScoreExec) -> Result<Node> {
-        let (spec, (embedding, id)) = (plan.spec(), plan.expressions());
-        let Bounds { lower, upper } = spec.bounds;
-        let bits = |score: Option<Score>| score.map(|Score(value)| value.to_bits());
-        Ok(Node::Score(Scores {
-            banks: plan.banks().snapshot(),
+    fn scores(
+        &self,
+        spec: &Spec,
+        (embedding, id): (&Arc<dyn PhysicalExpr>, Option<&Arc<dyn PhysicalExpr>>),
+        banks: &Banks,
+    ) -> Result<Scores> {
+        let (lower, upper) = bits(spec.bounds);
+        Ok(Scores {
+            banks: banks.snapshot(),
             bank: spec.bank.clone(),
             version: spec.version,
             k: spec.k,
-            lower: bits(lower),
-            upper: bits(upper),
+            lower,
+            upper,
             needed: spec.needed,
             top: spec.top.map(|Top { rows, largest }| (rows, largest)),
             column: spec.column.clone(),
             embedding: self.expression(embedding)?,
             id: id.map(|id| self.expression(id)).transpose()?,
-        }))
+        })
     }
 
-    fn read_scores(&self, said: Scores, input: &Arc<dyn ExecutionPlan>, context: &TaskContext) -> Result<ScoreExec> {
-        let schema = input.schema();
-        let score = |bits: Option<u32>| bits.map(|bits| Score(f32::from_bits(bits)));
+    fn read_scores(&self, said: Scores, schema: &Schema, context: &TaskContext) -> Result<Read> {
         let spec = Spec {
             bank: said.bank,
             version: said.version,
             k: said.k,
-            bounds: Bounds { lower: score(said.lower), upper: score(said.upper) },
+            bounds: bounds(said.lower, said.upper),
             needed: said.needed,
             top: said.top.map(|(rows, largest)| Top { rows, largest }),
             column: said.column,
         };
-        let embedding = self.read_expression(&said.embedding, &schema, context)?;
-        let id = said.id.map(|id| self.read_expression(&id, &schema, context)).transpose()?;
-        Ok(ScoreExec::new(Arc::clone(input), spec, embedding, id, self.here.banks(said.banks)))
+        let embedding = self.read_expression(&said.embedding, schema, context)?;
+        let id = said.id.map(|id| self.read_expression(&id, schema, context)).transpose()?;
+        Ok(Read { spec, embedding, id, banks: self.here.banks(said.banks) })
     }
+}
+
+/// What [`Scores`] say.
+struct Read {
+    spec: Spec,
+    embedding: Arc<dyn PhysicalExpr>,
+    id: Option<Arc<dyn PhysicalExpr>>,
+    banks: Arc<Banks>,
 }
 
 impl PhysicalExtensionCodec for Codec {
@@ -184,7 +227,16 @@ impl PhysicalExtensionCodec for Codec {
         let ours = if let Some(plan) = node.downcast_ref::<RecipeScan>() {
             scan(plan.recipe())?
         } else if let Some(plan) = node.downcast_ref::<ScoreExec>() {
-            self.scores(plan)?
+            Node::Score(self.scores(plan.spec(), plan.expressions(), plan.banks())?)
+        } else if let Some(plan) = node.downcast_ref::<ShardExec>() {
+            let Searched { spec, embedding, id, banks, shards, kept } = plan.searched();
+            let scores = self.scores(spec, (embedding, id.as_ref()), banks)?;
+            Node::Shard { scores, shards: *shards, kept: kept.clone() }
+        } else if let Some(plan) = node.downcast_ref::<MergeExec>() {
+            let Merged { shards, k, bounds, kept, schema } = plan.merged();
+            let (lower, upper) = bits(*bounds);
+            let (shards, k, kept, schema) = (*shards, *k, kept.clone(), schema_text(schema)?);
+            Node::Merge(Merge { shards, k, lower, upper, kept, schema })
         } else if let Some(plan) = node.downcast_ref::<BatchRowsExec>() {
             Node::Batch { rows: plan.rows() }
         } else {
@@ -205,7 +257,19 @@ impl PhysicalExtensionCodec for Codec {
         let input = || inputs.first().ok_or_else(|| damaged("a node without its input"));
         Ok(match serde_json::from_slice(ours).map_err(damaged)? {
             Node::Scan(said) => Arc::new(RecipeScan::new(read_scan(said, context)?, Here::opens(&self.here))),
-            Node::Score(said) => Arc::new(self.read_scores(said, input()?, context)?),
+            Node::Score(said) => {
+                let Read { spec, embedding, id, banks } = self.read_scores(said, &input()?.schema(), context)?;
+                Arc::new(ScoreExec::new(Arc::clone(input()?), spec, embedding, id, banks))
+            }
+            Node::Shard { scores, shards, kept } => {
+                let Read { spec, embedding, id, banks } = self.read_scores(scores, &input()?.schema(), context)?;
+                let searched = Searched { spec, embedding, id, banks, shards, kept };
+                Arc::new(ShardExec::new(Arc::clone(input()?), searched))
+            }
+            Node::Merge(Merge { shards, k, lower, upper, kept, schema }) => {
+                let (bounds, schema) = (bounds(lower, upper), read_schema(&schema)?);
+                Arc::new(MergeExec::new(Arc::clone(input()?), Merged { shards, k, bounds, kept, schema }))
+            }
             Node::Batch { rows } => Arc::new(BatchRowsExec::new(Arc::clone(input()?), rows)),
         })
     }

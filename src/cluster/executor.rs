@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use ballista_core::JobId;
@@ -26,14 +27,15 @@ use ballista_executor::executor::Executor as Tasks;
 use ballista_executor::flight_service::BallistaFlightService;
 use ballista_executor::metrics::ExecutorMetricsCollector;
 use datafusion::execution::TaskContext;
-use datafusion::execution::memory_pool::FairSpillPool;
+use datafusion::execution::memory_pool::{FairSpillPool, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion_proto::physical_plan::AsExecutionPlan;
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::FutureExt;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tonic::service::InterceptorLayer;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
@@ -41,12 +43,16 @@ use tonic::{Request, Response, Status};
 use super::codec::Codec;
 use super::configuration::{self, MESSAGE_BYTES};
 use super::here::Here;
+use super::pages::{self, Gathers, Metrics};
 use super::scheduler::POLL_NUMBER;
 use super::security::Security;
 use super::telling::Telling;
 use crate::error::{Error, Result};
 use crate::index::{Instructions, MemoryLimit};
+use crate::store::{CacheUse, cache_use};
 
+/// What there is to see.
+const ABOUT: &str = "An executor of outskirt.\n\n/metrics               for Prometheus\n";
 /// The file of an executor's folder that it holds locked.
 const OWNER: &str = "owner";
 /// Bytes of a task's stack, as a program's main thread has them: plans are deep.
@@ -197,8 +203,8 @@ impl Executor {
         let state = configuration::state(producer())?;
         // half for what tasks gather, half for banks
         let half = options.memory / 2;
-        let pool = Arc::new(FairSpillPool::new(half as usize));
-        let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc()?;
+        let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(half as usize));
+        let runtime = RuntimeEnvBuilder::new().with_memory_pool(Arc::clone(&pool)).build_arc()?;
         let tasks = Arc::new(Tasks::new(
             registration,
             &work,
@@ -217,10 +223,16 @@ impl Executor {
         if let Some(tls) = security.server()? {
             builder = builder.tls_config(tls).map_err(|error| failed("TLS", &error))?;
         }
-        let router = builder
-            .layer(InterceptorLayer::new(security.guard()))
-            .add_service(flight)
-            .add_service(ExecutorGrpcServer::new(Control { tasks: Arc::clone(&tasks), folder: folder.clone() }));
+        let tally = Arc::new(Tally::default());
+        let gathers: Gathers = {
+            let (tally, tasks, here) = (Arc::clone(&tally), Arc::clone(&tasks), Arc::clone(&here));
+            let memory = options.memory;
+            Arc::new(move || std::future::ready(tally.metrics(&tasks, &here, &pool, memory)).boxed())
+        };
+        let control = ExecutorGrpcServer::new(Control { tasks: Arc::clone(&tasks), folder: folder.clone() });
+        let services = Routes::new(flight).add_service(control);
+        let routes = pages::routes(services, security.guard(), gathers, axum::Router::new(), ABOUT);
+        let router = builder.accept_http1(true).add_routes(routes);
         let (stop, stopped) = watch::channel(false);
         let mut ends = stopped.clone();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -234,7 +246,7 @@ impl Executor {
         let threads = Threads(Some(runtime));
         let place = format!("{}:{}", options.host, address.port()).into();
         let codec = Arc::new(Codec::new(&here));
-        let worker = Worker { tasks, runs, codec, memory: half, folder: folder.clone(), place };
+        let worker = Worker { tasks, runs, codec, memory: half, folder: folder.clone(), place, tally };
         // once without asking for anything: whether one is let in, and reached
         worker.join(&mut client, scheduler).await?;
         let polls = tokio::spawn(worker.ask(client, stopped));
@@ -263,7 +275,6 @@ impl Drop for Executor {
 /// Of this process and moment alone.
 fn name() -> String {
     use sha2::{Digest, Sha256};
-    use std::sync::atomic::{AtomicU64, Ordering};
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -278,6 +289,98 @@ impl ExecutorMetricsCollector for NoMetrics {
     fn record_stage(&self, _: &JobId, _: usize, _: usize, _: Arc<dyn QueryStageExecutor>) {}
 }
 
+/// What the tasks of an executor have done.
+#[derive(Debug, Default)]
+struct Tally {
+    running: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+    rows_scored: AtomicU64,
+    distances_estimated: AtomicU64,
+    distances_computed: AtomicU64,
+    rows_given: AtomicU64,
+    bytes_given: AtomicU64,
+}
+
+impl Tally {
+    /// One more task: what it gave and what its nodes have measured; `None` where it failed.
+    fn count(&self, done: Option<(&[ShuffleWritePartition], &[MetricsSet])>) {
+        let add = |to: &AtomicU64, more: u64| to.fetch_add(more, Ordering::Relaxed);
+        let Some((given, measured)) = done else {
+            add(&self.failed, 1);
+            return;
+        };
+        let sum = |name: &str| {
+            let values = measured.iter().filter_map(|of_node| of_node.sum_by_name(name));
+            values.map(|value| value.as_usize() as u64).sum()
+        };
+        add(&self.done, 1);
+        add(&self.rows_scored, sum("rows_scored"));
+        add(&self.distances_estimated, sum("distances_estimated"));
+        add(&self.distances_computed, sum("distances_computed"));
+        add(&self.rows_given, given.iter().map(|part| part.num_rows).sum());
+        add(&self.bytes_given, given.iter().map(|part| part.num_bytes).sum());
+    }
+
+    /// The text of `/metrics`.
+    fn metrics(&self, tasks: &Tasks, here: &Here, pool: &Arc<dyn MemoryPool>, memory: u64) -> String {
+        let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        let (banks, bank_bytes) = here.held();
+        let CacheUse { found, fetched, bytes_fetched } = cache_use();
+        let mut metrics = Metrics::default();
+        metrics.counter(
+            "outskirt_tasks_total",
+            "Tasks, by how they ended.",
+            &[("result=\"done\"", read(&self.done)), ("result=\"failed\"", read(&self.failed))],
+        );
+        metrics.gauge("outskirt_tasks_running", "Tasks that run now.", &[("", read(&self.running))]);
+        metrics.gauge("outskirt_slots", "Tasks that may run at once.", &[("", tasks.concurrent_tasks as u64)]);
+        metrics.counter(
+            "outskirt_rows_scored_total",
+            "Rows whose score was asked for.",
+            &[("", read(&self.rows_scored))],
+        );
+        metrics.counter(
+            "outskirt_distances_total",
+            "Distances to rows of banks, in 8 bits and in f32.",
+            &[
+                ("step=\"estimated\"", read(&self.distances_estimated)),
+                ("step=\"computed\"", read(&self.distances_computed)),
+            ],
+        );
+        metrics.counter(
+            "outskirt_given_rows_total",
+            "Rows that tasks wrote for others.",
+            &[("", read(&self.rows_given))],
+        );
+        metrics.counter(
+            "outskirt_given_bytes_total",
+            "Bytes that tasks wrote for others.",
+            &[("", read(&self.bytes_given))],
+        );
+        metrics.counter(
+            "outskirt_index_files_total",
+            "Index files of buckets that were wanted, by where they were.",
+            &[("from=\"cache\"", found), ("from=\"bucket\"", fetched)],
+        );
+        metrics.counter(
+            "outskirt_index_fetched_bytes_total",
+            "Bytes of index files that buckets gave.",
+            &[("", bytes_fetched)],
+        );
+        metrics.gauge("outskirt_banks", "Banks that are open.", &[("", banks)]);
+        metrics.gauge("outskirt_bank_bytes", "Bytes that opened banks hold.", &[("", bank_bytes)]);
+        metrics.gauge(
+            "outskirt_task_bytes",
+            "Bytes that tasks hold of rows that they gather.",
+            &[("", pool.reserved() as u64)],
+        );
+        metrics.gauge("outskirt_memory_limit_bytes", "Bytes that banks and tasks may hold together.", &[("", memory)]);
+        metrics.process();
+        metrics.text()
+    }
+}
+
 /// Asks for tasks, and runs them.
 struct Worker {
     tasks: Arc<Tasks>,
@@ -288,6 +391,7 @@ struct Worker {
     folder: PathBuf,
     /// Where others find it.
     place: Arc<str>,
+    tally: Arc<Tally>,
 }
 
 impl Worker {
@@ -353,8 +457,19 @@ impl Worker {
     /// Run one part of a plan, and say how it ended.
     async fn run(&self, task: TaskDefinition) -> TaskStatus {
         let begun = milliseconds();
+        self.tally.running.fetch_add(1, Ordering::Relaxed);
         let result = AssertUnwindSafe(self.result(&task)).catch_unwind().await;
+        self.tally.running.fetch_sub(1, Ordering::Relaxed);
         let result = result.unwrap_or_else(|_| Err(BallistaError::General("a task panicked".into())));
+        self.tally.count(result.as_ref().ok().map(|(given, measured)| (&given[..], &measured[..])));
+        let (result, metrics) = match result {
+            // what cannot be said in Ballista's words is left out
+            Ok((given, measured)) => {
+                let said = measured.into_iter().map(TryInto::try_into).collect::<std::result::Result<Vec<_>, _>>();
+                (Ok(given), said.unwrap_or_default())
+            }
+            Err(error) => (Err(error), Vec::new()),
+        };
         let status = match result {
             Ok(partitions) => task_status::Status::Successful(SuccessfulTask {
                 executor_id: self.tasks.metadata.id.clone(),
@@ -371,12 +486,16 @@ impl Worker {
             launch_time: task.launch_time,
             start_exec_time: begun,
             end_exec_time: milliseconds(),
-            metrics: Vec::new(),
+            metrics,
             status: Some(status),
         }
     }
 
-    async fn result(&self, task: &TaskDefinition) -> std::result::Result<Vec<ShuffleWritePartition>, BallistaError> {
+    /// What a part of a plan gave, and what its nodes have measured.
+    async fn result(
+        &self,
+        task: &TaskDefinition,
+    ) -> std::result::Result<(Vec<ShuffleWritePartition>, Vec<MetricsSet>), BallistaError> {
         let part = PartitionId {
             job_id: JobId::new(task.job_id.clone()),
             stage_id: task.stage_id as usize,
@@ -421,7 +540,8 @@ impl Worker {
             &tasks.work_dir,
             context.session_config(),
         )?;
-        tasks.execute_query_stage(task.task_id as usize, part, stage, context).await
+        let given = tasks.execute_query_stage(task.task_id as usize, part, Arc::clone(&stage), context).await?;
+        Ok((given, stage.collect_plan_metrics()))
     }
 }
 

@@ -55,6 +55,13 @@ impl Here {
         banks
     }
 
+    /// How many banks are open, and the bytes that they hold.
+    pub(super) fn held(&self) -> (u64, u64) {
+        let kept = lock(&self.banks);
+        let counted = kept.iter().map(|(_, banks)| (banks.opened() as u64, banks.bytes()));
+        counted.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
     /// Opens tables of databases, each of which is opened once.
     pub(super) fn opens(here: &Arc<Self>) -> OpensTable {
         let here = Arc::clone(here);

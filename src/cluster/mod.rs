@@ -11,12 +11,16 @@ mod codec;
 mod configuration;
 mod executor;
 mod here;
+mod pages;
 mod plan;
+mod progress;
 mod scheduler;
 mod security;
+mod shards;
 mod telling;
 
 pub use client::Client;
 pub use executor::{Executor, ExecutorOptions};
+pub use progress::Stage;
 pub use scheduler::Scheduler;
 pub use security::{Security, SecurityFiles};

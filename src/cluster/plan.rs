@@ -22,6 +22,7 @@ use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 
+use super::shards::spread;
 use crate::error::Error;
 use crate::sql::cancel::yielding;
 use crate::sql::functions::bank_function::BankFunction;
@@ -43,7 +44,7 @@ pub(super) fn fitted(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPl
         Ok(TreeNodeRecursion::Continue)
     })?;
     // who cancels a query need not wait for a join
-    yielding(plan)?
+    yielding(spread(plan)?)?
         .transform_up(|node| {
             let Some(join) = node.downcast_ref::<NestedLoopJoinExec>() else { return Ok(Transformed::no(node)) };
             use JoinType::{Full, Left, LeftAnti, LeftMark, LeftSemi};

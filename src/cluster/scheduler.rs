@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
@@ -13,24 +15,30 @@ use ballista_core::serde::protobuf::{
     CreateUpdateSessionResult, ExecuteQueryParams, ExecuteQueryResult, ExecutorStoppedParams, ExecutorStoppedResult,
     GetJobMetricsParams, GetJobMetricsResult, GetJobStatusParams, GetJobStatusResult, HeartBeatParams, HeartBeatResult,
     JobStatus, PollWorkParams, PollWorkResult, RegisterExecutorParams, RegisterExecutorResult, RemoveSessionParams,
-    RemoveSessionResult, UpdateTaskStatusParams, UpdateTaskStatusResult, job_status,
+    RemoveSessionResult, UpdateTaskStatusParams, UpdateTaskStatusResult, job_status, task_status,
 };
 use ballista_core::utils::{GrpcServerConfig, create_grpc_server};
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
-use ballista_scheduler::metrics::NoopMetricsCollector;
+use ballista_scheduler::metrics::SchedulerMetricsCollector;
 use ballista_scheduler::scheduler_server::{SchedulerServer, SessionBuilder};
+use ballista_scheduler::state::execution_stage::ExecutionStage;
+use ballista_scheduler::state::task_manager::JobInfoCache;
 use datafusion::common::DataFusionError;
+use datafusion::physical_plan::ExecutionPlanProperties;
 use datafusion_proto::logical_plan::DefaultLogicalExtensionCodec;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use futures::FutureExt;
 use tokio::sync::oneshot;
-use tonic::service::InterceptorLayer;
+use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::codec::Codec;
 use super::configuration::{self, MESSAGE_BYTES, PLAN_BYTES};
 use super::here::Here;
+use super::pages::{self, Gathers, Metrics};
+use super::progress::{STAGES, Stage};
 use super::security::Security;
 use crate::error::{Error, Result};
 
@@ -44,6 +52,9 @@ const REACHED: Duration = Duration::from_secs(5);
 const FORGOTTEN: Duration = Duration::from_secs(15);
 /// The poll of an executor, numbered so that one whose answer was lost is answered again and not done again.
 pub(super) const POLL_NUMBER: &str = "x-poll-number";
+
+/// What there is to see.
+const ABOUT: &str = "A scheduler of outskirt.\n\n/metrics               for Prometheus\n/api/executors         who computes\n/api/jobs              queries\n/api/job/ID/stages     how far one is\n";
 
 /// A scheduler that runs until it is stopped or dropped.
 #[derive(Debug)]
@@ -78,23 +89,33 @@ impl Scheduler {
             override_config_producer: Some(Arc::clone(&producer)),
             override_session_builder: Some(Arc::clone(&session)),
             override_create_grpc_client_endpoint: Some(security.connects()),
+            // of pages of others, none
+            cors_allowed_origins: format!("{}://{address}", security.scheme()),
             ..SchedulerConfig::default()
         });
         let cluster = BallistaCluster::new_memory(config.scheduler_name(), session, producer);
         let codec = BallistaCodec::new(Arc::new(DefaultLogicalExtensionCodec {}), Arc::new(Codec::new(&Here::new(0))));
-        let metrics = Arc::new(NoopMetricsCollector::default());
-        let mut server: Server = SchedulerServer::new(config.scheduler_name(), cluster, codec, config, metrics);
+        let queries = Arc::new(Queries::default());
+        let mut server: Server =
+            SchedulerServer::new(config.scheduler_name(), cluster, codec, config, Arc::clone(&queries) as _);
         server.init().await.map_err(|error| failed("the scheduler does not start", &error))?;
         let asked = Arc::default();
         let forgets = tokio::spawn(forget(server.clone(), Arc::clone(&asked)));
-        let service = SchedulerGrpcServer::new(Checked { inner: server, polls: Mutex::default(), asked })
+        let api = ballista_scheduler::api::get_routes(Arc::new(server.clone()));
+        let polls = Arc::default();
+        let gathers: Gathers = {
+            let (server, polls) = (server.clone(), Arc::clone(&polls));
+            Arc::new(move || metrics(server.clone(), Arc::clone(&queries), Arc::clone(&polls)).boxed())
+        };
+        let service = SchedulerGrpcServer::new(Checked { inner: server, polls, asked })
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
+        let routes = pages::routes(Routes::new(service), security.guard(), gathers, api, ABOUT);
         let mut builder = create_grpc_server(&GrpcServerConfig::default());
         if let Some(tls) = security.server()? {
             builder = builder.tls_config(tls).map_err(|error| failed("TLS", &error))?;
         }
-        let router = builder.layer(InterceptorLayer::new(security.guard())).add_service(service);
+        let router = builder.accept_http1(true).add_routes(routes);
         let (stop, stopped) = oneshot::channel();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let ended = tokio::spawn(router.serve_with_incoming_shutdown(incoming, async {
@@ -129,13 +150,117 @@ impl Drop for Scheduler {
 /// The number of an executor's last poll, and its answer.
 type LastPoll = Arc<tokio::sync::Mutex<Option<(u64, PollWorkResult)>>>;
 
+/// By executor, and when it was.
+type Polls = Arc<Mutex<HashMap<String, (Instant, LastPoll)>>>;
+
 /// Ballista's scheduler, behind what it does not check itself.
 struct Checked {
     inner: Server,
-    /// By executor, and when it was.
-    polls: Mutex<HashMap<String, (Instant, LastPoll)>>,
+    polls: Polls,
     /// Queries that are not done, and when somebody asked about each.
     asked: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+/// What became of all queries.
+#[derive(Default)]
+struct Queries {
+    taken: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicU64,
+    cancelled: AtomicU64,
+}
+
+impl SchedulerMetricsCollector for Queries {
+    fn record_submitted(&self, _: &JobId, _: u64, _: u64) {
+        self.taken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn record_completed(&self, _: &JobId, _: u64, _: u64) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn record_failed(&self, _: &JobId, _: u64, _: u64) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn record_cancelled(&self, _: &JobId) {
+        self.cancelled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn set_pending_tasks_queue_size(&self, _: u64) {}
+
+    fn gather_metrics(&self) -> ballista_core::error::Result<Option<(Vec<u8>, String)>> {
+        Ok(None)
+    }
+}
+
+/// The text of `/metrics`.
+async fn metrics(server: Server, queries: Arc<Queries>, polls: Polls) -> String {
+    let executors = {
+        let polls = polls.lock().unwrap_or_else(PoisonError::into_inner);
+        polls.values().filter(|(polled, _)| polled.elapsed() < SILENT).count()
+    };
+    let (mut waiting, mut running, mut done) = (0, 0, 0);
+    for job in server.state.task_manager.get_running_job_cache().values() {
+        for stage in progress(job).await {
+            (waiting, running, done) =
+                (waiting + stage.tasks - stage.running - stage.done, running + stage.running, done + stage.done);
+        }
+    }
+    let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+    let mut metrics = Metrics::default();
+    metrics.gauge("outskirt_executors", "Executors that ask for work.", &[("", executors as u64)]);
+    metrics.counter(
+        "outskirt_queries_total",
+        "Queries, by what became of them.",
+        &[
+            ("result=\"done\"", read(&queries.done)),
+            ("result=\"failed\"", read(&queries.failed)),
+            ("result=\"cancelled\"", read(&queries.cancelled)),
+        ],
+    );
+    metrics.counter(
+        "outskirt_queries_taken_total",
+        "Queries that were divided into tasks.",
+        &[("", read(&queries.taken))],
+    );
+    metrics.gauge(
+        "outskirt_tasks",
+        "Tasks of queries that run now.",
+        &[("state=\"waiting\"", waiting), ("state=\"running\"", running), ("state=\"done\"", done)],
+    );
+    metrics.process();
+    metrics.text()
+}
+
+/// How far each stage of a query is, in the order in which they run.
+async fn progress(job: &JobInfoCache) -> Vec<Stage> {
+    let graph = job.execution_graph.read().await;
+    let mut stages: Vec<Stage> = graph.stages().values().map(stage).collect();
+    stages.sort_unstable_by_key(|stage| stage.number);
+    stages
+}
+
+fn stage(stage: &ExecutionStage) -> Stage {
+    // how many tasks one has whose input is not there yet may change
+    let (number, tasks) = match stage {
+        ExecutionStage::UnResolved(stage) => (stage.stage_id, stage.plan.output_partitioning().partition_count()),
+        ExecutionStage::Resolved(stage) => (stage.stage_id, stage.partitions),
+        ExecutionStage::Running(stage) => (stage.stage_id, stage.partitions),
+        ExecutionStage::Successful(stage) => (stage.stage_id, stage.partitions),
+        ExecutionStage::Failed(stage) => (stage.stage_id, stage.partitions),
+    };
+    let (done, running) = match stage {
+        ExecutionStage::Successful(_) => (tasks, 0),
+        ExecutionStage::Running(stage) => {
+            let given = stage.task_infos.iter().flatten();
+            let (done, running): (Vec<_>, Vec<_>) =
+                given.partition(|task| matches!(task.task_status, task_status::Status::Successful(_)));
+            (done.len(), running.len())
+        }
+        _ => (0, 0),
+    };
+    Stage { number: number as u64, tasks: tasks as u64, running: running as u64, done: done as u64 }
 }
 
 /// Cancel, for ever, what nobody asks about any more.
@@ -272,7 +397,13 @@ impl SchedulerGrpc for Checked {
 
     async fn get_job_status(&self, request: Request<GetJobStatusParams>) -> Answer<GetJobStatusResult> {
         let job = request.get_ref().job_id.clone();
-        let answer = SchedulerGrpc::get_job_status(&self.inner, request).await?;
+        let mut answer = SchedulerGrpc::get_job_status(&self.inner, request).await?;
+        let running = self.inner.state.task_manager.get_running_job_cache();
+        if let Some(cached) = running.get(&JobId::new(job.clone()))
+            && let Ok(said) = Stage::said(&progress(cached).await).parse()
+        {
+            answer.metadata_mut().insert(STAGES, said);
+        }
         let is_over = |status: &JobStatus| {
             matches!(status.status, Some(job_status::Status::Successful(_) | job_status::Status::Failed(_)))
         };

@@ -164,19 +164,27 @@ impl Security {
 }
 
 /// Lets in whoever has the token, and is of this version.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Guard {
     token: Option<[u8; 32]>,
+}
+
+impl Guard {
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// Of digests: how long the comparison takes says nothing of the token.
+    pub(super) fn is_token(&self, said: &str) -> bool {
+        self.token.is_none_or(|token| <[u8; 32]>::from(Sha256::digest(said)) == token)
+    }
 }
 
 impl Interceptor for Guard {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
         let agent = request.metadata().get("user-agent").and_then(|agent| agent.to_str().ok()).unwrap_or_default();
         let said = |name: &str| agent.split(' ').find_map(|word| word.strip_prefix(name)).unwrap_or_default();
-        if let Some(token) = &self.token
-            // of digests: how long the comparison takes says nothing of the token
-            && <[u8; 32]>::from(Sha256::digest(said("token/"))) != *token
-        {
+        if !self.is_token(said("token/")) {
             return Err(Status::unauthenticated("the token is not the cluster's: --token-file names it"));
         }
         match said("outskirt/") {

@@ -102,7 +102,8 @@ impl<'a, Key> Question<'a, Key> {
         self.floor.map(|floor| floor.of(query))
     }
 
-    pub(crate) fn ceiling_of(&self, query: usize) -> Option<f32> {
+    /// The ceiling of a query, where there is one.
+    pub fn ceiling_of(&self, query: usize) -> Option<f32> {
         self.ceiling.map(|ceiling| ceiling.of(query))
     }
 

@@ -73,11 +73,8 @@ impl<'a> Running<'a> {
         self.nearest.iter().enumerate().map(|(query, nearest)| self.question.answer(query, kth(nearest))).collect()
     }
 
-    /// The nearest vectors so far, k at most: numbers and distances, nearest first.
-    pub fn nearest(&self) -> Vec<Vec<(RowNumber, f32)>> {
-        let distances = |nearest: &Vec<(f64, RowNumber)>| {
-            nearest.iter().map(|&(distance, number)| (number, distance as f32)).collect()
-        };
-        self.nearest.iter().map(distances).collect()
+    /// The nearest vectors so far, k at most: distances and numbers, nearest first.
+    pub fn nearest(&self) -> &[Vec<(f64, RowNumber)>] {
+        &self.nearest
     }
 }

@@ -62,6 +62,7 @@ impl Exact {
 
     /// [`Self::find`], and what it took.
     pub fn find_counted(&self, queries: Vectors<'_>, question: Question<'_>) -> (Vec<Kth>, Work) {
+        assert!((1..=self.most_asked(question)).contains(&question.k), "1 ≤ k ≤ n");
         let counters = Counters::default();
         let found = self.search(queries, question, &counters, |queries, i, best| {
             if best.sure() {
@@ -83,13 +84,32 @@ impl Exact {
         excluded: Option<&[Option<RowNumber>]>,
     ) -> Vec<Vec<(RowNumber, f32)>> {
         let question = Question { excluded, ..Question::all(k) };
-        self.search(queries, question, &self.counters, |queries, i, best| {
+        assert!((1..=self.most_asked(question)).contains(&k), "1 ≤ k ≤ n");
+        let near = self.nearest_within(queries, question).0.into_iter();
+        near.map(|near| near.into_iter().map(|(distance, number)| (number, distance as f32)).collect()).collect()
+    }
+
+    /// The k nearest vectors of each query, or as many as there are within its ceiling: distances and numbers, in the order
+    /// of [`Self::nearest`]. Of several banks, the k nearest of all are among these. Floors say nothing here; k is at least 1.
+    /// With them comes what it took.
+    pub fn nearest_within(&self, queries: Vectors<'_>, question: Question<'_>) -> (Vec<Vec<(f64, RowNumber)>>, Work) {
+        self.check(queries, question);
+        assert!(question.k > 0, "k ≥ 1");
+        if self.is_empty() {
+            return (vec![Vec::new(); queries.len()], Work::default());
+        }
+        let question = Question { k: question.k.min(self.len()), floor: None, ..question };
+        let counters = Counters::default();
+        let near = self.search(queries, question, &counters, |queries, i, best| {
             let exact = queries.exact(self, i);
             let mut all: Vec<(f64, RowNumber)> = best.candidates.iter().map(|&(_, position)| exact(position)).collect();
             all.sort_unstable_by(by_distance);
-            all.truncate(k);
-            all.into_iter().map(|(distance, number)| (number, distance as f32)).collect()
-        })
+            all.truncate(question.k);
+            all
+        });
+        let work = counters.read();
+        self.counters.add(work);
+        (near, work)
     }
 
     /// How far each vector, in the order in which they were given, is from the k-th nearest of the others (of all, where
@@ -177,7 +197,6 @@ impl Exact {
     ) -> Vec<T> {
         let (m, k) = (queries.len(), question.k);
         self.check(queries, question);
-        assert!((1..=self.most_asked(question)).contains(&k), "1 ≤ k ≤ n");
         let run = |from: usize, to: usize, parts: usize| -> Vec<T> {
             let prepared = self.prepare(queries.rows(from, to), from);
             let best = |i: usize| {

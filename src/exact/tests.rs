@@ -1,5 +1,7 @@
 //! The fast searches against the slow twin, bit for bit, on easy and on adversarial data; every path of this processor.
 
+mod parts;
+
 use std::os::unix::fs::FileExt;
 
 use rayon::ThreadPoolBuilder;
@@ -637,7 +639,12 @@ fn questions() {
                 assert!(exact.nearest(asked, k, Some(&excluded)) == left, "{label}");
                 let mut running = Running::new(m, Question { excluded: Some(&excluded), ..Question::all(k) });
                 blocks.iter().for_each(|block| running.visit(block, asked));
-                assert!(running.nearest() == left, "{label}, blocks");
+                let shown: Vec<Vec<(RowNumber, f32)>> = running
+                    .nearest()
+                    .iter()
+                    .map(|near| near.iter().map(|&(distance, number)| (number, distance as f32)).collect())
+                    .collect();
+                assert!(shown == left, "{label}, blocks");
                 let kth: Vec<f32> = left.iter().map(|left| left[k - 1].1).collect();
                 let some = |share: f32| -> Vec<f32> {
                     kth.iter().enumerate().map(|(i, kth)| [*kth, kth * share, f32::NAN, -1.0][i % 4]).collect()

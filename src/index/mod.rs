@@ -21,7 +21,7 @@ pub(crate) use exact::{check_device, exact};
 pub(crate) use hnsw::tolerance;
 pub use hnsw::{Hnsw, HnswOptions, LEAST_RECALL, Quality};
 pub(crate) use neighbor_index::row_number;
-pub use neighbor_index::{Found, Neighbor, NeighborIndex, Question};
+pub use neighbor_index::{Found, Near, Neighbor, NeighborIndex, Question};
 pub use options::{Device, IndexKind, Instructions, MemoryLimit, Search, SearchOptions, Stale, Storage};
 pub(crate) use outskirt_exact::Stored;
 pub use outskirt_exact::{

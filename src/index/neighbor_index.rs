@@ -26,6 +26,9 @@ pub struct Neighbor {
     pub distance: f32,
 }
 
+/// Rows near a query, nearest first, of equally near ones the one of the smaller id: distances, before they are rounded, and ids.
+pub type Near = Vec<(f64, u64)>;
+
 /// Search for nearest neighbours. Queries are normalised, m×d; 1 ≤ k ≤ number of vectors, or one less where a query
 /// excludes its own.
 pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
@@ -34,6 +37,14 @@ pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
 
     /// The k nearest vectors of each query, nearest first. `own` as [`Question::excluded`](outskirt_exact::Question).
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>>;
+
+    /// The k nearest vectors of each query, or as many as there are within its ceiling. Of several indexes, the k nearest of all are
+    /// among these, so that a bank may lie in many. The floor says nothing. With them comes what it took.
+    ///
+    /// Errors: [`Error::OnlyOnProcessor`] where the index is not an exact one of the processor.
+    fn nearest_within(&self, _queries: Vectors<'_>, _question: Question<'_>) -> Result<(Vec<Near>, Work)> {
+        Err(Error::OnlyOnProcessor { what: "a search of a bank in shards" })
+    }
 
     /// The mean over each query's k nearest vectors of: its k-th distance divided by theirs.
     ///

@@ -27,7 +27,12 @@ pub enum IndexKind {
     Exact,
     /// A usearch HNSW graph, with its vectors in this form.
     Hnsw(Storage),
+    /// The exact index in so many parts, each in a file of its own: of a bank that is larger than a machine.
+    Sharded(u32),
 }
+
+/// Shards of a bank, at most.
+const MOST_SHARDS: u32 = 4096;
 
 /// How a graph holds its vectors: the smaller, the less memory and the rougher its distances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -139,9 +144,19 @@ impl FromStr for Search {
     }
 }
 
+impl IndexKind {
+    /// Whether there is a graph.
+    pub fn has_graph(self) -> bool {
+        matches!(self, Self::Hnsw(_))
+    }
+}
+
 impl fmt::Display for IndexKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(name_of(self, &KINDS))
+        match self {
+            Self::Sharded(shards) => write!(f, "sharded-{shards}"),
+            other => f.write_str(name_of(other, &KINDS)),
+        }
     }
 }
 
@@ -149,7 +164,17 @@ impl FromStr for IndexKind {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        find("an index", name, &KINDS)
+        let shards = name.strip_prefix("sharded-").and_then(|shards| shards.parse::<u32>().ok());
+        if let Some(shards) = shards.filter(|shards| (2..=MOST_SHARDS).contains(shards)) {
+            return Ok(Self::Sharded(shards));
+        }
+        find("an index", name, &KINDS).map_err(|error| match error {
+            Error::UnknownSetting { what, name, mut known } => {
+                known.push(format!("sharded-2 to sharded-{MOST_SHARDS}"));
+                Error::UnknownSetting { what, name, known }
+            }
+            other => other,
+        })
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use outskirt_exact::{Exact, RowNumber};
+use outskirt_exact::{Exact, RowNumber, Work};
 
-use super::neighbor_index::{Found, Neighbor, NeighborIndex, Question, row_number};
+use super::neighbor_index::{Found, Near, Neighbor, NeighborIndex, Question, row_number};
 use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 
@@ -72,6 +72,13 @@ impl NeighborIndex for Processor {
         let near = self.sure(|| self.exact.nearest(queries, k, self.rows(own).as_deref()))?;
         let neighbor = |(row, distance): (RowNumber, f32)| Neighbor { id: self.ids[row.0 as usize], distance };
         Ok(near.into_iter().map(|near| near.into_iter().map(neighbor).collect()).collect())
+    }
+
+    fn nearest_within(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<(Vec<Near>, Work)> {
+        let rows = self.rows(question.excluded);
+        let (near, work) = self.sure(|| self.exact.nearest_within(queries, question.excluding(rows.as_deref())))?;
+        let with_id = |(distance, row): (f64, RowNumber)| (distance, self.ids[row.0 as usize]);
+        Ok((near.into_iter().map(|near| near.into_iter().map(with_id).collect()).collect(), work))
     }
 
     fn density_ratios(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<f32>> {

@@ -34,6 +34,7 @@ mod rows;
 mod turns;
 mod upkeep;
 
+pub use bucket::{CacheUse, cache_use};
 pub use change::CHOSEN_IDS_BELOW;
 pub use copy::{Copied, copy};
 pub use database::Store;

@@ -2,17 +2,16 @@
 
 #![expect(clippy::print_stdout, reason = "what was compared")]
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use futures::TryStreamExt;
-use outskirt::cluster::{Client, Executor, ExecutorOptions, Scheduler, Security, SecurityFiles};
+use outskirt::bank;
+use outskirt::cluster::{Client, Executor, ExecutorOptions, Scheduler, Security, SecurityFiles, Stage};
 use outskirt::index::{IndexKind, Storage};
 use outskirt::sql::session::Session;
 use outskirt::store::Store;
 
-use super::fixture::calibrated;
+use super::fixture::{calibrated, circle, outskirt, rows};
 
 /// A scheduler and executors of this process.
 struct Cluster {
@@ -53,25 +52,6 @@ impl Cluster {
         Client::connect(&self.address(), &Security::default()).await.unwrap().attach(&session, 5, 16);
         session
     }
-}
-
-/// The rows of the last statement, as text.
-async fn rows(session: &Session, text: &str) -> Result<Vec<String>, String> {
-    let batches: Vec<RecordBatch> =
-        async { session.execute(text).await?.try_collect().await.map_err(outskirt::Error::from) }
-            .await
-            .map_err(|error: outskirt::Error| error.to_string())?;
-    let options = FormatOptions::default().with_null("NULL");
-    let mut rows = Vec::new();
-    for batch in &batches {
-        let columns: Vec<_> =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        rows.extend(
-            (0..batch.num_rows())
-                .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")),
-        );
-    }
-    Ok(rows)
 }
 
 /// The statements of the files of `tests/slt` that read and must succeed.
@@ -274,9 +254,195 @@ async fn a_cluster_with_a_token_lets_in_those_who_have_it() {
         assert!(error.contains("the token is not the cluster's"), "{error}");
     }
     Client::connect(&address, &own).await.unwrap();
+    // pages are for those who have it
+    for (token, status) in [("0123456789abcdef", 200), ("0123456789abcdeF", 401), ("", 401)] {
+        let (found, text) = page(&address, "/metrics", &format!("Authorization: Bearer {token}\r\n")).await;
+        assert_eq!((found, text.contains("outskirt_executors")), (status, status == 200), "{text}");
+        assert!(!text.contains("0123456789abcdef"), "{text}");
+    }
     // where others hear, a token alone is not enough
     let error = Scheduler::start("0.0.0.0:0".parse().unwrap(), &own).await.unwrap_err().to_string();
     assert!(error.contains("can be reached from other machines") && error.contains("--tls-authority"), "{error}");
     let error = Client::connect("127.0.0.1:9", &own).await.unwrap_err().to_string();
     assert!(error.contains("no scheduler of a cluster answers at http://127.0.0.1:9"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_bank_in_shards_gives_the_scores_of_one_in_one_piece_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    for shards in [3, 12] {
+        let name = format!("shards{shards}");
+        bank::create(&store, &bank::BankSpec { name: name.clone(), ..circle(IndexKind::Sharded(shards)) })
+            .await
+            .unwrap();
+        bank::calibrate(&store, &name, "dataset = 'id' AND split = 'val'", None).await.unwrap();
+    }
+    let cluster = Cluster::start(2).await;
+    let (alone, together) = (Session::open(&store).await.unwrap(), cluster.session(&store).await);
+    let mut wrong = 0;
+    for query in [
+        "SELECT id, knn_ood_score(toy, 'BANK') AS s FROM images ORDER BY id",
+        "SELECT id, uri, label, knn_ood_score(toy, 'BANK', 39, id) AS s FROM images WHERE toy IS NOT NULL ORDER BY id",
+        "SELECT * FROM (SELECT *, knn_ood_score(toy, 'BANK') AS s FROM images WHERE id % 3 > 0) ORDER BY id",
+        "SELECT id, knn_ood_score(toy, 'BANK') AS s FROM images WHERE knn_ood_score(toy, 'BANK') > 0.05 ORDER BY s DESC, id",
+        "SELECT id FROM images WHERE knn_ood_score(toy, 'BANK') BETWEEN 0.01 AND 0.04 ORDER BY id",
+        "SELECT id, knn_ood_score(toy, 'BANK') AS s FROM images ORDER BY s DESC, id LIMIT 7",
+        "SELECT id, knn_ood_score(toy, 'BANK') AS s FROM images ORDER BY s, id LIMIT 7",
+        "SELECT count(*) FROM images WHERE is_ood(toy, 'BANK', 0.95)",
+        "SELECT count(*), min(knn_ood_score(toy, 'BANK')), max(knn_ood_score(toy, 'BANK')) FROM images",
+        "SELECT split, auroc(knn_ood_score(toy, 'BANK'), dataset = 'ood') FROM images GROUP BY split ORDER BY split",
+        // two scores of a row; over a join; within an expression
+        "SELECT id, knn_ood_score(toy, 'BANK') - knn_ood_score(toy, 'circle', 7) AS s FROM images ORDER BY id",
+        "SELECT id, knn_ood_score(toy, 'BANK'), knn_ood_score(toy, 'BANK', 3) AS s FROM images ORDER BY id",
+        "SELECT a.id, knn_ood_score(b.toy, 'BANK') AS s FROM images a JOIN images b ON a.id = b.id + 1 ORDER BY a.id",
+        "SELECT id, CASE WHEN id % 2 = 0 THEN knn_ood_score(toy, 'BANK') END FROM images ORDER BY id",
+        "SELECT id, knn_neighbors(toy, 'BANK', 6, id) FROM images WHERE toy IS NOT NULL ORDER BY id",
+        "SELECT id FROM images WHERE id > (SELECT avg(id) FROM images) AND knn_ood_score(toy, 'BANK') > 0.02 ORDER BY id",
+    ] {
+        let expected = rows(&alone, &query.replace("BANK", "circle")).await.unwrap();
+        for name in ["shards3", "shards12"] {
+            let found = rows(&together, &query.replace("BANK", name)).await;
+            if found.as_ref() != Ok(&expected) {
+                println!("{name}: {query}\n  {expected:?}\n  {found:?}");
+                wrong += 1;
+            }
+        }
+    }
+    assert_eq!(wrong, 0, "queries give other rows than one machine does");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn score_keeps_what_a_cluster_has_computed() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(calibrated(folder.path(), IndexKind::Exact).await);
+    let cluster = Cluster::start(2).await;
+    let address = cluster.address();
+    let (said, _) =
+        outskirt(folder.path(), &["score", "circle", "--cluster", &address, "--into", "far"]).await.unwrap();
+    assert_eq!(said.trim(), "bank circle: 90 scores written to images.far (k = 5, version 3), 0 were up to date");
+    outskirt(folder.path(), &["score", "circle", "--into", "near"]).await.unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let session = Session::open(&store).await.unwrap();
+    let same =
+        "SELECT count(*) FILTER (WHERE far = near AND far_version = near_version), count(far), count(*) FROM images";
+    assert_eq!(rows(&session, same).await.unwrap(), ["90|90|91"]);
+    // only what is not there is asked for
+    let line = ["score", "circle", "--cluster", &address, "--into", "later", "--where"];
+    let (said, _) = outskirt(folder.path(), &[&line[..], &["id <= 10"]].concat()).await.unwrap();
+    assert!(said.contains("10 scores written"), "{said}");
+    let (said, _) = outskirt(folder.path(), &[&line[..], &["id > 3"]].concat()).await.unwrap();
+    assert!(said.contains("80 scores written") && said.contains("7 were up to date"), "{said}");
+    let session = Session::open(&store).await.unwrap();
+    assert_eq!(rows(&session, "SELECT count(*) FROM images WHERE later = near").await.unwrap(), ["90"]);
+}
+
+/// What a server answers to a GET: the status, and the text.
+async fn page(address: &str, path: &str, headers: &str) -> (u16, String) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let host = if headers.starts_with("Host") { String::new() } else { format!("Host: {address}\r\n") };
+    let asked = format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n{headers}\r\n");
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn how_far_a_query_is_and_what_executors_have_done_can_be_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let cluster = Cluster::start(1).await;
+    let session = Session::open(&store).await.unwrap();
+    let client = Client::connect(&cluster.address(), &Security::default()).await.unwrap();
+    client.attach(&session, 5, 16);
+    let told: Arc<Mutex<Vec<Vec<Stage>>>> = Arc::default();
+    let hears = Arc::clone(&told);
+    client.watch(move |stages| hears.lock().unwrap().push(stages.to_vec()));
+    let query = "SELECT split, max(knn_ood_score(toy, 'circle')), count(*) FROM images GROUP BY split";
+    rows(&session, query).await.unwrap();
+    let told = told.lock().unwrap().clone();
+    assert!(told.last().unwrap().is_empty(), "it is over: {told:?}");
+    let known = told.iter().filter(|stages| !stages.is_empty());
+    assert!(known.clone().count() > 0, "nothing was told");
+    for stages in known {
+        assert!(stages.iter().all(|stage| stage.done + stage.running <= stage.tasks && stage.tasks > 0), "{stages:?}");
+    }
+    let (status, metrics) = page(&cluster.executors[0].address().to_string(), "/metrics", "").await;
+    assert_eq!(status, 200);
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name} in {metrics}")).parse::<u64>().unwrap()
+    };
+    assert_eq!(value("outskirt_rows_scored_total"), 90);
+    assert!(value("outskirt_distances_total{step=\"computed\"}") >= 90 * 5);
+    assert!(value("outskirt_tasks_total{result=\"done\"}") >= 5);
+    assert_eq!(value("outskirt_tasks_total{result=\"failed\"}"), 0);
+    assert_eq!((value("outskirt_banks"), value("outskirt_slots"), value("outskirt_tasks_running")), (1, 2, 0));
+    assert!(value("outskirt_bank_bytes") > 0 && value("outskirt_given_bytes_total") > 0);
+    let (_, metrics) = page(&cluster.address(), "/metrics", "").await;
+    assert!(metrics.contains("outskirt_executors 1\n"), "{metrics}");
+    assert!(metrics.contains("outskirt_queries_total{result=\"done\"} 1\n"), "{metrics}");
+    let (_, jobs) = page(&cluster.address(), "/api/jobs", "").await;
+    assert!(jobs.contains("\"status\":\"Completed\""), "{jobs}");
+    let (_, about) = page(&cluster.address(), "/", "").await;
+    assert!(about.contains("/api/executors"), "{about}");
+    let (status, _) = page(&cluster.address(), "/metrics", "Host: evil.example\r\n").await;
+    assert_eq!(status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cluster_with_tls_is_for_those_who_know_its_authority_and_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = calibrated(folder.path(), IndexKind::Exact).await;
+    let fixture = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name);
+    let token = folder.path().join("token");
+    std::fs::write(&token, "0123456789abcdef").unwrap();
+    let files = |certificate: Option<(PathBuf, PathBuf)>, authority: &str| {
+        let files = SecurityFiles { token: Some(token.clone()), certificate, authority: Some(fixture(authority)) };
+        Security::read(&files).unwrap()
+    };
+    let own = Some((fixture("certificate.pem"), fixture("key.pem")));
+    let server = files(own, "authority.pem");
+    let scheduler = Scheduler::start("127.0.0.1:0".parse().unwrap(), &server).await.unwrap();
+    let address = scheduler.address().to_string();
+    let options = ExecutorOptions {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        host: "localhost".into(),
+        slots: 2,
+        memory: 1 << 28,
+        folder: folder.path().join("executor"),
+    };
+    let executor = Executor::start(&address, &options, &server).await.unwrap();
+    let (alone, together) = (Session::open(&store).await.unwrap(), Session::open(&store).await.unwrap());
+    Client::connect(&address, &files(None, "authority.pem")).await.unwrap().attach(&together, 3, 16);
+    let query = "SELECT id, knn_ood_score(toy, 'circle') AS s FROM images ORDER BY s DESC, id LIMIT 30";
+    assert_eq!(rows(&together, query).await.unwrap(), rows(&alone, query).await.unwrap());
+    // another authority, and none
+    let error = Client::connect(&address, &files(None, "other-authority.pem")).await.unwrap_err().to_string();
+    assert!(error.contains("certificate"), "{error}");
+    let plain = SecurityFiles { token: Some(token.clone()), ..SecurityFiles::default() };
+    let error = Client::connect(&address, &Security::read(&plain).unwrap()).await.unwrap_err().to_string();
+    assert!(error.contains("TLS"), "{error}");
+    executor.stop().await;
+    scheduler.stop().await;
+}
+
+/// The units that are to be copied: systemd would say nothing of an option that the program does not have before it starts it.
+#[test]
+fn the_commands_of_the_units_are_commands_of_the_program() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster");
+    let environment = std::fs::read_to_string(folder.join("executor.env")).unwrap();
+    let values = environment.lines().filter_map(|line| line.split_once('='));
+    for unit in ["outskirt-scheduler.service", "outskirt-executor.service"] {
+        let text = std::fs::read_to_string(folder.join(unit)).unwrap().replace("\\\n", " ");
+        let line = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap().to_owned();
+        let filled = values.clone().fold(line, |line, (name, value)| line.replace(&format!("${{{name}}}"), value));
+        let filled = filled.replace("${CREDENTIALS_DIRECTORY}", "/run/credentials");
+        assert!(!filled.contains('$'), "{filled}");
+        let parsed = <outskirt::cli::Cli as clap::Parser>::try_parse_from(filled.split_whitespace());
+        assert!(parsed.is_ok(), "{filled}: {}", parsed.unwrap_err());
+    }
 }

@@ -10,11 +10,14 @@ use arrow::array::{
     ArrayRef, FixedSizeListBuilder, Float32Builder, RecordBatch, StringArray, TimestampNanosecondArray, UInt32Array,
     UInt64Array, new_null_array,
 };
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use clap::Parser;
+use futures::TryStreamExt;
 use outskirt::bank::{self, BankSpec, Definition};
 use outskirt::cli::{Cli, Console, run};
 use outskirt::index::IndexKind;
 use outskirt::schema;
+use outskirt::sql::session::Session;
 use outskirt::store::{EmbeddingColumn, Store};
 
 pub const TOY: &str = "toy";
@@ -108,4 +111,23 @@ pub async fn outskirt(db: &Path, arguments: &[&str]) -> Result<(String, String),
     let result = run(cli, &mut Console::new(&mut out, &mut err).trusting(trusted)).await;
     let text = |bytes| String::from_utf8(bytes).unwrap();
     result.map(|()| (text(out), text(err))).map_err(|error| error.to_string())
+}
+
+/// The rows of the last statement, as text.
+pub async fn rows(session: &Session, text: &str) -> Result<Vec<String>, String> {
+    let batches: Vec<RecordBatch> =
+        async { session.execute(text).await?.try_collect().await.map_err(outskirt::Error::from) }
+            .await
+            .map_err(|error: outskirt::Error| error.to_string())?;
+    let options = FormatOptions::default().with_null("NULL");
+    let mut rows = Vec::new();
+    for batch in &batches {
+        let columns: Vec<_> =
+            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        rows.extend(
+            (0..batch.num_rows())
+                .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")),
+        );
+    }
+    Ok(rows)
 }

@@ -62,6 +62,7 @@ mod sanity;
 mod scale;
 mod scores;
 mod server;
+mod shards;
 mod shell;
 mod sklearn;
 mod slt;

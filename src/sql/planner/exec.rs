@@ -212,17 +212,7 @@ impl ExecutionPlan for ScoreExec {
         let groups = stream::try_unfold(
             (input, scorer),
             |(mut input, scorer): (SendableRecordBatchStream, Scorer)| async move {
-                let (mut group, mut rows, mut bytes) = (Vec::new(), 0, 0);
-                while rows < GROUP && bytes < GROUP_BYTES {
-                    match input.try_next().await? {
-                        Some(batch) => {
-                            rows += batch.num_rows();
-                            bytes += bytes_of(&batch)?;
-                            group.push(batch);
-                        }
-                        None => break,
-                    }
-                }
+                let group = next_group(&mut input).await?;
                 if group.is_empty() {
                     return Ok::<_, DataFusionError>(None);
                 }
@@ -232,6 +222,42 @@ impl ExecutionPlan for ScoreExec {
         );
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), groups.try_flatten().boxed())))
     }
+}
+
+/// Batches whose rows are searched together; none at the end.
+pub(crate) async fn next_group(input: &mut SendableRecordBatchStream) -> Result<Vec<RecordBatch>> {
+    let (mut group, mut rows, mut bytes) = (Vec::new(), 0, 0);
+    while rows < GROUP && bytes < GROUP_BYTES {
+        match input.try_next().await? {
+            Some(batch) => {
+                rows += batch.num_rows();
+                bytes += bytes_of(&batch)?;
+                group.push(batch);
+            }
+            None => break,
+        }
+    }
+    Ok(group)
+}
+
+/// The vectors that rows ask about.
+pub(crate) fn queries_of(
+    group: &[RecordBatch],
+    definition: &Definition,
+    embedding: &Arc<dyn PhysicalExpr>,
+    id: Option<&Arc<dyn PhysicalExpr>>,
+) -> Result<QueryVectors> {
+    let rows = group.iter().map(RecordBatch::num_rows).sum();
+    let mut queries = QueryVectors::with_capacity(definition.dimension, rows);
+    for batch in group {
+        let column = embedding.evaluate(batch)?.into_array(batch.num_rows())?;
+        let ids = match id {
+            Some(id) => Some(id.evaluate(batch)?.into_array(batch.num_rows())?),
+            None => None,
+        };
+        queries.push(&definition.name, &column, ids.as_ref())?;
+    }
+    Ok(queries)
 }
 
 /// Bytes of a batch's own rows, whatever its arrays are slices of.
@@ -262,16 +288,7 @@ impl Scorer {
     async fn score(&self, group: Vec<RecordBatch>) -> Result<Vec<RecordBatch>> {
         let timer = self.baseline.elapsed_compute().timer();
         let definition = self.banks.definition(&format!("{}@{}", self.spec.bank, self.spec.version))?;
-        let rows = group.iter().map(RecordBatch::num_rows).sum();
-        let mut queries = QueryVectors::with_capacity(definition.dimension, rows);
-        for batch in &group {
-            let column = self.embedding.evaluate(batch)?.into_array(batch.num_rows())?;
-            let ids = match &self.id {
-                Some(id) => Some(id.evaluate(batch)?.into_array(batch.num_rows())?),
-                None => None,
-            };
-            queries.push(&definition.name, &column, ids.as_ref())?;
-        }
+        let queries = queries_of(&group, &definition, &self.embedding, self.id.as_ref())?;
         let found = self.search(&definition, &queries).await?;
         timer.done();
         self.with_scores(group, &found)

@@ -41,6 +41,8 @@ pub use bounds::{Bounds, Score, Top};
 pub(crate) use elsewhere::Elsewhere;
 pub use exec::ScoreExec;
 pub(crate) use exec::Spec;
+#[cfg(feature = "cluster")]
+pub(crate) use exec::{next_group, queries_of};
 use keys::KeysAsColumns;
 pub use node::Scored;
 use not_in::ThreeValuedIn;

@@ -17,4 +17,5 @@ mod writer;
 pub(super) use self::commits::{reading, writing};
 pub(super) use self::objects::{Bucket, is_address, refused};
 pub(super) use self::readers::{Pins, pinned, young};
+pub use self::shared::{CacheUse, cache_use};
 pub(super) use self::writer::BucketLock;

@@ -22,6 +22,28 @@ const STATES: &str = "states";
 /// Bytes of a part of an object, and parts that are under way at once.
 const PART: usize = 8 << 20;
 const AT_ONCE: usize = 4;
+/// What this process has asked of caches: see [`CacheUse`].
+static FOUND: AtomicU64 = AtomicU64::new(0);
+static FETCHED: AtomicU64 = AtomicU64::new(0);
+static BYTES_FETCHED: AtomicU64 = AtomicU64::new(0);
+
+/// What a process has asked of the caches of buckets since it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Files that were there.
+    pub found: u64,
+    /// Files that had to be fetched.
+    pub fetched: u64,
+    /// Bytes of those.
+    pub bytes_fetched: u64,
+}
+
+/// What this process has.
+pub fn cache_use() -> CacheUse {
+    let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
+    CacheUse { found: read(&FOUND), fetched: read(&FETCHED), bytes_fetched: read(&BYTES_FETCHED) }
+}
+
 impl Bucket {
     /// Put a file of the cache where other machines find it.
     pub(in crate::store) async fn publish(&self, path: &Path) -> Result<()> {
@@ -55,6 +77,7 @@ impl Bucket {
         };
         let (now, known) = (state(&there), fs::read_to_string(self.state_file(path)).ok());
         if path.exists() && known.as_ref() == Some(&now) {
+            FOUND.fetch_add(1, Ordering::Relaxed);
             // a cache that can only be read serves as it is
             let _ = self.used(path, &now);
             return Ok(());
@@ -74,6 +97,8 @@ impl Bucket {
                 file.write_all(&part).map_err(self.cache_failed("write", &fresh))?;
             }
             fs::rename(&fresh, path).map_err(self.cache_failed("rename", &fresh))?;
+            FETCHED.fetch_add(1, Ordering::Relaxed);
+            BYTES_FETCHED.fetch_add(there.size, Ordering::Relaxed);
             self.used(path, &now)
         };
         let fetched = fetched.await;
