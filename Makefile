@@ -6,7 +6,7 @@ PYTHON ?= python3
 TARGET = $(or $(CARGO_TARGET_DIR),target)
 OUTSKIRT_DATA ?= ../shared/data
 
-.PHONY: demo test python page export-tools s3 cluster-bench dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
+.PHONY: demo test python page export-tools s3 cluster-bench scale-bench dist rooms faults fuzz powerloss sqlfuzz mutants setup build release reference reference-own sql-reference bench bench-embed bench-own bench-python bench-changes sanitize deny clean
 
 demo: build
 	"$(TARGET)/debug/outskirt" demo
@@ -59,6 +59,11 @@ s3: build
 cluster-bench: setup
 	$(CARGO) build --locked --features cluster
 	$(PYTHON) benches/cluster.py "$(TARGET)/debug/outskirt"
+
+# what a row costs on a cluster, by rows, bank, numbers and executors (pip install numpy pyarrow 'moto[server]')
+scale-bench: setup
+	$(CARGO) build --locked --features cluster
+	$(PYTHON) benches/scale.py "$(TARGET)/debug/outskirt"
 
 # what people get who do not build: the program's tarball and the optimised wheel, into dist/, and both tried (most of an hour)
 dist: setup

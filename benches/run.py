@@ -22,12 +22,16 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outskirt-bench"
-PACKAGES = {"numpy": "2.4.6", "faiss-cpu": "1.15.1"}
+PACKAGES = {"numpy": "2.4.6", "faiss-cpu": "1.15.1", "threadpoolctl": "3.6.0"}
 FEATURE_PACKAGES = {"torch": "2.11.0", "pillow": "13.0.0", "safetensors": "0.8.0"}
 MAIN, SCALE = "bench", "bench-scale"  # what the markers in BENCHMARKS.md are called
 LAYERS = ["row", "queries, or rows built", "Outskirt", "beside", "times as fast", "its products at the peak of 8-bit ones"]
 K, SINGLE, RECHECKED = 50, 200, 100
 ALLOWED = 1e-5  # between our k-th distances and f64's
+# what a copy of OpenBLAS may be told that the processor is, by the flag that it takes (`/proc/cpuinfo`)
+CORES = {"Sapphirerapids": "amx_tile", "Cooperlake": "avx512_bf16", "SkylakeX": "avx512f", "Zen": "avx2", "Haswell": "avx2"}
+LEAST_SHARE = 60  # percent of the machine's peak in f32 that a flat index of many numbers must reach, or something is wrong with it
+QUIET = {"load": 0.5, "stolen": 2.0, "spread": 1.5}  # programs, percent, and the largest round over the least: above, nothing is written
 PAUSE = 0.05  # seconds, until the threads of the side that was just measured sleep
 
 
@@ -68,6 +72,64 @@ class Tools:
         done = subprocess.run([*command, "--target", str(CACHE / "packages"), *wanted])
         if done.returncode != 0:
             stop("pip could not install what the peers need: see the lines above")
+
+
+    def choose_kernel(self):
+        """Let the peers' BLAS take the processor for whichever of the fitting ones is fastest; the f32 peak that was seen."""
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0].split()
+        tried = {}
+        for core in [None, *(core for core, flag in CORES.items() if flag in flags)]:
+            environment = {name: value for name, value in self.environment.items() if name != "OPENBLAS_CORETYPE"}
+            environment |= {"OPENBLAS_CORETYPE": core} if core else {}
+            command = [sys.executable, str(HERE / "peer.py"), "trial", str(self.threads)]
+            done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+            if done.returncode == 0:
+                tried[core] = json.loads(done.stdout)
+                taken = ", ".join(f"{package}: {kernel}" for package, kernel in tried[core]["kernels"].items())
+                say(f"{f'OPENBLAS_CORETYPE={core}' if core else 'as they choose themselves'} ({taken}): "
+                    f"faiss {tried[core]['queries_per_second']:.0f} queries/s, NumPy {tried[core]['sgemm_gflops']:.0f} GFLOPS")
+        best = max(tried, key=lambda core: tried[core]["queries_per_second"])
+        # a hair faster is no reason to overrule what it chose
+        if None in tried and tried[best]["queries_per_second"] < 1.05 * tried[None]["queries_per_second"]:
+            best = None
+        if best:
+            self.environment["OPENBLAS_CORETYPE"] = best
+        else:
+            self.environment.pop("OPENBLAS_CORETYPE", None)
+        own = tried[best]["queries_per_second"] / tried[None]["queries_per_second"] if None in tried else None
+        taken = ", ".join(f"{package} {kernel}" for package, kernel in tried[best]["kernels"].items())
+        self.kernel = f"BLAS of the peers: {taken}" + (
+            f" (OPENBLAS_CORETYPE={best}, by trial; {own:.1f} times what they choose themselves)" if best else ", as they choose themselves")
+        return max(found["sgemm_gflops"] for found in tried.values())
+
+
+class Quiet:
+    """Whether nobody else uses the machine, from the start of a run to its end."""
+
+    def __init__(self):
+        self.load, self.start, self.spreads = os.getloadavg()[0], self.ticks(), []
+
+    @staticmethod
+    def ticks():
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(fields), fields[7]
+
+    def rounds(self, label, rates):
+        self.spreads.append((max(rates) / min(rates), label))
+
+    def stolen(self):
+        now = self.ticks()
+        return 100 * (now[1] - self.start[1]) / max(now[0] - self.start[0], 1)
+
+    def reasons(self):
+        """Why its numbers are not worth a table."""
+        spread, label = max(self.spreads, default=(1.0, ""))
+        found = [
+            (self.load > QUIET["load"], f"other programs used the processor before the run (load {self.load:.1f})"),
+            (self.stolen() > QUIET["stolen"], f"{self.stolen():.1f} % of the processors' time went to other machines of this host"),
+            (spread > QUIET["spread"], f"rounds of {label} differ by a factor of {spread:.1f}"),
+        ]
+        return [reason for is_so, reason in found if is_so]
 
 
 class Side:
@@ -200,7 +262,8 @@ class Row:
 
 
 class Report:
-    def __init__(self):
+    def __init__(self, peaks, quiet):
+        self.peaks, self.quiet = peaks, quiet
         self.batch, self.paths, self.single, self.within, self.large, self.layers, self.agreement = ([] for _ in range(7))
 
 
@@ -221,6 +284,10 @@ def measure(tools, bank, names, rounds, report):
         sides = paths if main_queries else paths[:1]
         for side in (*sides, peer):
             side.ask("queries", file)
+        form = peer.ask("choose")
+        tried = ", ".join(f"{how} {rate:.0f}" for how, rate in sorted(form["forms"].items(), key=lambda one: -one[1]))
+        say(f"{bank.label}{QUERIES[name]}: faiss is asked as {form['how']} (queries/s: {tried})")
+        for side in (*sides, peer):
             side.ask("batch")  # not measured: threads start, pages and caches fill
         row = Row(bank, name, us.ready["describe"])
         found = us.distances(scratch)
@@ -239,6 +306,12 @@ def measure(tools, bank, names, rounds, report):
                 if len(replies) < 3:
                     replies.append(side.ask("batch"))
         report.batch.append(row)
+        report.quiet.rounds(f"{row.label} (ours)", row.rates(row.ours))
+        report.quiet.rounds(f"{row.label} (faiss)", row.rates(row.peer))
+        share = row.peer_share(report.peaks)
+        if bank.dimension >= 342 and form["how"].startswith("flat") and share < LEAST_SHARE:
+            stop(f"{row.label}: faiss reaches {share:.0f} % of the peak in f32 ({report.peaks['sgemm']:.0f} GFLOPS): its BLAS does not use this "
+                 f"processor as it could, or somebody else does. {tools.kernel}")
         say(f"{row.label}: {row.rate(row.ours):.0f} and {row.rate(row.peer):.0f} queries/s, ratio {row.ratio()}")
         if main_queries:
             report.paths.append((names[0], row))
@@ -375,7 +448,7 @@ def table(heads, rows):
     return lines + ["| " + " | ".join(cells) + " |" for cells in rows] + [""]
 
 
-def machine(tools, peaks, versions, load):
+def machine(tools, peaks, versions, quiet):
     with open("/proc/cpuinfo") as source:
         lines = source.read().splitlines()
     field = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in reversed(lines))}
@@ -384,15 +457,16 @@ def machine(tools, peaks, versions, load):
                     (("AVX2", "avx2"), ("AVX-512", "avx512f"), ("VNNI", "avx512_vnni"), ("AMX int8", "amx_int8")))
     system = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
     model = ", ".join((field.get("model name", platform.machine()),
-                       f"family {field.get('cpu family', '?')} model {field.get('model', '?')}"))
+                       f"family {field.get('cpu family', '?')} model {field.get('model', '?')}, microcode {field.get('microcode', '?')}"))
     int8 = f"{number(peaks['int8'])} GOPS of 8-bit products" if peaks["int8"] else "no 8-bit products"
     rust = subprocess.run(["rustc", "--version"], stdout=subprocess.PIPE, text=True).stdout.split()[1:2]
     return [
         f"- {datetime.date.today()}; {model}; {len(os.sched_getaffinity(0))} cores; {has}; "
         f"{memory('MemTotal') / 2**30:.0f} GiB of memory; {system.get('PRETTY_NAME', 'Linux').strip(chr(34))}",
-        f"- {tools.threads} threads on both sides; load of the machine before the run {load:.1f}; "
+        f"- {tools.threads} threads on both sides; load of the machine before the run {quiet.load:.1f}, {quiet.stolen():.1f} % of its time stolen meanwhile; "
         f"Rust {' '.join(rust)}, cargo's profile {tools.profile}; faiss-cpu {versions['faiss']} ({' '.join(versions['faiss_options'])}); "
         f"NumPy {versions['numpy']}; Python {platform.python_version()}",
+        f"- {tools.kernel}",
         f"- Peaks in the same run: {number(peaks['sgemm'])} GFLOPS of f32 matrix product (NumPy), {int8}, "
         f"{peaks['memory']:.1f} GB/s from memory",
         "",
@@ -408,11 +482,11 @@ def rates(row):
     return [row.label, number(row.rate(row.ours)), number(row.rate(row.peer)), row.ratio()]
 
 
-def render(tools, report, peaks, versions, rounds, names, load):
+def render(tools, report, peaks, versions, rounds, names, quiet):
     int8 = in_int8(names[0]) and peaks["int8"] is not None
     shares = f"of our time at the peaks: cells, {'int8' if int8 else 'f32'} estimates, ranking"
     heads = ["bank and queries", "ours, queries/s", "faiss, queries/s", "ratio"]
-    out = machine(tools, peaks, versions, load)
+    out = machine(tools, peaks, versions, quiet)
     out += [f"Medians of {rounds} rounds; in brackets the least and the largest ratio of a round.", ""]
 
     def bounds(row):
@@ -423,8 +497,8 @@ def render(tools, report, peaks, versions, rounds, names, load):
             out.extend([f"### {title}", "", *table(heads, cells)])
 
     section(f"All queries at once, k = {K}",
-            [*heads, "rows not estimated", "rows ranked per query", shares, "faiss, of its peak"],
-            [[*rates(row), f"{row.skipped():.0f} %", number(row.per_query("computed")), *bounds(row)]
+            [*heads, "faiss, asked as", "rows not estimated", "rows ranked per query", shares, "faiss, of the peak"],
+            [[*rates(row), row.peer[-1]["how"], f"{row.skipped():.0f} %", number(row.per_query("computed")), *bounds(row)]
              for row in report.batch])
     section(f"Each path of this processor, k = {K}",
             ["bank and queries", "path", "queries/s", "times faiss", "layout", "rows not estimated",
@@ -438,10 +512,11 @@ def render(tools, report, peaks, versions, rounds, names, load):
                         zip((row.rate(row.ours), row.rate(row.peer)), row.traffic()))
         cells.append([*rates(row), f"{1e6 / row.rate(row.ours):,.0f} µs", mine, f"{theirs}, {row.peer[-1]['how']}"])
     section(f"One query at a time, k = {K}, {SINGLE} queries",
-            [*heads, "ours, one query", "ours reads", "faiss reads"], cells)
+            ["bank and queries", "ours, queries/s", "the best peer, queries/s", "ratio", "ours, one query", "ours reads", "the peer reads"],
+            cells)
     section(f"Is it OOD? The threshold of 95 % of the ID queries, k = {K}",
-            ["bank and queries", "ours (`within`), queries/s", "faiss (search, compare), queries/s", "ratio",
-             "rows not estimated"], [[*rates(row), f"{row.skipped():.0f} %"] for row in report.within])
+            ["bank and queries", "ours (`within`), queries/s", "faiss, queries/s", "ratio", "faiss, asked as",
+             "rows not estimated"], [[*rates(row), row.peer[-1]["how"], f"{row.skipped():.0f} %"] for row in report.within])
     section("Large",
             [*heads, "head", "rows not estimated", "most memory, of the f32 data: ours, faiss",
              "time to lay out, and to load into faiss", shares, "faiss, of its peak"],
@@ -503,18 +578,18 @@ def main():
     options = parser.parse_args()
     if options.quick:
         options.rounds = 2
-    start, load = time.time(), os.getloadavg()[0]  # before the build
+    start, quiet = time.time(), Quiet()  # before the build
     tools = Tools(options.program or build("outskirt-exact", "exact", options.profile), options.threads)
     tools.profile = options.profile
     tools.layers = build("outskirt", "layers", options.profile) if options.scale or not options.only else None
     tools.install(PACKAGES)
-    if load > 0.5:
-        say(f"other programs use the processor (load {load:.1f}): these numbers will not be worth much")
     names = tools.output(tools.program, "paths")
     say("measuring what the machine can do")
     rust = tools.output(tools.program, "peaks")
+    quiet.start = quiet.ticks()
+    sgemm = tools.choose_kernel()
     versions = tools.output(sys.executable, str(HERE / "peer.py"), "peaks")
-    peaks = {"sgemm": versions["sgemm_gflops"], "int8": rust["int8_gops"], "memory": rust["memory_gbytes"]}
+    peaks = {"sgemm": max(sgemm, versions["sgemm_gflops"]), "int8": rust["int8_gops"], "memory": rust["memory_gbytes"]}
 
     if options.quick:
         makers = [lambda: drawn(tools, "5,000 × 128, 100 clusters, σ = 0.5", 5000, 128, 100, 0.5, 500)]
@@ -527,10 +602,10 @@ def main():
             lambda: real(tools, "densenet", "CIFAR-10, DenseNet, 50,000 × 342", options.data),
         ]
     labels = ["5,000", "σ = 0.5", "σ = 1", "no structure", "ResNet-20", "DenseNet"][0 if options.quick else 1:]
-    report, marker = Report(), MAIN
+    report, marker = Report(peaks, quiet), MAIN
     if options.scale:
         marker = SCALE
-        head = machine(tools, peaks, versions, load)
+        head = machine(tools, peaks, versions, quiet)
         text = "\n".join([*head, *table(["bank", *LAYERS], measure_scale(tools, options, peaks))])
     else:
         for label, make in zip(labels, makers):
@@ -542,13 +617,19 @@ def main():
                         report.layers = measure_layers(tools, bank, K, options.rounds, peaks)
         if options.large:
             measure_large(tools, options, report)
-        text = render(tools, report, peaks, versions, options.rounds, names, load)
+        text = render(tools, report, peaks, versions, options.rounds, names, quiet)
     out = options.out or (None if options.quick or options.only else HERE.parent / "BENCHMARKS.md")
+    reasons = [] if options.quick else quiet.reasons()
+    if out and reasons:
+        print(text)
+        stop(f"{out.name} is not written, as the machine was not quiet: {'; '.join(reasons)}")
     if out:
         write(out, text, marker)
         say(f"{out.name} is written")
     else:
         print(text)
+        for reason in reasons:
+            say(f"not for a table: {reason}")
     say(f"done in {(time.time() - start) / 60:.1f} minutes")
 
 

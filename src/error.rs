@@ -209,6 +209,12 @@ pub enum Error {
         "{what} needs the bank's vectors in memory: SET outskirt.search = 'exact' and outskirt.memory_limit = 'unlimited'"
     )]
     NeedsMemory { what: &'static str },
+    #[error("bank '{bank}' lies in shards, which {what} does not take: create one with --index exact")]
+    NotInShards { bank: String, what: &'static str },
+    #[error(
+        "bank '{bank}' has {rows} rows, which are too few for {shards} shards: --index exact, or sharded-N with fewer"
+    )]
+    TooManyShards { bank: String, rows: usize, shards: u32 },
     #[error("{what} is not done on a GPU: SET outskirt.device = 'cpu'")]
     OnlyOnProcessor { what: &'static str },
     #[error("{what} cannot be '{name}': it is one of {}", list(known))]

@@ -92,6 +92,11 @@ pub async fn create(store: &Store, spec: &BankSpec) -> Result<Definition> {
     }
     bank.row_count = count;
     bank.check_k(spec.k as i128)?;
+    if let IndexKind::Sharded(shards) = spec.index
+        && bank.row_count < shards as usize
+    {
+        return Err(Error::TooManyShards { bank: bank.name, rows: bank.row_count, shards });
+    }
     if spec.index.has_graph() {
         check_graph_memory(&bank, true)?;
     }

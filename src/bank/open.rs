@@ -79,9 +79,28 @@ impl Bank {
             let opened = on_own_thread(&shard.name, || open_within(&place, shard, options, &watch))?;
             Ok((Arc::from(opened.index), opened.notice))
         };
-        let sharded = Arc::new(Sharded::new(bank, counted(store, bank).await?, limit, options, Box::new(opens)));
+        Ok(Self::of_shards(bank, Sharded::new(bank, counted(store, bank).await?, limit, options, Box::new(opens))))
+    }
+
+    /// A bank in shards for whoever only looks: no file is made, and of a shard whose file is broken the rows are read.
+    pub(super) fn in_shards(store: &Store, bank: &Definition, shards: Vec<Definition>, broken: Vec<String>) -> Self {
+        let (place, options) = (store.place().to_owned(), SearchOptions::default());
+        let limit = memory::available().map_or(u64::MAX, |bytes| bytes / 10 * 9);
+        let opens = move |shard: &Definition, options| {
+            let open = async |store: Store| match broken.contains(&shard.name) {
+                true => Self::lay_out(&store, shard, options).await,
+                false => Self::load_exact(&store, shard).await,
+            };
+            let opened = on_own_thread(&shard.name, || block_on_own_runtime(&place, open))?;
+            Ok((Arc::from(opened.index), None))
+        };
+        Self::of_shards(bank, Sharded::new(bank, shards, limit, options, Box::new(opens)))
+    }
+
+    fn of_shards(bank: &Definition, sharded: Sharded) -> Self {
+        let sharded = Arc::new(sharded);
         let index = Box::new(Arc::clone(&sharded));
-        Ok(Self { definition: bank.clone(), ids: Arc::default(), index, notice: None, sharded: Some(sharded) })
+        Self { definition: bank.clone(), ids: Arc::default(), index, notice: None, sharded: Some(sharded) }
     }
 
     /// A bank out of its exact index; where there is none that fits, one is made, or the bank laid out for this session.

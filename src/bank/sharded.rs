@@ -3,12 +3,15 @@
 //! The k nearest rows of a query are among the k nearest of each shard; they are merged before anything is rounded, so that scores
 //! are those of one index, to the bit.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rayon::prelude::*;
+
 use super::Definition;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::index::{
     Bound, Exact, Found, Kth, MemoryLimit, Near, Neighbor, NeighborIndex, Question, SearchOptions, Work,
@@ -104,7 +107,14 @@ impl Sharded {
             !goes
         });
         let options = SearchOptions { memory_limit: MemoryLimit(Some(most)), ..self.options };
-        let (bank, notice) = (self.opens)(shard, options)?;
+        let (bank, notice) = (self.opens)(shard, options).map_err(|error| match error {
+            // there is room for two where one is opened
+            Error::MemoryLimitTooSmall { dimension, least, .. } => {
+                let (bank, limit) = (self.bank.name.clone(), self.limit);
+                Error::MemoryLimitTooSmall { bank, limit, dimension, least: 2 * least }
+            }
+            other => other,
+        })?;
         lock(&self.notices).extend(notice);
         opened.push((number, Arc::clone(&bank)));
         Ok(Some(bank))
@@ -118,22 +128,20 @@ impl Sharded {
         order
     }
 
-    /// The k nearest rows of each query within its ceiling, among all shards: each is asked about what those before it have left
-    /// open.
-    fn search(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<(Vec<Near>, Work)> {
+    /// The k nearest rows of each query within its ceiling, among all shards, in no order: each is asked about what those before it
+    /// have left open.
+    fn search(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<(Vec<Nearest>, Work)> {
         let fit = Exact::bytes(self.bank.row_count, self.bank.dimension) <= self.limit;
         let _turn = (!fit).then(|| lock(&self.turn));
-        let (mut near, mut work) = (vec![Near::new(); queries.len()], Work::default());
+        let (mut near, mut work) = (vec![Nearest::default(); queries.len()], Work::default());
         for number in self.order() {
             let Some(shard) = self.shard(number)? else { continue };
             let asked = Asked::of(queries, question, &near);
             let (found, done) = shard.nearest_within(asked.vectors(queries), asked.question(question.k))?;
-            for (&query, found) in asked.queries.iter().zip(found) {
-                let near = &mut near[query];
-                near.extend(found);
-                near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                near.truncate(question.k);
-            }
+            let mut found: Vec<Option<Near>> = found.into_iter().map(Some).collect();
+            let mut of_query: Vec<Option<Near>> = vec![None; queries.len()];
+            asked.queries.iter().zip(&mut found).for_each(|(&query, found)| of_query[query] = found.take());
+            near.par_iter_mut().zip(of_query).for_each(|(near, found)| near.add(found.unwrap_or_default(), question.k));
             work.add(done);
         }
         work.queries = queries.len() as u64;
@@ -141,9 +149,35 @@ impl Sharded {
     }
 }
 
-/// Of what was found so far, the distance of the k-th.
-fn kth(near: &Near, k: usize) -> Option<f32> {
-    near.get(k - 1).map(|&(distance, _)| distance as f32)
+/// What was found so far of a query.
+#[derive(Debug, Clone, Default)]
+struct Nearest {
+    /// k at most, in no order.
+    rows: Near,
+    /// The distance of the k-th, once there are so many.
+    kth: Option<f32>,
+}
+
+impl Nearest {
+    fn add(&mut self, found: Near, k: usize) {
+        self.rows.extend(found);
+        if self.rows.len() >= k {
+            let (_, &mut (kth, _), _) = self.rows.select_nth_unstable_by(k - 1, by_distance);
+            self.rows.truncate(k);
+            self.kth = Some(kth as f32);
+        }
+    }
+
+    /// Nearest first.
+    fn sorted(mut self) -> Near {
+        self.rows.sort_unstable_by(by_distance);
+        self.rows
+    }
+}
+
+/// Nearer rows first, and of equally near ones that of the smaller id.
+fn by_distance(a: &(f64, u64), b: &(f64, u64)) -> Ordering {
+    a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
 }
 
 /// What the next shard is asked.
@@ -160,16 +194,15 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(queries: Vectors<'_>, question: Question<'_>, near: &[Near]) -> Self {
-        let k = question.k;
+    fn of(queries: Vectors<'_>, question: Question<'_>, near: &[Nearest]) -> Self {
         let is_open = |&query: &usize| {
-            let floor = kth(&near[query], k).map(|kth| question.answer(query, Some(kth)));
-            floor != Some(Kth::Within)
+            let so_far = near[query].kth.map(|kth| question.answer(query, Some(kth)));
+            so_far != Some(Kth::Within)
         };
         let open: Vec<usize> = (0..queries.len()).filter(is_open).collect();
         let ceiling = |&query: &usize| {
             let asked = question.ceiling_of(query).unwrap_or(f32::INFINITY);
-            kth(&near[query], k).map_or(asked, |kth| asked.min(kth))
+            near[query].kth.map_or(asked, |kth| asked.min(kth))
         };
         let (ceilings, dimension) = (open.iter().map(ceiling).collect(), queries.dimension());
         let values = (open.len() < queries.len()).then(|| {
@@ -194,18 +227,23 @@ impl Asked {
 impl NeighborIndex for Arc<Sharded> {
     fn find(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<Found> {
         let (near, work) = self.search(queries, question)?;
-        let answer = |(query, near)| question.answer(query, kth(near, question.k));
+        let answer = |(query, near): (usize, &Nearest)| question.answer(query, near.kth);
         Ok(Found { kth: near.iter().enumerate().map(answer).collect(), work })
     }
 
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>> {
         let (near, _) = self.search(queries, Question { excluded: own, ..Question::all(k) })?;
         let neighbor = |(distance, id)| Neighbor { id, distance: distance as f32 };
-        Ok(near.into_iter().map(|near| near.into_iter().map(neighbor).collect()).collect())
+        Ok(near.into_par_iter().map(|near| near.sorted().into_iter().map(neighbor).collect()).collect())
     }
 
     fn nearest_within(&self, queries: Vectors<'_>, question: Question<'_>) -> Result<(Vec<Near>, Work)> {
-        self.search(queries, Question { floor: None, ..question })
+        let (near, work) = self.search(queries, Question { floor: None, ..question })?;
+        Ok((near.into_iter().map(|near| near.rows).collect(), work))
+    }
+
+    fn density_ratios(&self, _: Vectors<'_>, _: usize, _: Option<&[Option<u64>]>) -> Result<Vec<f32>> {
+        Err(Error::NotInShards { bank: self.bank.name.clone(), what: "knn_density_ratio" })
     }
 
     fn at_once(&self) -> usize {

@@ -143,7 +143,7 @@ impl ClusterArgs {
 
 /// Show how far a query is.
 fn watch(client: &Client, console: &Console<'_>) {
-    let bar = console.progress("tasks", 1);
+    let bar = console.tasks();
     client.watch(move |stages| {
         if stages.is_empty() {
             return bar.finish_and_clear();
@@ -154,8 +154,13 @@ fn watch(client: &Client, console: &Console<'_>) {
         let all = |of: fn(&Stage) -> u64| stages.iter().map(of).sum::<u64>() as usize;
         let over = stages.iter().filter(|stage| stage.done == stage.tasks).count();
         let running = all(|stage| stage.running);
-        bar.set_message(format!("stage {} of {}, {running} tasks at work", (over + 1).min(stages.len()), stages.len()));
         advance(&bar, all(|stage| stage.done), all(|stage| stage.tasks));
+        let tasks = if running == 1 { "task" } else { "tasks" };
+        bar.set_message(format!(
+            "stage {} of {}, {running} {tasks} at work",
+            (over + 1).min(stages.len()),
+            stages.len()
+        ));
     });
 }
 
@@ -243,7 +248,7 @@ pub(super) async fn run(command: Command, console: &mut Console<'_>) -> Result<(
             let options = ExecutorOptions { listen: args.listen, host, slots, memory, folder };
             let executor = Executor::start(&args.scheduler, &options, &args.server.read()?).await?;
             console.notice(format!(
-                "the executor listens at {}, with room for {slots} tasks at once and {:.1} GB",
+                "the executor listens at {}, slots: {slots}, memory: {:.1} GB",
                 executor.address(),
                 memory as f64 / 1e9
             ))?;

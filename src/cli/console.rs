@@ -199,6 +199,16 @@ impl<'a> Console<'a> {
         bar
     }
 
+    /// A bar for tasks that end when they end: nobody knows when.
+    #[cfg(feature = "cluster")]
+    pub(super) fn tasks(&self) -> ProgressBar {
+        let bar = self.progress("", 1);
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} tasks done") {
+            bar.set_style(style);
+        }
+        bar
+    }
+
     /// A progress bar on stderr; invisible where that is no terminal. `total` 0 means unknown.
     pub fn progress(&self, what: &'static str, total: u64) -> ProgressBar {
         let target =

@@ -81,6 +81,7 @@ impl Client {
                 tonic::Code::Unauthenticated | tonic::Code::FailedPrecondition => {
                     format!("{scheduler}: {}", status.message())
                 }
+                tonic::Code::Unimplemented => format!("{scheduler} is no scheduler of a cluster: is it an executor?"),
                 _ => format!(
                     "{scheduler} is no scheduler of a cluster, or one that speaks TLS where this does not ({})",
                     status.message()

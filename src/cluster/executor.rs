@@ -46,7 +46,7 @@ use super::here::Here;
 use super::pages::{self, Gathers, Metrics};
 use super::scheduler::POLL_NUMBER;
 use super::security::Security;
-use super::telling::Telling;
+use super::telling::{Telling, marked, told};
 use crate::error::{Error, Result};
 use crate::index::{Instructions, MemoryLimit};
 use crate::store::{CacheUse, cache_use};
@@ -337,7 +337,7 @@ impl Tally {
         metrics.gauge("outskirt_slots", "Tasks that may run at once.", &[("", tasks.concurrent_tasks as u64)]);
         metrics.counter(
             "outskirt_rows_scored_total",
-            "Rows whose score was asked for.",
+            "Rows that knn_ood_score and is_ood were asked of.",
             &[("", read(&self.rows_scored))],
         );
         metrics.counter(
@@ -475,7 +475,12 @@ impl Worker {
                 executor_id: self.tasks.metadata.id.clone(),
                 partitions,
             }),
-            Err(error) => task_status::Status::Failed(FailedTask::from(error)),
+            Err(error) => {
+                let mut failed = FailedTask::from(error);
+                // as people would say it, also on the pages of the scheduler
+                failed.error = told(&failed.error).map_or(failed.error, |text| marked(&text));
+                task_status::Status::Failed(failed)
+            }
         };
         TaskStatus {
             task_id: task.task_id,

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -15,6 +16,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use futures::future::BoxFuture;
+use tonic::Status;
 use tonic::service::{InterceptorLayer, Routes};
 
 use super::security::Guard;
@@ -80,7 +82,13 @@ pub(super) fn routes(grpc: Routes, guard: Guard, metrics: Gathers, more: Router,
         }
     }));
     let grpc = grpc.into_axum_router().layer(InterceptorLayer::new(guard));
-    Routes::from(grpc.merge(pages))
+    Routes::from(grpc.merge(pages).fallback(async |headers: HeaderMap| {
+        let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        match kind.starts_with("application/grpc") {
+            true => Status::unimplemented("").into_http::<Body>(),
+            false => (StatusCode::NOT_FOUND, "no such page: / says which there are\n").into_response(),
+        }
+    }))
 }
 
 fn text(text: String) -> Response {

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ballista_core::extension::EndpointOverrideFn;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
 use sha2::{Digest, Sha256};
 use tonic::service::Interceptor;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
@@ -52,6 +55,19 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(Error::io("read", path))
 }
 
+/// Whether a key is that of a certificate; a server would only say that connections fail.
+fn check_pair(certificate: &[u8], key: &[u8]) -> std::result::Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<std::result::Result<Vec<_>, _>>();
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| said(&error))?;
+    let provider = rustls::crypto::ring::default_provider();
+    let pair = CertifiedKey::from_der(chain.map_err(|error| said(&error))?, key, &provider);
+    pair.map(|_| ()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => "the key is another certificate's".into(),
+        other => said(&other),
+    })
+}
+
 /// A file that has this.
 fn pem(path: &Path, what: &str) -> Result<Vec<u8>> {
     let bytes = read(path)?;
@@ -85,7 +101,13 @@ impl Security {
             None => None,
         };
         let certificate = match &files.certificate {
-            Some((certificate, key)) => Some((pem(certificate, "CERTIFICATE")?, pem(key, "PRIVATE KEY")?)),
+            Some((certificate, key)) => {
+                let own = (pem(certificate, "CERTIFICATE")?, pem(key, "PRIVATE KEY")?);
+                check_pair(&own.0, &own.1).map_err(|error| Error::Cluster {
+                    reason: format!("{} and {} do not go together: {error}", certificate.display(), key.display()),
+                })?;
+                Some(own)
+            }
             None => None,
         };
         let authority = files.authority.as_deref().map(|path| pem(path, "CERTIFICATE")).transpose()?;

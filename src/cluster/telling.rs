@@ -50,7 +50,12 @@ pub(super) fn telling(error: DataFusionError, place: &str) -> DataFusionError {
     } else {
         String::new()
     };
-    DataFusionError::Execution(format!("{}{text}{whose}{}", MARKS.0, MARKS.1))
+    DataFusionError::Execution(marked(&format!("{text}{whose}")))
+}
+
+/// A text between marks.
+pub(super) fn marked(text: &str) -> String {
+    format!("{}{text}{}", MARKS.0, MARKS.1)
 }
 
 /// What stands between the marks in whatever came back.

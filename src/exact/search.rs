@@ -85,12 +85,15 @@ impl Exact {
     ) -> Vec<Vec<(RowNumber, f32)>> {
         let question = Question { excluded, ..Question::all(k) };
         assert!((1..=self.most_asked(question)).contains(&k), "1 ≤ k ≤ n");
-        let near = self.nearest_within(queries, question).0.into_iter();
-        near.map(|near| near.into_iter().map(|(distance, number)| (number, distance as f32)).collect()).collect()
+        self.search(queries, question, &self.counters, |queries, i, best| {
+            let mut near = self.nearest_of(queries, i, best, k);
+            near.sort_unstable_by(by_distance);
+            near.into_iter().map(|(distance, number)| (number, distance as f32)).collect()
+        })
     }
 
-    /// The k nearest vectors of each query, or as many as there are within its ceiling: distances and numbers, in the order
-    /// of [`Self::nearest`]. Of several banks, the k nearest of all are among these. Floors say nothing here; k is at least 1.
+    /// The k nearest vectors of each query, or as many as there are within its ceiling: distances and numbers, in no order. Of
+    /// several banks, the k nearest of all are among these. Floors say nothing here; k is at least 1.
     /// With them comes what it took.
     pub fn nearest_within(&self, queries: Vectors<'_>, question: Question<'_>) -> (Vec<Vec<(f64, RowNumber)>>, Work) {
         self.check(queries, question);
@@ -100,16 +103,22 @@ impl Exact {
         }
         let question = Question { k: question.k.min(self.len()), floor: None, ..question };
         let counters = Counters::default();
-        let near = self.search(queries, question, &counters, |queries, i, best| {
-            let exact = queries.exact(self, i);
-            let mut all: Vec<(f64, RowNumber)> = best.candidates.iter().map(|&(_, position)| exact(position)).collect();
-            all.sort_unstable_by(by_distance);
-            all.truncate(question.k);
-            all
-        });
+        let near =
+            self.search(queries, question, &counters, |queries, i, best| self.nearest_of(queries, i, best, question.k));
         let work = counters.read();
         self.counters.add(work);
         (near, work)
+    }
+
+    /// The k nearest of a query's candidates, in no order: distances in f64, and numbers.
+    fn nearest_of(&self, queries: &Queries<'_>, i: usize, best: &Best, k: usize) -> Vec<(f64, RowNumber)> {
+        let exact = queries.exact(self, i);
+        let mut all: Vec<(f64, RowNumber)> = best.candidates.iter().map(|&(_, position)| exact(position)).collect();
+        if all.len() > k {
+            all.select_nth_unstable_by(k - 1, by_distance);
+            all.truncate(k);
+        }
+        all
     }
 
     /// How far each vector, in the order in which they were given, is from the k-th nearest of the others (of all, where

@@ -26,7 +26,7 @@ pub struct Neighbor {
     pub distance: f32,
 }
 
-/// Rows near a query, nearest first, of equally near ones the one of the smaller id: distances, before they are rounded, and ids.
+/// Rows near a query: distances, before they are rounded, and ids.
 pub type Near = Vec<(f64, u64)>;
 
 /// Search for nearest neighbours. Queries are normalised, m×d; 1 ≤ k ≤ number of vectors, or one less where a query
@@ -38,7 +38,7 @@ pub trait NeighborIndex: Send + Sync + std::fmt::Debug {
     /// The k nearest vectors of each query, nearest first. `own` as [`Question::excluded`](outskirt_exact::Question).
     fn nearest(&self, queries: Vectors<'_>, k: usize, own: Option<&[Option<u64>]>) -> Result<Vec<Vec<Neighbor>>>;
 
-    /// The k nearest vectors of each query, or as many as there are within its ceiling. Of several indexes, the k nearest of all are
+    /// The k nearest vectors of each query, or as many as there are within its ceiling, in no order. Of several indexes, the k nearest of all are
     /// among these, so that a bank may lie in many. The floor says nothing. With them comes what it took.
     ///
     /// Errors: [`Error::OnlyOnProcessor`] where the index is not an exact one of the processor.

@@ -165,8 +165,10 @@ impl FromStr for IndexKind {
 
     fn from_str(name: &str) -> Result<Self> {
         let shards = name.strip_prefix("sharded-").and_then(|shards| shards.parse::<u32>().ok());
-        if let Some(shards) = shards.filter(|shards| (2..=MOST_SHARDS).contains(shards)) {
-            return Ok(Self::Sharded(shards));
+        if let Some(kind) = shards.filter(|shards| (2..=MOST_SHARDS).contains(shards)).map(Self::Sharded)
+            && kind.to_string() == name
+        {
+            return Ok(kind);
         }
         find("an index", name, &KINDS).map_err(|error| match error {
             Error::UnknownSetting { what, name, mut known } => {

@@ -1,4 +1,4 @@
-//! # What touches every pixel, on one thread: convolutions for inference, and resampling
+//! # What touches every number, on one thread: convolutions for inference, resampling, and Gaussians
 //!
 //! Feature maps are n × height × width × channels, row-major. A [`Conv`] holds a square convolution's weights in the order
 //! in which its loops read them; [`Conv::run`] adds the bias, what the block's shortcut gives, and cuts at zero in the same
@@ -23,6 +23,7 @@ mod rectifier;
 mod resample;
 #[cfg(test)]
 mod tests;
+mod triangle;
 #[cfg(target_arch = "x86_64")]
 mod winograd;
 
@@ -32,3 +33,4 @@ pub use maps::{Scratch, Shape};
 pub use precision::{Precision, available};
 pub use rectifier::Rectifier;
 pub use resample::{Taps, resample, spread, taps};
+pub use triangle::{COLUMNS, add_products, least_squares, solve_lower};

@@ -5,15 +5,19 @@
 
 use std::collections::HashMap;
 
+use outskirt_exact::Vectors;
+use outskirt_kernels::{COLUMNS, add_products, least_squares, solve_lower};
 use rayon::prelude::*;
 
-use super::cholesky::{cholesky, solve_lower};
+use super::cholesky;
 
 /// Weight of the identity in the covariance, as a share of the mean variance. Directions in which the bank hardly varies
 /// (numbers that are 0 in every row, fewer rows than numbers) would else be divided by nothing.
 const SHRINKAGE: f64 = 1e-4;
 /// Rows that are summed into the covariance at a time.
 const ROWS: usize = 256;
+/// Rows of the covariance's triangle that one thread takes at a time.
+const TRIANGLE_ROWS: usize = 16;
 
 /// Gaussians of one covariance.
 #[derive(Debug)]
@@ -26,25 +30,33 @@ pub struct Gaussian {
 }
 
 impl Gaussian {
-    /// Distance of a normalised embedding to the nearest class mean, in standard deviations.
-    pub fn distance(&self, unit: &[f32]) -> f64 {
-        self.squared_distance(unit).sqrt()
+    /// Distance of each normalised embedding (n×d) to the nearest class mean, in standard deviations.
+    pub fn distances(&self, units: Vectors<'_>) -> Vec<f64> {
+        self.squared_distances(units).into_iter().map(f64::sqrt).collect()
     }
 
-    /// The square of [`Self::distance`].
-    pub fn squared_distance(&self, unit: &[f32]) -> f64 {
-        let whitened = self.whiten(unit);
-        let squares = self
-            .means
-            .chunks(self.dimension)
-            .map(|mean| mean.iter().zip(&whitened).map(|(a, b)| (a - b) * (a - b)).sum::<f64>());
-        squares.fold(f64::INFINITY, f64::min)
+    /// The squares of [`Self::distances`].
+    pub fn squared_distances(&self, units: Vectors<'_>) -> Vec<f64> {
+        let (d, n) = (self.dimension, units.len());
+        assert_eq!(units.dimension(), d, "embeddings and Gaussian of one dimension");
+        let (mut sides, mut squares) = (vec![0.0; d * COLUMNS], Vec::with_capacity(n));
+        for first in (0..n).step_by(COLUMNS) {
+            // what is left of others where there are fewer is computed, and not read
+            let count = COLUMNS.min(n - first);
+            for column in 0..count {
+                let values = units.row(first + column).iter().enumerate();
+                values.for_each(|(at, &x)| sides[at * COLUMNS + column] = f64::from(x));
+            }
+            solve_lower(&self.factor, d, &mut sides);
+            squares.extend_from_slice(&least_squares(&self.means, d, &sides)[..count]);
+        }
+        squares
     }
 
     /// A row on axes along which the rows of a class vary independently, by one standard deviation each.
     pub(crate) fn whiten(&self, unit: &[f32]) -> Vec<f64> {
         let mut whitened: Vec<f64> = unit.iter().map(|&x| f64::from(x)).collect();
-        solve_lower(&self.factor, self.dimension, &mut whitened);
+        cholesky::solve_lower(&self.factor, self.dimension, &mut whitened);
         whitened
     }
 
@@ -54,10 +66,11 @@ impl Gaussian {
     }
 }
 
-/// The squared distance of a normalised embedding to the nearest class, less its squared distance to the Gaussian of all rows:
+/// The squared distance of each normalised embedding to the nearest class, less its squared distance to the Gaussian of all rows:
 /// what tells of no class does not count.
-pub fn relative_distance(classes: &Gaussian, all: &Gaussian, unit: &[f32]) -> f64 {
-    classes.squared_distance(unit) - all.squared_distance(unit)
+pub fn relative_distances(classes: &Gaussian, all: &Gaussian, units: Vectors<'_>) -> Vec<f64> {
+    let of_all = all.squared_distances(units);
+    classes.squared_distances(units).into_iter().zip(of_all).map(|(nearest, all)| nearest - all).collect()
 }
 
 /// Sums over the rows seen so far, from which the Gaussians come.
@@ -97,26 +110,11 @@ impl Fit {
         }
     }
 
-    /// Each row of the triangle by itself; four of the waiting rows at a time, so that it is read and written less often.
+    /// Some rows of the triangle on each thread.
     fn flush(&mut self) {
         let (d, waiting) = (self.dimension, &self.waiting);
-        self.products.par_chunks_mut(d).enumerate().for_each(|(at, products)| {
-            let products = &mut products[at..];
-            let mut four = waiting.chunks_exact(4 * d);
-            for rows in &mut four {
-                let (r0, rest) = rows.split_at(d);
-                let (r1, rest) = rest.split_at(d);
-                let (r2, r3) = rest.split_at(d);
-                let (x0, x1, x2, x3) = (r0[at], r1[at], r2[at], r3[at]);
-                let others = r0[at..].iter().zip(&r1[at..]).zip(r2[at..].iter().zip(&r3[at..]));
-                for (sum, ((y0, y1), (y2, y3))) in products.iter_mut().zip(others) {
-                    *sum += x0 * y0 + x1 * y1 + x2 * y2 + x3 * y3;
-                }
-            }
-            for row in four.remainder().chunks(d) {
-                let x = row[at];
-                products.iter_mut().zip(&row[at..]).for_each(|(sum, y)| *sum += x * y);
-            }
+        self.products.par_chunks_mut(TRIANGLE_ROWS * d).enumerate().for_each(|(part, products)| {
+            add_products(waiting, d, part * TRIANGLE_ROWS, products);
         });
         self.waiting.clear();
     }
@@ -157,8 +155,8 @@ impl Fit {
             }
         }
         let mut factor = covariance;
-        cholesky(&mut factor, d)?;
-        means.par_chunks_mut(d).for_each(|mean| solve_lower(&factor, d, mean));
+        cholesky::cholesky(&mut factor, d)?;
+        means.par_chunks_mut(d).for_each(|mean| cholesky::solve_lower(&factor, d, mean));
         Some(Gaussian { dimension: d, factor, means })
     }
 }
@@ -198,7 +196,7 @@ mod tests {
             (0..200).for_each(|at| fit.add((at % classes) as u32, &row(at, 6)));
             let gaussian = fit.finish().unwrap();
             for (at, expected) in [1000, 1001, 1234].into_iter().zip(expected) {
-                let found = gaussian.distance(&row(at, 6));
+                let found = gaussian.distances(Vectors::new(&row(at, 6), 6))[0];
                 assert!((found - expected).abs() < 1e-9 * expected, "{classes} classes, row {at}: {found}, {expected}");
             }
         }
@@ -225,7 +223,7 @@ mod tests {
         for (at, expected) in
             [(1000, -0.019498255382562668), (1001, -0.31706528946203427), (1234, -0.035045097645102885)]
         {
-            let found = relative_distance(&classes, &all, &row(at, 6));
+            let found = relative_distances(&classes, &all, Vectors::new(&row(at, 6), 6))[0];
             assert!((found - expected).abs() < 1e-8, "row {at}: {found}, {expected}");
         }
     }
@@ -237,11 +235,9 @@ mod tests {
             let mut fit = Fit::new(40);
             (0..rows).for_each(|at| fit.add(0, &row(at, 40)));
             let gaussian = fit.finish().unwrap();
-            assert!(gaussian.distance(&row(3, 40)).is_finite());
-            assert!(
-                gaussian.distance(&row(3, 40))
-                    < gaussian.distance(&row(5000, 40).iter().map(|x| -x).collect::<Vec<_>>())
-            );
+            let far = row(5000, 40).iter().map(|x| -x).collect::<Vec<_>>();
+            let found = gaussian.distances(Vectors::new(&[row(3, 40), far].concat(), 40));
+            assert!(found[0].is_finite() && found[0] < found[1], "{found:?}");
         }
     }
 
@@ -271,13 +267,31 @@ mod tests {
             *value *= 1.0 - SHRINKAGE;
             *value += if at % 4 == 0 { SHRINKAGE * mean_variance } else { 0.0 };
         }
-        cholesky(&mut covariance, 3).unwrap();
+        cholesky::cholesky(&mut covariance, 3).unwrap();
         for row in [&rows[0], &rows[17], &[0.6, 0.8, 0.500_002]] {
             let mut whitened: Vec<f64> = row.iter().zip(mean).map(|(&x, mean)| f64::from(x) - mean).collect();
-            solve_lower(&covariance, 3, &mut whitened);
+            cholesky::solve_lower(&covariance, 3, &mut whitened);
             let expected = whitened.iter().map(|x| x * x).sum::<f64>().sqrt();
-            let found = gaussian.distance(row);
+            let found = gaussian.distances(Vectors::new(row, 3))[0];
             assert!((found - expected).abs() < 1e-3 * expected.max(1.0), "{found}, {expected}");
+        }
+    }
+
+    /// One row after the other, each by itself.
+    #[test]
+    fn distances_of_many_rows_are_those_of_each() {
+        for d in [5, 64] {
+            let mut fit = Fit::new(d);
+            (0..400).for_each(|at| fit.add((at % 5) as u32, &row(at, d)));
+            let gaussian = fit.finish().unwrap();
+            let rows: Vec<Vec<f32>> = (1000..1037).map(|at| row(at, d)).collect();
+            let found = gaussian.squared_distances(Vectors::new(&rows.concat(), d));
+            for (row, found) in rows.iter().zip(found) {
+                let whitened = gaussian.whiten(row);
+                let to = |mean: &[f64]| mean.iter().zip(&whitened).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+                let expected = gaussian.means.chunks(d).map(to).fold(f64::INFINITY, f64::min);
+                assert!((found - expected).abs() <= 1e-10 * expected, "{found}, {expected}");
+            }
         }
     }
 

@@ -389,6 +389,10 @@ async fn how_far_a_query_is_and_what_executors_have_done_can_be_seen() {
     assert!(jobs.contains("\"status\":\"Completed\""), "{jobs}");
     let (_, about) = page(&cluster.address(), "/", "").await;
     assert!(about.contains("/api/executors"), "{about}");
+    for address in [cluster.address(), cluster.executors[0].address().to_string()] {
+        let (status, text) = page(&address, "/api/nothing", "").await;
+        assert_eq!((status, text.trim()), (404, "no such page: / says which there are"));
+    }
     let (status, _) = page(&cluster.address(), "/metrics", "Host: evil.example\r\n").await;
     assert_eq!(status, 403);
 }
@@ -426,6 +430,11 @@ async fn a_cluster_with_tls_is_for_those_who_know_its_authority_and_token() {
     let plain = SecurityFiles { token: Some(token.clone()), ..SecurityFiles::default() };
     let error = Client::connect(&address, &Security::read(&plain).unwrap()).await.unwrap_err().to_string();
     assert!(error.contains("TLS"), "{error}");
+    // a key that is another certificate's is said before anybody listens
+    let pair = Some((fixture("certificate.pem"), fixture("other-key.pem")));
+    let error =
+        Security::read(&SecurityFiles { certificate: pair, ..SecurityFiles::default() }).unwrap_err().to_string();
+    assert!(error.contains("other-key.pem do not go together: the key is another certificate's"), "{error}");
     executor.stop().await;
     scheduler.stop().await;
 }
@@ -444,5 +453,23 @@ fn the_commands_of_the_units_are_commands_of_the_program() {
         assert!(!filled.contains('$'), "{filled}");
         let parsed = <outskirt::cli::Cli as clap::Parser>::try_parse_from(filled.split_whitespace());
         assert!(parsed.is_ok(), "{filled}: {}", parsed.unwrap_err());
+    }
+}
+
+/// Of more rows than a test takes a sample is drawn: the same one however the rows are divided.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn samples_are_the_same_on_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let vector = |row: u64| Some((0..4).map(|at| ((row * 7919 + at * 104_729) % 1009) as f32 - 300.0).collect());
+    let image = |row: u64| (if row % 2 == 0 { "a" } else { "b" }, "train", vector(row));
+    let images: Vec<_> = (0..6000).map(image).collect();
+    let store = super::fixture::database(folder.path(), 4, &images).await;
+    let cluster = Cluster::start(1).await;
+    let alone = Session::open(&store).await.unwrap();
+    let together = Session::open(&store).await.unwrap();
+    Client::connect(&cluster.address(), &Security::default()).await.unwrap().attach(&together, 5, 1000);
+    for test in ["mmd_test", "classifier_two_sample_auroc"] {
+        let query = format!("SELECT {test}(toy, dataset = 'a') FROM images");
+        assert_eq!(rows(&together, &query).await.unwrap(), rows(&alone, &query).await.unwrap(), "{test}");
     }
 }

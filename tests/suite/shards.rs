@@ -54,8 +54,8 @@ async fn both(db: &Path, shards: u32) -> outskirt::store::Store {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bank_in_shards_gives_the_bits_of_one_in_one_piece() {
-    // of two shards each has far more rows than k, of 64 most have none or one
-    for shards in [2, 7, 64] {
+    // of two shards each has far more rows than k, of 40 some have none
+    for shards in [2, 7, 40] {
         let folder = tempfile::tempdir().unwrap();
         let store = both(folder.path(), shards).await;
         let session = Session::open(&store).await.unwrap();
@@ -64,10 +64,8 @@ async fn a_bank_in_shards_gives_the_bits_of_one_in_one_piece() {
         for (one, many) in one.iter().zip(&many) {
             assert_eq!(one, many, "{shards} shards");
         }
-        assert_eq!(
-            shard_files(folder.path()).len(),
-            if shards == 64 { shard_files(folder.path()).len() } else { shards as usize }
-        );
+        let files = shard_files(folder.path()).len();
+        assert!(if shards == 40 { (10..40).contains(&files) } else { files == shards as usize }, "{files}");
     }
 }
 
@@ -104,8 +102,11 @@ async fn shards_follow_their_bank_and_are_made_again_one_by_one() {
     let session = Session::open(&store).await.unwrap();
     let before = compared(&session, "circle").await;
     drop(session);
-    let found = outskirt(db, &["verify"]).await.unwrap_err();
-    assert!(found.contains("1 problem"), "{found}");
+    // who only looks writes nothing: it is found again
+    for _ in 0..2 {
+        let found = outskirt(db, &["verify"]).await.unwrap_err();
+        assert!(found.contains("1 problem"), "{found}");
+    }
     let (mended, _) = outskirt(db, &["verify", "--repair"]).await.unwrap();
     assert!(mended.contains("shards-3-of-3"), "{mended}");
     outskirt(db, &["verify"]).await.unwrap();
@@ -170,10 +171,21 @@ async fn what_a_bank_in_shards_cannot_do_is_said_by_name() {
     assert!(error.contains("bank 'shards' has no HNSW index"), "{error}");
     let session = Session::open(&store).await.unwrap();
     let error = rows(&session, "SELECT max(knn_density_ratio(toy, 'shards')) FROM images").await.unwrap_err();
-    assert!(error.contains("a density ratio"), "{error}");
-    for (index, why) in
-        [("sharded-1", "sharded-2 to sharded-4096"), ("sharded-", "it is one of"), ("sharded-5000", "it is one of")]
-    {
+    assert!(error.contains("bank 'shards' lies in shards, which knn_density_ratio does not take"), "{error}");
+    let error =
+        rows(&session, "SET outskirt.memory_limit = '1KB'; SELECT max(knn_ood_score(toy, 'shards')) FROM images").await;
+    let error = error.unwrap_err();
+    assert!(error.contains("memory limit of 1000 bytes is too small for bank 'shards'"), "{error}");
+    let line =
+        ["bank", "create", "b", "--backbone", TOY, "--where", "split = 'val'", "--k", "2", "--index", "sharded-21"];
+    let error = outskirt(folder.path(), &line).await.unwrap_err();
+    assert!(error.starts_with("bank 'b' has 20 rows, which are too few for 21 shards"), "{error}");
+    for (index, why) in [
+        ("sharded-1", "sharded-2 to sharded-4096"),
+        ("sharded-", "it is one of"),
+        ("sharded-5000", "it is one of"),
+        ("sharded-08", "it is one of"),
+    ] {
         let line = ["bank", "create", "b", "--backbone", TOY, "--where", "true", "--index", index];
         let error = outskirt(folder.path(), &line).await.unwrap_err();
         assert!(error.contains(why), "{error}");

@@ -36,7 +36,8 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// exact; or hnsw, hnsw-bf16, hnsw-i8 to keep a graph as well, its vectors in 4, 2 or 1 bytes per number (SET
-    /// outskirt.search = 'hnsw' uses it)
+    /// outskirt.search = 'hnsw' uses it); or sharded-2 to sharded-4096, the exact index in so many files, of a bank that is
+    /// larger than a machine
     #[arg(long, default_value = "exact", value_parser = |name: &str| name.parse::<IndexKind>())]
     index: IndexKind,
 }

@@ -285,7 +285,8 @@ class Database:
         """Make a bank of the rows for which `where` holds: the ID rows that scores are distances to.
 
         `k` is how many neighbours are counted, `fraction` the share of the rows that is kept, in (0, 1], drawn by `seed`.
-        `index` is ``exact``, or ``hnsw``, ``hnsw-bf16`` or ``hnsw-i8`` for a graph beside it.
+        `index` is ``exact``; ``hnsw``, ``hnsw-bf16`` or ``hnsw-i8`` for a graph beside it; or ``sharded-2`` to ``sharded-4096`` for the
+        exact index in so many files, of a bank that is larger than a machine.
 
         Errors: a name that is taken, a backbone without vectors, no rows, k above their number.
         """

@@ -1,7 +1,9 @@
 //! The aggregates that compare the embeddings of two groups of rows, `name(embedding, group)`. Their state is a sample of each
-//! group, mergeable across partitions and bounded: of more rows than a test takes, a random part is kept.
+//! group, mergeable across partitions and bounded: of more rows than a test takes, a random part is kept. Which one follows from the
+//! rows themselves, so that it is the same however they are divided among threads or machines.
 
-use std::collections::BinaryHeap;
+use std::collections::hash_map::Entry;
+use std::collections::{BinaryHeap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -22,6 +24,8 @@ use crate::statistics::sampling::mixed;
 
 /// Of the rows that are kept.
 const SEED: u64 = 1;
+/// Rows whose copies are told from them, in a partition: of more, copies stand at the place of the first.
+const TOLD_APART: usize = 1 << 20;
 
 /// An aggregate of embeddings, some of one group and some of another.
 #[derive(Debug)]
@@ -141,8 +145,8 @@ struct Groups {
 /// The rows of a group that come first in a random order, at most as many as are asked for.
 #[derive(Debug, Default)]
 struct Sample {
-    /// How many rows there were.
-    seen: u64,
+    /// How often a row was there, by what it is: its copies have places of their own.
+    copies: HashMap<u64, u32>,
     /// The last one first.
     kept: BinaryHeap<Row>,
 }
@@ -157,8 +161,21 @@ struct Row {
 
 impl Sample {
     fn add(&mut self, unit: &[f32], most: usize) {
-        self.seen += 1;
-        let order = mixed(self.seen, SEED);
+        let content = unit.iter().fold(0, |hash, x| mixed(hash ^ u64::from(x.to_bits()), SEED));
+        let is_full = self.copies.len() >= TOLD_APART;
+        let copy = match self.copies.entry(content) {
+            Entry::Occupied(mut known) => {
+                *known.get_mut() += 1;
+                *known.get()
+            }
+            Entry::Vacant(new) => {
+                if !is_full {
+                    new.insert(0);
+                }
+                0
+            }
+        };
+        let order = mixed(content, SEED ^ (u64::from(copy) << 1));
         // most rows go nowhere once there are many
         if self.kept.len() < most || self.kept.peek().is_some_and(|last| order <= last.order) {
             self.keep(Row { order, bits: unit.iter().map(|x| x.to_bits()).collect() }, most);
@@ -278,6 +295,9 @@ impl Accumulator for Groups {
 
     fn size(&self) -> usize {
         let rows = self.one.kept.capacity() + self.other.kept.capacity();
-        size_of_val(self) + rows * (size_of::<Row>() + self.dimension * size_of::<u32>())
+        let copies = self.one.copies.capacity() + self.other.copies.capacity();
+        size_of_val(self)
+            + copies * size_of::<(u64, u64)>()
+            + rows * (size_of::<Row>() + self.dimension * size_of::<u32>())
     }
 }

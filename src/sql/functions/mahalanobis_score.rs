@@ -34,6 +34,5 @@ pub(super) static FUNCTION: BankFunction = BankFunction {
 
 /// The distance of each query to the nearest class mean, in standard deviations.
 fn mahalanobis_score(gaussian: &Gaussian, queries: &QueryVectors) -> Vec<Option<f64>> {
-    let vectors = queries.vectors();
-    (0..vectors.len()).map(|query| Some(gaussian.distance(vectors.row(query)))).collect()
+    gaussian.distances(queries.vectors()).into_iter().map(Some).collect()
 }

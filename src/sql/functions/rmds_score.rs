@@ -11,7 +11,7 @@ use super::bank_function::{BankFunction, Compute};
 use super::query_vectors::QueryVectors;
 use crate::bank::Classes;
 use crate::error::Error;
-use crate::statistics::gaussian::{Gaussian, relative_distance};
+use crate::statistics::gaussian::{Gaussian, relative_distances};
 
 #[user_doc(
     doc_section(label = "Baselines"),
@@ -39,6 +39,5 @@ pub(super) static FUNCTION: BankFunction = BankFunction {
 
 /// The squared distance of each query to the nearest class, less that to the Gaussian of all rows.
 fn rmds_score(classes: &Gaussian, all: &Gaussian, queries: &QueryVectors) -> Vec<Option<f64>> {
-    let vectors = queries.vectors();
-    (0..vectors.len()).map(|query| Some(relative_distance(classes, all, vectors.row(query)))).collect()
+    relative_distances(classes, all, queries.vectors()).into_iter().map(Some).collect()
 }
