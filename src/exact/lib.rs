@@ -143,6 +143,8 @@ mod metric;
 mod numbers;
 mod options;
 mod originals;
+#[cfg(test)]
+mod parts;
 mod path;
 mod principal;
 mod product;

@@ -1,7 +1,5 @@
 //! The fast searches against the slow twin, bit for bit, on easy and on adversarial data; every path of this processor.
 
-mod parts;
-
 use std::os::unix::fs::FileExt;
 
 use rayon::ThreadPoolBuilder;
@@ -199,7 +197,7 @@ fn shapes() {
 }
 
 /// Banks that are hard in one way or another, with queries: (name, bank, queries, d).
-fn hard(random: &mut Random) -> Vec<(&'static str, Vec<f32>, Vec<f32>, usize)> {
+pub(crate) fn hard(random: &mut Random) -> Vec<(&'static str, Vec<f32>, Vec<f32>, usize)> {
     let mut all = Vec::new();
     let (n, d) = (1500, 64);
 

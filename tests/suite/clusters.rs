@@ -461,7 +461,7 @@ fn the_commands_of_the_units_are_commands_of_the_program() {
 async fn samples_are_the_same_on_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
     let vector = |row: u64| Some((0..4).map(|at| ((row * 7919 + at * 104_729) % 1009) as f32 - 300.0).collect());
-    let image = |row: u64| (if row % 2 == 0 { "a" } else { "b" }, "train", vector(row));
+    let image = |row: u64| (if row.is_multiple_of(2) { "a" } else { "b" }, "train", vector(row));
     let images: Vec<_> = (0..6000).map(image).collect();
     let store = super::fixture::database(folder.path(), 4, &images).await;
     let cluster = Cluster::start(1).await;

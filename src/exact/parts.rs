@@ -1,7 +1,7 @@
 //! A bank that lies in several: what each gives, together.
 
-use super::{hard, paths, rows};
 use crate::principal::Random;
+use crate::tests::{hard, paths, rows};
 use crate::{Bound, Exact, Layout, Question, RowNumber, Vectors};
 
 /// The k nearest of all are among those that each gives, also of parts that have fewer than k rows.
