@@ -460,7 +460,8 @@ fn the_commands_of_the_units_are_commands_of_the_program() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn samples_are_the_same_on_a_cluster() {
     let folder = tempfile::tempdir().unwrap();
-    let vector = |row: u64| Some((0..4).map(|at| ((row * 7919 + at * 104_729) % 1009) as f32 - 300.0).collect());
+    // no two of them are equal
+    let vector = |row: u64| Some(vec![row as f32, ((row * 7919) % 1009) as f32, ((row * 31) % 577) as f32, 500.0]);
     let image = |row: u64| (if row.is_multiple_of(2) { "a" } else { "b" }, "train", vector(row));
     let images: Vec<_> = (0..6000).map(image).collect();
     let store = super::fixture::database(folder.path(), 4, &images).await;

@@ -1,6 +1,7 @@
 //! The aggregates that compare the embeddings of two groups of rows, `name(embedding, group)`. Their state is a sample of each
 //! group, mergeable across partitions and bounded: of more rows than a test takes, a random part is kept. Which one follows from the
-//! rows themselves, so that it is the same however they are divided among threads or machines.
+//! rows themselves, so that it is the same however they are divided among threads or machines, but for copies of one row that lie in
+//! different parts: these have the same places there.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BinaryHeap, HashMap};
