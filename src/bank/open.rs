@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::index::vectors::Vectors;
 use crate::index::{
     self, Device, Exact, Found, Hnsw, IndexKind, Kth, Neighbor, NeighborIndex, Processor, Quality, Question, Search,
-    SearchOptions, Sidecar, Work, check_device,
+    SearchOptions, Sidecar, check_device,
 };
 use crate::store::Store;
 use crate::store::memory;
@@ -299,12 +299,12 @@ impl Bank {
         k: usize,
         ceiling: Option<f32>,
         own: Option<&[Option<u64>]>,
-    ) -> Result<(Vec<Vec<f32>>, Work)> {
+    ) -> Result<(Vec<Vec<f32>>, index::Work)> {
         self.check_k(k, own.is_some())?;
         let missing =
             || Error::BankUnreadable { bank: self.definition.name.clone(), reason: "it has no shards".into() };
         let Some(shard) = self.sharded.as_ref().ok_or_else(missing)?.shard(number)? else {
-            return Ok((vec![Vec::new(); queries.len()], Work::default()));
+            return Ok((vec![Vec::new(); queries.len()], index::Work::default()));
         };
         let ceiling = ceiling.map(index::Bound::All);
         let (near, work) = shard.nearest_within(queries, Question { k, floor: None, ceiling, excluded: own })?;

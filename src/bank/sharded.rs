@@ -80,6 +80,7 @@ impl Sharded {
     }
 
     /// How many shards there are.
+    #[cfg(feature = "cluster")]
     pub(super) fn count(&self) -> usize {
         self.shards.len()
     }
