@@ -24,6 +24,11 @@ impl State {
     pub(crate) fn of(checked: Result<String>) -> Self {
         checked.map_or_else(|error| Self::Broken(error.to_string()), Self::Well)
     }
+
+    /// What `self` says where it is a problem, else the other.
+    pub(super) fn or(self, other: Self) -> Self {
+        if matches!(self, Self::Well(_)) { other } else { self }
+    }
 }
 
 /// One thing that was checked.
@@ -33,11 +38,4 @@ pub struct Finding {
     pub subject: String,
     /// How it was found.
     pub state: State,
-}
-
-impl State {
-    /// What `self` says where it is a problem, else the other.
-    pub(super) fn or(self, other: Self) -> Self {
-        if matches!(self, Self::Well(_)) { other } else { self }
-    }
 }
