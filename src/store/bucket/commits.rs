@@ -44,7 +44,14 @@ async fn connect(bucket: &Bucket, store: Arc<dyn ObjectStore>) -> Result<lancedb
     let connect = lancedb::connect(&bucket.address())
         .session(Arc::new(Session::new(0, METADATA_CACHE, Arc::new(registry))))
         .storage_option("new_table_enable_stable_row_ids", "true");
-    Ok(connect.execute().await?)
+    match connect.execute().await {
+        Ok(connected) => Ok(connected),
+        // Lance passes on the insides of what its store said: whoever asks again hears it in plain words
+        Err(error) => {
+            bucket.list("locks").await?;
+            Err(error.into())
+        }
+    }
 }
 
 /// Gives Lance the store that is open already.
