@@ -464,21 +464,21 @@ fn wrong_query(queries: Vectors<'_>) -> Option<usize> {
 fn select(squares: &mut [f32], is_wanted: impl Fn(usize, f32) -> bool, mut each: impl FnMut(usize, f32)) {
     for (number, squares) in squares.chunks_mut(16).enumerate() {
         let first = number * 16;
-        // most cells are wanted by few: one vectorised look tells
-        if let Ok(squares) = <&[f32; 16]>::try_from(&*squares) {
-            let mut any = false;
-            for (lane, &square) in squares.iter().enumerate() {
-                any |= is_wanted(first + lane, square);
+        let bit = |lane: usize, square: f32| u32::from(is_wanted(first + lane, square)) << lane;
+        let mut wanted = match <&[f32; 16]>::try_from(&*squares) {
+            // one vectorised look at all of them
+            Ok(squares) => {
+                let mut bits = [0; 16];
+                (0..16).for_each(|lane| bits[lane] = bit(lane, squares[lane]));
+                bits.iter().fold(0, |all, bit| all | bit)
             }
-            if !any {
-                continue;
-            }
-        }
-        for (i, square) in (first..).zip(squares) {
-            if is_wanted(i, *square) {
-                each(i, *square);
-                *square = f32::NAN;
-            }
+            Err(_) => squares.iter().enumerate().fold(0, |all, (lane, &square)| all | bit(lane, square)),
+        };
+        while wanted != 0 {
+            let lane = wanted.trailing_zeros() as usize;
+            wanted &= wanted - 1;
+            each(first + lane, squares[lane]);
+            squares[lane] = f32::NAN;
         }
     }
 }
