@@ -18,27 +18,26 @@ use crate::schema;
 use crate::store::Store;
 
 /// Check everything; `sample` images per bank are compared with brute force. With `repair`, mend what is derived.
-/// `tell` hears what is being checked.
 ///
 /// Errors: with `repair`, another writer. Everything else is a finding.
-pub async fn verify(store: &Store, sample: usize, repair: bool, tell: impl Fn(String)) -> Result<Vec<Finding>> {
+pub async fn verify(store: &Store, sample: usize, repair: bool) -> Result<Vec<Finding>> {
     let lock = if repair { Some(store.lock_in_turn().await?) } else { None };
     let _reading = store.read_lock().await?;
     let mut findings = Vec::new();
     for table in schema::TABLES {
-        tell(format!("reading {table}"));
+        store.tell(format!("reading {table}"));
         let read = if table == schema::IMAGES { images(store).await } else { rows(store, table).await };
         findings.push(Finding { subject: format!("table {table}"), state: State::of(read) });
     }
     let columns = store.embedding_columns().await?;
     for column in columns {
-        tell(format!("reading the embeddings of {}", column.backbone));
+        store.tell(format!("reading the embeddings of {}", column.backbone));
         let subject = format!("embeddings {}", column.backbone);
         findings.push(Finding { subject, state: State::of(embeddings(store, &column.backbone).await) });
     }
     let Ok(banks) = bank::list(store).await else { return Ok(findings) };
     for bank in &banks {
-        tell(format!("comparing bank {}", bank.name));
+        store.tell(format!("comparing bank {}", bank.name));
         findings.extend(bank::examine(store, bank, sample, lock.as_ref()).await);
     }
     if let Some(leftovers) = bank::leftovers(store, &banks, lock.as_ref())? {

@@ -80,6 +80,7 @@ pub(super) async fn make(store: &Store, lock: &WriteLock, bank: &Definition, par
         let which: Vec<Derived> = parts.iter().map(|part| part.which).collect();
         return make_all(store, lock, bank, &which).await;
     }
+    store.tell(format!("{}: counting the rows of its shards", bank.name));
     for shard in counted(store, bank).await? {
         // one without rows has no file
         if shard.row_count > 0 && parts.iter().any(|part| part.of.name == shard.name) {
@@ -109,8 +110,10 @@ pub(super) async fn make_here(store: &Store, lock: &WriteLock, bank: &Definition
     }
     match rows {
         Some(rows) if with_graph => {
+            store.tell(format!("{}: building its graph", bank.name));
             let mut hnsw = build_hnsw(bank, &rows)?;
             drop(rows);
+            store.tell(format!("{}: measuring its graph", bank.name));
             // where it cannot be measured it is searched as one that was not
             let quality = tune(store, bank, &mut hnsw).await.ok();
             save_hnsw(store, bank, &hnsw, quality, lock)

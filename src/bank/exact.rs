@@ -37,10 +37,13 @@ pub(super) async fn save(store: &Store, _lock: &WriteLock, bank: &Definition, ro
     let note = serde_json::to_string(&origin(bank))
         .map_err(|error| Error::BadIndexFile { path: path.clone(), reason: error.to_string() })?;
     replace(&path, async |fresh| {
+        store.tell(format!("{}: learning where {n} rows lie", bank.name));
         let mut sampling = Sampling::new(n, d, Layout { k: bank.k, ..Layout::default() });
         for_each(store, bank, rows, |_, unit| sampling.see(unit)).await?;
+        store.tell(format!("{}: placing them", bank.name));
         let mut placing = sampling.placing();
         for_each(store, bank, rows, |id, unit| placing.place(id, unit)).await?;
+        store.tell(format!("{}: writing its index", bank.name));
         let mut filing = placing.filing(fresh, &note).map_err(Error::io("write", fresh))?;
         let mut written = Ok(());
         for_each(store, bank, rows, |_, unit| {

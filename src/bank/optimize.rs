@@ -27,10 +27,10 @@ pub struct Optimized {
 }
 
 /// Merge small files, leave deleted rows out of them, prune versions that are older than `keep` and that no bank stands
-/// for, and remove index files of no bank. `tell` hears what is being done.
+/// for, and remove index files of no bank.
 ///
 /// No row, id, score or bank changes. Errors: another writer, a disk without room for the merged files.
-pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> Result<Optimized> {
+pub async fn optimize(store: &Store, keep: Duration) -> Result<Optimized> {
     let lock = store.lock_in_turn().await?;
     let (mut before, bytes_before) = (Vec::new(), store.bytes().await?);
     for table in schema::TABLES {
@@ -43,11 +43,11 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
         fs::remove_file(&file).map_err(Error::io("remove", &file))?;
     }
     forget_others(store, &banks).await?;
-    tell("pruning old versions".into());
+    store.tell("pruning old versions");
     store.prune(&lock, keep).await?;
     let images = store.version(schema::IMAGES).await?;
     for table in schema::TABLES {
-        tell(format!("compacting {table}"));
+        store.tell(format!("compacting {table}"));
         store.compact(&lock, table).await?;
     }
     store.record(&lock, images, Change::of("optimize")).await?;
@@ -63,13 +63,12 @@ pub async fn optimize(store: &Store, keep: Duration, tell: impl Fn(String)) -> R
             }
         }
         if !outdated.is_empty() {
-            tell(format!("making the index files of bank {}", bank.name));
             make(store, &lock, &bank, &outdated).await?;
             rebuilt.push(bank.name);
         }
     }
     set_tags(store).await?;
-    tell("pruning old versions".into());
+    store.tell("pruning old versions");
     let still_read = store.prune(&lock, keep).await?;
     let mut tables = Vec::new();
     for (table, before) in schema::TABLES.into_iter().zip(before) {

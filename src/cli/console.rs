@@ -199,6 +199,17 @@ impl<'a> Console<'a> {
         bar
     }
 
+    /// The same beside a database, whose long work says what it does.
+    pub(super) fn told(&self, store: Store, what: &'static str) -> (Store, ProgressBar) {
+        let bar = self.spinner(what);
+        // nothing is counted: how long it takes is what there is to see
+        if let Ok(style) = ProgressStyle::with_template("{msg} {spinner} {elapsed}") {
+            bar.set_style(style);
+        }
+        let heard = bar.clone();
+        (store.telling(move |what| heard.set_message(what)), bar)
+    }
+
     /// A bar for tasks that end when they end: nobody knows when.
     #[cfg(feature = "cluster")]
     pub(super) fn tasks(&self) -> ProgressBar {

@@ -7,7 +7,10 @@ use crate::store::Store;
 
 /// Let all banks follow a change of `images`; what fails is a notice: the change is made already.
 pub(super) async fn follow(store: &Store, console: &mut Console<'_>) -> Result<()> {
-    for Followed { bank, refreshed } in bank::follow(store).await? {
+    let (telling, bar) = console.told(store.clone(), "looking for changes of banks");
+    let followed = bank::follow(&telling).await;
+    bar.finish_and_clear();
+    for Followed { bank, refreshed } in followed? {
         match refreshed {
             Ok(refreshed) => console.line(describe(&refreshed))?,
             Err(error) => console.notice(format!("bank {bank} was not refreshed: {error}"))?,

@@ -96,8 +96,8 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     if args.automatic.is_some() || args.automatic_versions.is_some() || args.automatic_keep.is_some() {
         return set(&args, &store, console).await;
     }
-    let bar = console.spinner("");
-    let done = bank::optimize(&store, args.keep, |what| bar.set_message(what)).await;
+    let (store, bar) = console.told(store, "looking at the tables");
+    let done = bank::optimize(&store, args.keep).await;
     bar.finish_and_clear();
     let done = done?;
     let change = |before: String, after: String| if before == after { after } else { format!("{before} → {after}") };

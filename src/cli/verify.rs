@@ -26,9 +26,8 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = console.open(db).await?;
-    let bar = console.spinner("");
-    let findings = verify(&store, args.sample as usize, args.repair, |what| bar.set_message(what)).await;
+    let (store, bar) = console.told(console.open(db).await?, "looking at the tables");
+    let findings = verify(&store, args.sample as usize, args.repair).await;
     bar.finish_and_clear();
     let findings = findings?;
     let rows: Vec<Vec<String>> = findings

@@ -32,6 +32,9 @@ const KEPT_VERSIONS: usize = 8;
 
 type KeptVersions = VecDeque<(String, u64, lancedb::Table)>;
 
+/// Hears what long work does.
+type Listener = Arc<dyn Fn(String) + Send + Sync>;
+
 /// An open database.
 #[derive(Clone)]
 pub struct Store {
@@ -42,6 +45,7 @@ pub struct Store {
     pub(super) writes: lancedb::Connection,
     lease: Lease,
     pub(super) patience: Patience,
+    listener: Listener,
     /// Tables at versions that were named, the latest last: versions do not change, and reading one is not cheap.
     versions: Arc<Mutex<KeptVersions>>,
 }
@@ -66,6 +70,7 @@ impl Store {
             reads,
             writes,
             patience: Patience::default(),
+            listener: Arc::new(|_| ()),
             versions: Arc::default(),
         })
     }
@@ -116,6 +121,16 @@ impl Store {
     /// The same database; its writers wait for others.
     pub fn patient(self, patience: Patience) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Have somebody hear, in a few words each time, what work that may take long is doing.
+    pub fn telling(self, listener: impl Fn(String) + Send + Sync + 'static) -> Self {
+        Self { listener: Arc::new(listener), ..self }
+    }
+
+    /// Say what is being done.
+    pub(crate) fn tell(&self, what: impl Into<String>) {
+        (self.listener)(what.into());
     }
 
     /// Versions of tables are not pruned while it is held, by this program either. Whoever reads for longer than a command

@@ -148,7 +148,7 @@ async fn ids(db: &Path) -> Vec<String> {
 /// Whether everything in a database is well; what a crash leaves is a leftover, and no problem.
 async fn well(db: &Path, what: &str) {
     let store = Store::open(db).await.unwrap();
-    for finding in verify(&store, 16, false, |_| {}).await.unwrap() {
+    for finding in verify(&store, 16, false).await.unwrap() {
         let well = matches!(finding.state, State::Well(_) | State::Leftover(_));
         assert!(well, "{what}: {finding:?}");
     }

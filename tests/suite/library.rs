@@ -55,8 +55,8 @@ async fn futures_of_the_library_may_move_between_threads() {
     is_send(bank::drop_bank(&store, "circle"));
     is_send(bank::status(&store));
     is_send(bank::keep_scores(&store, "circle", None, None, |_, _| ()));
-    is_send(bank::optimize(&store, std::time::Duration::ZERO, |_| ()));
-    is_send(outskirt::verify::verify(&store, 10, false, |_| ()));
+    is_send(bank::optimize(&store, std::time::Duration::ZERO));
+    is_send(outskirt::verify::verify(&store, 10, false));
     is_send(outskirt::curate::undo(&store));
     is_send(outskirt::curate::history(&store));
     let files = || outskirt::image::open(&[folder.path().into()], &Selection::default()).unwrap();

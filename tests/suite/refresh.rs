@@ -126,7 +126,7 @@ async fn one_history(seed: u64, steps: usize) {
                 5 => {
                     // in any state of the banks, with versions of it being read or not
                     let still = (random.below(2) == 0).then_some(session);
-                    bank::optimize(&store, std::time::Duration::ZERO, |_| {}).await.unwrap();
+                    bank::optimize(&store, std::time::Duration::ZERO).await.unwrap();
                     drop(still);
                 }
                 _ => {

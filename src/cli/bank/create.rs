@@ -47,7 +47,7 @@ pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Res
     let Args { name, backbone, predicate, k, alpha, seed, index } = args;
     let backbone = named(&store, backbone).await?;
     let spec = BankSpec { name, backbone, predicate, k, alpha, seed, index };
-    let bar = console.spinner("building the bank");
+    let (store, bar) = console.told(store, "reading ids");
     let made = bank::create(&store, &spec).await;
     bar.finish_and_clear();
     let made = made?;

@@ -31,12 +31,13 @@ pub struct Args {
 }
 
 pub(super) async fn run(args: Args, db: &Path, console: &mut Console<'_>) -> Result<()> {
-    let store = console.open(db).await?;
+    let (store, bar) = console.told(console.open(db).await?, "looking for changes");
     let before = store.version(schema::IMAGES).await?;
     let done = match &args.name {
         Some(name) => vec![bank::refresh(&store, name).await],
         None => bank::refresh_all(&store).await?.into_iter().map(|(_, refreshed)| refreshed).collect(),
     };
+    bar.finish_and_clear();
     for refreshed in done {
         let refreshed = refreshed?;
         console.line(describe(&refreshed))?;

@@ -689,7 +689,7 @@ impl Database {
         let keep =
             Duration::try_from_secs_f64(keep_seconds).map_err(|error| raised(py, "Error", &error.to_string()))?;
         let store = self.store.clone();
-        let done = wait(py, async move { bank::optimize(&store, keep, |_| ()).await })?;
+        let done = wait(py, async move { bank::optimize(&store, keep).await })?;
         let (before, after) = done.bytes;
         Ok(Plain(json!({ "bytes_before": before, "bytes_after": after, "rebuilt": done.rebuilt })))
     }
@@ -697,7 +697,7 @@ impl Database {
     /// What a check of the whole database found.
     fn verify(&self, py: Python<'_>, sample: usize, repair: bool) -> PyResult<Plain> {
         let store = self.store.clone();
-        let findings = wait(py, async move { outskirt::verify::verify(&store, sample, repair, |_| ()).await })?;
+        let findings = wait(py, async move { outskirt::verify::verify(&store, sample, repair).await })?;
         let one = |finding: &bank::Finding| {
             let (state, facts) = match &finding.state {
                 State::Well(facts) => ("ok", facts),
