@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::console::{Console, advance};
-use crate::cluster::{Client, Executor, ExecutorOptions, Scheduler, Security, SecurityFiles, Stage};
+use crate::cluster::{Client, Executor, ExecutorOptions, Progress, Scheduler, Security, SecurityFiles, Stage};
 use crate::error::{Error, Result};
 use crate::index::MemoryLimit;
 use crate::sql::cancel;
@@ -144,7 +144,7 @@ impl ClusterArgs {
 /// Show how far a query is.
 fn watch(client: &Client, console: &Console<'_>) {
     let bar = console.tasks();
-    client.watch(move |stages| {
+    client.watch(move |Progress { stages, silent }| {
         if stages.is_empty() {
             return bar.finish_and_clear();
         }
@@ -156,16 +156,17 @@ fn watch(client: &Client, console: &Console<'_>) {
         let running = all(|stage| stage.running);
         advance(&bar, all(|stage| stage.done), all(|stage| stage.tasks));
         let tasks = if running == 1 { "task" } else { "tasks" };
-        bar.set_message(format!(
-            "stage {} of {}, {running} {tasks} at work",
-            (over + 1).min(stages.len()),
-            stages.len()
-        ));
+        let mut message =
+            format!("stage {} of {}, {running} {tasks} at work", (over + 1).min(stages.len()), stages.len());
+        for (address, seconds) in silent {
+            message += &format!(", {address} silent for {seconds} s");
+        }
+        bar.set_message(message);
     });
 }
 
 /// Bytes that an executor needs.
-const FEWEST_BYTES: u64 = 64 << 20;
+const FEWEST_BYTES: u64 = 64_000_000;
 /// Rows of which a task is worth its while.
 const FEWEST_ROWS: u64 = 8192;
 

@@ -34,7 +34,7 @@ use super::configuration::{self, MESSAGE_BYTES, PLAN_BYTES};
 use super::executor::connect;
 use super::here::Here;
 use super::plan::{check_banks, fitted, reads_tables};
-use super::progress::{STAGES, Stage};
+use super::progress::{PROGRESS, Progress};
 use super::security::Security;
 use super::telling::told;
 use crate::error::{Error, Result};
@@ -60,7 +60,7 @@ pub struct Client {
 }
 
 /// Told how far a query is; without stages, that it is over.
-type Watch = dyn Fn(&[Stage]) + Send + Sync;
+type Watch = dyn Fn(&Progress) + Send + Sync;
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -83,7 +83,8 @@ impl Client {
                 }
                 tonic::Code::Unimplemented => format!("{scheduler} is no scheduler of a cluster: is it an executor?"),
                 _ => format!(
-                    "{scheduler} is no scheduler of a cluster, or one that speaks TLS where this does not ({})",
+                    "{scheduler} is no scheduler of a cluster, or one with TLS, for which --tls-authority names who signed its \
+                     certificate ({})",
                     status.message()
                 ),
             };
@@ -119,14 +120,14 @@ impl Client {
     }
 
     /// Be told how far each stage of a query is, whenever that is known anew, and, without stages, that it is over. Once only.
-    pub fn watch(&self, watch: impl Fn(&[Stage]) + Send + Sync + 'static) {
+    pub fn watch(&self, watch: impl Fn(&Progress) + Send + Sync + 'static) {
         // a second watch is not an error: the first stays
         let _ = self.watch.set(Box::new(watch));
     }
 
-    fn tell(&self, stages: &[Stage]) {
+    fn tell(&self, progress: &Progress) {
         if let Some(watch) = self.watch.get() {
-            watch(stages);
+            watch(progress);
         }
     }
 
@@ -185,7 +186,7 @@ impl Client {
                 other => return Err(Error::Cluster { reason: format!("the cluster takes no query: {other:?}") }),
             };
             let done = job.done().await;
-            self.tell(&[]);
+            self.tell(&Progress::default());
             match done? {
                 Ok(locations) => return Ok((job, locations)),
                 Err(failure) if attempt < ATTEMPTS && is_of_an_executor(&failure) => attempt += 1,
@@ -285,9 +286,9 @@ impl Job {
         loop {
             let asked = GetJobStatusParams { job_id: self.id.clone() };
             let answer = scheduler.get_job_status(asked).await.map_err(|status| lost(&status))?;
-            let said = answer.metadata().get(STAGES).and_then(|said| said.to_str().ok());
-            if let Some(stages) = said.map(Stage::read).filter(|stages| !stages.is_empty()) {
-                self.client.tell(&stages);
+            let said = answer.metadata().get(PROGRESS).and_then(|said| said.to_str().ok());
+            if let Some(progress) = said.map(Progress::read).filter(|progress| !progress.stages.is_empty()) {
+                self.client.tell(&progress);
             }
             let answer = answer.into_inner();
             match answer.status.and_then(|status| status.status) {

@@ -45,7 +45,7 @@ use super::configuration::{self, MESSAGE_BYTES};
 use super::here::Here;
 use super::pages::{self, Gathers, Metrics};
 use super::scheduler::POLL_NUMBER;
-use super::security::Security;
+use super::security::{Security, why};
 use super::telling::{Telling, marked, told};
 use crate::error::{Error, Result};
 use crate::index::{Instructions, MemoryLimit};
@@ -112,7 +112,10 @@ struct Folder {
 impl Folder {
     /// A new one, beside those of others; what executors that were killed have left there is removed.
     fn create(beside: &Path, name: &str) -> Result<Self> {
-        std::fs::create_dir_all(beside).map_err(Error::io("create", beside))?;
+        std::fs::create_dir_all(beside).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => failed(format!("cannot create {}", beside.display()), &error),
+            _ => Error::io("create", beside)(error),
+        })?;
         for folder in std::fs::read_dir(beside).into_iter().flatten().flatten().map(|entry| entry.path()) {
             if File::open(folder.join(OWNER)).is_ok_and(|lock| lock.try_lock().is_ok()) {
                 let _ = std::fs::remove_dir_all(&folder);
@@ -162,16 +165,10 @@ fn address(scheduler: &str, security: &Security) -> Result<String> {
 pub(super) async fn connect(scheduler: &str, security: &Security) -> Result<SchedulerGrpcClient<Channel>> {
     let address = address(scheduler, security)?;
     let unreachable =
-        |error: &dyn std::fmt::Display| failed(format!("no scheduler of a cluster answers at {address}"), error);
+        |error: &dyn std::fmt::Display| failed(format!("no scheduler of a cluster is at {address}"), error);
     let endpoint = Endpoint::from_shared(address.clone()).map_err(|error| unreachable(&error))?;
     let endpoint = (security.connects())(endpoint).map_err(|error| unreachable(&error))?;
-    let channel = endpoint.connect().await.map_err(|error| {
-        let mut deepest: &dyn std::error::Error = &error;
-        while let Some(source) = deepest.source() {
-            deepest = source;
-        }
-        unreachable(&deepest)
-    })?;
+    let channel = endpoint.connect().await.map_err(|error| unreachable(&why(&error)))?;
     Ok(SchedulerGrpcClient::new(channel)
         .max_decoding_message_size(MESSAGE_BYTES)
         .max_encoding_message_size(MESSAGE_BYTES))

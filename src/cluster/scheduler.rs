@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use ballista_core::JobId;
 use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::extension::EndpointOverrideFn;
 use ballista_core::serde::BallistaCodec;
 use ballista_core::serde::protobuf::scheduler_grpc_server::{SchedulerGrpc, SchedulerGrpcServer};
 use ballista_core::serde::protobuf::{
@@ -31,6 +32,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use futures::FutureExt;
 use tokio::sync::oneshot;
 use tonic::service::Routes;
+use tonic::transport::Endpoint;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
@@ -38,14 +40,16 @@ use super::codec::Codec;
 use super::configuration::{self, MESSAGE_BYTES, PLAN_BYTES};
 use super::here::Here;
 use super::pages::{self, Gathers, Metrics};
-use super::progress::{STAGES, Stage};
-use super::security::Security;
+use super::progress::{PROGRESS, Progress, Stage};
+use super::security::{Security, why};
 use crate::error::{Error, Result};
 
 type Server = SchedulerServer<LogicalPlanNode, PhysicalPlanNode>;
 
 /// An executor that has not asked for work for so long is taken for dead.
 const SILENT: Duration = Duration::from_secs(20);
+/// One that has not for so long is named to whoever waits.
+const MISSED: Duration = Duration::from_secs(5);
 /// How long it may take to reach a new one.
 const REACHED: Duration = Duration::from_secs(5);
 /// A query that nobody has asked about for so long is cancelled.
@@ -107,7 +111,7 @@ impl Scheduler {
             let (server, polls) = (server.clone(), Arc::clone(&polls));
             Arc::new(move || metrics(server.clone(), Arc::clone(&queries), Arc::clone(&polls)).boxed())
         };
-        let service = SchedulerGrpcServer::new(Checked { inner: server, polls, asked })
+        let service = SchedulerGrpcServer::new(Checked { inner: server, connects: security.connects(), polls, asked })
             .max_decoding_message_size(MESSAGE_BYTES)
             .max_encoding_message_size(MESSAGE_BYTES);
         let routes = pages::routes(Routes::new(service), security.guard(), gathers, api, ABOUT);
@@ -150,12 +154,23 @@ impl Drop for Scheduler {
 /// The number of an executor's last poll, and its answer.
 type LastPoll = Arc<tokio::sync::Mutex<Option<(u64, PollWorkResult)>>>;
 
-/// By executor, and when it was.
-type Polls = Arc<Mutex<HashMap<String, (Instant, LastPoll)>>>;
+/// An executor that asks for work.
+struct Asking {
+    /// Where others reach it.
+    place: String,
+    /// When it asked last.
+    polled: Instant,
+    last: LastPoll,
+}
+
+/// Executors by their ids.
+type Polls = Arc<Mutex<HashMap<String, Asking>>>;
 
 /// Ballista's scheduler, behind what it does not check itself.
 struct Checked {
     inner: Server,
+    /// How executors are spoken to.
+    connects: EndpointOverrideFn,
     polls: Polls,
     /// Queries that are not done, and when somebody asked about each.
     asked: Arc<Mutex<HashMap<String, Instant>>>,
@@ -198,11 +213,11 @@ impl SchedulerMetricsCollector for Queries {
 async fn metrics(server: Server, queries: Arc<Queries>, polls: Polls) -> String {
     let executors = {
         let polls = polls.lock().unwrap_or_else(PoisonError::into_inner);
-        polls.values().filter(|(polled, _)| polled.elapsed() < SILENT).count()
+        polls.values().filter(|asking| asking.polled.elapsed() < SILENT).count()
     };
     let (mut waiting, mut running, mut done) = (0, 0, 0);
     for job in server.state.task_manager.get_running_job_cache().values() {
-        for stage in progress(job).await {
+        for stage in stages(job).await {
             (waiting, running, done) =
                 (waiting + stage.tasks - stage.running - stage.done, running + stage.running, done + stage.done);
         }
@@ -234,7 +249,7 @@ async fn metrics(server: Server, queries: Arc<Queries>, polls: Polls) -> String 
 }
 
 /// How far each stage of a query is, in the order in which they run.
-async fn progress(job: &JobInfoCache) -> Vec<Stage> {
+async fn stages(job: &JobInfoCache) -> Vec<Stage> {
     let graph = job.execution_graph.read().await;
     let mut stages: Vec<Stage> = graph.stages().values().map(stage).collect();
     stages.sort_unstable_by_key(|stage| stage.number);
@@ -281,7 +296,7 @@ async fn forget(server: Server, asked: Arc<Mutex<HashMap<String, Instant>>>) {
 }
 
 impl Checked {
-    fn polls(&self) -> MutexGuard<'_, HashMap<String, (Instant, LastPoll)>> {
+    fn polls(&self) -> MutexGuard<'_, HashMap<String, Asking>> {
         self.polls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -289,10 +304,29 @@ impl Checked {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Speak with an executor, as others will.
+    async fn reach(&self, place: &str) -> std::result::Result<(), String> {
+        let endpoint = Endpoint::from_shared(format!("http://{place}")).map_err(|error| error.to_string())?;
+        let endpoint = (self.connects)(endpoint).map_err(|error| error.to_string())?;
+        match tokio::time::timeout(REACHED, endpoint.connect()).await {
+            Ok(connected) => connected.map(|_| ()).map_err(|error| why(&error)),
+            Err(_) => Err(format!("no answer within {} s", REACHED.as_secs())),
+        }
+    }
+
+    /// Executors that do not ask any more, and are not given up yet.
+    fn silent(&self) -> Vec<(String, u64)> {
+        let polls = self.polls();
+        let silent = polls.values().map(|asking| (asking.place.clone(), asking.polled.elapsed()));
+        silent
+            .filter(|(_, time)| (MISSED..SILENT).contains(time))
+            .map(|(place, time)| (place, time.as_secs()))
+            .collect()
+    }
+
     /// Refuse to wait for executors of which there are none.
     fn check_executors(&self) -> std::result::Result<(), Status> {
-        let is_there = |(polled, _): &(Instant, LastPoll)| polled.elapsed() < SILENT;
-        if self.polls().values().any(is_there) {
+        if self.polls().values().any(|asking| asking.polled.elapsed() < SILENT) {
             return Ok(());
         }
         Err(Status::resource_exhausted(
@@ -316,23 +350,24 @@ impl SchedulerGrpc for Checked {
         let (Some(number), Some(about)) = (number, about) else {
             return Err(Status::invalid_argument("this is no executor of outskirt's"));
         };
+        let place = format!("{}:{}", about.host.as_deref().unwrap_or_default(), about.port);
         let last = {
             let mut polls = self.polls();
             // those that are gone come back as others
-            polls.retain(|_, (polled, _)| polled.elapsed() < 10 * SILENT);
-            let (polled, last) = polls.entry(about.id.clone()).or_insert_with(|| (Instant::now(), LastPoll::default()));
-            *polled = Instant::now();
-            Arc::clone(last)
+            polls.retain(|_, asking| asking.polled.elapsed() < 10 * SILENT);
+            let new = || Asking { place: place.clone(), polled: Instant::now(), last: LastPoll::default() };
+            let asking = polls.entry(about.id.clone()).or_insert_with(new);
+            asking.polled = Instant::now();
+            Arc::clone(&asking.last)
         };
         let inner = self.inner.clone();
         if number == 0 {
             // the first one: others must be able to fetch what its tasks give
-            let place = format!("{}:{}", about.host.as_deref().unwrap_or_default(), about.port);
-            let reached = tokio::time::timeout(REACHED, tokio::net::TcpStream::connect(&place)).await;
-            if !reached.is_ok_and(|connected| connected.is_ok()) {
+            if let Err(reason) = self.reach(&place).await {
                 self.polls().remove(&about.id);
                 return Err(Status::failed_precondition(format!(
-                    "it cannot be reached at {place}: --host names it as others reach it, and --listen where it listens"
+                    "it cannot be reached at {place}: {reason}; --host names it as others reach it, and as its certificate has it, and \
+                     --listen where it listens"
                 )));
             }
         }
@@ -400,9 +435,9 @@ impl SchedulerGrpc for Checked {
         let mut answer = SchedulerGrpc::get_job_status(&self.inner, request).await?;
         let running = self.inner.state.task_manager.get_running_job_cache();
         if let Some(cached) = running.get(&JobId::new(job.clone()))
-            && let Ok(said) = Stage::said(&progress(cached).await).parse()
+            && let Ok(said) = (Progress { stages: stages(cached).await, silent: self.silent() }).said().parse()
         {
-            answer.metadata_mut().insert(STAGES, said);
+            answer.metadata_mut().insert(PROGRESS, said);
         }
         let is_over = |status: &JobStatus| {
             matches!(status.status, Some(job_status::Status::Successful(_) | job_status::Status::Failed(_)))

@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ballista_core::extension::EndpointOverrideFn;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
+use rustls::{CertificateError, RootCertStore};
 use sha2::{Digest, Sha256};
 use tonic::service::Interceptor;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
@@ -68,6 +71,53 @@ fn check_pair(certificate: &[u8], key: &[u8]) -> std::result::Result<(), String>
     })
 }
 
+/// Whether others who know the authority believe a certificate, by whatever name they know who has it.
+fn check_signed(certificate: &[u8], authority: &[u8]) -> std::result::Result<(), String> {
+    let said = |error: &dyn std::fmt::Display| error.to_string();
+    let chain = |bytes| CertificateDer::pem_slice_iter(bytes).collect::<std::result::Result<Vec<_>, _>>();
+    let mut roots = RootCertStore::empty();
+    for root in chain(authority).map_err(|error| said(&error))? {
+        roots.add(root).map_err(|error| said(&error))?;
+    }
+    let own = chain(certificate).map_err(|error| said(&error))?;
+    let (Some((first, rest)), Ok(name)) = (own.split_first(), ServerName::try_from("localhost")) else { return Ok(()) };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+    let verifier = verifier.map_err(|error| said(&error))?;
+    match verifier.verify_server_cert(first, rest, &name, &[], UnixTime::now()) {
+        Err(rustls::Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ))
+        | Ok(_) => Ok(()),
+        Err(error) => Err(refused(&said(&error))),
+    }
+}
+
+/// What is wrong with a certificate or a handshake, and what there is to do: of what rustls says.
+fn refused(said: &str) -> String {
+    let what = [
+        ("UnknownIssuer", "its certificate is not of the authority that --tls-authority names"),
+        ("certificate expired", "its certificate has expired"),
+        ("certificate not valid yet", "its certificate is not valid yet, or the clock of this machine is wrong"),
+        ("not valid for name", "its certificate is for another name"),
+        ("InvalidContentType", "it does not speak TLS: leave --tls-authority out"),
+        ("HandshakeFailure", "it speaks another TLS"),
+    ];
+    match what.iter().find(|(word, _)| said.contains(word)) {
+        Some((_, plain)) => format!("{plain} ({said})"),
+        None => said.to_owned(),
+    }
+}
+
+/// Why a connection failed.
+pub(super) fn why(error: &tonic::transport::Error) -> String {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    refused(&deepest.to_string())
+}
+
 /// A file that has this.
 fn pem(path: &Path, what: &str) -> Result<Vec<u8>> {
     let bytes = read(path)?;
@@ -111,6 +161,11 @@ impl Security {
             None => None,
         };
         let authority = files.authority.as_deref().map(|path| pem(path, "CERTIFICATE")).transpose()?;
+        if let (Some((own, _)), Some(authority), Some((path, _))) = (&certificate, &authority, &files.certificate) {
+            let wrong =
+                |error: String| Error::Cluster { reason: format!("nobody would believe {}: {error}", path.display()) };
+            check_signed(own, authority).map_err(wrong)?;
+        }
         Ok(Self { token, certificate, authority })
     }
 
@@ -216,5 +271,25 @@ impl Interceptor for Guard {
                 "this cluster is of outskirt {VERSION}, and whoever asks of {other}: both must be of one version"
             ))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_rustls_says_of_a_certificate_is_put_plainly() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let said = |error| refused(&rustls::Error::InvalidCertificate(error).to_string());
+        let expired = said(CertificateError::ExpiredContext { time: at(20), not_after: at(10) });
+        assert!(expired.starts_with("its certificate has expired (invalid peer certificate: "), "{expired}");
+        let early = said(CertificateError::NotValidYetContext { time: at(10), not_before: at(20) });
+        assert!(early.starts_with("its certificate is not valid yet, or the clock"), "{early}");
+        let issuer = said(CertificateError::UnknownIssuer);
+        assert!(issuer.starts_with("its certificate is not of the authority that --tls-authority names"), "{issuer}");
+        assert_eq!(refused("Connection refused (os error 111)"), "Connection refused (os error 111)");
     }
 }

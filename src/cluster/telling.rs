@@ -45,7 +45,9 @@ pub(super) fn telling(error: DataFusionError, place: &str) -> DataFusionError {
         "os error",
         "Resources exhausted",
     ];
-    let whose = if is_of_machine.iter().any(|word| text.contains(word)) {
+    let whose = if text.contains("Failed to allocate") || text.contains("not enough memory") {
+        format!(" (on the executor at {place}: it needs more --memory, or the query more --tasks)")
+    } else if is_of_machine.iter().any(|word| text.contains(word)) {
         format!(" (on the executor at {place})")
     } else {
         String::new()
@@ -121,6 +123,9 @@ mod tests {
         }
         let of_machine = telling(DataFusionError::External("cannot read it (os error 5)".into()), "host:1");
         assert!(told(&format!("{of_machine:?}")).unwrap().ends_with("(on the executor at host:1)"));
+        let memory = DataFusionError::ResourcesExhausted("Failed to allocate additional 2.8 MB for a sort".into());
+        let told_memory = told(&format!("{:?}", telling(memory, "host:1"))).unwrap();
+        assert!(told_memory.contains("(on the executor at host:1: it needs more --memory"), "{told_memory}");
         assert_eq!(told("another"), None);
     }
 }

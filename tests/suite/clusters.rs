@@ -264,7 +264,7 @@ async fn a_cluster_with_a_token_lets_in_those_who_have_it() {
     let error = Scheduler::start("0.0.0.0:0".parse().unwrap(), &own).await.unwrap_err().to_string();
     assert!(error.contains("can be reached from other machines") && error.contains("--tls-authority"), "{error}");
     let error = Client::connect("127.0.0.1:9", &own).await.unwrap_err().to_string();
-    assert!(error.contains("no scheduler of a cluster answers at http://127.0.0.1:9"), "{error}");
+    assert!(error.contains("no scheduler of a cluster is at http://127.0.0.1:9"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -360,7 +360,7 @@ async fn how_far_a_query_is_and_what_executors_have_done_can_be_seen() {
     client.attach(&session, 5, 16);
     let told: Arc<Mutex<Vec<Vec<Stage>>>> = Arc::default();
     let hears = Arc::clone(&told);
-    client.watch(move |stages| hears.lock().unwrap().push(stages.to_vec()));
+    client.watch(move |progress| hears.lock().unwrap().push(progress.stages.clone()));
     let query = "SELECT split, max(knn_ood_score(toy, 'circle')), count(*) FROM images GROUP BY split";
     rows(&session, query).await.unwrap();
     let told = told.lock().unwrap().clone();
@@ -420,21 +420,33 @@ async fn a_cluster_with_tls_is_for_those_who_know_its_authority_and_token() {
         folder: folder.path().join("executor"),
     };
     let executor = Executor::start(&address, &options, &server).await.unwrap();
+    // one whose certificate is for other names: queries would fail that had rows there
+    let elsewhere =
+        ExecutorOptions { listen: "127.0.0.2:0".parse().unwrap(), host: "127.0.0.2".into(), ..options.clone() };
+    let error = Executor::start(&address, &elsewhere, &server).await.unwrap_err().to_string();
+    assert!(error.contains("cannot be reached at 127.0.0.2:"), "{error}");
+    assert!(error.contains("its certificate is for another name"), "{error}");
     let (alone, together) = (Session::open(&store).await.unwrap(), Session::open(&store).await.unwrap());
     Client::connect(&address, &files(None, "authority.pem")).await.unwrap().attach(&together, 3, 16);
     let query = "SELECT id, knn_ood_score(toy, 'circle') AS s FROM images ORDER BY s DESC, id LIMIT 30";
     assert_eq!(rows(&together, query).await.unwrap(), rows(&alone, query).await.unwrap());
     // another authority, and none
     let error = Client::connect(&address, &files(None, "other-authority.pem")).await.unwrap_err().to_string();
-    assert!(error.contains("certificate"), "{error}");
+    assert!(error.contains("its certificate is not of the authority that --tls-authority names"), "{error}");
     let plain = SecurityFiles { token: Some(token.clone()), ..SecurityFiles::default() };
     let error = Client::connect(&address, &Security::read(&plain).unwrap()).await.unwrap_err().to_string();
-    assert!(error.contains("TLS"), "{error}");
+    assert!(error.contains("--tls-authority names who signed its certificate"), "{error}");
     // a key that is another certificate's is said before anybody listens
     let pair = Some((fixture("certificate.pem"), fixture("other-key.pem")));
     let error =
         Security::read(&SecurityFiles { certificate: pair, ..SecurityFiles::default() }).unwrap_err().to_string();
     assert!(error.contains("other-key.pem do not go together: the key is another certificate's"), "{error}");
+    // nor does anybody listen with a certificate that the others would not believe
+    let own = Some((fixture("certificate.pem"), fixture("key.pem")));
+    let authority = Some(fixture("other-authority.pem"));
+    let strange = SecurityFiles { certificate: own, authority, ..SecurityFiles::default() };
+    let error = Security::read(&strange).unwrap_err().to_string();
+    assert!(error.contains("certificate.pem: its certificate is not of the authority"), "{error}");
     executor.stop().await;
     scheduler.stop().await;
 }
