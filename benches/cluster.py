@@ -2,8 +2,8 @@
 """Queries on a cluster beside the same program alone, on the same cores: `make cluster-bench`.
 
 A bucket (moto, from PyPI), a scheduler and two executors on loopback; synthetic rows are ingested into the bucket and scored against a
-bank, by the cluster and by one process. Scores are compared row by row, to the bit. Then an executor is killed in the midst of a query,
-and the scheduler; everything that was started is stopped. Both sides are given the same cores in all.
+bank, in one piece and in shards, by the cluster and by one process. Scores are compared row by row, to the bit. Then an executor is killed
+in the midst of a query, once of each bank, and the scheduler; everything that was started is stopped. Both sides are given the same cores in all.
 
     python3 benches/cluster.py PROGRAM [--rows N] [--bank N] [--dimension N] [--rounds N]
 """
@@ -122,43 +122,65 @@ def measured(bench, given):
     bench.bucket()
     took, _ = bench.run("ingest", str(rows_of(given, bench.folder)), "--embedding-column", "v", "--dataset", "d", "--backbone", "net", "--model-version", "1")
     print(f"ingested {given.rows + given.bank:,} × {given.dimension} into a bucket on loopback in {took:.1f} s", flush=True)
-    bench.run("bank", "create", "b", "--backbone", "net", "--where", "split = 'train'", "--k", "50")
-    _, listening = bench.start(bench.program, "cluster", "scheduler", "--listen", "127.0.0.1:0", waits_for="the scheduler listens at")
-    scheduler_process, scheduler = bench.started[-1], listening.split()[-1]
+    for bank, index in [("b", "exact"), ("pieces", "sharded-2")]:
+        bench.run("bank", "create", bank, "--backbone", "net", "--where", "split = 'train'", "--k", "50", "--index", index)
+    scheduler_process, listening = bench.start(bench.program, "cluster", "scheduler", "--listen", "127.0.0.1:0", waits_for="the scheduler listens at")
+    scheduler = listening.split()[-1]
     executors = [bench.executor(scheduler) for _ in range(2)]
     score = "SELECT id, knn_ood_score(net, 'b') AS s FROM images WHERE split = 'test' ORDER BY id"
     means = "SELECT sum(knn_ood_score(net, 'b')) AS s, count(*) AS n FROM images WHERE split = 'test'"
     top = "SELECT id, knn_ood_score(net, 'b') AS s FROM images WHERE split = 'test' ORDER BY s DESC, id LIMIT 100"
+    in_shards = top.replace("'b'", "'pieces'")
     on_cluster = ("--cluster", scheduler, "--tasks", "8")
-    for name, query in [("every score, fetched", score), ("an aggregate", means), ("the 100 largest", top)]:
+    queries = [("every score, fetched", score), ("an aggregate", means), ("the 100 largest", top), ("the 100 largest, a bank in two shards", in_shards)]
+    answers = {}
+    for name, query in queries:
         times = {"alone": [], "cluster": []}
         for _ in range(given.rounds):
             took, alone = bench.run("sql", query, "--format", "csv")
             times["alone"].append(took)
-            took, together = bench.run("sql", *on_cluster, query, "--format", "csv")
+            took, answers[query] = bench.run("sql", *on_cluster, query, "--format", "csv")
             times["cluster"].append(took)
-            same = alone == together if name != "an aggregate" else abs(float(alone.split()[1].split(",")[0]) - float(together.split()[1].split(",")[0])) < 1
-            if not same:
+            if not same(alone, answers[query], query is means):
                 raise SystemExit(f"{name}: the cluster has other rows")
         alone, together = (statistics.median(times[side]) for side in ("alone", "cluster"))
         print(f"{name}: alone {alone:.2f} s, cluster {together:.2f} s, {together / alone - 1:+.0%}; the rows are the same", flush=True)
-    # an executor goes in the midst of a query
-    asked = subprocess.Popen([bench.program, "--db", DATABASE, "sql", *on_cluster, means, "--format", "csv"], env=bench.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(1.0)
-    executors[0].send_signal(signal.SIGKILL)
-    begun = time.monotonic()
-    out, err = asked.communicate(timeout=300)
-    print(f"an executor killed in the midst: {'the same rows' if asked.returncode == 0 else 'refused: ' + err.strip()} after {time.monotonic() - begun:.1f} s", flush=True)
-    took, _ = bench.run("sql", *on_cluster, means, "--format", "csv")
-    print(f"the next query, on one executor: {took:.1f} s", flush=True)
-    asked = subprocess.Popen([bench.program, "--db", DATABASE, "sql", *on_cluster, means, "--format", "csv"], env=bench.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(1.0)
-    scheduler_process.send_signal(signal.SIGKILL)
-    begun = time.monotonic()
-    _, err = asked.communicate(timeout=300)
-    print(f"the scheduler killed in the midst: {err.strip()!r} after {time.monotonic() - begun:.1f} s", flush=True)
+    if answers[top] != answers[in_shards]:
+        raise SystemExit("a bank in shards has other rows than one in one piece")
+
+    def asked_and_killed(query, victim):
+        """What a query says, and how long it takes, from the moment when somebody dies."""
+        asked = subprocess.Popen([bench.program, "--db", DATABASE, "sql", *on_cluster, query, "--format", "csv"], env=bench.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        time.sleep(1.5)
+        if asked.poll() is not None:
+            raise SystemExit("the query was done before anybody was killed: give more --rows")
+        victim.send_signal(signal.SIGKILL)
+        begun = time.monotonic()
+        out, err = asked.communicate(timeout=300)
+        return asked.returncode, out, err.strip().splitlines()[-1] if err.strip() else "", time.monotonic() - begun
+
+    for name, query in [("an aggregate", means), ("the 100 largest, a bank in two shards", in_shards)]:
+        code, out, err, took = asked_and_killed(query, executors.pop(0))
+        if code == 0 and not same(out, answers[query], query is means):
+            raise SystemExit(f"{name}, an executor killed: other rows")
+        print(f"{name}, an executor killed in the midst: {'the same rows' if code == 0 else 'refused: ' + err} after {took:.1f} s", flush=True)
+        took, _ = bench.run("sql", *on_cluster, query, "--format", "csv")
+        print(f"the next query, on one executor: {took:.1f} s", flush=True)
+        executors.append(bench.executor(scheduler))
+    code, _, err, took = asked_and_killed(means, scheduler_process)
+    if code == 0:
+        raise SystemExit("the scheduler was killed, and the query went on")
+    print(f"the scheduler killed in the midst: {err!r} after {took:.1f} s", flush=True)
     _, err = bench.run("sql", *on_cluster, means, fails=True)
     print(f"and then: {err.strip()!r}", flush=True)
+
+
+def same(one, other, sums):
+    """Whether two answers are the same rows; of a sum, which is added up in another order, nearly."""
+    if not sums:
+        return one == other
+    of = [[float(field) for field in answer.split()[1].split(",")] for answer in (one, other)]
+    return of[0][1] == of[1][1] and abs(of[0][0] - of[1][0]) <= 1e-6 * abs(of[0][0])
 
 
 if __name__ == "__main__":

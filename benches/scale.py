@@ -135,8 +135,8 @@ def measured(bench, proxy, executors, name, bank, rows, rounds, cores=1):
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("program")
-    arguments.add_argument("--rows", type=int, default=200_000)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rows", type=int, default=100_000)
+    arguments.add_argument("--rounds", type=int, default=2)
     arguments.add_argument("--quick", action="store_true", help="small, to see whether it runs")
     given = arguments.parse_args()
     if given.quick:
