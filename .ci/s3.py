@@ -100,6 +100,9 @@ def drive(name, endpoint, s3, refused, folder):
             python.stop(f"{name}: {found} rows and ids, where {expected} were ingested")
 
     begun = time.monotonic()
+    nowhere = start("sql", COUNT, db="s3://nobody/shop.db").communicate()[1]
+    if name == "moto" and ("check the name of the bucket" not in nowhere or nowhere.count("\n") != 1):
+        python.stop(f"{name}: a bucket that is not there: {nowhere}")
     run(*vectors(folder, "a.csv", range(300)))
     run("bank", "create", "b", "--backbone", "net", "--where", "split = 'train'", "--k", "3", "--index", "hnsw")
     run("bank", "calibrate", "b", "--where", "split = 'val'")
